@@ -1,0 +1,1 @@
+"""Hydra configuration groups. Data only: values and the names of classes."""

@@ -1,0 +1,233 @@
+"""The cost of every network of a space on several devices, as small tables over a few decisions each."""
+
+# Shapes: D devices, M metrics, F factors, E entries of all factors together, N choices of all decisions together,
+# n decisions, S networks, K decisions in the widest scope.
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hardware_models.profile import METRICS, HardwareProfile
+from search_spaces.errors import UnknownDecisionError
+from search_spaces.operation import Operation
+from search_spaces.space import SearchSpace
+
+PEAK = METRICS.index("peak_memory_mb")
+# What a device's price of an operation adds to each metric; peak memory adds its weights here and its activations below.
+SUMMED = ("latency_ms", "gflops", "params_m", "weight_mb")
+
+Array = NDArray[np.float64]
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Factor:
+    """Costs over the choices of the decisions in `scope` (positions): summed (D, M, *choices), peak (D, *choices)."""
+
+    scope: tuple[int, ...]
+    summed: Array
+    peak: Array
+
+
+class CostTable:
+    """Exact costs of the networks of `space` on `devices`, in `METRICS`: ms, 1e9 multiply-adds, 1e6 numbers, 1e6 bytes.
+
+    A metric is a constant plus the sum of one entry per factor; peak memory adds the largest activation entry.
+    All entries of all factors lie in one array, so that a cost is a gather and an expectation a product.
+    """
+
+    def __init__(self, space: SearchSpace, devices: Sequence[HardwareProfile]) -> None:
+        self.space, self.devices = space, tuple(devices)
+        self.device_names = tuple(device.name for device in devices)
+        sizes = [len(decision.choices) for decision in space.decisions]
+        self.first_choice = np.concatenate([[0], np.cumsum(sizes)])
+        self.factors = _merge(_compile(space, self.devices))
+        self.offsets = np.cumsum([0] + [factor.peak[0].size for factor in self.factors])
+        self.summed = np.concatenate([f.summed.reshape(*f.summed.shape[:2], -1) for f in self.factors], axis=2)
+        self.peak = np.concatenate([f.peak.reshape(len(devices), -1) for f in self.factors], axis=1)
+        self.constant = np.zeros((len(devices), len(METRICS)))
+        self.constant[:, 0] = [device.constant_ms for device in devices]
+        self.strides = np.zeros((len(sizes), len(self.factors)), dtype=np.int64)
+        self.entry_choices = self._entry_choices()
+        self._torch_choices = torch.from_numpy(self.entry_choices.T.copy())
+        self._torch_summed = torch.from_numpy(self.summed.reshape(-1, self.summed.shape[2]))
+        self._torch_peak = torch.from_numpy(self.peak)
+        self._torch_factor = torch.from_numpy(np.repeat(np.arange(len(self.factors)), np.diff(self.offsets)))
+
+        self._index_pairs()
+
+    @property
+    def num_entries(self) -> int:
+        return int(self.offsets[-1])
+
+    def device(self, name: str) -> int:
+        return self.device_names.index(name)
+
+    def positions(self, indices_Sn: Indices) -> Indices:
+        """Entry that each network (S, n) takes in each factor, shape (S, F)."""
+        # A float product is exact here and ten times faster than an integer one.
+        return (indices_Sn.astype(np.float64) @ self.strides).astype(np.int64) + self.offsets[:-1]
+
+    def of(self, indices_Sn: Indices, device: int) -> Array:
+        """Costs (S, M) of networks (S, n) on one device."""
+        positions_SF = self.positions(np.atleast_2d(indices_Sn))
+        costs_SM = self.constant[device] + self.summed[device][:, positions_SF].sum(-1).T
+        costs_SM[:, PEAK] += self.peak[device][positions_SF].max(-1)
+        return costs_SM
+
+    def named(self, indices_n: Sequence[int], device: int) -> dict[str, float]:
+        """Cost of one network by metric."""
+        costs = self.of(np.asarray([indices_n], dtype=np.int64), device)[0]
+        return {metric: float(cost) for metric, cost in zip(METRICS, costs, strict=True)}
+
+    def worst(self, mask_N: Mask, device: int) -> Array:
+        """Upper bound (M,) on the cost of every network of the choices in `mask_N`; exact if factors do not conflict."""
+        return self._extreme(mask_N, device, np.maximum, -np.inf)
+
+    def cheapest(self, mask_N: Mask, device: int) -> Array:
+        """Lower bound (M,) on the cost of every network of the choices in `mask_N`."""
+        return self._extreme(mask_N, device, np.minimum, np.inf)
+
+    def worst_without(self, mask_N: Mask, device: int) -> Array:
+        """`worst` (N, M) after each choice of `mask_N` alone is removed; -inf where it is its decision's last."""
+        alive_E = self.entries_alive(mask_N)
+        values = np.concatenate([self.summed[device], self.peak[device][None]])
+        values = np.where(alive_E, values, -np.inf)[:, self._pair_entries]
+        # Largest entry of each factor that takes a choice, of each factor, and of each factor without that choice.
+        with_choice = np.maximum.reduceat(values, self._pair_starts, axis=1)
+        best = np.maximum.reduceat(with_choice, self._group_starts, axis=1)[:, self._pair_group]
+        is_best = with_choice == best
+        num_best = np.add.reduceat(is_best, self._group_starts, axis=1)[:, self._pair_group]
+        second = np.maximum.reduceat(np.where(is_best, -np.inf, with_choice), self._group_starts, axis=1)
+        without = np.where(is_best & (num_best == 1), second[:, self._pair_group], best)
+        costs_NM = np.tile(self.worst(mask_N, device), (len(mask_N), 1))
+        np.add.at(costs_NM, self._pair_choice, (without - best)[:-1].T)
+        factor_peaks = np.maximum.reduceat(np.where(alive_E, self.peak[device], -np.inf), self.offsets[:-1])
+        peaks_NF = np.tile(factor_peaks, (len(mask_N), 1))
+        peaks_NF[self._pair_choice, self._pair_factor] = without[-1]
+        costs_NM[:, PEAK] += peaks_NF.max(axis=1) - factor_peaks.max()
+        return costs_NM
+
+    def entries_alive(self, mask_N: Mask) -> Mask:
+        """Entries (E,) that a network of the choices in `mask_N` can take."""
+        return np.append(mask_N, True)[self.entry_choices].all(axis=1)
+
+    def expected(self, weights_N: Tensor) -> Tensor:
+        """Costs (D, M) of the average network, decisions drawn independently with `weights_N`.
+
+        Exact for sums, and for every metric at one-hot weights. Of peak memory's activations it takes the largest
+        expected factor, which is at most the expected largest. Source: multilinear extension, as ProxylessNAS
+        (arXiv:1812.00332, eq. 5-6) with products over the decisions of a scope.
+        """
+        padded = torch.cat([weights_N.double(), weights_N.new_ones(1, dtype=torch.float64)])
+        probability_E = padded[self._torch_choices[0]]
+        for choices_E in self._torch_choices[1:]:
+            probability_E = probability_E * padded[choices_E]
+        sums_DM = (self._torch_summed @ probability_E).reshape(self.constant.shape)
+        peaks_DF = torch.zeros(len(self.devices), len(self.factors), dtype=torch.float64)
+        peaks_DF = peaks_DF.index_add(1, self._torch_factor, self._torch_peak * probability_E)
+        extra = torch.zeros_like(sums_DM)
+        extra[:, PEAK] = peaks_DF.amax(dim=1)
+        return torch.from_numpy(self.constant) + sums_DM + extra
+
+    def upper(self, costs_M: Array, device: int) -> Array:
+        """Costs (M,) at the upper bound of the device's profile."""
+        profile = self.devices[device]
+        return np.array([profile.upper(metric, float(cost)) for metric, cost in zip(METRICS, costs_M, strict=True)])
+
+    def _extreme(self, mask_N: Mask, device: int, ufunc: np.ufunc, worst_value: float) -> Array:
+        alive_E = self.entries_alive(mask_N)
+        starts = self.offsets[:-1]
+        sums = ufunc.reduceat(np.where(alive_E, self.summed[device], worst_value), starts, axis=1).sum(axis=1)
+        peaks = ufunc.reduceat(np.where(alive_E, self.peak[device], worst_value), starts)
+        costs_M: Array = self.constant[device] + sums
+        costs_M[PEAK] += peaks.max()
+        return costs_M
+
+    def _entry_choices(self) -> Indices:
+        """Choices (E, K) that each entry stands for, padded with N; fills `strides` on the way."""
+        widest = max(len(factor.scope) for factor in self.factors)
+        rows = []
+        for column, factor in enumerate(self.factors):
+            shape = factor.peak.shape[1:]
+            grid = np.indices(shape).reshape(len(shape), -1).T if shape else np.zeros((1, 0), dtype=np.int64)
+            padding = np.full((len(grid), widest - len(shape)), self.first_choice[-1])
+            rows.append(np.concatenate([grid + self.first_choice[list(factor.scope)], padding], axis=1).astype(np.int64))
+            for axis, decision in enumerate(factor.scope):
+                self.strides[decision, column] = int(np.prod(shape[axis + 1 :], dtype=np.int64))
+        return np.concatenate(rows)
+
+
+    def _index_pairs(self) -> None:
+        """Orders entries by pair (factor, choice) and pairs by group (factor, decision), for `worst_without`."""
+        num_choices = int(self.first_choice[-1])
+        entry, column = np.nonzero(self.entry_choices < num_choices)
+        factor = np.repeat(np.arange(len(self.factors)), np.diff(self.offsets))
+        pair = factor[entry] * num_choices + self.entry_choices[entry, column]
+        order = np.argsort(pair, kind="stable")
+        pairs, self._pair_starts = np.unique(pair[order], return_index=True)
+        self._pair_entries = entry[order]
+        self._pair_factor, self._pair_choice = pairs // num_choices, pairs % num_choices
+        decision = np.searchsorted(self.first_choice, self._pair_choice, side="right") - 1
+        group = self._pair_factor * len(self.first_choice) + decision
+        _, self._group_starts, self._pair_group = np.unique(group, return_index=True, return_inverse=True)
+
+
+def _compile(space: SearchSpace, devices: Sequence[HardwareProfile]) -> list[Factor]:
+    """One factor per site, priced for every combination of its scope's choices."""
+    position = {decision.name: k for k, decision in enumerate(space.decisions)}
+    prices: dict[Operation, Array] = {}
+    totals: dict[tuple[Operation, ...], tuple[Array, Array]] = {}
+
+    def total(operations: tuple[Operation, ...]) -> tuple[Array, Array]:
+        if operations not in totals:
+            for op in operations:
+                if op not in prices:
+                    prices[op] = np.array([_priced(device, op) for device in devices])
+            stacked = np.array([prices[op] for op in operations]).reshape(len(operations), len(devices), len(SUMMED) + 1)
+            totals[operations] = stacked[..., :-1].sum(axis=0), stacked[..., -1].max(axis=0, initial=0.0)
+        return totals[operations]
+
+    factors = []
+    for site in space.sites:
+        unknown = [name for name in site.scope if name not in position]
+        if unknown:
+            raise UnknownDecisionError(f"site {site.name} of space {space.name} names decisions it lacks: {unknown}")
+        # Scopes are kept in the order of the decisions, whatever order the site gives.
+        scope = tuple(sorted(position[name] for name in site.scope))
+        decisions = [space.decisions[k] for k in scope]
+        shape = tuple(len(decision.choices) for decision in decisions)
+        summed = np.empty((len(devices), len(SUMMED), *shape))
+        peak = np.empty((len(devices), *shape))
+        for where in product(*(range(size) for size in shape)):
+            values = {d.name: d.choices[k] for d, k in zip(decisions, where, strict=True)}
+            summed[(..., *where)], peak[(..., *where)] = total(tuple(site.operations(values)))
+        factors.append(Factor(scope, summed, peak))
+    return factors
+
+
+def _priced(device: HardwareProfile, operation: Operation) -> list[float]:
+    price = device.price(operation)
+    return [price[column] for column in (*SUMMED, "activation_mb")]
+
+
+def _merge(factors: Sequence[Factor]) -> list[Factor]:
+    """The same costs in fewer factors: each is added into one whose scope contains its own."""
+    merged: list[Factor] = []
+    for factor in sorted(factors, key=lambda f: -len(f.scope)):
+        for k, host in enumerate(merged):
+            if set(factor.scope) <= set(host.scope):
+                shape = tuple(host.peak.shape[1 + a] if d in factor.scope else 1 for a, d in enumerate(host.scope))
+                summed = host.summed + factor.summed.reshape(*factor.summed.shape[:2], *shape)
+                peak = np.maximum(host.peak, factor.peak.reshape(len(factor.peak), *shape))
+                merged[k] = Factor(host.scope, summed, peak)
+                break
+        else:
+            merged.append(factor)
+    return merged

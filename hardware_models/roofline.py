@@ -1,0 +1,92 @@
+"""Roofline pricing: an operation takes the time of its work, of its weights, of its activations, and of its start."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from search_spaces.operation import Operation
+
+PriceKind = Literal["pointwise", "dense", "depthwise", "grouped", "linear", "pool", "elementwise"]
+PRICE_KINDS: tuple[PriceKind, ...] = get_args(PriceKind)
+
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+
+
+class Section(BaseModel):
+    """A frozen part of a profile that refuses unknown fields."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KindRate(Section):
+    """How fast one kind runs: work in 10^9 per second (null: work costs nothing beside bytes), and ms to start one."""
+
+    throughput_gops: Positive | None
+    overhead_ms: NonNegative
+
+
+class Roofline(Section):
+    """Latency of one operation as a sum over its work, its weights, its activations and a constant for its kind.
+
+    A bandwidth is in GB/s (10^9 bytes); null where the fit found that these bytes cost nothing.
+    The sum is linear in what is fitted; the larger of work and bytes, tried instead, predicted no better.
+    """
+
+    model: Literal["roofline"]
+    weight_gb_per_s: Positive | None
+    activation_gb_per_s: Positive | None
+    kinds: Mapping[PriceKind, KindRate]
+
+    @property
+    def constant_ms(self) -> float:
+        """What a network costs beside its operations: nothing."""
+        return 0.0
+
+    @property
+    def priced(self) -> str:
+        """What it can price, in words."""
+        return ", ".join(self.kinds)
+
+    def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
+        """Milliseconds of `operation`, or None if its kind is not priced."""
+        rate = self.kinds.get(price_kind(operation))
+        if rate is None:
+            return None
+        seconds_e9 = (
+            _time(work(operation), rate.throughput_gops)
+            + _time(operation.params * bytes_per_element, self.weight_gb_per_s)
+            + _time((operation.in_elements + operation.out_elements) * bytes_per_element, self.activation_gb_per_s)
+        )
+        return seconds_e9 * 1e-6 + rate.overhead_ms
+
+
+def price_kind(operation: Operation) -> PriceKind:
+    """The kind that a roofline prices `operation` as."""
+    if operation.kind == "linear":
+        return "linear"
+    if operation.kind in ("add", "scale"):
+        return "elementwise"
+    if operation.kind != "conv":
+        return "pool"
+    if operation.groups == 1:
+        return "pointwise" if operation.kernel == 1 else "dense"
+    return "depthwise" if operation.groups == operation.in_shape[0] else "grouped"
+
+
+def describe(operation: Operation) -> str:
+    """What `operation` is priced as, in words."""
+    return f"{operation.kind} (priced as {price_kind(operation)})"
+
+
+def work(operation: Operation) -> int:
+    """Multiply-adds of a convolution or linear layer, elements in the windows of a pool, 0 for an elementwise one."""
+    if operation.kind in ("avg_pool", "max_pool"):
+        return operation.out_elements * operation.kernel**2
+    return operation.macs
+
+
+def _time(amount: int, giga_per_s: float | None) -> float:
+    """Nanoseconds for `amount` at a rate in 10^9 per second."""
+    return amount / giga_per_s if giga_per_s is not None else 0.0

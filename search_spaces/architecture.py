@@ -1,0 +1,93 @@
+"""A network as a file: one choice per decision of one space, with a content hash. JSON, and nothing in it runs."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from search_spaces.errors import EspalierError, InvalidInputError
+from search_spaces.mobile import MobileSpace
+from search_spaces.nasbench201 import NasBench201Space
+from search_spaces.space import Choice, SearchSpace
+
+SCHEMA = 1
+SPACES: dict[str, type[SearchSpace]] = {space.name: space for space in (MobileSpace, NasBench201Space)}
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """The network of `choices` in the space `space` built with `spec`; it takes images of `input_shape`."""
+
+    space: str
+    spec: Mapping[str, Any]
+    choices: Mapping[str, Choice]
+    input_shape: tuple[int, int, int]
+
+    @property
+    def id(self) -> str:
+        """sha256 of the content, the same for the same network everywhere."""
+        text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def to_json(self) -> str:
+        return json.dumps({**self._content(), "id": self.id}, indent=2) + "\n"
+
+    def _content(self) -> dict[str, Any]:
+        return {
+            "schema": SCHEMA,
+            "space": self.space,
+            "spec": dict(self.spec),
+            "choices": dict(self.choices),
+            "input_shape": list(self.input_shape),
+        }
+
+
+def architecture_of(space: SearchSpace, choices: Mapping[str, Choice]) -> Architecture:
+    """The architecture file of one network of `space`."""
+    space.check(choices)
+    return Architecture(space.name, space.spec(), dict(choices), space.input_shape(choices))
+
+
+def read_architecture(path: Path) -> Architecture:
+    """The architecture in a file. Raises: InvalidInputError, naming the field, if it is not whole and valid."""
+    try:
+        content = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise InvalidInputError(f"cannot read an architecture from {path}: {error}") from error
+    fields = {"schema": int, "space": str, "spec": dict, "choices": dict, "input_shape": list, "id": str}
+    for field, kind in fields.items():
+        if not isinstance(content, dict) or not isinstance(content.get(field), kind):
+            raise InvalidInputError(f"{path}: field {field!r} must be a {kind.__name__}")
+    if content["schema"] != SCHEMA:
+        raise InvalidInputError(f"{path}: schema {content['schema']} is not {SCHEMA}; write it again with this version")
+    architecture = Architecture(
+        content["space"], content["spec"], content["choices"], tuple(content["input_shape"])
+    )
+    if architecture.id != content["id"]:
+        raise InvalidInputError(f"{path}: field 'id' does not match the content; the file was changed after it was written")
+    space = build_space(architecture)
+    space.check(architecture.choices)
+    if tuple(space.input_shape(architecture.choices)) != architecture.input_shape:
+        raise InvalidInputError(f"{path}: field 'input_shape' is not that of its choices")
+    return architecture
+
+
+def build_space(architecture: Architecture) -> SearchSpace:
+    """The space an architecture belongs to. Raises: InvalidInputError if it is unknown or its spec is wrong."""
+    if architecture.space not in SPACES:
+        raise InvalidInputError(f"unknown space {architecture.space!r}; known: {', '.join(SPACES)}")
+    try:
+        return SPACES[architecture.space](**architecture.spec)
+    except EspalierError:
+        raise
+    except Exception as error:
+        raise InvalidInputError(f"field 'spec' does not build a {architecture.space} space: {error}") from error
+
+
+def build_network(architecture: Architecture) -> nn.Module:
+    """The stand-alone network, freshly initialised; load its weights with `load_state_dict`."""
+    return build_space(architecture).network(architecture.choices)

@@ -1,0 +1,251 @@
+"""The NAS-Bench-201 cell space: six edges, five operations, 15,625 cells, with the benchmark's own notation.
+
+Source: NAS-Bench-201, arXiv:2001.00326; macro skeleton of its CIFAR-10 networks.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache, partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from search_spaces.blocks import Add
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation, Shape
+from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
+
+OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")  # in order of cost
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target) nodes, in the order of the notation
+NUM_STAGES = 3
+
+
+def edge_name(source: int, target: int) -> str:
+    return f"edge{source}{target}"
+
+
+def format_arch(choices: Mapping[str, Choice]) -> str:
+    """The benchmark's string of a cell, as `|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|`."""
+    nodes = []
+    for target in (1, 2, 3):
+        parts = [f"{choices[edge_name(source, target)]}~{source}" for source in range(target)]
+        nodes.append(f"|{'|'.join(parts)}|")
+    return "+".join(nodes)
+
+
+def parse_arch(text: str) -> dict[str, Choice]:
+    """The choices of a cell written in the benchmark's notation. Raises: InvalidInputError if it is not a cell."""
+    nodes = text.split("+")
+    choices: dict[str, Choice] = {}
+    for target, node in enumerate(nodes, start=1):
+        parts = node.strip("|").split("|")
+        for source, part in enumerate(parts):
+            name, _, origin = part.partition("~")
+            if origin != str(source) or name not in OPERATIONS:
+                raise InvalidInputError(
+                    f"not a NAS-Bench-201 cell: {part!r} of {text!r}; edge {source} into node {target} is written "
+                    f"<operation>~{source}, the operation one of {', '.join(OPERATIONS)}"
+                )
+            choices[edge_name(source, target)] = name
+    if list(choices) != [edge_name(*edge) for edge in sorted(EDGES, key=lambda e: (e[1], e[0]))]:
+        raise InvalidInputError(f"not a NAS-Bench-201 cell: {text!r} has {len(choices)} edges into {len(nodes)} nodes, need 6 into 3")
+    return choices
+
+
+def live_edges(choices: Mapping[str, Choice]) -> list[tuple[int, int]]:
+    """Edges on a path of operations from the input node to the output node; all others compute nothing that is used."""
+    used = [edge for edge in EDGES if choices[edge_name(*edge)] != "none"]
+    fed, needed = {0}, {3}
+    for source, target in sorted(used):
+        if source in fed:
+            fed.add(target)
+    for source, target in sorted(used, reverse=True):
+        if target in needed:
+            needed.add(source)
+    return [(s, t) for s, t in used if s in fed and t in needed]
+
+
+class NasBench201Space(SearchSpace):
+    """Cells of NAS-Bench-201 in its network: three stages of `num_cells` cells, `width` channels in the first."""
+
+    name = "nasbench201"
+
+    def __init__(
+        self, *, width: int = 16, num_cells: int = 5, image_size: int = 32, num_classes: int = 10, channels: int = 3
+    ) -> None:
+        numbers = {"width": width, "num_cells": num_cells, "image_size": image_size, "channels": channels}
+        for key, value in numbers.items():
+            if isinstance(value, bool) or value < 1:
+                raise InvalidInputError(f"space.{key} must be a whole number of at least 1, got {value}")
+        if num_classes < 2:
+            raise InvalidInputError(f"space needs at least 2 classes, got {num_classes}")
+        self.width, self.num_cells, self.image_size = width, num_cells, image_size
+        self.num_classes, self.channels = num_classes, channels
+        self.deploy_shape: Shape = (channels, image_size, image_size)
+        self.decisions = tuple(Decision(edge_name(*edge), OPERATIONS) for edge in EDGES)
+        # Whether an edge is live depends on the other edges of the cell, so the cell is one site.
+        names = tuple(decision.name for decision in self.decisions)
+        self.sites = (Site("frame", (), self._frame), Site("cells", names, self._cells))
+
+    def spec(self) -> dict[str, Any]:
+        keys = ("width", "num_cells", "image_size", "num_classes", "channels")
+        return {key: getattr(self, key) for key in keys}
+
+    def supernet(self) -> Supernet:
+        from search_spaces.nasbench201_supernet import NasBench201Supernet
+
+        return NasBench201Supernet(self)
+
+    def network(self, choices: Mapping[str, Choice]) -> nn.Module:
+        self.check(choices)
+        return NasBench201Network(self, choices)
+
+    def stage_shape(self, stage: int) -> Shape:
+        size = self.image_size
+        for _ in range(stage):
+            size = -(-size // 2)
+        return (self.width * 2**stage, size, size)
+
+    def _frame(self, choices: Mapping[str, Any]) -> list[Operation]:
+        """Stem, reductions and head: the same in every network."""
+        operations = [Operation("conv", self.deploy_shape, self.stage_shape(0), kernel=3)]
+        for stage in range(1, NUM_STAGES):
+            before, after = self.stage_shape(stage - 1), self.stage_shape(stage)
+            pooled = (before[0], after[1], after[2])
+            kept = _size(before)  # the reduction's input, which the shortcut still needs
+            operations += [
+                Operation("conv", before, after, kernel=3, stride=2),
+                Operation("conv", after, after, kernel=3, held=kept),
+                Operation("avg_pool", before, pooled, kernel=2, stride=2, held=_size(after)),
+                Operation("conv", pooled, after, held=_size(after)),
+                Operation("add", after, after),
+            ]
+        last = self.stage_shape(NUM_STAGES - 1)
+        features = (last[0], 1, 1)
+        # The last batch norm follows a sum and cannot be folded; it is elementwise, so it counts no multiply-adds.
+        return [
+            *operations,
+            Operation("global_pool", last, features),
+            Operation("linear", features, (self.num_classes, 1, 1)),
+        ]
+
+    def _cells(self, choices: Mapping[str, Any]) -> tuple[Operation, ...]:
+        live = live_edges(choices)
+        cells = tuple((source, target, str(choices[edge_name(source, target)])) for source, target in live)
+        return self._live_cells(cells)
+
+    @lru_cache(maxsize=None)  # noqa: B019 - a space lives as long as its program
+    def _live_cells(self, live: tuple[tuple[int, int, str], ...]) -> tuple[Operation, ...]:
+        per_cell = [op for stage in range(NUM_STAGES) for op in cell_operations(live, self.stage_shape(stage))]
+        return tuple(per_cell) * self.num_cells
+
+
+def cell_operations(live: tuple[tuple[int, int, str], ...], shape: Shape) -> list[Operation]:
+    """Operations of one cell, node by node, with what each leaves in memory for later."""
+    operations = []
+    last_use = {source: max(t for s, t, _ in live if s == source) for source, _, _ in live}
+    size = _size(shape)
+    for target in (1, 2, 3):
+        into = [(source, name) for source, t, name in live if t == target]
+        # Nodes still needed at this node or after it, and the sum so far.
+        for position, (source, name) in enumerate(into):
+            rest = {s for s, _ in into[position + 1 :]}
+            kept = {s for s, last in last_use.items() if s < target and (last > target or s in rest)}
+            held = len(kept - {source}) * size + (size if position else 0)
+            kernel = {"nor_conv_1x1": 1, "nor_conv_3x3": 3, "avg_pool_3x3": 3}.get(name)
+            if kernel is not None:
+                kind = "avg_pool" if name == "avg_pool_3x3" else "conv"
+                # A convolution reads its input through a ReLU: a tensor of its own while the input is still needed.
+                original = size if kind == "conv" and source in kept else 0
+                operations.append(Operation(kind, shape, shape, kernel=kernel, held=held + original))
+            if position:
+                held = len(kept - {source}) * size
+                operations.append(Operation("add", shape, shape, held=held))
+    return operations
+
+
+def _size(shape: Shape) -> int:
+    return shape[0] * shape[1] * shape[2]
+
+
+def make_operation(name: str, channels: int) -> nn.Module:
+    """One operation of the benchmark: convolutions are ReLU, convolution, batch norm."""
+    if name == "skip_connect":
+        return nn.Identity()
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    kernel = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name]
+    return relu_conv_bn(channels, channels, kernel)
+
+
+def relu_conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(cout))
+
+
+class Reduction(nn.Module):
+    """Residual block of stride 2 between stages."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(relu_conv_bn(cin, cout, 3, 2), relu_conv_bn(cout, cout, 3))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(cin, cout, 1, bias=False))
+        self.add = Add()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.add(self.main(x), self.shortcut(x))
+
+
+class Cell(nn.Module):
+    """One cell with its live edges only."""
+
+    def __init__(self, channels: int, choices: Mapping[str, Choice]) -> None:
+        super().__init__()
+        self.live = live_edges(choices)
+        self.edges = nn.ModuleDict(
+            {edge_name(*edge): make_operation(str(choices[edge_name(*edge)]), channels) for edge in self.live}
+        )
+        self.add = Add()
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = {0: x}
+        for target in (1, 2, 3):
+            for source in (s for s, t in self.live if t == target):
+                y = self.edges[edge_name(source, target)](nodes[source])
+                nodes[target] = self.add(nodes[target], y) if target in nodes else y
+        # A cell without a path from input to output is zero everywhere, as in the benchmark.
+        return nodes[3] if 3 in nodes else x.new_zeros(()).expand_as(x)
+
+
+class Frame(nn.Module):
+    """The network around its cells: stem, three stages of cells, two reductions, head."""
+
+    def __init__(self, space: NasBench201Space, make_cell: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        widths = [space.stage_shape(stage)[0] for stage in range(NUM_STAGES)]
+        stem = nn.Conv2d(space.channels, widths[0], 3, padding=1, bias=False)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(widths[0]))
+        self.stages = nn.ModuleList(nn.ModuleList(make_cell(width) for _ in range(space.num_cells)) for width in widths)
+        self.reductions = nn.ModuleList(Reduction(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.last = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.classifier = nn.Linear(widths[-1], space.num_classes)
+
+    def forward(self, x: Tensor, *cell_arguments: Any) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W); `cell_arguments` go to every cell."""
+        x = self.stem(x)
+        for stage, cells in enumerate(self.stages):
+            if stage:
+                x = self.reductions[stage - 1](x)
+            for cell in cells:  # type: ignore[attr-defined]
+                x = cell(x, *cell_arguments)
+        return self.classifier(self.last(x).flatten(1))
+
+
+class NasBench201Network(nn.Module):
+    """One network of the space. Images (B, C, H, W) in, logits (B, classes) out."""
+
+    def __init__(self, space: NasBench201Space, choices: Mapping[str, Choice]) -> None:
+        super().__init__()
+        self.frame = Frame(space, partial(Cell, choices=choices))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.frame(x)

@@ -1,0 +1,141 @@
+"""The abstraction every space is written in: decisions, the sites where operations run, and the networks built."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import Any
+
+from torch import Tensor, nn
+
+from search_spaces.errors import InvalidInputError, UnknownDecisionError
+from search_spaces.operation import Operation, Shape
+
+Choice = int | float | str
+# One entry per decision: the index of the choice taken (hard, the cheap path), or a vector of weights over its choices.
+Selection = Mapping[str, int | Tensor]
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A finite choice that the search makes, its choices in order of growing cost where they have one."""
+
+    name: str
+    choices: tuple[Choice, ...]
+
+    def __post_init__(self) -> None:
+        if not self.choices or len(set(self.choices)) != len(self.choices):
+            raise InvalidInputError(f"decision {self.name}: choices must be distinct and at least one, got {self.choices}")
+
+    def index(self, choice: Choice) -> int:
+        """Position of `choice`. Raises: UnknownDecisionError if the decision lacks it."""
+        if choice not in self.choices or isinstance(choice, bool):
+            raise UnknownDecisionError(f"decision {self.name} has no choice {choice!r}; allowed: {list(self.choices)}")
+        return self.choices.index(choice)
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """A place where operations run, as a function of the decisions named in `scope`: values in, operations out."""
+
+    name: str
+    scope: tuple[str, ...]
+    operations: Callable[[Mapping[str, Any]], Sequence[Operation]]
+
+
+class Supernet(nn.Module, ABC):
+    """All networks of a space in one set of shared weights. Mixed passes run the living choices in `alive` only."""
+
+    def __init__(self, space: "SearchSpace") -> None:
+        super().__init__()
+        self.alive = {d.name: tuple(range(len(d.choices))) for d in space.decisions}
+
+    @abstractmethod
+    def forward(self, x: Tensor, selection: Selection) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W). A decision given by index runs that choice alone, sliced."""
+
+    @abstractmethod
+    def extract(self, choices: Mapping[str, Choice]) -> nn.Module:
+        """The stand-alone network of these choices with its share of the weights copied, nothing unused in it."""
+
+
+class SearchSpace(ABC):
+    """Decisions, sites and networks of one family. Subclasses set `name` and are rebuilt from `spec()`.
+
+    A space costs its networks at `deploy_shape` (channels, height, width); they train at any image size.
+    """
+
+    name: str
+    decisions: tuple[Decision, ...]
+    sites: tuple[Site, ...]
+    deploy_shape: Shape
+    num_classes: int
+    # Decisions whose choice cannot be mixed (an image size): a selection gives them by index, or by a one-hot vector.
+    hard_decisions: frozenset[str] = frozenset()
+
+    @abstractmethod
+    def spec(self) -> dict[str, Any]:
+        """Keyword arguments, as plain JSON values, that build this space again."""
+
+    @abstractmethod
+    def supernet(self) -> Supernet: ...
+
+    @abstractmethod
+    def network(self, choices: Mapping[str, Choice]) -> nn.Module:
+        """The stand-alone network of these choices, freshly initialised: what `Supernet.extract` fills."""
+
+    def input_shape(self, choices: Mapping[str, Choice]) -> Shape:
+        """(channels, height, width) of the images that this network takes when deployed."""
+        return self.deploy_shape
+
+    def decision(self, name: str) -> Decision:
+        """Raises: UnknownDecisionError if there is none of this name."""
+        for decision in self.decisions:
+            if decision.name == name:
+                return decision
+        raise UnknownDecisionError(f"space {self.name} has no decision {name!r}")
+
+    @property
+    def num_networks(self) -> int:
+        return prod(len(decision.choices) for decision in self.decisions)
+
+    @property
+    def num_choices(self) -> int:
+        return sum(len(decision.choices) for decision in self.decisions)
+
+    def check(self, choices: Mapping[str, Choice]) -> None:
+        """Raises: UnknownDecisionError unless `choices` gives every decision one of its choices, and nothing else."""
+        missing = [d.name for d in self.decisions if d.name not in choices]
+        extra = sorted(set(choices) - {d.name for d in self.decisions})
+        if missing or extra:
+            raise UnknownDecisionError(
+                f"space {self.name}: decisions missing {missing}, unknown {extra}; give each of its {len(self.decisions)} decisions"
+            )
+        for decision in self.decisions:
+            decision.index(choices[decision.name])
+
+    def indices(self, choices: Mapping[str, Choice]) -> tuple[int, ...]:
+        """Positions of `choices`, in the order of `decisions`."""
+        self.check(choices)
+        return tuple(decision.index(choices[decision.name]) for decision in self.decisions)
+
+    def choices(self, indices: Sequence[int]) -> dict[str, Choice]:
+        """The inverse of `indices`."""
+        return {d.name: d.choices[int(i)] for d, i in zip(self.decisions, indices, strict=True)}
+
+    def selection(self, indices: Sequence[int]) -> dict[str, int]:
+        """The hard selection of one network."""
+        return {d.name: int(i) for d, i in zip(self.decisions, indices, strict=True)}
+
+    def operations(self, choices: Mapping[str, Choice]) -> list[Operation]:
+        """Every operation of one network at the deployment shape, site by site."""
+        self.check(choices)
+        return [op for site in self.sites for op in site.operations({name: choices[name] for name in site.scope})]
+
+
+def assignments(decisions: Sequence[Decision]) -> Iterator[dict[str, Choice]]:
+    """Every combination of the decisions' choices, last decision fastest."""
+    names = [decision.name for decision in decisions]
+    for values in product(*(decision.choices for decision in decisions)):
+        yield dict(zip(names, values, strict=True))

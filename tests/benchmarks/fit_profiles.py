@@ -1,0 +1,245 @@
+"""Fits the shipped hardware profiles again from the measurements, and shows or writes their numbers.
+
+    python tests/benchmarks/fit_profiles.py [--write]
+
+Reads the data folder at $ESPALIER_DATA, or `shared/data` beside the repository. `--write` puts the fitted numbers into
+conf/hardware/*.yaml and leaves every other character as it is.
+"""
+
+import argparse
+import csv
+import gzip
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from math import log
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from hardware_models.additive import Additive
+from hardware_models.fitting import (
+    additive_features,
+    conformal_factor,
+    error_figures,
+    fit_nonnegative,
+    fit_with_prior,
+    leave_one_out,
+    reference_times,
+    roofline_columns,
+    roofline_features,
+    roofline_model,
+)
+from hardware_models.profile import load_profile
+from hardware_models.roofline import PriceKind
+from search_spaces.operation import Operation
+
+ROOT = Path(__file__).resolve().parents[2]
+CONF = ROOT / "conf" / "hardware"
+DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
+LEVEL = 0.9
+
+# Keys of a YAML file down to a number, and the number.
+Numbers = dict[tuple[str | int, ...], float | None]
+
+TIERS = {  # device as ncnn's benchmark table names it, threads
+    "flagship_phone": ("Qualcomm SM8550-AB Snapdragon 8 Gen 2", 4),
+    "mid_tablet": ("Qualcomm SDM660 Snapdragon 660", 8),
+    "iot_terminal": ("Raspberry Pi 3 Model B+", 4),
+}
+FITTED_KINDS: tuple[PriceKind, ...] = ("pointwise", "dense", "depthwise", "grouped", "linear")
+COLUMNS = roofline_columns(FITTED_KINDS, overhead_per_kind=False)
+# Where nothing is known: 10^9 multiply-adds take as long as 10^9 bytes and as starting 1,000 operations. It hardly counts.
+UNIT_COSTS = np.array([1e-3 if column == "overhead" else 1.0 for column in COLUMNS])
+
+NB201 = {"nb201_pixel3": "pixel3", "nb201_raspi4": "raspi4", "nb201_samsung_a50": "samsung_a50"}
+EDGES = (("e01", 0, 1), ("e02", 0, 2), ("e12", 1, 2), ("e03", 0, 3), ("e13", 1, 3), ("e23", 2, 3))
+CELL_FORMS = ("nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
+
+
+def rows(name: str) -> Iterator[dict[str, str]]:
+    with gzip.open(DATA / name, "rt", encoding="utf-8", newline="") as file:
+        yield from csv.DictReader(file)
+
+
+def ncnn_networks() -> dict[str, list[Operation]]:
+    """Convolution and linear layers of each fp network of ncnn's benchmark."""
+    networks: dict[str, list[Operation]] = {}
+    for row in rows("latency/ncnn_network_layers.csv.gz"):
+        if row["network"].endswith("_int8"):
+            continue
+        size = {key: int(row[key]) for key in ("in_w", "in_h", "cin", "out_w", "out_h", "cout")}
+        in_shape, out_shape = (size["cin"], size["in_h"], size["in_w"]), (size["cout"], size["out_h"], size["out_w"])
+        if row["type"] == "InnerProduct":
+            operation = Operation("linear", (size["cin"] * size["in_h"] * size["in_w"], 1, 1), (size["cout"], 1, 1))
+        else:
+            kernel, stride, groups = (int(row[key]) for key in ("kernel", "stride", "groups"))
+            operation = Operation("conv", in_shape, out_shape, kernel=kernel, stride=stride, groups=groups)
+        if operation.macs != int(row["macs"]):
+            raise ValueError(f"{row['network']}, {row['name']}: {operation.macs} multiply-adds, not {row['macs']}")
+        networks.setdefault(row["network"], []).append(operation)
+    return networks
+
+
+def ncnn_times() -> dict[tuple[str, ...], dict[str, float]]:
+    """Least time in ms of each network on the CPU, per device, threads and power mode. The least is the most stable."""
+    times: dict[tuple[str, ...], dict[str, float]] = {}
+    for row in rows("latency/ncnn_device_benchmark.csv.gz"):
+        if row["gpu_device"] == "-1.0":  # empty where the table does not say
+            setting = (row["device"], row["num_threads"], row["powersave"])
+            network = row["network"].replace("-ssd", "_ssd").replace("mobilenet-yolo", "mobilenet_yolo")
+            times.setdefault(setting, {})[network] = float(row["min_ms"])
+    return times
+
+
+def fit_tier(name: str) -> Numbers:
+    """Numbers of one tier: a fit drawn to the other devices' typical network times, its held-out errors and bound."""
+    device, threads = TIERS[name]
+    networks = ncnn_networks()
+    times = {setting: {n: t[n] for n in t if n in networks} for setting, t in ncnn_times().items()}
+    (own,) = (setting for setting in times if setting[0].startswith(device) and setting[1] == str(threads))
+    others = {s: t for s, t in times.items() if s[0] != own[0] and len(t) >= 12}
+    ran = sorted(times[own])
+    features = {network: roofline_features(operations, COLUMNS) for network, operations in networks.items()}
+    x_NP, y_N = np.stack([features[n] for n in ran]), np.array([times[own][n] for n in ran])
+
+    def fit(kept_N: np.ndarray) -> np.ndarray:
+        # A network that is left out is left out of the other devices' tables as well.
+        left_out = {n for n, kept in zip(ran, kept_N, strict=True) if not kept}
+        logs = {str(s): {n: log(ms) for n, ms in t.items() if n not in left_out} for s, t in others.items()}
+        reference = reference_times(logs)
+        reference_NP = np.stack([features[n] for n in reference])
+        prior_P = fit_with_prior(reference_NP, np.array(list(reference.values())), UNIT_COSTS, strength=0.003)
+        return fit_with_prior(x_NP[kept_N], y_N[kept_N], prior_P)
+
+    predicted_N = leave_one_out(fit, x_NP)
+    model = roofline_model(COLUMNS, fit(np.ones(len(ran), dtype=bool)))
+    numbers: Numbers = {("error", key): value for key, value in error_figures(predicted_N, y_N).items()}
+    numbers |= {("bound", "n"): len(ran), ("bound", "factor"): conformal_factor(predicted_N, y_N, level=LEVEL)}
+    for key in ("weight_gb_per_s", "activation_gb_per_s"):
+        numbers["latency", key] = getattr(model, key)
+    for kind, rate in model.kinds.items():
+        numbers["latency", "kinds", kind, "throughput_gops"] = rate.throughput_gops
+        numbers["latency", "kinds", kind, "overhead_ms"] = rate.overhead_ms
+    return numbers
+
+
+def live_edges(cell: dict[str, str]) -> list[tuple[int, int, str]]:
+    """Edges of a cell that carry data from its input to its output."""
+    edges = [(source, target, cell[edge]) for edge, source, target in EDGES if cell[edge] != "none"]
+    reached, needed = {0}, {3}
+    for source, target, _ in sorted(edges, key=lambda edge: edge[1]):
+        reached |= {target} if source in reached else set()
+    for source, target, _ in sorted(edges, key=lambda edge: -edge[0]):
+        needed |= {source} if target in needed else set()
+    return [edge for edge in edges if edge[0] in reached and edge[1] in needed]
+
+
+@cache
+def nb201_network(conv_1x1: int, conv_3x3: int, pools: int, adds: int) -> tuple[Operation, ...]:
+    """The NAS-Bench-201 network for CIFAR-10 whose cells hold so many operations of each form."""
+    operations = [Operation("conv", (3, 32, 32), (16, 32, 32), kernel=3)]
+    for channels, size in ((16, 32), (32, 16), (64, 8)):
+        shape = (channels, size, size)
+        if channels > 16:
+            before = (channels // 2, 2 * size, 2 * size)
+            operations += [
+                Operation("conv", before, shape, kernel=3, stride=2),
+                Operation("conv", shape, shape, kernel=3),
+                Operation("avg_pool", before, (before[0], size, size), kernel=2, stride=2),
+                Operation("conv", (before[0], size, size), shape),
+                Operation("add", shape, shape),
+            ]
+        operations += 5 * (
+            conv_1x1 * [Operation("conv", shape, shape)]
+            + conv_3x3 * [Operation("conv", shape, shape, kernel=3)]
+            + pools * [Operation("avg_pool", shape, shape, kernel=3)]
+            + adds * [Operation("add", shape, shape)]
+        )
+    head = [Operation("global_pool", (64, 8, 8), (64, 1, 1)), Operation("linear", (64, 1, 1), (10, 1, 1))]
+    return (*operations, *head)
+
+
+@cache
+def nb201_cells() -> list[tuple[tuple[int, int, int, int], dict[str, float]]]:
+    """Counts of operations and times of every cell with three live edges or more and no dead one.
+
+    Dead edges are left out because some devices ran them and others did not; a network that is deployed has none.
+    """
+    cells = []
+    for row in rows("benchmarks/nb201.csv.gz"):
+        live = live_edges(row)
+        if len(live) >= 3 and len(live) == sum(row[edge] != "none" for edge, _, _ in EDGES):
+            conv_1x1, conv_3x3, pools = (sum(form == operation for *_, operation in live) for form in CELL_FORMS)
+            adds = len(live) - len({target for _, target, _ in live})
+            times = {device: float(row[f"lat_ms_{device}"]) for device in NB201.values()}
+            cells.append(((conv_1x1, conv_3x3, pools, adds), times))
+    return cells
+
+
+def fit_nb201(name: str) -> Numbers:
+    """Numbers of one benchmark device: half of the cells fit, a quarter sets the bound, a quarter tests."""
+    shipped = load_profile(CONF / f"{name}.yaml").latency
+    assert isinstance(shipped, Additive)
+    x_NP = np.stack([_cell_features(counts, shipped) for counts, _ in nb201_cells()])
+    y_N = np.array([times[NB201[name]] for _, times in nb201_cells()])
+    order = np.random.default_rng(0).permutation(len(y_N))
+    fitted, bounded, tested = np.split(order, [len(order) // 2, len(order) * 3 // 4])
+    constant_ms, *terms_ms = fit_nonnegative(x_NP[fitted], y_N[fitted])
+    predicted_N = x_NP @ np.array([constant_ms, *terms_ms])
+    factor = conformal_factor(predicted_N[bounded], y_N[bounded], level=LEVEL)
+    numbers: Numbers = {("error", k): v for k, v in error_figures(predicted_N[tested], y_N[tested]).items()}
+    numbers |= {("bound", "n"): len(bounded), ("bound", "factor"): factor, ("latency", "constant_ms"): constant_ms}
+    return numbers | {("latency", "terms", i, "ms"): ms for i, ms in enumerate(terms_ms)}
+
+
+def _cell_features(counts: tuple[int, int, int, int], model: Additive) -> np.ndarray:
+    return additive_features(nb201_network(*counts), model)
+
+
+FITS: dict[str, Callable[[str], Numbers]] = {**dict.fromkeys(TIERS, fit_tier), **dict.fromkeys(NB201, fit_nb201)}
+
+
+def shipped_number(mapping: Any, keys: tuple[str | int, ...]) -> float | None:
+    for key in keys:
+        mapping = mapping[key]
+    return mapping
+
+
+def with_numbers(text: str, numbers: Numbers) -> str:
+    """YAML `text` with these numbers in place of its own, to four digits; comments and layout stay."""
+    spans = []
+    for keys, number in numbers.items():
+        node: Any = yaml.compose(text)
+        for key in keys:
+            node = node.value[key] if isinstance(key, int) else next(v for k, v in node.value if k.value == key)
+        shown = "null" if number is None else str(number) if isinstance(number, int) else f"{float(f'{number:.4g}')}"
+        spans.append((node.start_mark.index, node.end_mark.index, shown))
+    for start, end, shown in sorted(spans, reverse=True):
+        text = text[:start] + shown + text[end:]
+    return text
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--write", action="store_true", help="put the fitted numbers into conf/hardware/*.yaml")
+    write = parser.parse_args().write
+    for name, fit in FITS.items():
+        path = CONF / f"{name}.yaml"
+        numbers, text = fit(name), path.read_text(encoding="utf-8")
+        print(f"\n{name:45s} {'shipped':>10s} {'refitted':>10s}")
+        for keys, number in numbers.items():
+            shipped = shipped_number(yaml.safe_load(text), keys)
+            print(f"  {'.'.join(map(str, keys)):43s} {_show(shipped):>10s} {_show(number):>10s}")
+        if write:
+            path.write_text(with_numbers(text, numbers), encoding="utf-8")
+
+
+def _show(number: float | None) -> str:
+    return "null" if number is None else f"{number:.4g}"
+
+
+if __name__ == "__main__":
+    main()

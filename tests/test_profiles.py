@@ -1,0 +1,331 @@
+"""Hardware profiles: what they accept, what they price, and that their numbers come from the measurements."""
+
+import math
+import os
+import runpy
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from hardware_models.fitting import conformal_factor, error_figures, fit_nonnegative, fit_operations, fit_with_prior
+from hardware_models.profile import METRICS, HardwareProfile, load_profile, profile_from_dict
+from hardware_models.roofline import price_kind
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation
+
+ROOT = Path(__file__).resolve().parents[1]
+DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
+FILES = [
+    path
+    for path in sorted((ROOT / "conf" / "hardware").glob("*.yaml"))
+    if yaml.safe_load(path.read_text(encoding="utf-8"))["latency"]["model"] in ("roofline", "additive")
+]
+MODELS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["latency"]["model"] for path in FILES}
+SHAPE = (32, 16, 16)
+OPERATIONS = {
+    "pointwise": Operation("conv", SHAPE, (64, 16, 16)),
+    "dense": Operation("conv", SHAPE, SHAPE, kernel=3),
+    "depthwise": Operation("conv", SHAPE, SHAPE, kernel=5, groups=32),
+    "grouped": Operation("conv", SHAPE, SHAPE, kernel=3, groups=4),
+    "linear": Operation("linear", (64, 1, 1), (10, 1, 1)),
+    "average pool": Operation("avg_pool", SHAPE, SHAPE, kernel=3),
+    "maximum pool": Operation("max_pool", SHAPE, (32, 8, 8), kernel=2, stride=2),
+    "global pool": Operation("global_pool", SHAPE, (32, 1, 1)),
+    "add": Operation("add", SHAPE, SHAPE),
+    "scale": Operation("scale", SHAPE, SHAPE),
+}
+ROOFLINE = {
+    "title": "A device made up for this test",
+    "runtime": "none",
+    "threads": 2,
+    "precision": "fp16",
+    "budgets": {"latency_ms": 10, "gflops": 1.5, "params_m": None},
+    "latency": {
+        "model": "roofline",
+        "weight_gb_per_s": 4.0,
+        "activation_gb_per_s": 2.0,
+        "kinds": {
+            "dense": {"throughput_gops": 10.0, "overhead_ms": 0.25},
+            "elementwise": {"throughput_gops": None, "overhead_ms": 0.0},
+        },
+    },
+    "error": {"method": "by hand", "n": 1, "mape": 0, "median_ape": 0, "within_20_share": 1, "spearman": 1},
+    "bound": {"level": 0.9, "n": 20, "factor": 1.25},
+    "source": "this test",
+    "measured": [],
+    "inferred": [],
+}
+
+
+def changed(**keys: object) -> dict[str, object]:
+    """ROOFLINE with other values; a double underscore goes one level down."""
+    copy = yaml.safe_load(yaml.safe_dump(ROOFLINE))
+    for key, value in keys.items():
+        *way, last = key.split("__")
+        part = copy
+        for step in way:
+            part = part[step]
+        part[last] = value
+    return copy
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_every_shipped_file_is_a_profile_placed_in_its_own_hydra_package(path: Path) -> None:
+    assert path.read_text(encoding="utf-8").splitlines()[0] == f"# @package hardware.{path.stem}"
+    profile = load_profile(path)
+    assert profile.name == path.stem
+    assert profile.budgets["latency_ms"] > 0
+    assert profile.source and profile.measured and profile.inferred
+    assert profile.bound is not None and profile.bound.level == 0.9
+    assert 0 < profile.error.median_ape < 0.25 and profile.error.spearman > 0.85
+
+
+@pytest.mark.parametrize("kind", OPERATIONS)
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model == "roofline"])
+def test_a_shipped_roofline_prices_every_kind_of_operation_above_zero(name: str, kind: str) -> None:
+    price = load_profile(ROOT / "conf" / "hardware" / f"{name}.yaml").price(OPERATIONS[kind])
+    assert all(math.isfinite(value) for value in price.values())
+    assert price["latency_ms"] > 0 and price["activation_mb"] > 0
+
+
+def test_a_larger_depthwise_kernel_costs_more_time_on_every_shipped_roofline() -> None:
+    for name in (name for name, model in MODELS.items() if model == "roofline"):
+        profile = load_profile(ROOT / "conf" / "hardware" / f"{name}.yaml")
+        small, large = (Operation("conv", SHAPE, SHAPE, kernel=k, groups=32, bias=False) for k in (3, 7))
+        assert profile.price(large)["latency_ms"] > profile.price(small)["latency_ms"]
+
+
+def test_a_roofline_price_is_work_plus_weights_plus_activations_plus_overhead() -> None:
+    # conv 3x3, 2 -> 4 channels, 8x8, bias: 4*2*9*64 = 4608 multiply-adds; 72 + 4 parameters; 128 + 256 elements; fp16.
+    operation = Operation("conv", (2, 8, 8), (4, 8, 8), kernel=3, held=100)
+    price = profile_from_dict("made_up", ROOFLINE).price(operation)
+    assert price["latency_ms"] == pytest.approx(4608 / 10e6 + 76 * 2 / 4e6 + 384 * 2 / 2e6 + 0.25, rel=1e-12)
+    assert price["gflops"] == pytest.approx(4608e-9)
+    assert price["params_m"] == pytest.approx(76e-6)
+    assert price["weight_mb"] == pytest.approx(152e-6)
+    assert price["activation_mb"] == pytest.approx((384 + 100) * 2e-6)
+
+
+def test_an_add_without_throughput_costs_its_three_tensors() -> None:
+    price = profile_from_dict("made_up", ROOFLINE).price(Operation("add", (10, 10, 10), (10, 10, 10)))
+    assert price["latency_ms"] == pytest.approx(3000 * 2 / 2e6)
+
+
+def test_a_kind_without_a_price_is_an_error_that_names_it_and_the_profile() -> None:
+    with pytest.raises(InvalidInputError, match=r"made_up has no latency for conv \(priced as depthwise\)") as caught:
+        profile_from_dict("made_up", ROOFLINE).price(OPERATIONS["depthwise"])
+    assert "dense, elementwise" in str(caught.value) and "hardware.made_up.latency" in str(caught.value)
+
+
+def test_kinds_of_convolution_are_told_apart_by_kernel_and_groups() -> None:
+    for kind in ("pointwise", "dense", "depthwise", "grouped", "linear"):
+        assert price_kind(OPERATIONS[kind]) == kind
+    assert {price_kind(OPERATIONS[kind]) for kind in ("average pool", "maximum pool", "global pool")} == {"pool"}
+    assert {price_kind(OPERATIONS[kind]) for kind in ("add", "scale")} == {"elementwise"}
+
+
+@pytest.mark.parametrize(
+    ("mapping", "message"),
+    [
+        (changed(budgets__latency_ms=-5), r"hardware\.x\.budgets\.latency_ms: got -5; .*greater than 0"),
+        (changed(budgets__latency_ms=0), r"hardware\.x\.budgets\.latency_ms: got 0;"),
+        (changed(budgets__latency_ms=math.nan), r"hardware\.x\.budgets\.latency_ms: got nan;"),
+        (changed(budgets__latency_ms=math.inf), r"hardware\.x\.budgets\.latency_ms: got inf;"),
+        (changed(budgets__latency_ms="8ms"), r"hardware\.x\.budgets\.latency_ms: got '8ms';"),
+        (changed(budgets__latency_ms="8"), r"hardware\.x\.budgets\.latency_ms: got '8';"),
+        (changed(budgets__latency_ms=True), r"hardware\.x\.budgets\.latency_ms: got True;"),
+        (changed(budgets__latency_ms=[8]), r"hardware\.x\.budgets\.latency_ms: got \[8\];"),
+        (changed(budgets__latency=8), r"hardware\.x\.budgets\.latency: unknown name; allowed: latency_ms, gflops"),
+        (changed(budgets__latency=None), r"hardware\.x\.budgets\.latency: unknown name"),
+        (changed(budgets=8), r"hardware\.x\.budgets: got 8;"),
+        (changed(precision="fp8"), r"hardware\.x\.precision: got 'fp8'; allowed: 'fp32', 'fp16' or 'int8'"),
+        (changed(threads=0), r"hardware\.x\.threads: got 0;"),
+        (changed(threads=1.5), r"hardware\.x\.threads: got 1.5;"),
+        (changed(colour="red"), r"hardware\.x\.colour: unknown field; allowed: name, title"),
+        (changed(bound__margin=2), r"hardware\.x\.bound\.margin: unknown field; allowed: level, n, factor"),
+        (changed(bound__factor=0.9), r"hardware\.x\.bound\.factor: got 0\.9;"),
+        (changed(latency__kinds__fancy={}), r"hardware\.x\.latency\.kinds\.fancy: unknown name; allowed: pointwise"),
+        (
+            changed(latency__kinds__dense__gops=1),
+            r"hardware\.x\.latency\.kinds\.dense\.gops: unknown field; allowed: through",
+        ),
+        (changed(latency__kinds__dense={"overhead_ms": 1}), r"latency\.kinds\.dense\.throughput_gops: missing"),
+        (changed(latency__model="oracle"), r"hardware\.x\.latency: .*oracle.*roofline.*additive"),
+        (changed(title=None), r"hardware\.x\.title: got None;"),
+        ([1, 2], r"hardware\.x: got \[1, 2\]; a profile is a mapping"),
+    ],
+)
+def test_a_wrong_field_is_refused_by_its_dotted_key(mapping: dict[str, object], message: str) -> None:
+    with pytest.raises(InvalidInputError, match=message):
+        profile_from_dict("x", mapping)
+
+
+def test_all_wrong_fields_are_listed_at_once() -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        profile_from_dict("x", changed(budgets__latency_ms=-1, threads="two", latency__weight_gb_per_s=0, typo=1))
+    keys = ("budgets.latency_ms", "threads", "latency.weight_gb_per_s", "typo")
+    assert all(f"hardware.x.{key}: " in str(caught.value) for key in keys)
+    assert len(str(caught.value).splitlines()) == 1 + len(keys)
+
+
+def test_a_file_that_is_missing_or_no_yaml_is_refused_with_its_path(tmp_path: Path) -> None:
+    broken = tmp_path / "broken.yaml"
+    broken.write_text("budgets: {", encoding="utf-8")
+    for path in (broken, tmp_path / "missing.yaml"):
+        with pytest.raises(InvalidInputError, match=path.name):
+            load_profile(path)
+
+
+def test_a_null_budget_is_no_budget() -> None:
+    assert profile_from_dict("x", ROOFLINE).budgets == {"latency_ms": 10, "gflops": 1.5}
+
+
+@given(limit=st.floats(1e-3, 1e6))
+def test_the_upper_bound_of_the_point_limit_is_the_limit(limit: float) -> None:
+    bounded, unbounded = (profile_from_dict("x", changed(bound=bound)) for bound in (ROOFLINE["bound"], None))
+    for metric in METRICS:
+        assert bounded.upper(metric, bounded.point_limit(metric, limit)) == pytest.approx(limit, rel=1e-12)
+        assert unbounded.upper(metric, limit) == limit
+    assert bounded.upper("latency_ms", limit) == limit * 1.25
+    assert bounded.upper("gflops", limit) == limit
+
+
+def test_provenance_carries_origin_and_error_as_plain_values() -> None:
+    provenance = profile_from_dict("x", ROOFLINE).provenance
+    assert provenance["source"] == "this test"
+    assert provenance["bound"] == ROOFLINE["bound"]
+    assert yaml.safe_load(yaml.safe_dump(provenance)) == provenance
+
+
+def nb201_like_network() -> list[Operation]:
+    """A NAS-Bench-201 network whose cell is conv3x3 on 0-1 and 1-3, conv1x1 on 0-3: 2 + 1 convolutions and 1 add."""
+    a, b, c = (16, 32, 32), (32, 16, 16), (64, 8, 8)
+    operations = [Operation("conv", (3, 32, 32), a, kernel=3)]
+    for before, shape in ((None, a), (a, b), (b, c)):
+        if before:
+            pooled = (before[0], *shape[1:])
+            operations += [
+                Operation("conv", before, shape, kernel=3, stride=2),
+                Operation("conv", shape, shape, kernel=3),
+                Operation("avg_pool", before, pooled, kernel=2, stride=2),
+                Operation("conv", pooled, shape),
+                Operation("add", shape, shape),
+            ]
+        cell = [Operation("conv", shape, shape, kernel=3)] * 2 + [Operation("conv", shape, shape)]
+        operations += 5 * [*cell, Operation("add", shape, shape)]
+    return [*operations, Operation("global_pool", c, (64, 1, 1)), Operation("linear", (64, 1, 1), (10, 1, 1))]
+
+
+def additive_profile(conv_1x1: float, conv_3x3: float, add: float) -> HardwareProfile:
+    same = {"kind": "conv", "stride": 1, "same_channels": True}
+    latency = {
+        "model": "additive",
+        "constant_ms": 5.0,
+        "in_constant": [
+            {"kind": "conv", "same_channels": False},
+            {"kind": "avg_pool", "stride": 2},
+            {"kind": "global_pool"},
+            {"kind": "linear"},
+        ],
+        "terms": [
+            {"match": {**same, "kernel": 1}, "ms": conv_1x1},
+            {"match": {**same, "kernel": 3}, "ms": conv_3x3},
+            {"match": {"kind": "add"}, "ms": add},
+        ],
+    }
+    return profile_from_dict("cells", changed(latency=latency))
+
+
+def test_an_additive_profile_sums_a_network_as_by_hand() -> None:
+    profile = additive_profile(conv_1x1=0.25, conv_3x3=0.5, add=0.125)
+    total = profile.constant_ms + sum(profile.price(operation)["latency_ms"] for operation in nb201_like_network())
+    # 15 cells of two conv3x3, one conv1x1, one add; each of two reductions holds one more conv3x3 and one more add.
+    assert total == 5.0 + 15 * 0.25 + (30 + 2) * 0.5 + (15 + 2) * 0.125
+
+
+def test_an_additive_profile_refuses_an_operation_that_its_benchmark_lacks() -> None:
+    profile = additive_profile(1, 1, 1)
+    for operation in (Operation("conv", SHAPE, SHAPE, kernel=5), OPERATIONS["average pool"], OPERATIONS["scale"]):
+        with pytest.raises(InvalidInputError, match="cells has no latency for"):
+            profile.price(operation)
+
+
+@pytest.mark.parametrize("name", [name for name, model in MODELS.items() if model == "additive"])
+def test_a_shipped_additive_profile_prices_its_benchmark(name: str) -> None:
+    profile = load_profile(ROOT / "conf" / "hardware" / f"{name}.yaml")
+    cell = Operation("avg_pool", SHAPE, SHAPE, kernel=3)
+    prices = [profile.price(operation)["latency_ms"] for operation in [*nb201_like_network(), cell]]
+    assert profile.constant_ms > 0 and sum(prices) > 0 and all(price >= 0 for price in prices)
+
+
+def test_the_conformal_factor_is_the_ranked_ratio_and_never_below_one() -> None:
+    ratios = np.array([0.5, 1.5, 1.1, 0.9, 1.4, 1.2, 1.3, 0.8, 0.7])  # n = 9: rank ceil(10 * 0.8) = 8 is 1.4
+    assert conformal_factor(np.ones(9), ratios, level=0.8) == 1.4
+    assert conformal_factor(np.full(9, 10.0), ratios, level=0.8) == 1.0
+    with pytest.raises(InvalidInputError, match="at least 19 held-out measurements; got 9"):
+        conformal_factor(np.ones(9), ratios, level=0.95)
+
+
+def test_error_figures_match_hand_counts() -> None:
+    figures = error_figures(np.array([1.1, 2.0, 6.0, 4.0]), np.array([1.0, 2.0, 3.0, 5.0]))
+    # Relative errors 0.1, 0, 1, 0.2 (within 20 %, up to rounding); ranks 1 2 4 3 against 1 2 3 4.
+    assert figures["mape"] == pytest.approx(0.325) and figures["median_ape"] == pytest.approx(0.15)
+    assert figures["within_20_share"] == 0.75 and figures["spearman"] == pytest.approx(0.8)
+
+
+def test_the_robust_fit_survives_a_glitch_near_zero() -> None:
+    x_NP = np.array([[1.0, a, b] for a in range(6) for b in range(6)])
+    y_N = x_NP @ np.array([3.0, 0.5, 0.0])
+    y_N[7] *= 0.001  # a glitch near 0 ms
+    # A Huber loss bounds what one of 36 measurements can do, but lets it pull a little; least squares of x @ c / y - 1,
+    # which weighs by the measured time, gives 0, 0, 0.0035 here.
+    assert fit_nonnegative(x_NP, y_N) == pytest.approx([3.0, 0.5, 0.0], rel=0.03, abs=0.02)
+    with pytest.raises(InvalidInputError, match=r"positive and finite; got \[-1\.\]; leave them out"):
+        fit_nonnegative(x_NP[:2], np.array([1.0, -1.0]))
+
+
+def test_a_prior_decides_what_the_measurements_do_not() -> None:
+    # The second column is never seen: it keeps the prior's proportion (3 : 1) to the first, at this device's speed.
+    fitted_P = fit_with_prior(np.array([[1.0, 0.0], [2.0, 0.0]]), np.array([10.0, 20.0]), np.array([1.0, 3.0]))
+    assert fitted_P == pytest.approx([10.0, 30.0], rel=1e-3)
+
+
+def test_fit_operations_recovers_the_roofline_that_made_the_times() -> None:
+    truth = profile_from_dict("x", ROOFLINE)
+    shapes = [(c, s, s) for c in (8, 16, 48) for s in (4, 8, 32)]
+    measured = [Operation("conv", shape, shape, kernel=k) for shape in shapes for k in (3, 5)]
+    measured += [Operation("add", shape, shape) for shape in shapes]
+    times = [truth.price(operation)["latency_ms"] for operation in measured]
+    fitted = fit_operations(list(zip(measured, times, strict=True)), bytes_per_element=2)
+    assert set(fitted.kinds) == {"dense", "elementwise"}
+    assert fitted.kinds["dense"].throughput_gops == pytest.approx(10, rel=1e-6)
+    assert fitted.kinds["dense"].overhead_ms == pytest.approx(0.25, rel=1e-6)
+    assert fitted.activation_gb_per_s == pytest.approx(2, rel=1e-6)
+    with pytest.raises(InvalidInputError, match=r"at least 3 measured operations; got \{'dense': 1\}"):
+        fit_operations([(OPERATIONS["dense"], 1.0)])
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    """What tests/benchmarks/fit_profiles.py defines."""
+    return runpy.run_path(str(ROOT / "tests" / "benchmarks" / "fit_profiles.py"))
+
+
+@pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+@pytest.mark.parametrize("name", ["flagship_phone", "mid_tablet", "iot_terminal", *(n for n in MODELS if "nb201" in n)])
+def test_the_shipped_numbers_are_those_of_the_measurements(name: str, script: dict[str, Any]) -> None:
+    shipped = yaml.safe_load((ROOT / "conf" / "hardware" / f"{name}.yaml").read_text(encoding="utf-8"))
+    for keys, number in script["FITS"][name](name).items():
+        assert script["shipped_number"](shipped, keys) == pytest.approx(number, rel=0.01), keys
+
+
+def test_rewriting_the_numbers_of_a_file_keeps_its_comments(script: dict[str, Any]) -> None:
+    text = "a:  # first\n  - {ms: 1.0}  # kept\nb: null\n"
+    assert script["with_numbers"](text, {("a", 0, "ms"): 2.34567, ("b",): 7}) == (
+        "a:  # first\n  - {ms: 2.346}  # kept\nb: 7\n"
+    )

@@ -1,0 +1,106 @@
+"""Proof that a derived network is within its budgets: recounted and measured on the module itself, cut if refuted."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from hardware_models.budget_problem import BudgetProblem
+from hardware_models.counting import peak_activation_mb, recount
+from hardware_models.measure import Measurement, time_module
+from hardware_models.profile import BYTES_PER_ELEMENT
+from search_spaces.blocks import without_resize
+from search_spaces.space import SearchSpace
+from trainers.finalise import Candidate
+
+COUNTED_TO = 1e-6  # relative: a recount adds the same integers in another order
+Build = Callable[[tuple[int, ...]], nn.Module]
+# From a tightened problem and the refuted networks to the next candidate, or to none.
+Fallback = Callable[[BudgetProblem, Sequence[tuple[int, ...]]], Candidate | None]
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Figures of one network from three origins that never mix, by metric; and the budget they break, if any."""
+
+    predicted: dict[str, float]
+    upper: dict[str, float]
+    recounted: dict[str, float]
+    measured: Measurement | None
+    refuted_by: str | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The network taken for a device and its certificate, with the networks that recount or measurement refuted."""
+
+    candidate: Candidate
+    certificate: Certificate
+    refuted: tuple[tuple[Candidate, Certificate], ...]
+
+    @property
+    def met(self) -> bool:
+        return self.certificate.refuted_by is None
+
+
+def certify(
+    problem: BudgetProblem, space: SearchSpace, network: nn.Module, indices: tuple[int, ...], *, measure: bool
+) -> Certificate:
+    """Recounts a network as deployed and, if `measure`, times it on this machine."""
+    profile = problem.table.devices[problem.device]
+    shape = space.input_shape(space.choices(indices))
+    module = without_resize(network)
+    predicted = problem.table.named(indices, problem.device)
+    upper = {metric: profile.upper(metric, cost) for metric, cost in predicted.items()}
+    counted = recount(module, shape)
+    element_bytes = BYTES_PER_ELEMENT[profile.precision]
+    activation_mb = peak_activation_mb(module, shape, bytes_per_element=element_bytes)
+    recounted = {
+        "gflops": counted.gflops,
+        "params_m": counted.params_m,
+        "peak_memory_mb": counted.params_m * element_bytes + activation_mb,
+    }
+    measured = time_module(module, shape, threads=profile.threads or 1) if measure else None
+    found = {**upper, **recounted} if measured is None else {**upper, **recounted, "latency_ms": measured.p50_ms}
+    broken = [metric for metric, limit in problem.limits.items() if found[metric] > limit * (1 + COUNTED_TO)]
+    return Certificate(predicted, upper, recounted, measured, broken[0] if broken else None)
+
+
+def verify_and_cut(
+    problem: BudgetProblem,
+    space: SearchSpace,
+    candidates: Sequence[Candidate],
+    build: Build,
+    *,
+    measure: bool,
+    fallback: Fallback,
+    max_cuts: int,
+) -> Verdict:
+    """The first candidate that no recount or measurement refutes; when they run out, `fallback` gives more.
+
+    A measurement that refutes a network also tightens the budget of the networks tried after it, by its ratio.
+    """
+    refuted: list[tuple[Candidate, Certificate]] = []
+    queue, tightened = list(candidates), problem
+    while queue and len(refuted) < max_cuts:
+        candidate = queue.pop(0)
+        certificate = certify(problem, space, build(candidate.indices), candidate.indices, measure=measure)
+        if certificate.refuted_by is None:
+            return Verdict(candidate, certificate, tuple(refuted))
+        refuted.append((candidate, certificate))
+        tightened = _learn(tightened, certificate)
+        queue = [c for c in queue if tightened.is_feasible(np.array([c.indices]))[0]]
+        if not queue:
+            following = fallback(tightened, [c.indices for c, _ in refuted])
+            queue = [] if following is None else [following]
+    last, certificate = refuted[-1]
+    return Verdict(last, certificate, tuple(refuted[:-1]))
+
+
+def _learn(problem: BudgetProblem, certificate: Certificate) -> BudgetProblem:
+    metric = certificate.refuted_by
+    assert metric is not None
+    if certificate.measured is None or metric != "latency_ms":
+        return problem
+    return problem.tightened(metric, problem.limits[metric] / certificate.measured.p50_ms)

@@ -1,0 +1,64 @@
+"""`espalier-search`: the command line. The configuration ends here; plain values go on."""
+
+import os
+import signal
+import sys
+import traceback
+
+import hydra
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from search_spaces.errors import EspalierError, InvalidInputError
+
+DONE, ERROR, REFUSED, UNMET = 0, 1, 2, 3
+_unmet: list[str] = []  # run keys of this command's searches that ended with a budget not met
+
+
+@hydra.main(version_base="1.3", config_path="pkg://conf", config_name="search")
+def _search(config: DictConfig) -> str:
+    # Imported here so that --help and --cfg answer at once.
+    from trainers.config import validate
+    from trainers.search import run_search
+
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    checked = validate({str(key): value for key, value in content.items()})
+    result = run_search(checked, lambda line: print(line, flush=True))
+    if result["status"] == "unmet":
+        _unmet.append(checked.run_key)
+    return str(result["status"])
+
+
+def search() -> None:
+    """Runs `espalier-search` and exits: 0 done, 1 error, 2 refused, 3 a budget not met, 130 and 143 on signals."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here as they are
+    sys.exit(_guarded())
+
+
+def _guarded() -> int:
+    from hardware_models.errors import BudgetInfeasibleError
+
+    try:
+        _search()
+    except (InvalidInputError, BudgetInfeasibleError, HydraException, OmegaConfBaseException) as error:
+        return _say(REFUSED, str(error))
+    except EspalierError as error:
+        return _say(ERROR, str(error))
+    except KeyboardInterrupt as error:
+        code = 128 + (error.args[0] if error.args else signal.SIGINT)
+        return _say(code, "interrupted; the same command starts this search again")
+    except Exception as error:
+        traceback.print_exc()
+        return _say(ERROR, f"{type(error).__name__}: {error}; this is a fault of Espalier, please report it")
+    return UNMET if _unmet else DONE
+
+
+def _say(code: int, message: str) -> int:
+    print(f"espalier-search: {message}", file=sys.stderr, flush=True)
+    return code
+
+
+if __name__ == "__main__":
+    search()

@@ -1,0 +1,158 @@
+"""From a trained supernet to one certified network per device, with its accuracies and the random baseline's."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from hardware_models.budget_problem import BudgetProblem, Survivors
+from search_spaces.architecture import Architecture, architecture_of
+from trainers.certificate import Verdict, verify_and_cut
+from trainers.evaluation import Score, finetune, recalibrate, score
+from trainers.finalise import Candidate, finalise, random_candidates
+from trainers.prepare import Plan
+from trainers.search_module import SearchModule
+
+
+@dataclass(frozen=True)
+class Derived:
+    """One device's network. Accuracies are shares of the test split; those of candidates, of the validation split.
+
+    `supernet` has the batch-norm statistics of the supernet, `inherited` recalibrated ones, `finetuned` some more
+    steps of training; `random` is `inherited` for the best of as many random feasible networks.
+    """
+
+    device: str
+    architecture: Architecture
+    network: nn.Module
+    verdict: Verdict
+    candidates: tuple[Candidate, ...]
+    random_candidates: tuple[Candidate, ...]
+    supernet: Score
+    inherited: Score
+    finetuned: Score
+    random: Score
+
+
+class Evaluator:
+    """Networks cut from a supernet and scored on one protocol; each is validated once."""
+
+    def __init__(self, plan: Plan, module: SearchModule) -> None:
+        self.plan, self.module = plan, module
+        self.settings = plan.config.trainer
+        self.known: dict[tuple[int, ...], Score] = {}
+
+    def extracted(self, indices: tuple[int, ...]) -> nn.Module:
+        """The network with inherited weights and the supernet's batch-norm statistics."""
+        return self.module.supernet.extract(self.plan.space.choices(indices)).eval()
+
+    def calibrated(self, indices: tuple[int, ...]) -> nn.Module:
+        """The network with inherited weights and batch-norm statistics of its own."""
+        network = self.extracted(indices)
+        recalibrate(
+            network,
+            self.plan.data,
+            images=self.settings.recalibration_images,
+            batch_size=self.settings.batch_size,
+            seed=self.plan.config.seed,
+        )
+        return network
+
+    def validate(self, indices: tuple[int, ...]) -> Score:
+        if indices not in self.known:
+            self.known[indices] = score(
+                self.calibrated(indices),
+                self.plan.data,
+                "validation",
+                images=self.settings.validation_images,
+                batch_size=self.settings.batch_size,
+            )
+        return self.known[indices]
+
+    def test(self, network: nn.Module) -> Score:
+        return score(network, self.plan.data, "test", images=None, batch_size=self.settings.batch_size)
+
+
+def derive(
+    plan: Plan, module: SearchModule, starts: Sequence[Survivors], report: Callable[[str], None]
+) -> list[Derived]:
+    """One network per device, in the order of the problems. `starts` are the choices before any pruning."""
+    evaluator = Evaluator(plan, module)
+    return [_derive(plan, module, evaluator, device, starts[device], report) for device in range(len(plan.problems))]
+
+
+def _derive(
+    plan: Plan,
+    module: SearchModule,
+    evaluator: Evaluator,
+    device: int,
+    start: Survivors,
+    report: Callable[[str], None],
+) -> Derived:
+    problem, settings = plan.problems[device], plan.config.trainer
+    generator = np.random.default_rng([plan.config.seed, device])
+    survivors = module.strategy.survivors[device]
+    scores_N = module.strategy.scores(device)
+    randoms = random_candidates(
+        problem, start, evaluator.validate, num_candidates=settings.candidates, generator=generator
+    )
+    if module.strategy.learns:
+        candidates = finalise(
+            problem,
+            survivors,
+            scores_N,
+            evaluator.validate,
+            num_candidates=settings.candidates,
+            generator=generator,
+        )
+    else:
+        candidates = randoms
+
+    def fallback(tightened: BudgetProblem, refuted: Sequence[tuple[int, ...]]) -> Candidate | None:
+        found = tightened.select(scores_N, forbidden=refuted)
+        if found is None:
+            return None
+        utilisation = max(problem.utilisation(found.indices).values())
+        return Candidate(found.indices, utilisation, evaluator.validate(found.indices))
+
+    verdict = verify_and_cut(
+        problem,
+        plan.space,
+        candidates,
+        evaluator.calibrated,
+        measure=problem.name in plan.measured,
+        fallback=fallback,
+        max_cuts=settings.max_cuts,
+    )
+    indices = verdict.candidate.indices
+    network = evaluator.calibrated(indices)
+    inherited = evaluator.test(network)
+    finetune(
+        network,
+        plan.data,
+        steps=settings.finetune_steps,
+        lr=settings.finetune_lr,
+        batch_size=settings.batch_size,
+        seed=plan.config.seed,
+    )
+    derived = Derived(
+        device=problem.name,
+        architecture=architecture_of(plan.space, plan.space.choices(indices)),
+        network=network,
+        verdict=verdict,
+        candidates=tuple(candidates),
+        random_candidates=tuple(randoms),
+        supernet=evaluator.test(evaluator.extracted(indices)),
+        inherited=inherited,
+        finetuned=evaluator.test(network),
+        random=evaluator.test(evaluator.calibrated(randoms[0].indices)),
+    )
+    report(_line(derived))
+    return derived
+
+
+def _line(derived: Derived) -> str:
+    accuracy = f"inherited {derived.inherited.accuracy:.3f}, finetuned {derived.finetuned.accuracy:.3f}"
+    used = derived.verdict.candidate.utilisation
+    return f"{derived.device}: {accuracy}, random {derived.random.accuracy:.3f}, uses {used:.0%} of its binding budget"

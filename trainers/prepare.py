@@ -1,0 +1,138 @@
+"""From a checked configuration to everything a search needs, built and found feasible, with nothing trained yet."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import torch
+from pydantic import ValidationError
+
+from hardware_models.budget_problem import BudgetProblem
+from hardware_models.cost_table import CostTable
+from hardware_models.host import resolve_host
+from hardware_models.profile import HardwareProfile, profile_from_dict
+from search_spaces.architecture import SPACES
+from search_spaces.errors import EspalierError, InvalidInputError
+from search_spaces.space import SearchSpace
+from trainers.config import SearchConfig
+from trainers.data import DataConfig, ImageData, load_data
+from trainers.strategies import STRATEGIES, Strategy
+
+CHANNELS = 3  # of deployed networks; grey images are repeated
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A search about to start. `measured` names the devices that are this very machine."""
+
+    config: SearchConfig
+    data: ImageData
+    space: SearchSpace
+    table: CostTable
+    problems: tuple[BudgetProblem, ...]
+    measured: frozenset[str]
+
+
+def prepare(config: SearchConfig) -> Plan:
+    """Builds and checks the parts of a search. Raises: InvalidInputError for whatever cannot be used."""
+    check_arguments("strategy", STRATEGIES, config.strategy, given=5)
+    make_optimizer(config.optimizer, "optimizer")([torch.nn.Parameter(torch.zeros(1))])
+    make_optimizer(config.arch_optimizer, "arch_optimizer")([torch.nn.Parameter(torch.zeros(1))])
+    check_arguments("space", SPACES, config.space, given=1, extra={"num_classes", "channels"})
+    profiles = [load_profile(name, mapping, config) for name, mapping in config.hardware.items()]
+    data = load_data(data_config(config.data), channels=CHANNELS)
+    data_is_enough(data, config)
+    space = make_space(config.space, num_classes=data.num_classes)
+    table = CostTable(space, profiles)
+    problems = tuple(BudgetProblem(table, profile.name, profile.budgets) for profile in profiles)
+    measured = frozenset(name for name, mapping in config.hardware.items() if is_host(mapping))
+    return Plan(config, data, space, table, problems, measured)
+
+
+def is_host(mapping: dict[str, Any]) -> bool:
+    latency = mapping.get("latency")
+    return isinstance(latency, dict) and latency.get("model") == "host"
+
+
+def load_profile(name: str, mapping: dict[str, Any], config: SearchConfig) -> HardwareProfile:
+    resolved = resolve_host(name, mapping, Path(config.paths.cache).expanduser())
+    profile = profile_from_dict(name, resolved)
+    if not profile.budgets:
+        raise InvalidInputError(f"hardware.{name}.budgets: got none, need one or more; as hardware.{name}.budgets.gflops=1")
+    return profile
+
+
+def data_config(content: dict[str, Any]) -> DataConfig:
+    if isinstance(content.get("root"), str):
+        content = {**content, "root": Path(content["root"]).expanduser()}
+    try:
+        return DataConfig.model_validate(content)
+    except ValidationError as error:
+        problems = [
+            f"data.{'.'.join(str(part) for part in e['loc'])}: got {e['input']!r}; {e['msg'].removeprefix('Value error, ')}"
+            for e in error.errors(include_url=False)
+        ]
+    raise InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))
+
+
+def data_is_enough(data: ImageData, config: SearchConfig) -> None:
+    """Raises: InvalidInputError if a training split cannot fill a batch."""
+    batch_size = config.trainer.batch_size
+    short = {split: data.size(split) for split in ("weights", "architecture") if data.size(split) < batch_size}
+    if short:
+        raise InvalidInputError(
+            f"trainer.batch_size: got {batch_size}, but {data.name} has only {short} images; lower it or raise data.limit"
+        )
+
+
+def make_space(content: dict[str, Any], *, num_classes: int) -> SearchSpace:
+    arguments = {key: value for key, value in content.items() if key != "name"}
+    try:
+        return SPACES[content["name"]](**arguments, num_classes=num_classes, channels=CHANNELS)
+    except EspalierError:
+        raise
+    except (TypeError, ValueError, IndexError) as error:
+        raise InvalidInputError(f"space: got {arguments}; {error}") from error
+
+
+def make_strategy(content: dict[str, Any], *arguments: Any) -> Strategy:
+    keywords = {key: value for key, value in content.items() if key != "name"}
+    try:
+        return STRATEGIES[content["name"]](*arguments, **keywords)
+    except EspalierError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(f"strategy: got {keywords}; {error}") from error
+
+
+def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.optim.Optimizer]:
+    """A function from parameters to the optimizer that `_target_` names."""
+    name = content["_target_"].rpartition(".")[2]
+    kind = getattr(torch.optim, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        raise InvalidInputError(f"{key}._target_: torch.optim has no optimizer {name!r}")
+    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "_target_"}
+
+    def make(parameters: Any) -> torch.optim.Optimizer:
+        try:
+            return kind(parameters, **arguments)
+        except (TypeError, ValueError) as error:
+            raise InvalidInputError(f"{key}: got {arguments}; {error}") from error
+
+    return make
+
+
+def check_arguments(
+    key: str, classes: dict[str, Any], content: dict[str, Any], *, given: int, extra: frozenset[str] | set[str] = frozenset()
+) -> None:
+    """Raises: InvalidInputError unless `content` names one of `classes` and only arguments of it."""
+    name = content["name"]
+    if name not in classes:
+        raise InvalidInputError(f"{key}.name: got {name!r}, allowed: {', '.join(sorted(classes))}")
+    allowed = set(list(signature(classes[name].__init__).parameters)[given:] if given > 1 else signature(classes[name].__init__).parameters)
+    allowed -= {"self", *extra}
+    unknown = sorted(set(content) - {"name"} - allowed)
+    if unknown:
+        raise InvalidInputError(f"{key}: {name} does not take {unknown}; allowed: {sorted(allowed)}")

@@ -1,0 +1,122 @@
+"""One search: feasible? train and prune, choose, prove, write."""
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from hardware_models.budget_problem import UNITS, Survivors
+from hardware_models.cost_table import METRICS
+from hardware_models.errors import BudgetInfeasibleError
+from trainers.config import SearchConfig
+from trainers.derive import derive
+from trainers.prepare import Plan, prepare
+from trainers.result import write_result
+from trainers.run_folder import RunFolder, write_text
+from trainers.search_module import PruneRecord
+from trainers.training import train
+
+Report = Callable[[str], None]
+
+
+def run_search(config: SearchConfig, report: Report) -> dict[str, Any]:
+    """The content of result.json of a search, made now or found finished in its run folder."""
+    folder = RunFolder(config.run_folder)
+    finished = folder.read_result()
+    if finished is not None:
+        report(f"this search is finished already: {folder.path}; delete the folder to run it again")
+        report_verdict(finished, folder, report)
+        return finished
+    plan = prepare(config)
+    folder.open()
+    try:
+        result = _run(plan, folder, report)
+    except BudgetInfeasibleError as error:
+        folder.status("infeasible", str(error))
+        raise
+    except KeyboardInterrupt:
+        folder.status("interrupted", "a signal ended the run")
+        raise
+    except BaseException as error:
+        folder.status("failed", f"{type(error).__name__}: {error}")
+        folder.log_exception()
+        raise
+    folder.status(result["status"])
+    report_verdict(result, folder, report)
+    return result
+
+
+def _run(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
+    config = plan.config
+    write_text(folder.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    if config.trainer.threads is not None:
+        torch.set_num_threads(config.trainer.threads)
+    pl.seed_everything(config.seed, verbose=False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    report(headline(plan))
+    starts, presolved = [], []
+    for problem in plan.problems:
+        survivors, removals = problem.start()
+        starts.append(survivors)
+        presolved += [PruneRecord(0, problem.name, removal) for removal in removals]
+        report(feasible_line(plan, problem.device, survivors))
+    clock = time.perf_counter()
+    module = train(plan, starts, presolved, folder, report)
+    seconds = {"train": time.perf_counter() - clock}
+    clock = time.perf_counter()
+    derived = derive(plan, module, starts, report)
+    seconds["derive"] = time.perf_counter() - clock
+    return write_result(plan, module, derived, folder, seconds=seconds)
+
+
+def headline(plan: Plan) -> str:
+    images = sum(plan.data.size(s) for s in ("weights", "architecture", "validation", "test"))  # type: ignore[arg-type]
+    decades = int(np.floor(sum(np.log10(len(d.choices)) for d in plan.space.decisions)))
+    return (
+        f"space {plan.space.name} · 10^{decades} networks · {len(plan.problems)} devices · "
+        f"{plan.data.name} ({images:,} images) · {plan.config.strategy['name']} · seed {plan.config.seed}"
+    )
+
+
+def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
+    """The cheapest and the dearest network of the space beside each budget, at the upper bound."""
+    problem = plan.problems[device]
+    low = plan.table.upper(plan.table.cheapest(survivors.mask_N, device), device)
+    high = plan.table.upper(plan.table.worst(survivors.mask_N, device), device)
+    parts = []
+    for k, metric in enumerate(METRICS):
+        if metric in problem.limits:
+            note = "" if high[k] > problem.limits[metric] else ", never binds"
+            parts.append(f"{metric} {low[k]:.3g}–{high[k]:.3g} (budget {problem.limits[metric]:g}{note})")
+    return f"feasible  {problem.name}  " + "  ".join(parts)
+
+
+def report_verdict(result: dict[str, Any], folder: RunFolder, report: Report) -> None:
+    """The table a user reads first: each device's budgets beside what its network costs."""
+    report("")
+    for name, device in result["devices"].items():
+        met = "met" if device["met"] else f"NOT MET ({device['refuted_by']})"
+        report(f"{name}: budgets {met}; binding {device['binding']}, {device['utilisation'][device['binding']]:.1%} used")
+        for metric, limit in device["budgets"].items():
+            figures = [f"predicted {device['predicted'][metric]:.4g}"]
+            if device["upper"][metric] != device["predicted"][metric]:
+                figures.append(f"upper {device['upper'][metric]:.4g} ({device['upper_level']:.0%} bound)")
+            if metric in device["recounted"]:
+                figures.append(f"recounted {device['recounted'][metric]:.4g}")
+            if device["measured"] and metric in device["measured"]:
+                figures.append(f"measured {device['measured'][metric]:.4g}")
+            report(f"  {metric:15} budget {limit:<7g} {', '.join(figures)} {UNITS[metric]}")
+        accuracy = device["accuracy"]
+        shown = "  ".join(f"{key} {accuracy[key]:.3f}" for key in ("supernet", "inherited", "finetuned", "random"))
+        report(f"  accuracy        {shown}  ({accuracy['images']:,} test images)")
+        for lost in (device["larger_candidates_that_lost"] or [])[:3]:
+            report(
+                f"  larger, lost    uses {lost['utilisation']:.1%}, validation {lost['validation_accuracy']:.3f} "
+                f"against {device['validation']['accuracy']:.3f}"
+            )
+    met = sum(device["met"] for device in result["devices"].values())
+    report(f"{met}/{len(result['devices'])} devices within budget   result {folder.path / 'result.json'}")

@@ -1,0 +1,231 @@
+"""How a search draws networks and what it adds to the loss: one class per strategy, behind one interface."""
+
+# Shapes: S networks of a pool, n decisions, N choices of all decisions, M metrics.
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardware_models.budget_problem import BudgetProblem, Survivors
+from hardware_models.cost_table import Array, Indices, Mask
+from hardware_models.pool import effective_size
+from search_spaces.errors import InvalidInputError
+from trainers.architecture_parameters import ArchitectureParameters
+
+MIXING_SWEEPS = 2  # Gibbs sweeps after the start: brings marginals within sampling noise of exact ones
+
+
+class Strategy(ABC):
+    """Draws networks for each device, and gives the differentiable weights that the architecture step trains."""
+
+    learns = True  # whether the architecture step runs at all
+    prunes = True  # whether choices are removed while it searches
+
+    def __init__(
+        self,
+        problems: Sequence[BudgetProblem],
+        survivors: Sequence[Survivors],
+        parameters: ArchitectureParameters,
+        generator: np.random.Generator,
+    ) -> None:
+        self.problems, self.survivors = list(problems), list(survivors)
+        self.parameters, self.generator = parameters, generator
+        self.table = problems[0].table
+
+    @abstractmethod
+    def weights(self, device: int) -> Tensor:
+        """Weights (N,) of the choices of every decision for one device, differentiable in its logits."""
+
+    @abstractmethod
+    def path(self, device: int) -> tuple[int, ...]:
+        """A network (n,) to train on, drawn for one device."""
+
+    def penalty(self, device: int, weights_N: Tensor) -> Tensor:
+        """What the architecture loss adds for cost; zero where cost is a condition and not a penalty."""
+        return weights_N.new_zeros(())
+
+    def restrict(self, device: int, survivors: Survivors) -> None:
+        """Draws only from these choices from now on."""
+        self.survivors[device] = survivors
+
+    def scores(self, device: int) -> Array:
+        """What exact selection maximises the sum of: the device's logits (N,)."""
+        with torch.no_grad():
+            scores: Array = self.parameters(device).double().numpy()
+        return scores
+
+
+class Pool(Strategy):
+    """Softmax of the logits, conditioned on meeting every budget: a pool of feasible networks, re-weighted each step.
+
+    The mixture weights are the pool's marginals, so they always lie in the convex hull of feasible networks; there is
+    no penalty and nothing to tune. The pool is resampled and moved by Gibbs sweeps when it has worn out.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[BudgetProblem],
+        survivors: Sequence[Survivors],
+        parameters: ArchitectureParameters,
+        generator: np.random.Generator,
+        *,
+        pool_size: int = 1024,
+    ) -> None:
+        super().__init__(problems, survivors, parameters, generator)
+        if pool_size < 16:
+            raise InvalidInputError(f"strategy.pool_size must be at least 16, got {pool_size}")
+        self.pool_size = pool_size
+        self.networks: list[Indices] = []
+        self.one_hot: list[Tensor] = []
+        self.reference: list[Tensor] = []
+        for device in range(len(problems)):
+            networks = self._fresh(device)
+            self.networks.append(networks)
+            self.one_hot.append(self._encode(networks))
+            self.reference.append(self._logits(device))
+
+    def weights(self, device: int) -> Tensor:
+        return torch.softmax(self._log_weights(device), dim=0) @ self.one_hot[device]
+
+    def path(self, device: int) -> tuple[int, ...]:
+        log_weights_S = self._log_weights(device).detach().double().numpy()
+        weights_S = np.exp(log_weights_S - log_weights_S.max())
+        if effective_size(log_weights_S) < self.pool_size / 2:
+            self._refresh(device, weights_S)
+            return tuple(int(k) for k in self.networks[device][self.generator.integers(self.pool_size)])
+        row = self.generator.choice(self.pool_size, p=weights_S / weights_S.sum())
+        return tuple(int(k) for k in self.networks[device][row])
+
+    def restrict(self, device: int, survivors: Survivors) -> None:
+        super().restrict(device, survivors)
+        starts = self.table.first_choice[:-1]
+        alive_S = survivors.mask_N[self.networks[device] + starts].all(axis=1)
+        if alive_S.any():
+            self._refresh(device, alive_S.astype(np.float64))
+        else:
+            self._replace(device, self._fresh(device))
+
+    def _log_weights(self, device: int) -> Tensor:
+        """Log importance weights (S,) of the pool's networks under the present logits."""
+        return self.one_hot[device] @ (self.parameters(device) - self.reference[device])
+
+    def _logits(self, device: int) -> Tensor:
+        return self.parameters(device).detach().clone()
+
+    def _fresh(self, device: int) -> Indices:
+        known = np.array([self.survivors[device].witness])
+        chains = self.problems[device].chains(self.survivors[device].mask_N, self.generator)
+        logits_N = self._logits(device).double().numpy()
+        networks = chains.start(logits_N, self.pool_size, known)
+        for _ in range(MIXING_SWEEPS):
+            networks = chains.sweep(networks, logits_N)
+        return networks
+
+    def _refresh(self, device: int, weights_S: Array) -> None:
+        """Resamples by weight (systematically, so that few are lost) and moves every network once."""
+        places = (self.generator.random() + np.arange(self.pool_size)) / self.pool_size
+        rows = np.searchsorted(np.cumsum(weights_S) / weights_S.sum(), places).clip(max=self.pool_size - 1)
+        chains = self.problems[device].chains(self.survivors[device].mask_N, self.generator)
+        logits_N = self._logits(device).double().numpy()
+        self._replace(device, chains.sweep(self.networks[device][rows], logits_N))
+
+    def _replace(self, device: int, networks: Indices) -> None:
+        self.networks[device], self.one_hot[device] = networks, self._encode(networks)
+        self.reference[device] = self._logits(device)
+
+    def _encode(self, networks: Indices) -> Tensor:
+        one_hot = torch.zeros(len(networks), int(self.table.first_choice[-1]))
+        columns = torch.from_numpy(networks + self.table.first_choice[:-1])
+        return one_hot.scatter_(1, columns, 1.0)
+
+
+class Random(Pool):
+    """Networks uniform over the feasible ones: the baseline under the same budgets, finaliser and evaluation."""
+
+    learns = False
+    prunes = False
+
+
+class Penalty(Strategy):
+    """Independent softmax per decision, and `strength` times each expected cost over its budget added to the loss.
+
+    Source: ProxylessNAS, arXiv:1812.00332, eq. 7, with costs as shares of their budgets.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[BudgetProblem],
+        survivors: Sequence[Survivors],
+        parameters: ArchitectureParameters,
+        generator: np.random.Generator,
+        *,
+        strength: float = 0.3,
+    ) -> None:
+        super().__init__(problems, survivors, parameters, generator)
+        if not strength >= 0:
+            raise InvalidInputError(f"strategy.strength must be at least 0, got {strength}")
+        self.strength = strength
+
+    def weights(self, device: int) -> Tensor:
+        masked_N = self.parameters(device).masked_fill(
+            torch.from_numpy(~self.survivors[device].mask_N), -torch.inf
+        )
+        starts = self.table.first_choice
+        blocks = [torch.softmax(masked_N[a:b], dim=0) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        return torch.cat(blocks)
+
+    def path(self, device: int) -> tuple[int, ...]:
+        with torch.no_grad():
+            weights_N = self.weights(device).double().numpy()
+        starts = self.table.first_choice
+        return tuple(
+            int(self.generator.choice(b - a, p=weights_N[a:b] / weights_N[a:b].sum()))
+            for a, b in zip(starts[:-1], starts[1:], strict=True)
+        )
+
+    def penalty(self, device: int, weights_N: Tensor) -> Tensor:
+        return self.strength * self._overshoot(device, weights_N).sum().float()
+
+    def _overshoot(self, device: int, weights_N: Tensor) -> Tensor:
+        """Expected cost over limit, minus one, of each budgeted metric."""
+        limits_M = torch.from_numpy(self.problems[device].limits_M)
+        budgeted = torch.isfinite(limits_M)
+        return self.table.expected(weights_N)[device][budgeted] / limits_M[budgeted] - 1
+
+
+class Dual(Penalty):
+    """`Penalty` with one multiplier per budget, raised while the expected cost exceeds it and lowered while it does not.
+
+    Source: dual ascent, as LightNAS (arXiv:2208.00624), here with multipliers kept at or above zero.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[BudgetProblem],
+        survivors: Sequence[Survivors],
+        parameters: ArchitectureParameters,
+        generator: np.random.Generator,
+        *,
+        step_size: float = 0.05,
+    ) -> None:
+        super().__init__(problems, survivors, parameters, generator)
+        if not step_size > 0:
+            raise InvalidInputError(f"strategy.step_size must be positive, got {step_size}")
+        self.step_size = step_size
+        self.multipliers = [torch.zeros(int(np.isfinite(p.limits_M).sum()), dtype=torch.float64) for p in problems]
+
+    def penalty(self, device: int, weights_N: Tensor) -> Tensor:
+        overshoot = self._overshoot(device, weights_N)
+        self.multipliers[device] = (self.multipliers[device] + self.step_size * overshoot.detach()).clamp(min=0)
+        return (self.multipliers[device] * overshoot).sum().float()
+
+
+STRATEGIES: dict[str, type[Strategy]] = {"pool": Pool, "random": Random, "penalty": Penalty, "dual": Dual}
+
+
+def largest_path(table_blocks: Sequence[int]) -> tuple[int, ...]:
+    """The network of every decision's last choice."""
+    return tuple(b - a - 1 for a, b in zip(table_blocks[:-1], table_blocks[1:], strict=True))
