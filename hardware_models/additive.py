@@ -13,7 +13,7 @@ Size = Annotated[int, Field(strict=True, ge=1)]
 class Match(Section):
     """A form of operation. A field that is null matches anything."""
 
-    kind: Literal["conv", "linear", "avg_pool", "max_pool", "global_pool", "add", "scale"]
+    kind: Literal["conv", "linear", "avg_pool", "max_pool", "global_pool", "add", "scale", "batch_norm"]
     kernel: Size | None = None
     stride: Size | None = None
     same_channels: Annotated[bool, Field(strict=True)] | None = None

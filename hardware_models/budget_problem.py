@@ -145,7 +145,9 @@ class BudgetProblem:
         while (exceeded_M := self.overshoot(mask_N) > caps_M).any():
             before_M = self.table.worst(mask_N, self.device)
             saved_NM = before_M - self.table.worst_without(mask_N, self.device)
-            relief_N = (saved_NM[:, exceeded_M] / self.limits_M[exceeded_M]).sum(axis=1)
+            # Relief beyond what is asked for is worth nothing: it would only give away networks that fit.
+            asked_M = (self.overshoot(mask_N) - caps_M)[exceeded_M]
+            relief_N = np.minimum(saved_NM[:, exceeded_M] / self.limits_M[exceeded_M], asked_M).sum(axis=1)
             candidates = mask_N.copy()
             candidates[protected] = False
             score_N = np.full(len(mask_N), np.inf)

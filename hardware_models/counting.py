@@ -1,4 +1,4 @@
-"""The independent recount: what an extracted network costs, found from the running module and not from its declaration."""
+"""The independent recount: what an extracted network costs, found by running it and not from its declaration."""
 
 import warnings
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from search_spaces.blocks import Add, Scale, without_resize
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape
 
-# Operators that the convention counts as 0: elementwise ones, which runtimes fuse, and pools, which fvcore has no count for.
+# Operators that count 0 by convention: elementwise ones, which runtimes fuse, and local pools. fvcore has none.
 _UNCOUNTED = frozenset(
     (
         *("aten::add", "aten::add_", "aten::mul", "aten::mul_", "aten::avg_pool2d", "aten::max_pool2d"),
@@ -32,7 +32,7 @@ _UNCOUNTED = frozenset(
         *("aten::dropout", "aten::feature_dropout"),
     )
 )
-# Modules that cost nothing of their own: fused into their producer, or without arithmetic. An empty Sequential is a skip.
+# Modules that cost nothing of their own: fused into their producer, or no arithmetic. An empty Sequential is a skip.
 _FREE = (
     nn.ReLU,
     nn.ReLU6,
@@ -48,7 +48,6 @@ _FREE = (
     nn.Flatten,
     nn.Identity,
     nn.Sequential,
-    nn.BatchNorm2d,
 )
 
 
@@ -62,8 +61,7 @@ class Recount:
 
 
 def deployed(module: nn.Module) -> nn.Module:
-    """A copy in eval mode on the CPU that takes images of its own size, every batch norm folded into the convolution before
-    it in its Sequential.
+    """A CPU copy in eval mode, without `Resize`, each batch norm folded into the convolution before it in a Sequential.
 
     A batch norm that follows no convolution (the last one of NAS-Bench-201, a pool's) is kept: nothing can take it up.
     Raises: InvalidInputError for a convolution and batch norm that are siblings outside a Sequential, whose order of
@@ -78,8 +76,8 @@ def deployed(module: nn.Module) -> nn.Module:
 def recount(module: nn.Module, shape: Shape) -> Recount:
     """fvcore's count of the deployed network on an input of `shape` (channels, height, width); one multiply-add is one.
 
-    Elementwise operators and local pools count 0, and so does a batch norm that `deployed` kept, by the same convention:
-    it is an elementwise scale and shift. Its parameters count.
+    Elementwise operators and local pools count 0, and so does a batch norm that `deployed` kept, which is elementwise;
+    its parameters count.
     Raises: InvalidInputError if fvcore meets an operator for which it has no count.
     """
     copy = deployed(module)
@@ -89,8 +87,8 @@ def recount(module: nn.Module, shape: Shape) -> Recount:
     unknown = sorted(unsupported - _UNCOUNTED)
     if unknown:
         raise InvalidInputError(
-            f"cannot count {', '.join(unknown)} of {type(module).__name__}: fvcore has no count for it; counted as 0 by "
-            f"convention are {', '.join(sorted(_UNCOUNTED))}; build the network from modules that can be counted"
+            f"cannot count {', '.join(unknown)} of {type(module).__name__}: fvcore has no count for it; "
+            f"counted as 0 by convention are {', '.join(sorted(_UNCOUNTED))}; use modules that can be counted"
         )
     params = sum(parameter.numel() for parameter in copy.parameters())
     gflops = {operator: count / 1e9 for operator, count in counts.items()}
@@ -225,11 +223,13 @@ def _operation(module: nn.Module, in_size: torch.Size, out_size: torch.Size) -> 
             return Operation("add", in_shape, out_shape)
         case Scale():
             return Operation("scale", in_shape, out_shape)
+        case nn.BatchNorm2d():
+            return Operation("batch_norm", in_shape, out_shape)
         case _ if type(module) in _FREE:
             return None
     raise InvalidInputError(
-        f"no operation is known for {module}: known are Conv2d, Linear, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), Add and "
-        f"Scale, free are {', '.join(kind.__name__ for kind in _FREE)}; build the network from these"
+        f"no operation is known for {module}: known are Conv2d, Linear, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), "
+        f"Add and Scale, free are {', '.join(kind.__name__ for kind in _FREE)}; build the network from these"
     )
 
 

@@ -165,7 +165,7 @@ def _origin(num_operations: int, effort: Effort) -> dict[str, Any]:
             f"Least kernel time of {num_operations} single operations inside small graphs, {effort.repeats} runs each.",
         ],
         "inferred": [
-            f"Throughputs, bandwidths and overheads are fitted to {effort.fit_networks} of the networks (robust relative error).",
+            f"Throughputs, bandwidths, overheads are fitted to {effort.fit_networks} of the networks (robust).",
             "They are drawn weakly to the single operations: measured alone, nothing is fused or still in cache.",
             "The networks have random weights; latency does not depend on their values.",
         ],
@@ -186,7 +186,7 @@ class Network:
 
 def sample_operations(random: Random, per_kind: int) -> list[Operation]:
     """Distinct operations of random networks, up to `per_kind` of each kind that a roofline tells apart."""
-    drawn = (op for i in range(60) for op in random_network(random, i).operations)
+    drawn = (op for i in range(24) for op in random_network(random, i).operations)
     by_kind: dict[PriceKind, list[Operation]] = {}
     for operation in dict.fromkeys(drawn):
         by_kind.setdefault(price_kind(operation), []).append(operation)

@@ -134,7 +134,7 @@ class Graph:
         return name
 
     def add(self, operation: Operation, *inputs: str, activation: str = "", name: str = "") -> str:
-        """Appends `operation` and, if named, an ONNX activation; `add` and `scale` take two inputs. Returns its output."""
+        """Appends `operation`, then `activation` if named; `add` and `scale` take two inputs. Returns the output."""
         name = name or f"node{len(self._nodes)}"
         match operation.kind:
             case "conv":
@@ -253,6 +253,8 @@ def _session(model: onnx.ModelProto, threads: int, *, profile: Path | None = Non
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
+    # Idle threads of one session would otherwise spin on the cores while the next session is timed.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     if profile is not None:
         options.enable_profiling, options.profile_file_prefix = True, str(profile)
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
@@ -289,7 +291,7 @@ def _check_parity(expected: np.ndarray, got: np.ndarray, name: str) -> None:
     if not difference <= allowed:
         raise ParityError(
             f"{name}: onnxruntime's output differs from torch's by {difference:g}, allowed is {allowed:g}; "
-            "the exporter changed the network: do not trust its latency, and look for an operator that it handles wrongly"
+            "the exporter changed the network: do not trust its latency, look for an operator that it handles wrongly"
         )
 
 

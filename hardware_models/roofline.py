@@ -66,7 +66,7 @@ def price_kind(operation: Operation) -> PriceKind:
     """The kind that a roofline prices `operation` as."""
     if operation.kind == "linear":
         return "linear"
-    if operation.kind in ("add", "scale"):
+    if operation.kind in ("add", "scale", "batch_norm"):
         return "elementwise"
     if operation.kind != "conv":
         return "pool"

@@ -113,17 +113,18 @@ class NasBench201Space(SearchSpace):
             pooled = (before[0], after[1], after[2])
             kept = _size(before)  # the reduction's input, which the shortcut still needs
             operations += [
-                Operation("conv", before, after, kernel=3, stride=2),
+                # It reads a copy, through a ReLU; a pooled shortcut reads the original later.
+                Operation("conv", before, after, kernel=3, stride=2, held=kept),
                 Operation("conv", after, after, kernel=3, held=kept),
                 Operation("avg_pool", before, pooled, kernel=2, stride=2, held=_size(after)),
-                Operation("conv", pooled, after, held=_size(after)),
+                Operation("conv", pooled, after, held=_size(after), bias=False),
                 Operation("add", after, after),
             ]
         last = self.stage_shape(NUM_STAGES - 1)
         features = (last[0], 1, 1)
-        # The last batch norm follows a sum and cannot be folded; it is elementwise, so it counts no multiply-adds.
         return [
             *operations,
+            Operation("batch_norm", last, last),  # it follows a sum, so no convolution can take it in
             Operation("global_pool", last, features),
             Operation("linear", features, (self.num_classes, 1, 1)),
         ]

@@ -4,14 +4,15 @@ from dataclasses import dataclass
 
 Shape = tuple[int, int, int]  # channels, height, width
 
-KINDS = ("conv", "linear", "avg_pool", "max_pool", "global_pool", "add", "scale")
+KINDS = ("conv", "linear", "avg_pool", "max_pool", "global_pool", "add", "scale", "batch_norm")
 
 
 @dataclass(frozen=True, slots=True)
 class Operation:
     """One operation of a network at batch size 1, as it is deployed: batch norm folded, activation fused.
 
-    `kind` is one of `KINDS`: `add` sums two tensors, `scale` multiplies a tensor by one factor per channel.
+    `kind` is one of `KINDS`: `add` sums two tensors, `scale` multiplies a tensor by one factor per channel,
+    `batch_norm` is one that no convolution before it can take in.
     `in_shape` and `out_shape` are (channels, height, width). `held` counts the elements of other tensors that must stay
     in memory while it runs (a residual input, say); it changes peak memory and no other cost.
     """
@@ -44,6 +45,8 @@ class Operation:
     @property
     def params(self) -> int:
         """Weights and biases, as numbers."""
+        if self.kind == "batch_norm":
+            return 2 * self.in_shape[0]
         if self.kind not in ("conv", "linear"):
             return 0
         weights = self.out_shape[0] * (self.in_shape[0] // self.groups) * self.kernel**2

@@ -150,7 +150,8 @@ def test_deployed_network_computes_what_the_trained_one_does() -> None:
 def test_deployed_leaves_its_argument_as_it_was() -> None:
     module = Block().train()
     deployed(module)
-    assert module.training and isinstance(module.expand[1], nn.BatchNorm2d)
+    assert module.training
+    assert isinstance(module.expand[1], nn.BatchNorm2d)
 
 
 def test_deployed_network_takes_images_of_its_own_size() -> None:

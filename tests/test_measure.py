@@ -4,7 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
 import torch
@@ -35,7 +34,8 @@ QUICK = Effort(operations_per_kind=3, fit_networks=6, held_out_networks=9, repea
 def check(measurement: Measurement, repeats: int) -> None:
     assert 0 < measurement.min_ms <= measurement.p50_ms <= measurement.p90_ms
     assert (measurement.repeats, measurement.threads, measurement.runtime) == (repeats, 1, "onnxruntime")
-    assert set(measurement.versions) == {"python", "torch", "onnxruntime"} and "cores" in measurement.machine
+    assert set(measurement.versions) == {"python", "torch", "onnxruntime"}
+    assert "cores" in measurement.machine
 
 
 class Network(nn.Module):
@@ -102,9 +102,9 @@ def test_graph_gives_the_operation_its_output_shape(kind: str) -> None:
         inputs.append(graph.input(1, operation.in_shape[0], *((1, 1) if kind == "scale" else operation.in_shape[1:])))
     graph.add(operation, *inputs)
     model = graph.model()
-    onnx.checker.check_model(model)
     output = onnxruntime.InferenceSession(model.SerializeToString()).run(None, graph.feed())[0]
-    assert output.size == operation.out_elements and np.isfinite(output).all()
+    assert output.size == operation.out_elements
+    assert np.isfinite(output).all()
 
 
 def test_operation_whose_shapes_do_not_fit_is_refused() -> None:
@@ -131,7 +131,8 @@ def test_random_networks_run_and_their_multiply_adds_are_those_of_their_graph() 
         }
         assert sum(operation.params for operation in network.operations) == sum(sizes.values())
         output = onnxruntime.InferenceSession(model.SerializeToString()).run(None, network.graph.feed())[0]
-        assert output.size == network.operations[-1].out_elements and np.isfinite(output).all()
+        assert output.size == network.operations[-1].out_elements
+        assert np.isfinite(output).all()
 
 
 def test_sampled_operations_are_distinct_and_cover_every_kind_of_the_networks() -> None:
@@ -150,10 +151,13 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict, Path]:
 
 def test_host_profile_is_valid_and_says_what_it_is_worth(measured: tuple[dict, Path]) -> None:
     profile = profile_from_dict("host", measured[0])
-    assert profile.error.n == 9 and profile.bound is not None and profile.bound.n == 9
+    assert profile.error.n == 9
+    assert profile.bound is not None
+    assert profile.bound.n == 9
     for name in ("conv", "linear", "avg_pool", "add"):
         assert profile.price(OPERATIONS[name])["latency_ms"] > 0
-    assert "onnxruntime" in profile.source and "cores" in profile.source
+    assert "onnxruntime" in profile.source
+    assert "cores" in profile.source
 
 
 def test_host_profile_comes_back_from_its_cache_as_it_was_measured(
@@ -164,7 +168,8 @@ def test_host_profile_comes_back_from_its_cache_as_it_was_measured(
     monkeypatch.setattr(host, "time_operation", None)  # measuring again would fail
     assert measure_host_profile(threads=1, cache_dir=folder, effort=QUICK, progress=lines.append) == profile
     assert [path.suffix for path in folder.iterdir()] == [".yaml"]
-    assert len(lines) == 1 and "read from" in lines[0]
+    assert len(lines) == 1
+    assert "read from" in lines[0]
 
 
 def test_cache_tells_threads_apart() -> None:
@@ -180,7 +185,8 @@ def test_resolved_profile_keeps_the_budgets_of_its_file(
     monkeypatch.setattr(host, "measure_host_profile", lambda *, threads, cache_dir: measured[0])
     profile = profile_from_dict("host", resolve_host("host", shipped, tmp_path))
     assert profile.budgets == {key: limit for key, limit in shipped["budgets"].items() if limit is not None}
-    assert profile.latency.model == "roofline" and profile.title == shipped["title"]
+    assert profile.latency.model == "roofline"
+    assert profile.title == shipped["title"]
 
 
 def test_resolving_leaves_other_profiles_alone(tmp_path: Path) -> None:
