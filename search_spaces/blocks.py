@@ -59,9 +59,31 @@ def without_resize(network: nn.Module) -> nn.Module:
     return network
 
 
+def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, groups: int = 1) -> Tensor:
+    """Convolution padded to keep the map at stride 1, the same function at any size, run the fast way on small maps.
+
+    Taps that can only meet padding are left out (on a 1x1 map, 48 of the 49 of a 7x7 kernel), and a pointwise
+    convolution of few pixels is a matrix product.
+    """
+    size = min(weight.shape[-1], 2 * min(x.shape[-2:]) - 1)
+    margin = (weight.shape[-1] - size) // 2
+    if margin:
+        weight = weight[..., margin : margin + size, margin : margin + size]
+    if groups == 1 and stride == 1 and size == 1 and x.shape[-1] * x.shape[-2] <= SMALL_MAP:
+        return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+    return F.conv2d(x, weight, bias, stride, size // 2, groups=groups)
+
+
+class Convolution(nn.Conv2d):
+    """`nn.Conv2d` with padding that keeps the map at stride 1, run by `convolve`."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return convolve(x, self.weight, self.bias, stride=self.stride[0], groups=self.groups)
+
+
 def conv_bn(cin: int, cout: int, kernel: int = 1, *, stride: int = 1, groups: int = 1, act: nn.Module) -> nn.Sequential:
     """Convolution with explicit padding, batch norm, activation."""
-    conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
+    conv = Convolution(cin, cout, kernel, stride, kernel // 2, groups=groups, bias=False)
     return nn.Sequential(conv, nn.BatchNorm2d(cout), act)
 
 
@@ -118,21 +140,7 @@ class ElasticConv(nn.Module):
             weight = weight * kernel
         if source is not None:
             weight = weight * source[:, None, None]
-        return self._depthwise(x, weight) if self.depthwise else _pointwise(x, weight)
-
-    def _depthwise(self, x: Tensor, weight: Tensor) -> Tensor:
-        """Taps that can only meet padding are left out: on a 1x1 map, 48 of the 49 of a 7x7 kernel."""
-        size = min(weight.shape[-1], 2 * x.shape[-1] - 1)
-        margin = (weight.shape[-1] - size) // 2
-        if margin:
-            weight = weight[..., margin : margin + size, margin : margin + size]
-        return F.conv2d(x, weight, None, self.stride, size // 2, groups=x.shape[1])
-
-
-def _pointwise(x: Tensor, weight: Tensor) -> Tensor:
-    if x.shape[-1] * x.shape[-2] > SMALL_MAP:
-        return F.conv2d(x, weight)
-    return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1)).permute(0, 3, 1, 2)
+        return convolve(x, weight, stride=self.stride, groups=x.shape[1] if self.depthwise else 1)
 
 
 def kernel_mask(weights_K: Tensor, sizes_K: Sequence[int], alive: Sequence[int]) -> Tensor:
@@ -155,12 +163,15 @@ class ElasticBatchNorm(nn.BatchNorm2d):
         weight, bias = self.weight[:size], self.bias[:size]
         if scale is not None:
             weight, bias = weight * scale, bias * scale
-        assert self.running_mean is not None and self.running_var is not None
+        assert self.running_mean is not None and self.running_var is not None and self.num_batches_tracked is not None
         if self.training and mixed:
             return F.batch_norm(x, None, None, weight, bias, training=True, eps=self.eps)
-        return F.batch_norm(
-            x, self.running_mean[:size], self.running_var[:size], weight, bias, self.training, self.momentum or 0.0, self.eps
-        )
+        if self.training:
+            self.num_batches_tracked.add_(1)
+        # As in nn.BatchNorm2d, no momentum means the cumulative average.
+        momentum = 1.0 / max(1, int(self.num_batches_tracked)) if self.momentum is None else self.momentum
+        mean, var = self.running_mean[:size], self.running_var[:size]
+        return F.batch_norm(x, mean, var, weight, bias, self.training, momentum, self.eps)
 
     def copy_to(self, target: nn.BatchNorm2d) -> None:
         """Fills a stand-alone batch norm from the leading channels."""

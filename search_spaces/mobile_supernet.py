@@ -110,6 +110,8 @@ class ElasticBlock(nn.Module):
         self.depthwise = ElasticConv(hidden, hidden, max(self.kernels), stride=stride_of(name), depthwise=True)
         self.depthwise_norm = ElasticBatchNorm(hidden)
         self.project, self.project_norm = ElasticConv(hidden, cout), ElasticBatchNorm(cout)
+        if name.block:  # a block that may be absent starts as the identity
+            nn.init.zeros_(self.project_norm.weight)
         self.reduce, self.restore = nn.Conv2d(hidden, squeezed, 1), nn.Conv2d(squeezed, hidden, 1)
 
     def forward(

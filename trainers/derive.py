@@ -4,12 +4,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from torch import nn
 
 from hardware_models.budget_problem import BudgetProblem, Survivors
 from search_spaces.architecture import Architecture, architecture_of
 from trainers.certificate import Verdict, verify_and_cut
-from trainers.evaluation import Score, finetune, recalibrate, score
+from trainers.evaluation import PathNetwork, Score, finetune, recalibrate, score
 from trainers.finalise import Candidate, finalise, random_candidates
 from trainers.prepare import Plan
 from trainers.search_module import SearchModule
@@ -36,42 +37,42 @@ class Derived:
 
 
 class Evaluator:
-    """Networks cut from a supernet and scored on one protocol; each is validated once."""
+    """Networks of a supernet scored on one protocol; each is validated once."""
 
     def __init__(self, plan: Plan, module: SearchModule) -> None:
         self.plan, self.module = plan, module
         self.settings = plan.config.trainer
         self.known: dict[tuple[int, ...], Score] = {}
-
-    def extracted(self, indices: tuple[int, ...]) -> nn.Module:
-        """The network with inherited weights and the supernet's batch-norm statistics."""
-        return self.module.supernet.extract(self.plan.space.choices(indices)).eval()
-
-    def calibrated(self, indices: tuple[int, ...]) -> nn.Module:
-        """The network with inherited weights and batch-norm statistics of its own."""
-        network = self.extracted(indices)
-        recalibrate(
-            network,
-            self.plan.data,
-            images=self.settings.recalibration_images,
-            batch_size=self.settings.batch_size,
-            seed=self.plan.config.seed,
-        )
-        return network
+        self.statistics = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
 
     def validate(self, indices: tuple[int, ...]) -> Score:
+        """Validation score with batch-norm statistics of the network's own, run inside the supernet."""
         if indices not in self.known:
-            self.known[indices] = score(
-                self.calibrated(indices),
-                self.plan.data,
-                "validation",
-                images=self.settings.validation_images,
-                batch_size=self.settings.batch_size,
-            )
+            network = PathNetwork(self.module.supernet, self.plan.space.selection(indices))
+            self._recalibrate(network)
+            images, batch_size = self.settings.validation_images, self.settings.batch_size
+            self.known[indices] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
         return self.known[indices]
+
+    def extracted(self, indices: tuple[int, ...]) -> nn.Module:
+        """The stand-alone network with inherited weights and the supernet's batch-norm statistics."""
+        for name, buffer in self.module.supernet.named_buffers():
+            buffer.copy_(self.statistics[name])
+        network = self.module.supernet.extract(self.plan.space.choices(indices)).eval()
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+    def calibrated(self, indices: tuple[int, ...]) -> nn.Module:
+        """The stand-alone network with inherited weights and batch-norm statistics of its own."""
+        network = self.extracted(indices)
+        self._recalibrate(network)
+        return network
 
     def test(self, network: nn.Module) -> Score:
         return score(network, self.plan.data, "test", images=None, batch_size=self.settings.batch_size)
+
+    def _recalibrate(self, network: nn.Module) -> None:
+        images, batch_size = self.settings.recalibration_images, self.settings.batch_size
+        recalibrate(network, self.plan.data, images=images, batch_size=batch_size, seed=self.plan.config.seed)
 
 
 def derive(

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import nn
+from torch import Tensor, nn
 
+from search_spaces.space import Selection, Supernet
 from trainers.data import Batch, ImageData, Split
 
 
@@ -19,7 +20,18 @@ class Score:
     images: int
 
 
-def _first(batches: Iterator[Batch], images: int) -> Iterator[Batch]:
+class PathNetwork(nn.Module):
+    """One network of a supernet, run inside it: what `extract` would give, without copying its weights."""
+
+    def __init__(self, supernet: Supernet, selection: Selection) -> None:
+        super().__init__()
+        self.supernet, self.selection = supernet, selection
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.supernet(x, self.selection)
+
+
+def first_images(batches: Iterator[Batch], images: int) -> Iterator[Batch]:
     """Batches until `images` images have passed."""
     seen = 0
     for batch in batches:
@@ -41,7 +53,7 @@ def recalibrate(network: nn.Module, data: ImageData, *, images: int, batch_size:
         norm.reset_running_stats()
         norm.momentum = None  # cumulative average
     network.train()
-    for x, _ in _first(data.batches("weights", batch_size=batch_size, seed=seed, epoch=0, augment=True), images):
+    for x, _ in first_images(data.batches("weights", batch_size=batch_size, seed=seed, epoch=0, augment=True), images):
         network(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
@@ -54,7 +66,7 @@ def score(network: nn.Module, data: ImageData, split: Split, *, images: int | No
     network.eval()
     batches = data.batches(split, batch_size=batch_size, seed=0, epoch=0, augment=False)
     correct, loss, count = 0, 0.0, 0
-    for x, y in batches if images is None else _first(batches, images):
+    for x, y in batches if images is None else first_images(batches, images):
         logits = network(x)
         correct += int((logits.argmax(1) == y).sum())
         loss += float(F.cross_entropy(logits, y, reduction="sum"))

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 
 from hardware_models.cost_table import METRICS
 from trainers.data import ImageData
+from trainers.evaluation import PathNetwork, first_images
 from trainers.run_folder import write_csv
 from trainers.search_module import SearchModule
 
@@ -70,31 +71,20 @@ def metrics_of(module: SearchModule) -> dict[str, float]:
 
 @torch.no_grad()
 def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> dict[str, float]:
-    """Loss and accuracy of each device's best-scored surviving network, with batch statistics, averaged over devices."""
+    """Loss and accuracy of the devices' witnesses, averaged, on a part of the validation split with batch statistics."""
+    # A pass in train mode moves the running statistics; they are put back.
+    kept = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
     losses, shares = [], []
-    for device, problem in enumerate(module.problems):
-        survivors = module.strategy.survivors[device]
-        best = problem.select(module.strategy.scores(device), mask_N=survivors.mask_N)
-        selection = module.space.selection(survivors.witness if best is None else best.indices)
-        seen = 0
-        for x, y in data.batches("validation", batch_size=batch_size, seed=0, epoch=0, augment=False):
-            # Mixed batch norm neither reads nor changes running statistics: train mode, hard path, statistics restored.
-            logits = _with_batch_statistics(module, x, selection)
+    for survivors in module.strategy.survivors:
+        network = PathNetwork(module.supernet, module.space.selection(survivors.witness)).train()
+        batches = data.batches("validation", batch_size=batch_size, seed=0, epoch=0, augment=False)
+        for x, y in first_images(batches, VALIDATION_IMAGES):
+            logits = network(x)
             losses.append(float(F.cross_entropy(logits, y)))
             shares.append(float((logits.argmax(1) == y).float().mean()))
-            seen += len(y)
-            if seen >= VALIDATION_IMAGES:
-                break
-    return {"val/loss": float(np.mean(losses)), "val/acc": float(np.mean(shares))}
-
-
-def _with_batch_statistics(module: SearchModule, x: torch.Tensor, selection: Any) -> torch.Tensor:
-    kept = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
-    module.supernet.train()
-    logits: torch.Tensor = module.supernet(x, selection)
     for name, buffer in module.supernet.named_buffers():
         buffer.copy_(kept[name])
-    return logits
+    return {"val/loss": float(np.mean(losses)), "val/acc": float(np.mean(shares))}
 
 
 def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
