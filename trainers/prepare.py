@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from inspect import signature
+from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
@@ -37,10 +37,10 @@ class Plan:
 
 def prepare(config: SearchConfig) -> Plan:
     """Builds and checks the parts of a search. Raises: InvalidInputError for whatever cannot be used."""
-    check_arguments("strategy", STRATEGIES, config.strategy, given=5)
+    check_arguments("strategy", STRATEGIES, config.strategy, given=frozenset())
     make_optimizer(config.optimizer, "optimizer")([torch.nn.Parameter(torch.zeros(1))])
     make_optimizer(config.arch_optimizer, "arch_optimizer")([torch.nn.Parameter(torch.zeros(1))])
-    check_arguments("space", SPACES, config.space, given=1, extra={"num_classes", "channels"})
+    check_arguments("space", SPACES, config.space, given=frozenset({"num_classes", "channels"}))
     profiles = [load_profile(name, mapping, config) for name, mapping in config.hardware.items()]
     data = load_data(data_config(config.data), channels=CHANNELS)
     data_is_enough(data, config)
@@ -124,15 +124,16 @@ def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.o
     return make
 
 
-def check_arguments(
-    key: str, classes: dict[str, Any], content: dict[str, Any], *, given: int, extra: frozenset[str] | set[str] = frozenset()
-) -> None:
-    """Raises: InvalidInputError unless `content` names one of `classes` and only arguments of it."""
+def check_arguments(key: str, classes: dict[str, Any], content: dict[str, Any], *, given: frozenset[str]) -> None:
+    """Raises: InvalidInputError unless `content` names one of `classes` and only arguments of it.
+
+    `given` arguments come from elsewhere and may not be set.
+    """
     name = content["name"]
     if name not in classes:
         raise InvalidInputError(f"{key}.name: got {name!r}, allowed: {', '.join(sorted(classes))}")
-    allowed = set(list(signature(classes[name].__init__).parameters)[given:] if given > 1 else signature(classes[name].__init__).parameters)
-    allowed -= {"self", *extra}
+    parameters = signature(classes[name]).parameters.values()
+    allowed = {parameter.name for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY} - given
     unknown = sorted(set(content) - {"name"} - allowed)
     if unknown:
         raise InvalidInputError(f"{key}: {name} does not take {unknown}; allowed: {sorted(allowed)}")
