@@ -17,7 +17,12 @@ from hardware_models.exact import Solution, best_network, tightest_network
 from hardware_models.pool import GibbsChains
 from search_spaces.errors import InvalidInputError
 
-UNITS = {"latency_ms": "ms", "gflops": "GFLOPs (one multiply-add is one)", "params_m": "million", "peak_memory_mb": "MB"}
+UNITS = {
+    "latency_ms": "ms",
+    "gflops": "GFLOPs (one multiply-add is one)",
+    "params_m": "million",
+    "peak_memory_mb": "MB",
+}
 
 
 @dataclass(frozen=True)
@@ -66,7 +71,8 @@ class BudgetProblem:
 
     def is_feasible(self, indices_Sn: Indices) -> NDArray[np.bool_]:
         """Which networks (S, n) meet every budget, shape (S,)."""
-        feasible: NDArray[np.bool_] = (self.table.of(indices_Sn, self.device) <= self.limits_M).all(axis=1)
+        meets_SM = self.table.of(indices_Sn, self.device) <= self.limits_M
+        feasible: NDArray[np.bool_] = np.logical_and.reduce(meets_SM, axis=1)
         return feasible
 
     def utilisation(self, indices: Sequence[int]) -> dict[str, float]:
@@ -77,7 +83,7 @@ class BudgetProblem:
     def reachable(self) -> dict[str, float]:
         """Smallest upper cost of any network in each budgeted metric by itself."""
         mask_N = self._all_choices()
-        smallest = {}
+        smallest: dict[str, float] = {}
         for k, metric in enumerate(METRICS):
             if np.isfinite(self.limits_M[k]):
                 alone_M = np.where(np.arange(len(METRICS)) == k, self.limits_M, np.inf)
@@ -102,7 +108,9 @@ class BudgetProblem:
             alone_N[first:last] = np.arange(first, last) == choice
             kept_N[choice] = bool((self.table.cheapest(alone_N, self.device) <= self.limits_M).all())
         removed = np.flatnonzero(mask_N & ~kept_N)
-        return Survivors(kept_N, tightest.indices), [self._removal(c, 0.0, np.zeros(4), "presolve") for c in removed]
+        nothing_M = np.zeros(len(METRICS))
+        removals = [self._removal(int(c), 0.0, nothing_M, "presolve") for c in removed]
+        return Survivors(kept_N, tightest.indices), removals
 
     def select(
         self, scores_N: Array, *, mask_N: Mask | None = None, forbidden: Sequence[Sequence[int]] = ()
@@ -119,18 +127,14 @@ class BudgetProblem:
 
     def chains(self, mask_N: Mask, generator: np.random.Generator) -> GibbsChains:
         """Sampler of feasible networks of the choices in `mask_N`."""
-        return GibbsChains(
-            self.table, self.device, mask_N=mask_N, limits_M=self.limits_M, generator=generator
-        )
+        return GibbsChains(self.table, self.device, mask_N=mask_N, limits_M=self.limits_M, generator=generator)
 
     def overshoot(self, mask_N: Mask) -> Array:
         """Worst case of the choices in `mask_N` as a share of each limit (M,), 0 where a metric has none."""
         share_M: Array = self.table.worst(mask_N, self.device) / self.limits_M
         return share_M
 
-    def prune(
-        self, survivors: Survivors, utilities_N: Array, caps_M: Array
-    ) -> tuple[Survivors, list[Removal]]:
+    def prune(self, survivors: Survivors, utilities_N: Array, caps_M: Array) -> tuple[Survivors, list[Removal]]:
         """Survivors whose worst network is within `caps_M` (each at least 1) times the limits, and what went.
 
         First the witness becomes the best surviving feasible network by `utilities_N` (log-probabilities). Then, while
@@ -172,7 +176,9 @@ class BudgetProblem:
         space = self.table.space.name
         if lines:
             what = "; ".join(lines)
-            return f"no network of space {space} meets the budgets of {self.name}: {what}; raise them or widen the space"
+            return (
+                f"no network of space {space} meets the budgets of {self.name}: {what}; raise them or widen the space"
+            )
         budgets = ", ".join(f"{metric} <= {limit:g}" for metric, limit in self.limits.items())
         return (
             f"no network of space {space} meets the budgets of {self.name} together ({budgets}): each is reachable "
@@ -189,5 +195,5 @@ class BudgetProblem:
     def _removal(self, choice: int, utility: float, saved_M: Array, reason: str) -> Removal:
         first, _ = self._block_of(choice)
         decision = self.table.space.decisions[int(np.searchsorted(self.table.first_choice, first))]
-        saved = {metric: float(value) for metric, value in zip(METRICS, saved_M, strict=True)}
+        saved: dict[str, float] = {metric: float(value) for metric, value in zip(METRICS, saved_M, strict=True)}
         return Removal(decision.name, decision.choices[choice - first], utility, saved, reason)

@@ -6,6 +6,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,7 +19,7 @@ from search_spaces.operation import Operation
 from search_spaces.space import SearchSpace
 
 PEAK = METRICS.index("peak_memory_mb")
-# What a device's price of an operation adds to each metric; peak memory adds its weights here and its activations below.
+# What a device's price of an operation adds to each metric; peak memory adds weights here and activations below.
 SUMMED = ("latency_ms", "gflops", "params_m", "weight_mb")
 
 Array = NDArray[np.float64]
@@ -87,7 +88,7 @@ class CostTable:
         return {metric: float(cost) for metric, cost in zip(METRICS, costs, strict=True)}
 
     def worst(self, mask_N: Mask, device: int) -> Array:
-        """Upper bound (M,) on the cost of every network of the choices in `mask_N`; exact if factors do not conflict."""
+        """Upper bound (M,) on the cost of all networks of the choices in `mask_N`; exact if factors do not conflict."""
         return self._extreme(mask_N, device, np.maximum, -np.inf)
 
     def cheapest(self, mask_N: Mask, device: int) -> Array:
@@ -116,7 +117,8 @@ class CostTable:
 
     def entries_alive(self, mask_N: Mask) -> Mask:
         """Entries (E,) that a network of the choices in `mask_N` can take."""
-        return np.append(mask_N, True)[self.entry_choices].all(axis=1)
+        alive_E: Mask = np.logical_and.reduce(np.append(mask_N, True)[self.entry_choices], axis=1)
+        return alive_E
 
     def expected(self, weights_N: Tensor) -> Tensor:
         """Costs (D, M) of the average network, decisions drawn independently with `weights_N`.
@@ -158,11 +160,12 @@ class CostTable:
             shape = factor.peak.shape[1:]
             grid = np.indices(shape).reshape(len(shape), -1).T if shape else np.zeros((1, 0), dtype=np.int64)
             padding = np.full((len(grid), widest - len(shape)), self.first_choice[-1])
-            rows.append(np.concatenate([grid + self.first_choice[list(factor.scope)], padding], axis=1).astype(np.int64))
+            rows.append(
+                np.concatenate([grid + self.first_choice[list(factor.scope)], padding], axis=1).astype(np.int64)
+            )
             for axis, decision in enumerate(factor.scope):
                 self.strides[decision, column] = int(np.prod(shape[axis + 1 :], dtype=np.int64))
         return np.concatenate(rows)
-
 
     def _index_pairs(self) -> None:
         """Orders entries by pair (factor, choice) and pairs by group (factor, decision), for `worst_without`."""
@@ -190,7 +193,9 @@ def _compile(space: SearchSpace, devices: Sequence[HardwareProfile]) -> list[Fac
             for op in operations:
                 if op not in prices:
                     prices[op] = np.array([_priced(device, op) for device in devices])
-            stacked = np.array([prices[op] for op in operations]).reshape(len(operations), len(devices), len(SUMMED) + 1)
+            stacked = np.array([prices[op] for op in operations]).reshape(
+                len(operations), len(devices), len(SUMMED) + 1
+            )
             totals[operations] = stacked[..., :-1].sum(axis=0), stacked[..., -1].max(axis=0, initial=0.0)
         return totals[operations]
 
@@ -207,7 +212,8 @@ def _compile(space: SearchSpace, devices: Sequence[HardwareProfile]) -> list[Fac
         peak = np.empty((len(devices), *shape))
         for where in product(*(range(size) for size in shape)):
             values = {d.name: d.choices[k] for d, k in zip(decisions, where, strict=True)}
-            summed[(..., *where)], peak[(..., *where)] = total(tuple(site.operations(values)))
+            at: Any = (..., *where)
+            summed[at], peak[at] = total(tuple(site.operations(values)))
         factors.append(Factor(scope, summed, peak))
     return factors
 

@@ -4,12 +4,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix, csr_matrix, vstack
 
-from hardware_models.cost_table import PEAK, Array, CostTable, Mask
+from hardware_models.cost_table import PEAK, Array, CostTable, Indices, Mask
 from search_spaces.errors import EspalierError
 
 # HiGHS honours a row to this share of its right-hand side, so limits are tightened by it before they are asked for.
@@ -43,6 +44,12 @@ def best_network(
     """
     if _empty(table, device, mask_N, limits_M):
         return None
+    if _is_one_table(table):
+        networks_Sn = _networks(table, mask_N)
+        allowed_S = (table.of(networks_Sn, device) <= limits_M).all(axis=1)
+        for indices in forbidden:
+            allowed_S &= (networks_Sn != np.asarray(indices)).any(axis=1)
+        return _largest(networks_Sn[allowed_S], scores_N[networks_Sn[allowed_S] + table.first_choice[:-1]].sum(axis=1))
     best: Solution | None = None
     for part_N in _parts(table, mask_N):
         bound = sum(scores_N[a:b][part_N[a:b]].max() for a, b in _blocks(table))
@@ -59,6 +66,10 @@ def best_network(
 
 def tightest_network(table: CostTable, device: int, *, mask_N: Mask, limits_M: Array) -> Solution:
     """Network with the smallest largest ratio of cost to limit, and that ratio: at most 1 where a budget can be met."""
+    if _is_one_table(table) and (networks_Sn := _networks(table, mask_N)).size:
+        ratios_S = (table.of(networks_Sn, device) / limits_M).max(axis=1)
+        row = int(ratios_S.argmin())
+        return Solution(_key(networks_Sn[row]), float(ratios_S[row]))
     best: Solution | None = None
     for part_N in _parts(table, mask_N):
         lower = np.max(table.cheapest(part_N, device) / limits_M)
@@ -75,16 +86,38 @@ def tightest_network(table: CostTable, device: int, *, mask_N: Mask, limits_M: A
     return best
 
 
+def _is_one_table(table: CostTable) -> bool:
+    """Whether each entry is a network, as in a cell space: looking at all of them is far faster than a program."""
+    return len(table.factors) == 1 and len(table.factors[0].scope) == len(table.first_choice) - 1
+
+
+def _networks(table: CostTable, mask_N: Mask) -> Indices:
+    """All networks (S, n) of the choices in `mask_N`, of a table that `_is_one_table`."""
+    networks: Indices = table.entry_choices[table.entries_alive(mask_N)] - table.first_choice[:-1]
+    return networks
+
+
+def _largest(networks_Sn: Indices, values_S: Array) -> Solution | None:
+    if len(networks_Sn) == 0:
+        return None
+    row = int(values_S.argmax())
+    return Solution(_key(networks_Sn[row]), float(values_S[row]))
+
+
+def _key(network_n: Indices) -> tuple[int, ...]:
+    return tuple(int(k) for k in network_n)
+
+
 def _empty(table: CostTable, device: int, mask_N: Mask, limits_M: Array) -> bool:
     return bool((table.cheapest(mask_N, device) > limits_M).any())
 
 
 def _blocks(table: CostTable) -> list[tuple[int, int]]:
-    return [(int(a), int(b)) for a, b in zip(table.first_choice[:-1], table.first_choice[1:], strict=True)]
+    return [(int(a), int(b)) for a, b in pairwise(table.first_choice)]
 
 
 def _parts(table: CostTable, mask_N: Mask) -> list[Mask]:
-    """The choices split by a decision that most factors share, an image size say: each part is a far smaller program."""
+    """The choices split by a decision that most factors share, as an image size: each part is a far smaller program."""
     shared = (table.strides != 0).sum(axis=1)
     widest = int(shared.argmax())
     first, last = _blocks(table)[widest]
@@ -148,7 +181,7 @@ class _Program:
             raise SolverError(f"HiGHS could not choose a network: {result.message}")
         taken = result.x[: self.num_choices] > 0.5
         starts = self.table.first_choice
-        return tuple(int(taken[a:b].argmax()) for a, b in zip(starts[:-1], starts[1:], strict=True))
+        return tuple(int(taken[a:b].argmax()) for a, b in pairwise(starts))
 
     def _one_each(self) -> LinearConstraint:
         num_decisions = len(self.table.first_choice) - 1

@@ -44,7 +44,7 @@ class GibbsChains:
         return self.table.of(indices_Sn, self.device)[:, self.metrics].T
 
     def start(self, logits_N: Floats, size: int, known_Sn: Indices) -> Indices:
-        """Networks (size, n) within limits: independent draws, the rest annealed into the limits; `known_Sn` if all fail."""
+        """Networks (size, n) within limits: independent draws, the rest annealed into them; `known_Sn` if all fail."""
         drawn_Sn = self.draw(logits_N, START_DRAWS * size)
         if len(self.metrics) == 0:
             return drawn_Sn[:size]

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from search_spaces.nasbench201 import NasBench201Space
 from search_spaces.space import Choice, SearchSpace
 
 SCHEMA = 1
-SPACES: dict[str, type[SearchSpace]] = {space.name: space for space in (MobileSpace, NasBench201Space)}
+SPACES: dict[str, Callable[..., SearchSpace]] = {space.name: space for space in (MobileSpace, NasBench201Space)}
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,11 @@ def read_architecture(path: Path) -> Architecture:
             raise InvalidInputError(f"{path}: field {field!r} must be a {kind.__name__}")
     if content["schema"] != SCHEMA:
         raise InvalidInputError(f"{path}: schema {content['schema']} is not {SCHEMA}; write it again with this version")
-    architecture = Architecture(
-        content["space"], content["spec"], content["choices"], tuple(content["input_shape"])
-    )
+    architecture = Architecture(content["space"], content["spec"], content["choices"], tuple(content["input_shape"]))
     if architecture.id != content["id"]:
-        raise InvalidInputError(f"{path}: field 'id' does not match the content; the file was changed after it was written")
+        raise InvalidInputError(
+            f"{path}: field 'id' does not match the content; the file was changed after it was written"
+        )
     space = build_space(architecture)
     space.check(architecture.choices)
     if tuple(space.input_shape(architecture.choices)) != architecture.input_shape:

@@ -10,7 +10,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
 # Pixels up to which a pointwise convolution runs as a matrix product: 2.6 times faster on one, even on four (one
 # AMD EPYC core pair, torch 2.13, batch 64, 240 to 2,688 channels).
 SMALL_MAP = 4
@@ -78,6 +77,8 @@ class Convolution(nn.Conv2d):
     """`nn.Conv2d` with padding that keeps the map at stride 1, run by `convolve`."""
 
     def forward(self, x: Tensor) -> Tensor:
+        if torch.jit.is_tracing():  # a trace is counted, as declared: all taps, and no arithmetic on shapes
+            return super().forward(x)
         return convolve(x, self.weight, self.bias, stride=self.stride[0], groups=self.groups)
 
 
@@ -103,7 +104,7 @@ def weights_of(choice: int | Tensor, num_choices: int, like: Tensor) -> Tensor:
 
 
 def prefix_extent(weights_K: Tensor, sizes_K: Sequence[int], alive: Sequence[int]) -> Extent:
-    """Extent of a dimension whose k-th choice uses its first `sizes_K[k]` entries: mask[c] = sum of p_k with size > c."""
+    """Extent of a dimension whose k-th choice uses its first `sizes_K[k]` entries: mask[c] sums p_k of sizes > c."""
     size = max(sizes_K[k] for k in alive)
     used_KC = torch.arange(size, device=weights_K.device) < torch.tensor(sizes_K, device=weights_K.device)[:, None]
     return Extent(size, weights_K @ used_KC.to(weights_K))
@@ -112,7 +113,7 @@ def prefix_extent(weights_K: Tensor, sizes_K: Sequence[int], alive: Sequence[int
 class ElasticConv(nn.Module):
     """Pointwise or depthwise convolution of which a selection uses leading channels and the centre of the kernel.
 
-    Kernel choices share one weight: the mixture of convolutions is the convolution with the mixture of kernels, exactly.
+    Kernel choices share one weight: the mixture of convolutions is exactly the convolution with mixed kernels.
     """
 
     def __init__(self, cin: int, cout: int, kernel: int = 1, *, stride: int = 1, depthwise: bool = False) -> None:
@@ -122,8 +123,9 @@ class ElasticConv(nn.Module):
         self.weight = nn.Parameter(torch.empty(cout, 1 if depthwise else cin, kernel, kernel))
         nn.init.kaiming_normal_(self.weight, mode="fan_out" if not depthwise else "fan_in", nonlinearity="relu")
 
-    def copy_to(self, target: nn.Conv2d) -> None:
+    def copy_to(self, target: nn.Module) -> None:
         """Fills a stand-alone convolution with the slice that its shape asks for."""
+        assert isinstance(target, nn.Conv2d)
         target.weight.data.copy_(self.slice(target.in_channels, target.out_channels, target.kernel_size[0]).data)
 
     def slice(self, cin: int, cout: int, kernel: int) -> Tensor:
@@ -158,7 +160,7 @@ class ElasticBatchNorm(nn.BatchNorm2d):
     Mixed passes leave the running statistics alone: only discrete networks are ever deployed.
     """
 
-    def forward(self, x: Tensor, scale: Tensor | None = None, *, mixed: bool = False) -> Tensor:  # type: ignore[override]
+    def forward(self, x: Tensor, scale: Tensor | None = None, *, mixed: bool = False) -> Tensor:
         size = x.shape[1]
         weight, bias = self.weight[:size], self.bias[:size]
         if scale is not None:
@@ -173,8 +175,9 @@ class ElasticBatchNorm(nn.BatchNorm2d):
         mean, var = self.running_mean[:size], self.running_var[:size]
         return F.batch_norm(x, mean, var, weight, bias, self.training, momentum, self.eps)
 
-    def copy_to(self, target: nn.BatchNorm2d) -> None:
+    def copy_to(self, target: nn.Module) -> None:
         """Fills a stand-alone batch norm from the leading channels."""
+        assert isinstance(target, nn.BatchNorm2d)
         size = target.num_features
         for name in ("weight", "bias", "running_mean", "running_var"):
             getattr(target, name).data.copy_(getattr(self, name).data[:size])

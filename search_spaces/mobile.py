@@ -123,6 +123,18 @@ class MobileSpace(SearchSpace):
         resolution = int(choices["resolution"])
         return (self.channels, resolution, resolution)
 
+    def notation(self, choices: Mapping[str, Choice]) -> str:
+        """As `192px | 24: k3e3 k5e6se | 40: ...`: resolution, then width and blocks of each stage."""
+        stages = [f"{choices['resolution']}px"]
+        for stage in range(len(self.widths)):
+            kept = [n for n in self.blocks if n.stage == stage and n.block < int(choices[n.depth])]
+            blocks = [
+                f"k{choices[n.own('kernel')]}e{choices[n.own('expand')]}" + ("se" if choices[n.own("se")] == "on" else "")
+                for n in kept
+            ]
+            stages.append(f"{choices[kept[0].width]}: {' '.join(blocks)}")
+        return " | ".join(stages)
+
     def _decisions(self) -> list[Decision]:
         decisions = [Decision("resolution", self.resolutions)]
         for name in self.blocks:
@@ -160,7 +172,7 @@ class MobileSpace(SearchSpace):
         """(input channels, hidden channels, input pixels, output pixels) of a block, pixels along one side."""
         cin = choices[name.width_in] if name.width_in else STEM_CHANNELS
         pixels = -(-choices["resolution"] // 2)
-        for stage, stride in enumerate(STRIDES[: name.stage + 1]):
+        for stride in STRIDES[: name.stage + 1]:
             before = pixels
             pixels = -(-pixels // stride)
         return cin, divisible(cin * choices[name.own("expand")]), pixels if name.block else before, pixels
@@ -180,9 +192,7 @@ class MobileSpace(SearchSpace):
         kernel = choices[name.own("kernel")]
         shapes = (hidden, before, before), (hidden, after, after)
         held = cin * before**2 if name.block else 0
-        return [
-            Operation("conv", *shapes, kernel=kernel, stride=stride_of(name), groups=hidden, held=held)
-        ]
+        return [Operation("conv", *shapes, kernel=kernel, stride=stride_of(name), groups=hidden, held=held)]
 
     def _squeeze(self, name: BlockName, choices: Mapping[str, Any]) -> list[Operation]:
         if choices[name.own("se")] == "off":

@@ -60,9 +60,10 @@ class MobileSupernet(Supernet):
         network = self.space.network(choices)
         assert isinstance(network, MobileNetwork)
         network.stem.load_state_dict(self.stem.state_dict())
-        kept = [block for block in self.blocks if block.name.block < choices[block.name.depth]]  # type: ignore[operator]
+        blocks = [block for block in self.blocks if isinstance(block, ElasticBlock)]
+        kept = [block for block in blocks if block.name.block < choices[block.name.depth]]  # type: ignore[operator]
         for source, target in zip(kept, network.blocks, strict=True):
-            assert isinstance(source, ElasticBlock) and isinstance(target, MobileBlock)
+            assert isinstance(target, MobileBlock)
             source.copy_to(target)
         self.head_conv.copy_to(network.head[0])
         self.head_norm.copy_to(network.head[1])
@@ -168,9 +169,7 @@ class ElasticBlock(nn.Module):
         expands_K = weights_of(expand, len(self.expansions), like)
         alive_widths = alive[self.name.width_in] if self.name.width_in else (0,)
         pairs = list(product(range(len(self.widths_in)), range(len(self.expansions))))
-        alive_pairs = [
-            k for k, (w, e) in enumerate(pairs) if w in alive_widths and e in alive[self.name.own("expand")]
-        ]
+        alive_pairs = [k for k, (w, e) in enumerate(pairs) if w in alive_widths and e in alive[self.name.own("expand")]]
         sizes = [divisible(self.widths_in[w] * self.expansions[e]) for w, e in pairs]
         hidden_extent = prefix_extent(torch.outer(widths_K, expands_K).flatten(), sizes, alive_pairs)
         return hidden_extent, prefix_extent(widths_K, squeezed_sizes, alive_widths)

@@ -4,7 +4,8 @@ Source: NAS-Bench-201, arXiv:2001.00326; macro skeleton of its CIFAR-10 networks
 """
 
 from collections.abc import Callable, Mapping
-from functools import lru_cache, partial
+from functools import cache, partial
+from itertools import pairwise
 from typing import Any
 
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
 OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")  # in order of cost
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target) nodes, in the order of the notation
 NUM_STAGES = 3
+RUN_AS = {"nor_conv_1x1": ("conv", 1), "nor_conv_3x3": ("conv", 3), "avg_pool_3x3": ("avg_pool", 3), "add": ("add", 1)}
 
 
 def edge_name(source: int, target: int) -> str:
@@ -47,7 +49,9 @@ def parse_arch(text: str) -> dict[str, Choice]:
                 )
             choices[edge_name(source, target)] = name
     if list(choices) != [edge_name(*edge) for edge in sorted(EDGES, key=lambda e: (e[1], e[0]))]:
-        raise InvalidInputError(f"not a NAS-Bench-201 cell: {text!r} has {len(choices)} edges into {len(nodes)} nodes, need 6 into 3")
+        raise InvalidInputError(
+            f"not a NAS-Bench-201 cell: {text!r} has {len(choices)} edges into {len(nodes)} nodes, need 6 into 3"
+        )
     return choices
 
 
@@ -99,6 +103,9 @@ class NasBench201Space(SearchSpace):
         self.check(choices)
         return NasBench201Network(self, choices)
 
+    def notation(self, choices: Mapping[str, Choice]) -> str:
+        return format_arch(choices)
+
     def stage_shape(self, stage: int) -> Shape:
         size = self.image_size
         for _ in range(stage):
@@ -134,33 +141,36 @@ class NasBench201Space(SearchSpace):
         cells = tuple((source, target, str(choices[edge_name(source, target)])) for source, target in live)
         return self._live_cells(cells)
 
-    @lru_cache(maxsize=None)  # noqa: B019 - a space lives as long as its program
+    @cache  # noqa: B019 - a space lives as long as its program
     def _live_cells(self, live: tuple[tuple[int, int, str], ...]) -> tuple[Operation, ...]:
         per_cell = [op for stage in range(NUM_STAGES) for op in cell_operations(live, self.stage_shape(stage))]
         return tuple(per_cell) * self.num_cells
 
 
 def cell_operations(live: tuple[tuple[int, int, str], ...], shape: Shape) -> list[Operation]:
-    """Operations of one cell, node by node, with what each leaves in memory for later."""
+    """Operations of one cell in the order they run, with what each leaves in memory for later."""
+    steps: list[tuple[str, tuple[int, ...]]] = []  # what runs, and the tensors it reads; step k writes tensor k
+
+    def run(name: str, *read: int) -> int:
+        steps.append((name, read))
+        return len(steps)
+
+    nodes = {0: 0}  # a skip writes nothing: its node is the very tensor it was given
+    for source, target, name in sorted(live, key=lambda edge: (edge[1], edge[0])):
+        y = run("relu", nodes[source]) if name.startswith("nor_conv") else nodes[source]
+        y = y if name == "skip_connect" else run(name, y)
+        nodes[target] = run("add", nodes[target], y) if target in nodes else y
+    last_read = {tensor: step for step, (_, read) in enumerate(steps, start=1) for tensor in read}
+    last_read[nodes.get(3, 0)] = len(steps)
     operations = []
-    last_use = {source: max(t for s, t, _ in live if s == source) for source, _, _ in live}
-    size = _size(shape)
-    for target in (1, 2, 3):
-        into = [(source, name) for source, t, name in live if t == target]
-        # Nodes still needed at this node or after it, and the sum so far.
-        for position, (source, name) in enumerate(into):
-            rest = {s for s, _ in into[position + 1 :]}
-            kept = {s for s, last in last_use.items() if s < target and (last > target or s in rest)}
-            held = len(kept - {source}) * size + (size if position else 0)
-            kernel = {"nor_conv_1x1": 1, "nor_conv_3x3": 3, "avg_pool_3x3": 3}.get(name)
-            if kernel is not None:
-                kind = "avg_pool" if name == "avg_pool_3x3" else "conv"
-                # A convolution reads its input through a ReLU: a tensor of its own while the input is still needed.
-                original = size if kind == "conv" and source in kept else 0
-                operations.append(Operation(kind, shape, shape, kernel=kernel, held=held + original))
-            if position:
-                held = len(kept - {source}) * size
-                operations.append(Operation("add", shape, shape, held=held))
+    for step, (name, _) in enumerate(steps, start=1):
+        if name == "relu":  # fused, and less is in memory than at its convolution
+            continue
+        kind, kernel = RUN_AS[name]
+        num_living = 1 + sum(last_read[tensor] >= step for tensor in range(step))
+        # An addition of a tensor to itself has one operand in memory and not two: what it holds is less than nothing.
+        num_own = 3 if name == "add" else 2
+        operations.append(Operation(kind, shape, shape, kernel=kernel, held=(num_living - num_own) * _size(shape)))
     return operations
 
 
@@ -214,7 +224,7 @@ class Cell(nn.Module):
                 y = self.edges[edge_name(source, target)](nodes[source])
                 nodes[target] = self.add(nodes[target], y) if target in nodes else y
         # A cell without a path from input to output is zero everywhere, as in the benchmark.
-        return nodes[3] if 3 in nodes else x.new_zeros(()).expand_as(x)
+        return nodes[3] if 3 in nodes else x.new_zeros(x.shape)
 
 
 class Frame(nn.Module):
@@ -226,7 +236,7 @@ class Frame(nn.Module):
         stem = nn.Conv2d(space.channels, widths[0], 3, padding=1, bias=False)
         self.stem = nn.Sequential(stem, nn.BatchNorm2d(widths[0]))
         self.stages = nn.ModuleList(nn.ModuleList(make_cell(width) for _ in range(space.num_cells)) for width in widths)
-        self.reductions = nn.ModuleList(Reduction(a, b) for a, b in zip(widths[:-1], widths[1:], strict=True))
+        self.reductions = nn.ModuleList(Reduction(a, b) for a, b in pairwise(widths))
         self.last = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
         self.classifier = nn.Linear(widths[-1], space.num_classes)
 

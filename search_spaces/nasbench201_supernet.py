@@ -7,7 +7,6 @@ from torch import Tensor, nn
 from search_spaces.nasbench201 import (
     EDGES,
     OPERATIONS,
-    Cell,
     Frame,
     NasBench201Space,
     edge_name,
@@ -46,7 +45,8 @@ class MixedCell(nn.Module):
                     if weights == NONE:
                         continue
                     y = operations[OPERATIONS[weights]](nodes[source])
-                    unfed = 0.0
+                    y = y * fed[source] if isinstance(fed[source], Tensor) else y
+                    unfed = unfed * (1 - fed[source])
                 else:
                     run = [k for k in alive[name] if k != NONE]
                     if not run:

@@ -26,7 +26,9 @@ class Decision:
 
     def __post_init__(self) -> None:
         if not self.choices or len(set(self.choices)) != len(self.choices):
-            raise InvalidInputError(f"decision {self.name}: choices must be distinct and at least one, got {self.choices}")
+            raise InvalidInputError(
+                f"decision {self.name}: choices must be distinct and at least one, got {self.choices}"
+            )
 
     def index(self, choice: Choice) -> int:
         """Position of `choice`. Raises: UnknownDecisionError if the decision lacks it."""
@@ -96,6 +98,10 @@ class SearchSpace(ABC):
                 return decision
         raise UnknownDecisionError(f"space {self.name} has no decision {name!r}")
 
+    @abstractmethod
+    def notation(self, choices: Mapping[str, Choice]) -> str:
+        """The network in one line, as the field writes it."""
+
     @property
     def num_networks(self) -> int:
         return prod(len(decision.choices) for decision in self.decisions)
@@ -110,7 +116,8 @@ class SearchSpace(ABC):
         extra = sorted(set(choices) - {d.name for d in self.decisions})
         if missing or extra:
             raise UnknownDecisionError(
-                f"space {self.name}: decisions missing {missing}, unknown {extra}; give each of its {len(self.decisions)} decisions"
+                f"space {self.name}: decisions missing {missing}, unknown {extra}; "
+                f"give each of its {len(self.decisions)} decisions"
             )
         for decision in self.decisions:
             decision.index(choices[decision.name])

@@ -673,9 +673,10 @@ def test_a_batch_larger_than_its_split_and_unknown_splits_are_refused() -> None:
         data.loader(batch_size=33, seed=0, epoch=lambda: 0)
     with pytest.raises(InvalidInputError, match="unknown split 'hash'; allowed: weights, architecture"):
         data.batches("hash", batch_size=1, seed=0, epoch=0, augment=False)  # type: ignore[arg-type]
+    coloured = plain_set((40, 40), channels=3)
+    splits = make_splits(coloured, SHARES, seed=0)
     with pytest.raises(InvalidInputError, match="has 3 channels, cannot give 1"):
-        image_set = plain_set((40, 40), channels=3)
-        ImageData(image_set, make_splits(image_set, SHARES, seed=0), image_size=(6, 6), channels=1)
+        ImageData(coloured, splits, image_size=(6, 6), channels=1)
 
 
 def test_blank_images_are_refused() -> None:

@@ -75,6 +75,7 @@ class SearchConfig(Section):
         """What the result depends on: everything but where files lie and how many threads compute."""
         content = self.model_dump(mode="json", exclude={"paths": True, "sweep": True, "trainer": {"threads"}})
         content["data"].pop("root", None)
+        content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
         return content
 
     @property
@@ -94,7 +95,9 @@ def validate(content: Mapping[str, Any]) -> SearchConfig:
     problems = []
     for key in ("space", "strategy", "data"):
         if isinstance(content.get(key), Mapping) and not isinstance(content[key].get("name"), str):
-            problems.append(f"{key}.name: got {content[key].get('name')!r}, allowed: a name; choose one with {key}=<name>")
+            problems.append(
+                f"{key}.name: got {content[key].get('name')!r}, allowed: a name; choose one with {key}=<name>"
+            )
     for key in ("optimizer", "arch_optimizer"):
         target = content[key].get("_target_") if isinstance(content.get(key), Mapping) else None
         if not (isinstance(target, str) and OPTIMIZER.fullmatch(target)):

@@ -59,7 +59,7 @@ class Evaluator:
         for name, buffer in self.module.supernet.named_buffers():
             buffer.copy_(self.statistics[name])
         network = self.module.supernet.extract(self.plan.space.choices(indices)).eval()
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def calibrated(self, indices: tuple[int, ...]) -> nn.Module:
         """The stand-alone network with inherited weights and batch-norm statistics of its own."""

@@ -2,13 +2,14 @@
 
 # Shapes: S networks, n decisions, N choices of all decisions.
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from hardware_models.budget_problem import BudgetProblem, Survivors
 from hardware_models.cost_table import Array, Indices
+from search_spaces.space import SearchSpace
 from trainers.evaluation import Score
 
 POOL_PER_CANDIDATE = 64  # networks drawn for each that is validated
@@ -41,26 +42,41 @@ def finalise(
     network that leaves budget unused has been compared with ones that do not), and one-choice swaps of the best.
     """
     networks, values_S = _scored_pool(problem, survivors, scores_N, num_candidates, generator)
-    utilisation_S = _utilisation(problem, networks)
     num_swaps, num_dear = round(num_candidates * SWAPS_SHARE), round(num_candidates * DEAREST_SHARE)
-    chosen: dict[tuple[int, ...], None] = {}
     optimum = problem.select(scores_N, mask_N=survivors.mask_N)
-    chosen[survivors.witness if optimum is None else optimum.indices] = None
-    for row in np.argsort(-values_S, kind="stable"):
-        if len(chosen) >= num_candidates - num_swaps - num_dear:
+    best_scored = networks[np.argsort(-values_S, kind="stable")]
+    dearest = networks[np.argsort(-_utilisation(problem, networks), kind="stable")]
+    chosen = Distinct(problem.table.space)
+    chosen.add([survivors.witness if optimum is None else optimum.indices], up_to=1)
+    chosen.add(best_scored, up_to=max(1, num_candidates - num_swaps - num_dear))
+    chosen.add(dearest, up_to=max(1, num_candidates - num_swaps))
+    ranked = rank([_validated(problem, indices, evaluate) for indices in chosen.networks])
+    while len(chosen.networks) < num_candidates:
+        swaps = _swaps(problem, survivors, scores_N, ranked[0].indices)
+        if not chosen.add(swaps, up_to=len(chosen.networks) + 1):
             break
-        chosen[_key(networks[row])] = None
-    for row in np.argsort(-utilisation_S, kind="stable"):
-        if len(chosen) >= num_candidates - num_swaps:
-            break
-        chosen[_key(networks[row])] = None
-    ranked = rank([_validated(problem, indices, evaluate) for indices in chosen])
-    for _ in range(num_swaps):
-        swap = _best_swap(problem, survivors, scores_N, ranked)
-        if swap is None:
-            break
-        ranked = rank([*ranked, _validated(problem, swap, evaluate)])
+        ranked = rank([*ranked, _validated(problem, chosen.networks[-1], evaluate)])
     return ranked
+
+
+class Distinct:
+    """Networks that differ: decisions that a network does not use, a block beyond its depth say, make no difference."""
+
+    def __init__(self, space: SearchSpace) -> None:
+        self.space = space
+        self.networks: list[tuple[int, ...]] = []
+        self._known: set[str] = set()
+
+    def add(self, networks: Iterable[Sequence[int] | Indices], *, up_to: int) -> bool:
+        """Takes new networks in order until there are `up_to`; whether there are."""
+        for network in networks:
+            if len(self.networks) >= up_to:
+                break
+            key = self.space.notation(self.space.choices(network))
+            if key not in self._known:
+                self._known.add(key)
+                self.networks.append(tuple(int(k) for k in network))
+        return len(self.networks) >= up_to
 
 
 def random_candidates(
@@ -73,8 +89,9 @@ def random_candidates(
 ) -> list[Candidate]:
     """As many networks drawn uniformly from the feasible ones, validated the same way, best first."""
     networks, _ = _scored_pool(problem, survivors, np.zeros(len(survivors.mask_N)), num_candidates, generator)
-    chosen = list(dict.fromkeys(_key(network) for network in networks))[:num_candidates]
-    return rank([_validated(problem, indices, evaluate) for indices in chosen])
+    chosen = Distinct(problem.table.space)
+    chosen.add(networks, up_to=num_candidates)
+    return rank([_validated(problem, indices, evaluate) for indices in chosen.networks])
 
 
 def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
@@ -103,24 +120,18 @@ def _validated(problem: BudgetProblem, indices: tuple[int, ...], evaluate: Evalu
     return Candidate(indices, float(_utilisation(problem, np.array([indices]))[0]), evaluate(indices))
 
 
-def _best_swap(
-    problem: BudgetProblem, survivors: Survivors, scores_N: Array, ranked: Sequence[Candidate]
-) -> tuple[int, ...] | None:
-    """The best-scored feasible network that differs from the leader in one choice and was not validated yet."""
-    known = {candidate.indices for candidate in ranked}
+def _swaps(
+    problem: BudgetProblem, survivors: Survivors, scores_N: Array, leader: tuple[int, ...]
+) -> list[tuple[int, ...]]:
+    """Feasible networks that differ from the leader in one choice, best-scored first."""
     starts = problem.table.first_choice
-    leader = ranked[0].indices
     swaps = [
         (*leader[:decision], choice, *leader[decision + 1 :])
         for decision in range(len(leader))
         for choice in np.flatnonzero(survivors.mask_N[starts[decision] : starts[decision + 1]]).tolist()
+        if choice != leader[decision]
     ]
-    swaps = [swap for swap in swaps if swap not in known]
     if not swaps:
-        return None
+        return []
     feasible = [swap for swap, ok in zip(swaps, problem.is_feasible(np.array(swaps)), strict=True) if ok]
-    return max(feasible, key=lambda s: (scores_N[np.array(s) + starts[:-1]].sum(), s), default=None)
-
-
-def _key(network: Indices) -> tuple[int, ...]:
-    return tuple(int(k) for k in network)
+    return sorted(feasible, key=lambda s: (-scores_N[np.array(s) + starts[:-1]].sum(), s))

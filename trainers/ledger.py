@@ -37,7 +37,12 @@ def ledger_rows(
         gone = {(r["decision"], r["choice"]) for r in rows if r["device"] == device}
         for decision in space.decisions:
             lost = [c for c in decision.choices if c != choices[decision.name] and (decision.name, c) not in gone]
-            final = {"step": last_step, "device": device, "decision": decision.name, "reason": "validation"}
+            final: dict[str, Choice] = {
+                "step": last_step,
+                "device": device,
+                "decision": decision.name,
+                "reason": "validation",
+            }
             rows += [{**final, "choice": choice} for choice in lost]
     return rows
 
@@ -70,7 +75,9 @@ def replay_network(path: Path, space: SearchSpace, device: str) -> dict[str, Cho
     """The network that the whole ledger leaves. Raises: InvalidInputError if it does not leave exactly one."""
     mask_N = replay(path, space, device)
     starts = np.cumsum([0] + [len(decision.choices) for decision in space.decisions])
-    left = {d.name: np.flatnonzero(mask_N[a:b]) for d, a, b in zip(space.decisions, starts[:-1], starts[1:], strict=True)}
+    left = {
+        d.name: np.flatnonzero(mask_N[a:b]) for d, a, b in zip(space.decisions, starts[:-1], starts[1:], strict=True)
+    }
     many = [name for name, indices in left.items() if len(indices) != 1]
     if many:
         raise InvalidInputError(f"{path}: {device} has not exactly one choice left for {many}")

@@ -83,8 +83,8 @@ def width_for_macs(family: str, target_macs: int, *, image_size: int, num_classe
     first, last = 1, round(MAX_WIDTH_MULT * WIDTH_STEPS_PER_UNIT)
     if not macs(first) <= target_macs <= macs(last):
         raise InvalidInputError(
-            f"no width of {family} at {image_size} px reaches {target_macs:,} multiply-adds; allowed: {macs(first):,} to "
-            f"{macs(last):,}; change the target or the image size"
+            f"no width of {family} at {image_size} px reaches {target_macs:,} multiply-adds; "
+            f"allowed: {macs(first):,} to {macs(last):,}; change the target or the image size"
         )
     above = bisect_left(range(last + 1), target_macs, lo=first, key=macs)
     nearest = min((max(above - 1, first), above), key=lambda step: abs(macs(step) - target_macs))

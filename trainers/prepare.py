@@ -46,7 +46,7 @@ def prepare(config: SearchConfig) -> Plan:
     data_is_enough(data, config)
     space = make_space(config.space, num_classes=data.num_classes)
     table = CostTable(space, profiles)
-    problems = tuple(BudgetProblem(table, profile.name, profile.budgets) for profile in profiles)
+    problems = tuple(BudgetProblem(table, profile.name, dict(profile.budgets.items())) for profile in profiles)
     measured = frozenset(name for name, mapping in config.hardware.items() if is_host(mapping))
     return Plan(config, data, space, table, problems, measured)
 
@@ -60,7 +60,9 @@ def load_profile(name: str, mapping: dict[str, Any], config: SearchConfig) -> Ha
     resolved = resolve_host(name, mapping, Path(config.paths.cache).expanduser())
     profile = profile_from_dict(name, resolved)
     if not profile.budgets:
-        raise InvalidInputError(f"hardware.{name}.budgets: got none, need one or more; as hardware.{name}.budgets.gflops=1")
+        raise InvalidInputError(
+            f"hardware.{name}.budgets: got none, need one or more; as hardware.{name}.budgets.gflops=1"
+        )
     return profile
 
 
@@ -71,7 +73,8 @@ def data_config(content: dict[str, Any]) -> DataConfig:
         return DataConfig.model_validate(content)
     except ValidationError as error:
         problems = [
-            f"data.{'.'.join(str(part) for part in e['loc'])}: got {e['input']!r}; {e['msg'].removeprefix('Value error, ')}"
+            f"data.{'.'.join(str(part) for part in e['loc'])}: got {e['input']!r}; "
+            f"{e['msg'].removeprefix('Value error, ')}"
             for e in error.errors(include_url=False)
         ]
     raise InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))
@@ -83,7 +86,8 @@ def data_is_enough(data: ImageData, config: SearchConfig) -> None:
     short = {split: data.size(split) for split in ("weights", "architecture") if data.size(split) < batch_size}
     if short:
         raise InvalidInputError(
-            f"trainer.batch_size: got {batch_size}, but {data.name} has only {short} images; lower it or raise data.limit"
+            f"trainer.batch_size: got {batch_size}, but {data.name} has only {short} images; "
+            f"lower it or raise data.limit"
         )
 
 
@@ -113,7 +117,9 @@ def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.o
     kind = getattr(torch.optim, name, None)
     if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
         raise InvalidInputError(f"{key}._target_: torch.optim has no optimizer {name!r}")
-    arguments = {k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "_target_"}
+    arguments: dict[str, Any] = {
+        k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "_target_"
+    }
 
     def make(parameters: Any) -> torch.optim.Optimizer:
         try:

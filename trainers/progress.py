@@ -3,6 +3,7 @@
 # Shapes: D devices, M metrics, N choices of all decisions.
 
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def metrics_of(module: SearchModule) -> dict[str, float]:
 
 @torch.no_grad()
 def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> dict[str, float]:
-    """Loss and accuracy of the devices' witnesses, averaged, on a part of the validation split with batch statistics."""
+    """Loss and accuracy of the devices' witnesses, averaged, on part of the validation split with batch statistics."""
     # A pass in train mode moves the running statistics; they are put back.
     kept = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
     losses, shares = [], []
@@ -90,7 +91,7 @@ def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> 
 def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
     """Mean entropy of the decisions that have a choice, as a share of the largest possible."""
     shares = []
-    for a, b in zip(first_choice[:-1], first_choice[1:], strict=True):
+    for a, b in pairwise(first_choice):
         if b - a > 1:
             p = weights_N[a:b].clip(min=1e-12)
             shares.append(float(-(p * np.log(p)).sum() / np.log(b - a)))
@@ -98,7 +99,7 @@ def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
 
 
 def epoch_line(row: dict[str, Any], module: SearchModule, *, epochs: int) -> str:
-    """`epoch 1/8  val 0.49  entropy 0.99  choices 597  flagship_phone 1.07x ✗ ...`: worst case over budget per device."""
+    """`epoch 1/8  val 0.49  entropy 0.99  choices 597  flagship_phone worst 1.07x budget ✗ ...`"""
     parts = [f"epoch {row['epoch']}/{epochs}", f"val {row['val/acc']:.3f}", f"entropy {row['arch/entropy']:.2f}"]
     parts.append(f"choices {row['prune/choices_alive']:.0f}")
     for problem, survivors in zip(module.problems, module.strategy.survivors, strict=True):

@@ -43,7 +43,7 @@ def write_result(
             "name": plan.data.name,
             "origin": plan.data.origin,
             "split_hash": plan.data.splits.hash,
-            "images": {s: plan.data.size(s) for s in ("weights", "architecture", "validation", "test")},  # type: ignore[arg-type]
+            "images": {s: plan.data.size(s) for s in ("weights", "architecture", "validation", "test")},
         },
         "devices": {network.device: _device(plan, network) for network in derived},
         "search": _search(module, seconds),
@@ -81,6 +81,7 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
         "architecture": f"architectures/{derived.device}.json",
         "weights": f"weights/{derived.device}.safetensors",
         "id": derived.architecture.id,
+        "notation": plan.space.notation(derived.architecture.choices),
         "met": derived.verdict.met,
         "refuted_by": certificate.refuted_by,
         "binding": binding,
@@ -117,7 +118,7 @@ def _larger(plan: Plan, derived: Derived, used: float) -> list[dict[str, Any]] |
 
 def candidate_row(plan: Plan, candidate: Candidate, **more: Any) -> dict[str, Any]:
     return {
-        "choices": plan.space.choices(candidate.indices),
+        "notation": plan.space.notation(plan.space.choices(candidate.indices)),
         "utilisation": round(candidate.utilisation, 4),
         "validation_accuracy": candidate.validation.accuracy,
         "validation_loss": candidate.validation.loss,

@@ -75,7 +75,9 @@ class RunFolder:
         try:
             status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
             result = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
-        except (OSError, json.JSONDecodeError):
+        except (OSError, ValueError):  # a torn file is neither UTF-8 nor JSON
+            return None
+        if not (isinstance(status, dict) and isinstance(result, dict)):
             return None
         return result if status.get("status") in ("done", "unmet") else None
 

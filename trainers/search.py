@@ -74,7 +74,7 @@ def _run(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
 
 
 def headline(plan: Plan) -> str:
-    images = sum(plan.data.size(s) for s in ("weights", "architecture", "validation", "test"))  # type: ignore[arg-type]
+    images = sum(plan.data.size(s) for s in ("weights", "architecture", "validation", "test"))
     decades = int(np.floor(sum(np.log10(len(d.choices)) for d in plan.space.decisions)))
     return (
         f"space {plan.space.name} · 10^{decades} networks · {len(plan.problems)} devices · "
@@ -100,7 +100,10 @@ def report_verdict(result: dict[str, Any], folder: RunFolder, report: Report) ->
     report("")
     for name, device in result["devices"].items():
         met = "met" if device["met"] else f"NOT MET ({device['refuted_by']})"
-        report(f"{name}: budgets {met}; binding {device['binding']}, {device['utilisation'][device['binding']]:.1%} used")
+        report(
+            f"{name}: budgets {met}; binding {device['binding']}, {device['utilisation'][device['binding']]:.1%} used"
+        )
+        report(f"  network         {device['notation']}")
         for metric, limit in device["budgets"].items():
             figures = [f"predicted {device['predicted'][metric]:.4g}"]
             if device["upper"][metric] != device["predicted"][metric]:

@@ -70,7 +70,7 @@ def log_weights(weights_N: Tensor) -> Array:
 
 
 class SearchModule(pl.LightningModule):
-    """A supernet and its architecture parameters under budgets. `optimizer` and `arch_optimizer` make the optimizers."""
+    """A supernet and its architecture parameters under budgets. `optimizer`, `arch_optimizer` make its optimizers."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class SearchModule(pl.LightningModule):
         optimizer.step()
         scheduler = self.lr_schedulers()
         assert not isinstance(scheduler, list) and scheduler is not None
-        scheduler.step()  # type: ignore[call-arg]
+        scheduler.step()
         self.totals["loss"] += float(loss.detach()) * len(labels)
         self.totals["correct"] += float((logits.detach().argmax(1) == labels).sum())
         self.totals["images"] += len(labels)

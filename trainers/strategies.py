@@ -4,13 +4,14 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hardware_models.budget_problem import BudgetProblem, Survivors
-from hardware_models.cost_table import Array, Indices, Mask
+from hardware_models.cost_table import Array, Indices
 from hardware_models.pool import effective_size
 from search_spaces.errors import InvalidInputError
 from trainers.architecture_parameters import ArchitectureParameters
@@ -170,11 +171,9 @@ class Penalty(Strategy):
         self.strength = strength
 
     def weights(self, device: int) -> Tensor:
-        masked_N = self.parameters(device).masked_fill(
-            torch.from_numpy(~self.survivors[device].mask_N), -torch.inf
-        )
+        masked_N = self.parameters(device).masked_fill(torch.from_numpy(~self.survivors[device].mask_N), -torch.inf)
         starts = self.table.first_choice
-        blocks = [torch.softmax(masked_N[a:b], dim=0) for a, b in zip(starts[:-1], starts[1:], strict=True)]
+        blocks = [torch.softmax(masked_N[a:b], dim=0) for a, b in pairwise(starts)]
         return torch.cat(blocks)
 
     def path(self, device: int) -> tuple[int, ...]:
@@ -182,8 +181,7 @@ class Penalty(Strategy):
             weights_N = self.weights(device).double().numpy()
         starts = self.table.first_choice
         return tuple(
-            int(self.generator.choice(b - a, p=weights_N[a:b] / weights_N[a:b].sum()))
-            for a, b in zip(starts[:-1], starts[1:], strict=True)
+            int(self.generator.choice(b - a, p=weights_N[a:b] / weights_N[a:b].sum())) for a, b in pairwise(starts)
         )
 
     def penalty(self, device: int, weights_N: Tensor) -> Tensor:
@@ -197,7 +195,7 @@ class Penalty(Strategy):
 
 
 class Dual(Penalty):
-    """`Penalty` with one multiplier per budget, raised while the expected cost exceeds it and lowered while it does not.
+    """`Penalty` with one multiplier per budget, raised while the expected cost exceeds it and lowered otherwise.
 
     Source: dual ascent, as LightNAS (arXiv:2208.00624), here with multipliers kept at or above zero.
     """
@@ -226,6 +224,6 @@ class Dual(Penalty):
 STRATEGIES: dict[str, type[Strategy]] = {"pool": Pool, "random": Random, "penalty": Penalty, "dual": Dual}
 
 
-def largest_path(table_blocks: Sequence[int]) -> tuple[int, ...]:
+def largest_path(first_choice: Indices) -> tuple[int, ...]:
     """The network of every decision's last choice."""
-    return tuple(b - a - 1 for a, b in zip(table_blocks[:-1], table_blocks[1:], strict=True))
+    return tuple(int(size) - 1 for size in np.diff(first_choice))

@@ -24,12 +24,10 @@ Report = Callable[[str], None]
 def train(
     plan: Plan, starts: Sequence[Survivors], presolved: Sequence[PruneRecord], folder: RunFolder, report: Report
 ) -> SearchModule:
-    """A searched and pruned supernet. Raises: TrainingDivergedError, or KeyboardInterrupt (with its number) on a signal."""
+    """A searched, pruned supernet. Raises: TrainingDivergedError; KeyboardInterrupt (with its number) on a signal."""
     config, settings = plan.config, plan.config.trainer
     supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parameters = ArchitectureParameters(
-        plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay
-    )
+    parameters = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
     generator = np.random.default_rng(config.seed)
     strategy = make_strategy(config.strategy, plan.problems, starts, parameters, generator)
     schedule = Schedule(
@@ -53,12 +51,16 @@ def train(
     module.prune_log += presolved
     loader = plan.data.loader(batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.current_epoch)
     epochs = -(-settings.steps // len(loader))
-    trainer = _trainer(EpochReport(plan.data, folder.path / "metrics.csv", report, batch_size=settings.batch_size), epochs)
+    trainer = _trainer(
+        EpochReport(plan.data, folder.path / "metrics.csv", report, batch_size=settings.batch_size), epochs
+    )
     with warnings.catch_warnings():
         # Lightning advises workers for a loader whose images are in memory already.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         warnings.filterwarnings("ignore", message=".*IterableDataset.*")
         warnings.filterwarnings("ignore", message=".*log_every_n_steps.*")
+        # Lightning 2.6 asks torch 2.13 in a way that the next one will not answer.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
         trainer.fit(module, loader)
     if getattr(trainer, "received_sigterm", False):
         raise KeyboardInterrupt(signal.SIGTERM)

@@ -51,7 +51,7 @@ TIERS = {  # device as ncnn's benchmark table names it, threads
 }
 FITTED_KINDS: tuple[PriceKind, ...] = ("pointwise", "dense", "depthwise", "grouped", "linear")
 COLUMNS = roofline_columns(FITTED_KINDS, overhead_per_kind=False)
-# Where nothing is known: 10^9 multiply-adds take as long as 10^9 bytes and as starting 1,000 operations. It hardly counts.
+# Where nothing is known: 10^9 multiply-adds take as long as 10^9 bytes and as starting 1,000 operations. Hardly counts.
 UNIT_COSTS = np.array([1e-3 if column == "overhead" else 1.0 for column in COLUMNS])
 
 NB201 = {"nb201_pixel3": "pixel3", "nb201_raspi4": "raspi4", "nb201_samsung_a50": "samsung_a50"}
