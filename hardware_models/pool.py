@@ -9,6 +9,7 @@ from hardware_models.cost_table import PEAK, Array, CostTable, Indices, Mask
 
 Floats = NDArray[np.float64]
 ANNEALING_SWEEPS = 6
+ROUNDING = 1e-12  # costs are kept up to date move by move, which drifts by less than this share
 START_DRAWS = 4  # networks drawn per place in the pool before annealing; those already within budget are exact draws
 
 
@@ -68,7 +69,7 @@ class GibbsChains:
         `slack_S` (at least 1) widens the limits of each network; one outside even those takes its cheapest choice.
         """
         indices_Sn = indices_Sn.copy()
-        limits_MS = self.limits[:, None] * (1.0 if slack_S is None else slack_S)
+        limits_MS = self.limits[:, None] * (1 - ROUNDING) * (1.0 if slack_S is None else slack_S)
         positions_SF = self.table.positions(indices_Sn)
         totals_MS = self._summed(positions_SF).sum(axis=2) + self.table.constant[self.device, self.metrics][:, None]
         for decision in self.generator.permutation(len(self.blocks)):

@@ -17,6 +17,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.architecture_parameters import ArchitectureParameters
 
 MIXING_SWEEPS = 2  # Gibbs sweeps after the start: brings marginals within sampling noise of exact ones
+LEAST_ALIVE = 0.05  # share of a pool that must survive a pruning for the rest to be resampled from it
 
 
 class Strategy(ABC):
@@ -104,7 +105,7 @@ class Pool(Strategy):
         super().restrict(device, survivors)
         starts = self.table.first_choice[:-1]
         alive_S = survivors.mask_N[self.networks[device] + starts].all(axis=1)
-        if alive_S.any():
+        if alive_S.mean() >= LEAST_ALIVE:
             self._refresh(device, alive_S.astype(np.float64))
         else:
             self._replace(device, self._fresh(device))
