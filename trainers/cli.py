@@ -40,6 +40,7 @@ def search() -> None:
 def _guarded() -> int:
     from hardware_models.errors import BudgetInfeasibleError
 
+    sys.argv[1:] = overrides_last(sys.argv[1:])
     try:
         _search()
     except (InvalidInputError, BudgetInfeasibleError, HydraException, OmegaConfBaseException) as error:
@@ -53,6 +54,12 @@ def _guarded() -> int:
         traceback.print_exc()
         return _say(ERROR, f"{type(error).__name__}: {error}; this is a fault of Espalier, please report it")
     return UNMET if _unmet else DONE
+
+
+def overrides_last(arguments: list[str]) -> list[str]:
+    """The same arguments with flags first: Hydra's parser refuses overrides on both sides of a flag such as `-m`."""
+    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
+    return [a for a in arguments if a not in overrides] + overrides
 
 
 def _say(code: int, message: str) -> int:

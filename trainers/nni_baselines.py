@@ -159,7 +159,7 @@ def saved_activation_mb(step: Callable[[], object]) -> float:
 
     def pack(tensor: Tensor) -> Tensor | Saved:
         source = tensor if tensor._base is None else tensor._base
-        return tensor if source.is_leaf and source.requires_grad else Saved(tensor)
+        return tensor if isinstance(source, nn.Parameter) else Saved(tensor)
 
     def unpack(saved: Tensor | Saved) -> Tensor:
         return saved.tensor if isinstance(saved, Saved) else saved
