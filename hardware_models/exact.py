@@ -13,8 +13,8 @@ from scipy.sparse import coo_matrix, csr_matrix, vstack
 from hardware_models.cost_table import PEAK, Array, CostTable, Indices, Mask
 from search_spaces.errors import EspalierError
 
-# HiGHS honours a row to this share of its right-hand side, so limits are tightened by it before they are asked for.
-SAFETY = 1e-7
+# HiGHS honours a row to about this share of its right-hand side; limits are widened by it, and what it finds is checked.
+TOLERANCE = 1e-7
 
 
 class SolverError(EspalierError):
@@ -55,13 +55,24 @@ def best_network(
         bound = sum(scores_N[a:b][part_N[a:b]].max() for a, b in _blocks(table))
         if (best is not None and bound <= best.value) or _empty(table, device, part_N, limits_M):
             continue
-        program = _Program(table, device, part_N, forbidden)
-        found = program.solve(program.choice_costs(-scores_N), limits_M)
+        found = _best_of_part(table, device, part_N, limits_M, scores_N, list(forbidden))
         if found is not None:
             value = float(sum(scores_N[table.first_choice[k] + c] for k, c in enumerate(found)))
             if best is None or value > best.value:
                 best = Solution(found, value)
     return best
+
+
+def _best_of_part(
+    table: CostTable, device: int, part_N: Mask, limits_M: Array, scores_N: Array, refused: list[Sequence[int]]
+) -> tuple[int, ...] | None:
+    """The solver's best network whose cost, added up again, is within limits; those a hair above are cut off."""
+    while True:
+        program = _Program(table, device, part_N, refused)
+        found = program.solve(program.choice_costs(-scores_N), limits_M)
+        if found is None or (table.of(np.array([found]), device)[0] <= limits_M).all():
+            return found
+        refused.append(found)
 
 
 def tightest_network(table: CostTable, device: int, *, mask_N: Mask, limits_M: Array) -> Solution:
@@ -208,7 +219,7 @@ class _Program:
         """Cost - limit * ratio <= 0 for each budget, and the peak above each living entry if memory has one."""
         rows: list[csr_matrix] = []
         constants: list[float] = []
-        scale = 1 - SAFETY
+        scale = 1 + TOLERANCE
         for metric in np.flatnonzero(np.isfinite(limits_M)):
             row = np.zeros(self.num_vars)
             row[self.num_choices : self.peak_var] = self.table.summed[self.device, metric, self.entries]

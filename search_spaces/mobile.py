@@ -79,7 +79,7 @@ class MobileSpace(SearchSpace):
         lists = {"depths": depths, "kernels": kernels, "expansions": expansions, "resolutions": resolutions}
         lists |= {f"widths[{s}]": choices for s, choices in enumerate(widths)}
         for key, values in lists.items():
-            if not values or list(values) != sorted(set(values)) or any(isinstance(v, bool) or v < 1 for v in values):
+            if not values or any(type(v) is not int or v < 1 for v in values) or list(values) != sorted(set(values)):
                 raise InvalidInputError(f"space.{key} must be rising whole numbers of at least 1, got {list(values)}")
         if any(k % 2 == 0 for k in kernels):
             raise InvalidInputError(f"space.kernels must be odd, got {list(kernels)}")

@@ -78,7 +78,7 @@ class NasBench201Space(SearchSpace):
     ) -> None:
         numbers = {"width": width, "num_cells": num_cells, "image_size": image_size, "channels": channels}
         for key, value in numbers.items():
-            if isinstance(value, bool) or value < 1:
+            if type(value) is not int or value < 1:
                 raise InvalidInputError(f"space.{key} must be a whole number of at least 1, got {value}")
         if num_classes < 2:
             raise InvalidInputError(f"space needs at least 2 classes, got {num_classes}")

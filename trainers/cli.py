@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from types import FrameType
 
 import hydra
 from hydra.errors import HydraException
@@ -34,7 +35,13 @@ def _search(config: DictConfig) -> str:
 def search() -> None:
     """Runs `espalier-search` and exits: 0 done, 1 error, 2 refused, 3 a budget not met, 130 and 143 on signals."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here as they are
+    signal.signal(signal.SIGTERM, _interrupt)
     sys.exit(_guarded())
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Ends a run as Ctrl-C does, whatever it is at."""
+    raise KeyboardInterrupt(number)
 
 
 def _guarded() -> int:

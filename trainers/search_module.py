@@ -217,6 +217,6 @@ class SearchModule(pl.LightningModule):
     def _check(self, loss: Tensor, what: str) -> None:
         if not torch.isfinite(loss):
             raise TrainingDivergedError(
-                f"the {what} loss is {float(loss)} at step {self.step}; lower optimizer.lr or trainer.clip_norm, "
-                f"and check the images for values that are not numbers"
+                f"the {what} loss is {float(loss.detach())} at step {self.step}; "
+                f"lower optimizer.lr or trainer.clip_norm, and check the images for values that are not numbers"
             )

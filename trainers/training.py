@@ -61,11 +61,10 @@ def train(
         warnings.filterwarnings("ignore", message=".*log_every_n_steps.*")
         # Lightning 2.6 asks torch 2.13 in a way that the next one will not answer.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
-        trainer.fit(module, loader)
-    if getattr(trainer, "received_sigterm", False):
-        raise KeyboardInterrupt(signal.SIGTERM)
-    if trainer.interrupted:
-        raise KeyboardInterrupt(signal.SIGINT)
+        try:
+            trainer.fit(module, loader)
+        except SystemExit:  # how Lightning 2.6 ends on SIGTERM, with code 0, and on Ctrl-C, with code 1
+            raise KeyboardInterrupt(signal.SIGTERM if trainer.received_sigterm else signal.SIGINT) from None
     return module
 
 
