@@ -13,7 +13,7 @@ from scipy.sparse import coo_matrix, csr_matrix, vstack
 from hardware_models.cost_table import PEAK, Array, CostTable, Indices, Mask
 from search_spaces.errors import EspalierError
 
-# HiGHS honours a row to about this share of its right-hand side; limits are widened by it, and what it finds is checked.
+# HiGHS honours a row to about this share of its right-hand side; limits are widened by it, and its networks checked.
 TOLERANCE = 1e-7
 
 

@@ -28,6 +28,7 @@ class GibbsChains:
         binding = table.worst(mask_N, device) > limits_M
         self.metrics = np.flatnonzero(binding)
         self.limits = limits_M[self.metrics]
+        self.summed, self.peak = table.summed[device][self.metrics], table.peak[device]
         self.blocks = list(zip(table.first_choice[:-1], table.first_choice[1:], strict=True))
         self.touching = [np.flatnonzero(strides) for strides in table.strides]
 
@@ -70,23 +71,21 @@ class GibbsChains:
         """
         indices_Sn = indices_Sn.copy()
         limits_MS = self.limits[:, None] * (1 - ROUNDING) * (1.0 if slack_S is None else slack_S)
-        positions_SF = self.table.positions(indices_Sn)
-        totals_MS = self._summed(positions_SF).sum(axis=2) + self.table.constant[self.device, self.metrics][:, None]
+        # Factors first: sums and maxima over them then run along whole rows.
+        positions_FS = np.ascontiguousarray(self.table.positions(indices_Sn).T)
+        totals_MS = self.summed[:, positions_FS].sum(axis=1) + self.table.constant[self.device, self.metrics][:, None]
         for decision in self.generator.permutation(len(self.blocks)):
             first, last = self.blocks[decision]
             if self.mask_N[first:last].sum() > 1:
-                self._move(int(decision), logits_N[first:last], indices_Sn, positions_SF, totals_MS, limits_MS)
+                self._move(int(decision), logits_N[first:last], indices_Sn, positions_FS, totals_MS, limits_MS)
         return indices_Sn
-
-    def _summed(self, positions: Indices) -> Floats:
-        return self.table.summed[self.device][self.metrics][:, positions]
 
     def _move(
         self,
         decision: int,
         logits_C: Floats,
         indices_Sn: Indices,
-        positions_SF: Indices,
+        positions_FS: Indices,
         totals_MS: Floats,
         limits_MS: Floats,
     ) -> None:
@@ -94,14 +93,15 @@ class GibbsChains:
         factors = self.touching[decision]
         old_S = indices_Sn[:, decision]
         strides_F = self.table.strides[decision, factors]
-        without_SF = positions_SF[:, factors] - old_S[:, None] * strides_F
-        positions_SCF = without_SF[:, None, :] + np.arange(len(logits_C))[:, None] * strides_F
-        costs_MSC = self._summed(positions_SCF).sum(axis=3)
+        without_FS = positions_FS[factors] - old_S * strides_F[:, None]
+        offsets_FC = np.arange(len(logits_C)) * strides_F[:, None]
+        positions_FSC = without_FS[:, :, None] + offsets_FC[:, None, :]
+        costs_MSC = np.take(self.summed, positions_FSC, axis=1).sum(axis=1)
         rows = np.arange(len(old_S))
         costs_MSC += (totals_MS - costs_MSC[:, rows, old_S])[:, :, None]
         checked_MSC = costs_MSC
         if PEAK in self.metrics:
-            checked_MSC = costs_MSC + self._peaks(positions_SF, factors, positions_SCF)
+            checked_MSC = costs_MSC + self._peaks(positions_FS, factors, positions_FSC)
         first = self.blocks[decision][0]
         living_C = self.mask_N[first : first + len(logits_C)]
         excess_SC = (checked_MSC / limits_MS[:, :, None]).max(axis=0, initial=0.0)
@@ -110,15 +110,14 @@ class GibbsChains:
         keys_SC = np.where(allowed_SC, logits_C + self.generator.gumbel(size=excess_SC.shape), -np.inf)
         new_S = np.where(allowed_SC.any(axis=1), keys_SC.argmax(axis=1), excess_SC.argmin(axis=1))
         indices_Sn[:, decision] = new_S
-        positions_SF[:, factors] = without_SF + new_S[:, None] * strides_F
+        positions_FS[factors] = without_FS + new_S * strides_F[:, None]
         totals_MS[:] = costs_MSC[:, rows, new_S]
 
-    def _peaks(self, positions_SF: Indices, factors: Indices, positions_SCF: Indices) -> Floats:
+    def _peaks(self, positions_FS: Indices, factors: Indices, positions_FSC: Indices) -> Floats:
         """Activation peak (M', S, C) of each network under each choice, zero but in the row of peak memory."""
-        peak_E = self.table.peak[self.device]
-        others = np.setdiff1d(np.arange(len(self.table.factors)), factors)
-        rest_S = peak_E[positions_SF[:, others]].max(axis=1, initial=0.0)
-        peak_SC = np.maximum(peak_E[positions_SCF].max(axis=2), rest_S[:, None])
+        others = np.setdiff1d(np.arange(len(positions_FS)), factors)
+        rest_S = self.peak[positions_FS[others]].max(axis=0, initial=0.0)
+        peak_SC = np.maximum(self.peak[positions_FSC].max(axis=0), rest_S[:, None])
         return (self.metrics == PEAK)[:, None, None] * peak_SC
 
 

@@ -129,7 +129,8 @@ class MobileSpace(SearchSpace):
         for stage in range(len(self.widths)):
             kept = [n for n in self.blocks if n.stage == stage and n.block < int(choices[n.depth])]
             blocks = [
-                f"k{choices[n.own('kernel')]}e{choices[n.own('expand')]}" + ("se" if choices[n.own("se")] == "on" else "")
+                f"k{choices[n.own('kernel')]}e{choices[n.own('expand')]}"
+                + ("se" if choices[n.own("se")] == "on" else "")
                 for n in kept
             ]
             stages.append(f"{choices[kept[0].width]}: {' '.join(blocks)}")

@@ -72,10 +72,11 @@ class Distinct:
         for network in networks:
             if len(self.networks) >= up_to:
                 break
-            key = self.space.notation(self.space.choices(network))
+            indices = tuple(int(k) for k in network)
+            key = self.space.notation(self.space.choices(indices))
             if key not in self._known:
                 self._known.add(key)
-                self.networks.append(tuple(int(k) for k in network))
+                self.networks.append(indices)
         return len(self.networks) >= up_to
 
 

@@ -49,7 +49,7 @@ def main() -> None:
 
 
 def _mean_device(devices: list[dict[str, Any]]) -> dict[str, Any]:
-    """One run as if it had one device: accuracies averaged, everything else of the device that uses its budget least."""
+    """One run as if it had one device: accuracies averaged, all else of the device that uses its budget least."""
     least = min(devices, key=lambda d: d["utilisation"][d["binding"]])
     accuracy = {key: mean(d["accuracy"][key] for d in devices) for key in ("inherited", "finetuned", "random")}
     return {**least, "accuracy": accuracy, "met": all(recounted_within(d) for d in devices)}

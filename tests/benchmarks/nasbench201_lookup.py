@@ -39,12 +39,14 @@ def main() -> None:
             best = max(within, key=lambda r: float(r["test_acc_cifar10"]))
             print(
                 f"{name.removeprefix(PROFILE_PREFIX):14} {result['seed']:4d} {budget:7.2f} "
-                f"{device['predicted']['latency_ms']:9.2f} {device['upper']['latency_ms']:7.2f} {float(row[column]):8.2f}"
+                f"{device['predicted']['latency_ms']:9.2f} {device['upper']['latency_ms']:7.2f} "
+                f"{float(row[column]):8.2f}"
             )
             print(f"    {device['notation']}")
             print(
                 f"    benchmark test accuracy {float(row['test_acc_cifar10']):.2f} %, best cell measured within the "
-                f"budget {float(best['test_acc_cifar10']):.2f} %; supernet-inherited {device['accuracy']['inherited']:.3f}"
+                f"budget {float(best['test_acc_cifar10']):.2f} %; "
+                f"supernet-inherited {device['accuracy']['inherited']:.3f}"
             )
 
 

@@ -1,0 +1,172 @@
+"""Certificates: the first network that recount and measurement do not refute is taken, and refuted ones are cut."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from tiny_search import networks_of, small_problem, small_space
+from torch import nn
+
+from hardware_models.budget_problem import BudgetProblem
+from hardware_models.cost_table import METRICS
+from trainers.certificate import Verdict, certify, verify_and_cut
+from trainers.evaluation import Score
+from trainers.finalise import Candidate
+
+SPACE = small_space()
+NETWORKS = [tuple(int(k) for k in network) for network in networks_of(SPACE)]
+Network = tuple[int, ...]
+NO_MATTER = Score(0.5, 1.0, 10)
+
+
+def gflops(network: Network) -> float:
+    return sum(op.macs for op in SPACE.operations(SPACE.choices(network))) / 1e9
+
+
+BY_SIZE = sorted(NETWORKS, key=lambda network: (gflops(network), network))
+SMALL, MIDDLE, LARGE = BY_SIZE[0], BY_SIZE[32], BY_SIZE[-1]
+
+
+def build(indices: Network) -> nn.Module:
+    return SPACE.network(SPACE.choices(indices)).eval()
+
+
+def candidates(*networks: Network) -> list[Candidate]:
+    return [Candidate(network, 0.5, NO_MATTER) for network in networks]
+
+
+class Supply:
+    """What is tried when candidates run out, in turn; it keeps what it was asked with."""
+
+    def __init__(self, *networks: Network) -> None:
+        self.networks = list(networks)
+        self.asked: list[tuple[BudgetProblem, list[Network]]] = []
+
+    def __call__(self, problem: BudgetProblem, refuted: Sequence[Network]) -> Candidate | None:
+        self.asked.append((problem, list(refuted)))
+        return candidates(self.networks.pop(0))[0] if self.networks else None
+
+
+def mistaken(limit_gflops: float) -> BudgetProblem:
+    """A problem that takes networks for ten times smaller than they are, as a table that lacks operations would."""
+    return small_problem(SPACE, {"gflops": limit_gflops}).tightened("gflops", 10)
+
+
+def verify(
+    problem: BudgetProblem, networks: Sequence[Network], supply: Supply, *, measure: bool = False, max_cuts: int = 10
+) -> Verdict:
+    return verify_and_cut(
+        problem, SPACE, candidates(*networks), build, measure=measure, fallback=supply, max_cuts=max_cuts
+    )
+
+
+def test_the_first_candidate_that_holds_is_taken_and_no_other_looked_at() -> None:
+    supply = Supply()
+    verdict = verify(small_problem(SPACE, {"gflops": gflops(LARGE)}), [MIDDLE, SMALL], supply)
+    assert verdict.candidate.indices == MIDDLE
+    assert verdict.met
+    assert verdict.refuted == ()
+    assert supply.asked == []
+
+
+def test_a_network_whose_recount_breaks_a_budget_is_cut_and_the_next_taken() -> None:
+    supply = Supply()
+    problem = mistaken(gflops(LARGE) * 0.999)
+    assert problem.is_feasible(np.array([LARGE])).all()
+    verdict = verify(problem, [LARGE, SMALL, MIDDLE], supply)
+    assert verdict.candidate.indices == SMALL
+    assert verdict.met
+    [(cut, certificate)] = verdict.refuted
+    assert cut.indices == LARGE
+    assert certificate.refuted_by == "gflops"
+    assert certificate.recounted["gflops"] == pytest.approx(gflops(LARGE), rel=1e-9)
+    assert supply.asked == []
+
+
+def test_a_cost_equal_to_its_budget_holds() -> None:
+    assert verify(small_problem(SPACE, {"gflops": gflops(LARGE)}), [LARGE], Supply()).met
+
+
+def test_when_candidates_run_out_others_are_asked_for_that_were_not_refuted() -> None:
+    supply = Supply(MIDDLE, SMALL)
+    verdict = verify(mistaken(gflops(SMALL)), [LARGE, BY_SIZE[-2]], supply)
+    assert verdict.candidate.indices == SMALL
+    assert verdict.met
+    assert [refuted for _, refuted in supply.asked] == [[LARGE, BY_SIZE[-2]], [LARGE, BY_SIZE[-2], MIDDLE]]
+    assert [candidate.indices for candidate, _ in verdict.refuted] == [LARGE, BY_SIZE[-2], MIDDLE]
+
+
+def test_when_all_are_refuted_the_budget_is_not_met_and_the_verdict_says_which() -> None:
+    verdict = verify(mistaken(gflops(SMALL) * 0.5), [LARGE, MIDDLE], Supply())
+    assert not verdict.met
+    assert verdict.certificate.refuted_by == "gflops"
+    assert verdict.candidate.indices == MIDDLE
+    assert [candidate.indices for candidate, _ in verdict.refuted] == [LARGE]
+
+
+def test_cutting_ends_after_the_number_of_cuts_allowed() -> None:
+    verdict = verify(mistaken(gflops(SMALL) * 0.5), [LARGE, MIDDLE, SMALL], Supply(), max_cuts=2)
+    assert not verdict.met
+    assert verdict.candidate.indices == MIDDLE
+
+
+def test_figures_of_each_origin_stand_apart() -> None:
+    problem = small_problem(SPACE, {"latency_ms": 1000.0})
+    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, measure=False)
+    network = build(MIDDLE)
+    # What a deployed network keeps: a batch norm is folded into the bias of the convolution before it.
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    parameters = sum(p.numel() for p in network.parameters()) - sum(norm.num_features for norm in norms)
+    assert certificate.recounted["params_m"] == pytest.approx(parameters / 1e6, rel=1e-12)
+    assert certificate.recounted["gflops"] == pytest.approx(gflops(MIDDLE), rel=1e-9)
+    assert certificate.measured is None
+    assert set(certificate.predicted) == set(certificate.upper) == set(METRICS)
+    # The bound of the profile is 2.297 times its estimate of latency, and nothing on what is counted.
+    assert certificate.upper["latency_ms"] == pytest.approx(certificate.predicted["latency_ms"] * 2.297, rel=1e-9)
+    for metric in ("gflops", "params_m", "peak_memory_mb"):
+        assert certificate.upper[metric] == certificate.predicted[metric]
+
+
+@pytest.mark.parametrize("metric", ["gflops", "params_m", "peak_memory_mb"])
+def test_the_recount_agrees_with_the_prediction_in_every_counted_metric(metric: str) -> None:
+    problem = small_problem(SPACE, {"latency_ms": 1000.0})
+    for network in (SMALL, MIDDLE, LARGE):
+        certificate = certify(problem, SPACE, build(network), network, measure=False)
+        assert certificate.recounted[metric] == pytest.approx(certificate.predicted[metric], rel=1e-9)
+
+
+@pytest.mark.parametrize("metric", ["params_m", "peak_memory_mb", "latency_ms"])
+def test_a_budget_in_any_metric_refutes(metric: str) -> None:
+    predicted = certify(small_problem(SPACE, {"gflops": 1.0}), SPACE, build(SMALL), SMALL, measure=False)
+    problem = small_problem(SPACE, {metric: predicted.upper[metric] * 0.99, "gflops": 1.0})
+    assert certify(problem, SPACE, build(SMALL), SMALL, measure=False).refuted_by == metric
+
+
+def test_a_network_that_is_not_the_one_it_is_said_to_be_is_refuted() -> None:
+    problem = small_problem(SPACE, {"gflops": gflops(SMALL)})
+    assert certify(problem, SPACE, build(SMALL), SMALL, measure=False).refuted_by is None
+    assert certify(problem, SPACE, build(LARGE), SMALL, measure=False).refuted_by == "gflops"
+
+
+def test_a_measurement_above_the_budget_refutes_and_tightens_it_for_those_that_follow() -> None:
+    # A microsecond, less than any network takes, where the table believes in a second.
+    problem = small_problem(SPACE, {"latency_ms": 1e-3}).tightened("latency_ms", 1e6)
+    supply = Supply()
+    verdict = verify(problem, [SMALL], supply, measure=True)
+    assert not verdict.met
+    measured = verdict.certificate.measured
+    assert measured is not None
+    assert measured.p50_ms > 1e-3
+    [(tightened, _)] = supply.asked
+    assert tightened.limits == problem.limits
+    assert tightened.limits_M[0] == pytest.approx(problem.limits_M[0] * 1e-3 / measured.p50_ms, rel=1e-9)
+
+
+def test_a_measurement_within_the_budget_counts_and_not_the_bound_above_the_estimate() -> None:
+    # Ten seconds, more than any of these networks takes; the table is made to say as much, and its bound more.
+    problem = small_problem(SPACE, {"latency_ms": 1e4})
+    problem.table.summed[0, 0] *= 1e4 / problem.table.named(SMALL, 0)["latency_ms"]
+    certificate = certify(problem, SPACE, build(SMALL), SMALL, measure=True)
+    assert certificate.upper["latency_ms"] > 1e4
+    assert certificate.refuted_by is None
+    assert certify(problem, SPACE, build(SMALL), SMALL, measure=False).refuted_by == "latency_ms"

@@ -1,0 +1,232 @@
+"""The configuration: every YAML file is used and usable, wrong keys are named together, the run key says what ran."""
+
+import ast
+import copy
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydantic import BaseModel
+from tiny_search import CONF, composed
+
+from hardware_models.profile import profile_from_dict
+from search_spaces.architecture import SPACES
+from search_spaces.errors import InvalidInputError
+from trainers.config import PathsConfig, SearchConfig, TrainerConfig, validate
+from trainers.data import DataConfig
+from trainers.prepare import check_arguments, data_config, is_host, make_optimizer, make_space
+from trainers.strategies import STRATEGIES
+
+FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))
+# Where a run lies and how many threads compute it: the result does not depend on them.
+NOT_SCIENCE = ("paths.runs", "paths.data", "paths.cache", "sweep", "trainer.threads", "data.root")
+
+
+@pytest.fixture(scope="module")
+def default() -> dict[str, Any]:
+    return composed()
+
+
+def leaves(content: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Paths of all values; an empty mapping has none."""
+    if not isinstance(content, dict):
+        yield path
+        return
+    for key, value in content.items():
+        yield from leaves(value, (*path, key))
+
+
+def at(content: dict[str, Any], path: tuple[str, ...]) -> Any:
+    for key in path:
+        content = content[key]
+    return content
+
+
+def changed(content: dict[str, Any], path: tuple[str, ...], value: Any) -> dict[str, Any]:
+    """A copy with one value replaced, or added."""
+    content = copy.deepcopy(content)
+    at(content, path[:-1])[path[-1]] = value
+    return content
+
+
+def another(value: Any) -> Any:
+    """A value near this one, of its type."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return value + 1
+        case float():
+            return value * 0.9 + 0.001
+        case str():
+            return value + "x"
+        case list():
+            return [*value, *value[-1:]]
+        case _:
+            return 1
+
+
+def test_there_is_a_yaml_file_in_each_group_that_the_main_file_names() -> None:
+    groups = {"space", "hardware", "data", "strategy", "optimizer", "arch_optimizer", "trainer", "paths", "debug"}
+    assert groups <= {parts[0] for parts in FILES}
+
+
+@pytest.mark.parametrize("file", FILES, ids="/".join)
+def test_every_yaml_file_makes_a_configuration_whose_every_key_is_read(file: tuple[str, ...]) -> None:
+    group, name = "/".join(file[:-1]), file[-1]
+    content = composed(f"{group}=[{name}]" if group == "hardware" else f"{group}={name}")
+    config = validate(content)
+    for key, classes, given in (("space", SPACES, {"num_classes", "channels"}), ("strategy", STRATEGIES, set())):
+        check_arguments(key, classes, content[key], given=frozenset(given))
+    assert set(content["data"]) <= set(DataConfig.model_fields)
+    assert data_config(config.data).name == config.data["name"]
+    assert make_space(config.space, num_classes=10).name == config.space["name"]
+    for key in ("optimizer", "arch_optimizer"):
+        assert make_optimizer(content[key], key)([torch.nn.Parameter(torch.zeros(1))]).param_groups
+    for device, mapping in config.hardware.items():
+        # The host's missing fields come from measuring it; what stands in its file is checked with another's beside it.
+        measured = composed("hardware=[mid_tablet]")["hardware"]["mid_tablet"] if is_host(mapping) else {}
+        own = {key: value for key, value in mapping.items() if not (is_host(mapping) and key == "latency")}
+        assert profile_from_dict(device, {**measured, **own}).budgets
+
+
+@pytest.mark.parametrize("schema", [TrainerConfig, PathsConfig, SearchConfig, DataConfig])
+def test_every_key_of_a_schema_is_read_outside_of_its_checks(schema: type[BaseModel]) -> None:
+    sources = [path for path in (CONF.parent / "trainers").glob("*.py") if path.name != "config.py"]
+    read = {
+        node.attr
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Attribute)
+    }
+    in_yaml = {"data"} if schema is PathsConfig else set()  # data groups refer to paths.data
+    in_run_folder = {"runs", "sweep"}  # which trainers.config makes the run folder of
+    assert "${paths.data}" in (CONF / "data" / "fashion_mnist.yaml").read_text(encoding="utf-8")
+    assert set(schema.model_fields) - in_yaml - in_run_folder <= read
+
+
+def test_the_default_configuration_lacks_no_key_that_a_user_may_set(default: dict[str, Any]) -> None:
+    assert set(default) == set(SearchConfig.model_fields)
+    assert set(default["trainer"]) == set(TrainerConfig.model_fields)
+    assert set(default["paths"]) == set(PathsConfig.model_fields)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in (CONF / "data").glob("*.yaml")))
+def test_a_data_file_lacks_no_key_that_a_user_may_set(name: str) -> None:
+    optional = {"root"} if name == "digits" else set()  # bundled, so there is no folder
+    assert set(composed(f"data={name}")["data"]) == set(DataConfig.model_fields) - optional
+
+
+def test_all_wrong_keys_are_named_at_once_with_what_was_got(default: dict[str, Any]) -> None:
+    wrong = {
+        "seed": -1,
+        "sweep": "../elsewhere",
+        "trainer.steps": 0,
+        "trainer.batch_size": "64",
+        "trainer.clip_norm": float("nan"),
+        "trainer.stepz": 5,
+        "paths.runs": "",
+        "optimizer._target_": "os.system",
+        "arch_optimizer._target_": None,
+        "space.name": 3,
+        "hardware": {},
+    }
+    content = default
+    for key, value in wrong.items():
+        content = changed(content, tuple(key.split(".")), value)
+    with pytest.raises(InvalidInputError) as caught:
+        validate(content)
+    lines = str(caught.value).splitlines()[1:]
+    assert sorted(line.split(":")[0].strip() for line in lines) == sorted(wrong)
+    for key, value in wrong.items():
+        assert any(f"  {key}: got {value!r}" in line for line in lines)
+
+
+WRONG: dict[str, tuple[Any, ...]] = {
+    "trainer.steps": (0, -1, 1.5, "many", True, None, 10_000_001),
+    "trainer.batch_size": (1, 0, 65_537, [64]),
+    "trainer.warmup_share": (-0.1, 1.1, float("nan"), "half"),
+    "trainer.clip_norm": (0, -1, float("inf"), None),
+    "trainer.offset_decay": (-1e-9, float("inf")),
+    "trainer.finetune_lr": (0, float("nan")),
+    "trainer.finetune_steps": (-1,),
+    "trainer.candidates": (0, 4097),
+    "trainer.validation_images": (0, 2.5),
+    "trainer.threads": (0, "all"),
+    "seed": (-1, 2**32, 0.5, "0", None, True),
+    "sweep": ("", "a/b", "..", ".", "-m", "a b", "x" * 81, None, 7),
+    "paths.runs": ("", None, 3),
+    "hardware": ({}, [], None, {"phone": 3}),
+    "optimizer._target_": ("SGD", "torch.optim.sgd", "torch.optim.lr_scheduler.StepLR", 1),
+    "space.name": (None, 3),
+}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [(key, value) for key, values in WRONG.items() for value in values],
+    ids=lambda value: repr(value)[:30],
+)
+def test_a_wrong_value_is_an_error_that_names_its_key(default: dict[str, Any], key: str, value: Any) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        validate(changed(default, tuple(key.split(".")), value))
+    lines = str(caught.value).splitlines()[1:]
+    assert len(lines) == 1
+    assert lines[0].strip().startswith(f"{key}")
+
+
+@pytest.mark.parametrize("key", ["seeds", "trainer.epochs", "paths.output"])
+def test_an_unknown_key_is_an_error(default: dict[str, Any], key: str) -> None:
+    with pytest.raises(InvalidInputError, match=rf"{key}: got 1"):
+        validate(changed(default, tuple(key.split(".")), 1))
+
+
+@pytest.mark.parametrize("key", ["seed", "trainer", "optimizer", "paths.runs", "trainer.max_cuts"])
+def test_a_missing_key_is_an_error(default: dict[str, Any], key: str) -> None:
+    content = copy.deepcopy(default)
+    *path, last = key.split(".")
+    del at(content, tuple(path))[last]
+    with pytest.raises(InvalidInputError, match=rf"{key}.*: got (nothing|None)"):
+        validate(content)
+
+
+def test_pruning_that_ends_before_it_starts_is_an_error(default: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInputError, match=r"prune_from must be below prune_to, got 0\.95 and 0\.9"):
+        validate(changed(default, ("trainer", "prune_from"), 0.95))
+
+
+def test_the_run_key_changes_with_every_value_that_the_result_depends_on_and_with_no_other() -> None:
+    default = composed("data=fashion_mnist")  # the bundled set has no root
+    key = validate(default).run_key
+    unchanged = [
+        ".".join(path)
+        for path in leaves(default)
+        if validate(changed(default, path, another(at(default, path)))).run_key == key
+    ]
+    assert sorted(unchanged) == sorted(NOT_SCIENCE)
+
+
+def test_the_run_key_does_not_depend_on_the_order_of_keys(default: dict[str, Any]) -> None:
+    reordered = {
+        key: dict(reversed(section.items())) if isinstance(section, dict) and key != "hardware" else section
+        for key, section in reversed(default.items())
+    }
+    assert validate(reordered).run_key == validate(default).run_key
+
+
+def test_the_run_key_depends_on_the_order_of_devices_for_they_train_in_turn(default: dict[str, Any]) -> None:
+    reordered = {**default, "hardware": dict(reversed(default["hardware"].items()))}
+    assert validate(reordered).run_key != validate(default).run_key
+
+
+def test_the_run_folder_says_space_strategy_and_seed(default: dict[str, Any]) -> None:
+    config = validate(changed(changed(default, ("seed",), 3), ("sweep",), "night"))
+    assert config.run_folder.parent == Path("runs/night")
+    assert config.run_folder.name.startswith("mobile-pool-seed3-")
+
+
+def test_a_configuration_cannot_be_changed_after_it_was_checked(default: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        validate(default).seed = 1

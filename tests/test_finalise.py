@@ -1,0 +1,186 @@
+"""Finalising: the networks that are validated are feasible, alive and few, and the best of them comes first."""
+
+# Shapes: S networks, n decisions, N choices of all decisions.
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from tiny_search import binding_problem, networks_of, small_space
+
+from hardware_models.budget_problem import BudgetProblem, Survivors
+from hardware_models.cost_table import Array
+from trainers.evaluation import Score
+from trainers.finalise import Candidate, finalise, random_candidates, rank
+
+SPACE = small_space()
+NETWORKS = networks_of(SPACE)
+Network = tuple[int, ...]
+
+
+@pytest.fixture(scope="module")
+def problem() -> BudgetProblem:
+    return binding_problem(SPACE)
+
+
+@pytest.fixture(scope="module")
+def survivors(problem: BudgetProblem) -> Survivors:
+    """All choices but one kernel."""
+    start = problem.start()[0]
+    mask_N = start.mask_N.copy()
+    place = [decision.name for decision in SPACE.decisions].index("stage1.block0.kernel")
+    mask_N[problem.table.first_choice[place] + 1] = False
+    feasible = NETWORKS[problem.is_feasible(NETWORKS) & (NETWORKS[:, place] == 0)]
+    return Survivors(mask_N, tuple(int(k) for k in feasible[0]))
+
+
+def logits(seed: int = 0) -> Array:
+    return np.random.default_rng(seed).normal(size=SPACE.num_choices)
+
+
+def sum_of_scores(problem: BudgetProblem, scores_N: Array, network: Network) -> float:
+    return float(scores_N[problem.table.first_choice[:-1] + np.array(network)].sum())
+
+
+def allowed(problem: BudgetProblem, survivors: Survivors) -> set[Network]:
+    """Every network that is alive and within budget."""
+    alive_S = survivors.mask_N[NETWORKS + problem.table.first_choice[:-1]].all(axis=1)
+    return {tuple(int(k) for k in network) for network in NETWORKS[alive_S & problem.is_feasible(NETWORKS)]}
+
+
+class Recorder:
+    """A validation that looks at the network alone, and keeps the order in which networks were asked for."""
+
+    def __init__(self, accuracy: Callable[[Network], float]) -> None:
+        self.accuracy, self.asked = accuracy, list[Network]()
+
+    def __call__(self, indices: Network) -> Score:
+        self.asked.append(indices)
+        return Score(self.accuracy(indices), 1.0, 100)
+
+
+def spread(network: Network) -> float:
+    """An accuracy that tells all networks apart and follows no order of theirs."""
+    return sum((k + 1) * 7**place for place, k in enumerate(network)) % 101 / 101
+
+
+def run(
+    problem: BudgetProblem, survivors: Survivors, evaluate: Recorder, *, num_candidates: int = 8, seed: int = 0
+) -> list[Candidate]:
+    return finalise(
+        problem,
+        survivors,
+        logits(seed),
+        evaluate,
+        num_candidates=num_candidates,
+        generator=np.random.default_rng(seed),
+    )
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("num_candidates", [1, 2, 4, 8, 64])
+def test_candidates_are_distinct_alive_within_budget_and_no_more_than_asked_for(
+    problem: BudgetProblem, survivors: Survivors, num_candidates: int, seed: int
+) -> None:
+    evaluate = Recorder(spread)
+    candidates = run(problem, survivors, evaluate, num_candidates=num_candidates, seed=seed)
+    networks = [candidate.indices for candidate in candidates]
+    assert len(set(networks)) == len(networks)
+    assert 1 <= len(networks) <= num_candidates
+    assert set(networks) <= allowed(problem, survivors)
+    assert sorted(evaluate.asked) == sorted(networks)  # each validated once
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_exact_optimum_of_the_scores_is_a_candidate(
+    problem: BudgetProblem, survivors: Survivors, seed: int
+) -> None:
+    best = max(allowed(problem, survivors), key=lambda network: sum_of_scores(problem, logits(seed), network))
+    assert best in {candidate.indices for candidate in run(problem, survivors, Recorder(spread), seed=seed)}
+
+
+def test_the_dearest_network_is_a_candidate_whatever_its_score(problem: BudgetProblem, survivors: Survivors) -> None:
+    # A pool of 64 * 64 draws from 16 networks or so holds all of them.
+    def gflops(network: Network) -> int:
+        return sum(op.macs for op in SPACE.operations(SPACE.choices(network)))
+
+    dearest = max(gflops(network) for network in allowed(problem, survivors))
+    costs = [gflops(candidate.indices) for candidate in run(problem, survivors, Recorder(spread), num_candidates=8)]
+    assert max(costs) == dearest
+
+
+def test_candidates_come_by_validation_accuracy_then_by_loss(problem: BudgetProblem, survivors: Survivors) -> None:
+    candidates = run(problem, survivors, Recorder(spread), num_candidates=12)
+    accuracies = [candidate.validation.accuracy for candidate in candidates]
+    assert accuracies == sorted(accuracies, reverse=True)
+    scores = {(0, 0): Score(0.5, 0.2, 9), (0, 1): Score(0.5, 0.1, 9), (1, 0): Score(0.6, 0.9, 9)}
+    ranked = rank([Candidate(indices, 0.5, score) for indices, score in scores.items()])
+    assert [candidate.indices for candidate in ranked] == [(1, 0), (0, 1), (0, 0)]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_last_candidates_are_the_best_scored_swaps_of_the_leader(
+    problem: BudgetProblem, survivors: Survivors, seed: int
+) -> None:
+    evaluate = Recorder(spread)
+    run(problem, survivors, evaluate, num_candidates=4, seed=seed)
+    *before, swap = evaluate.asked
+    leader = max(before, key=spread)
+    swaps = {
+        network
+        for network in allowed(problem, survivors) - set(before)
+        if sum(a != b for a, b in zip(network, leader, strict=True)) == 1
+    }
+    assert swap == max(swaps, key=lambda network: sum_of_scores(problem, logits(seed), network))
+
+
+def test_a_swap_that_validates_best_is_the_result(problem: BudgetProblem, survivors: Survivors) -> None:
+    first = Recorder(spread)
+    run(problem, survivors, first, num_candidates=4)
+    swap = first.asked[-1]
+    candidates = run(
+        problem, survivors, Recorder(lambda network: 2.0 if network == swap else spread(network)), num_candidates=4
+    )
+    assert candidates[0].indices == swap
+
+
+def test_utilisation_is_the_share_of_the_budget_that_is_used(problem: BudgetProblem, survivors: Survivors) -> None:
+    for candidate in run(problem, survivors, Recorder(spread)):
+        gflops = sum(op.macs for op in SPACE.operations(SPACE.choices(candidate.indices))) / 1e9
+        assert candidate.utilisation == pytest.approx(gflops / problem.limits["gflops"], rel=1e-9)
+
+
+def test_where_one_network_is_left_it_is_the_only_candidate(problem: BudgetProblem, survivors: Survivors) -> None:
+    mask_N = np.zeros(SPACE.num_choices, dtype=bool)
+    mask_N[problem.table.first_choice[:-1] + np.array(survivors.witness)] = True
+    candidates = run(problem, Survivors(mask_N, survivors.witness), Recorder(spread), num_candidates=8)
+    assert [candidate.indices for candidate in candidates] == [survivors.witness]
+
+
+def test_random_candidates_are_as_many_as_asked_for_distinct_and_best_first(
+    problem: BudgetProblem, survivors: Survivors
+) -> None:
+    evaluate = Recorder(spread)
+    candidates = random_candidates(problem, survivors, evaluate, num_candidates=6, generator=np.random.default_rng(0))
+    networks = [candidate.indices for candidate in candidates]
+    assert len(set(networks)) == len(networks) == 6
+    assert set(networks) <= allowed(problem, survivors)
+    assert networks == sorted(networks, key=spread, reverse=True)
+
+
+def test_random_candidates_do_not_prefer_any_network(problem: BudgetProblem, survivors: Survivors) -> None:
+    counts: dict[Network, int] = {}
+    for seed in range(400):
+        generator = np.random.default_rng(seed)
+        found = random_candidates(problem, survivors, Recorder(spread), num_candidates=1, generator=generator)
+        counts[found[0].indices] = counts.get(found[0].indices, 0) + 1
+    networks = allowed(problem, survivors)
+    mean = 400 / len(networks)
+    assert set(counts) <= networks
+    # Five deviations of a count that is nearly Poisson.
+    assert all(abs(counts.get(network, 0) - mean) < 5 * mean**0.5 for network in networks)
+
+
+def test_the_same_generator_gives_the_same_candidates(problem: BudgetProblem, survivors: Survivors) -> None:
+    first, second = (run(problem, survivors, Recorder(spread)) for _ in range(2))
+    assert first == second

@@ -1,0 +1,48 @@
+"""Imports go one way, and each outside package is behind one fence."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+MAY_IMPORT = {
+    "search_spaces": {"search_spaces"},
+    "hardware_models": {"hardware_models", "search_spaces"},
+    "trainers": {"trainers", "hardware_models", "search_spaces"},
+}
+FENCES = {  # package: files and folders that may import it
+    "hydra": ["trainers/cli.py"],
+    "omegaconf": ["trainers/cli.py"],
+    "wandb": ["trainers/tracking.py"],
+    "optuna": ["trainers/tune.py"],
+    "nni": ["search_spaces/nni_spaces.py", "trainers/nni_baselines.py"],
+    "fvcore": ["hardware_models/counting.py"],
+    "onnxruntime": ["hardware_models/measure.py"],
+    "pytorch_lightning": ["trainers/"],
+}
+FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+
+
+def imported_packages(path: Path) -> set[str]:
+    """Top-level packages that a file imports anywhere, inside functions too."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relative to itself"
+            names.add(node.module or "")
+    return {name.partition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_keep_the_direction_and_the_fences(path: Path) -> None:
+    place, packages = path.relative_to(ROOT).as_posix(), imported_packages(path)
+    assert packages & (set(MAY_IMPORT) | {"tests", "conf"}) <= MAY_IMPORT[place.partition("/")[0]]
+    fenced = {package for package in packages & set(FENCES) if not place.startswith(tuple(FENCES[package]))}
+    assert fenced == set()
+
+
+def test_every_package_has_files_to_check() -> None:
+    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(MAY_IMPORT)

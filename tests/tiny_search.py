@@ -1,0 +1,92 @@
+"""Searches and problems small enough for tests: seconds to run, few enough networks to look at each."""
+
+from collections.abc import Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from omegaconf import OmegaConf
+
+from hardware_models.budget_problem import BudgetProblem
+from hardware_models.cost_table import CostTable, Indices
+from hardware_models.profile import load_profile
+from search_spaces.mobile import MobileSpace
+from trainers.config import SearchConfig, validate
+
+CONF = Path(__file__).parent.parent / "conf"
+SHORT = (
+    "data.limit=400",
+    "data.image_size=[16,16]",
+    "trainer.steps=6",
+    "trainer.batch_size=16",
+    "trainer.candidates=4",
+    "trainer.recalibration_images=16",
+    "trainer.validation_images=32",
+    "trainer.finetune_steps=1",
+    "trainer.prune_events=2",
+)
+MOBILE_SPACE = (
+    "space=mobile",
+    "space.widths=[[8],[16],[16,24],[24],[24,32]]",
+    "space.depths=[1,2]",
+    "space.kernels=[3,5]",
+    "space.expansions=[2,3]",
+    "space.squeeze_excite=['off']",
+    "space.resolutions=[32,48]",
+)
+MOBILE = (*MOBILE_SPACE, "hardware=[mid_tablet,iot_terminal]")
+CELLS = (
+    "space=nasbench201",
+    "space.width=4",
+    "space.num_cells=1",
+    "space.image_size=16",
+    "hardware=[nb201_pixel3,mid_tablet]",
+)
+
+
+def composed(*overrides: str) -> dict[str, Any]:
+    """The configuration of `espalier-search` with these overrides, as plain values."""
+    GlobalHydra.instance().clear()
+    with initialize_config_module("conf", version_base="1.3"):
+        content = OmegaConf.to_container(compose("search", overrides=list(overrides)), resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def tiny_config(runs: Path, *overrides: str) -> SearchConfig:
+    """The checked configuration of a search of a few steps, its run folder below `runs`."""
+    return validate(composed(*SHORT, *overrides, f"paths.runs={runs}"))
+
+
+def small_space() -> MobileSpace:
+    """64 networks: a kernel in each of five blocks, and the width of the third stage."""
+    widths = [[8], [16], [16, 24], [24], [24]]
+    return MobileSpace(
+        widths=widths,
+        depths=[1],
+        kernels=[3, 5],
+        expansions=[2],
+        squeeze_excite=["off"],
+        resolutions=[32],
+        num_classes=4,
+    )
+
+
+def networks_of(space: MobileSpace) -> Indices:
+    """Every network (S, n)."""
+    return np.array(list(product(*(range(len(decision.choices)) for decision in space.decisions))))
+
+
+def small_problem(space: MobileSpace, limits: Mapping[str, float], *, device: str = "mid_tablet") -> BudgetProblem:
+    """Budgets of a shipped device over `space`."""
+    table = CostTable(space, [load_profile(CONF / "hardware" / f"{device}.yaml")])
+    return BudgetProblem(table, device, limits)
+
+
+def binding_problem(space: MobileSpace, *, share: float = 0.5) -> BudgetProblem:
+    """A GFLOP budget that about `share` of the networks meet."""
+    gflops = sorted(sum(op.macs for op in space.operations(space.choices(n))) / 1e9 for n in networks_of(space))
+    return small_problem(space, {"gflops": gflops[int(share * len(gflops))] * (1 + 1e-9)})
