@@ -143,6 +143,10 @@ class SearchModule(pl.LightningModule):
         optimizer.zero_grad(set_to_none=True)
         self.manual_backward(loss)
         self.pass_seconds += time.perf_counter() - started
+        if self.step == 0:
+            # A fused SGD needs a momentum for every weight before a path that leaves some out.
+            for weight in self.supernet.parameters():
+                weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
         self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
         optimizer.step()
         scheduler = self.lr_schedulers()
