@@ -43,7 +43,6 @@ def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
     def call(*arguments: str) -> tuple[int, str, str]:
         GlobalHydra.instance().clear()
-        monkeypatch.setattr(cli, "_unmet", [])
         monkeypatch.setattr(sys, "argv", ["espalier-search", f"paths.runs={runs}", *arguments])
         code = cli._guarded()
         captured = capsys.readouterr()
@@ -52,20 +51,14 @@ def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     return call
 
 
-def message_of(errors: str) -> str:
-    """Errors without the line in which Hydra repeats the overrides of the job that failed."""
-    return re.sub(r"^Error executing job with overrides: .*\n", "", errors)
-
-
 def refused(result: tuple[int, str, str], runs: Path, *words: str) -> None:
     """One message that says these words, exit code 2, and no result."""
     code, _, errors = result
-    message = message_of(errors)
     assert code == 2, errors
-    assert message.startswith("espalier-search: ")
-    assert message.count("espalier-search: ") == 1
-    assert "Traceback" not in message
-    assert [word for word in words if word not in message] == [], message
+    assert errors.startswith("espalier-search: ")
+    assert errors.count("espalier-search: ") == 1
+    assert "Traceback" not in errors
+    assert [word for word in words if word not in errors] == [], errors
     assert {path.name for path in runs.rglob("*") if path.is_file()} <= {"status.json", "config.yaml", "run.log"}
 
 
@@ -118,9 +111,8 @@ def test_every_example_of_the_help_is_a_command_that_is_understood(search: Cli, 
         # All that is wrong with it is the number of steps, so that nothing runs.
         code, _, errors = search(*shlex.split(example), "trainer.steps=0")
         assert code == 2
-        assert message_of(errors).splitlines()[1:] == [
-            "  trainer.steps: got 0; Input should be greater than or equal to 1"
-        ]
+        complaints = {line for line in errors.splitlines() if line.startswith("  ")}
+        assert complaints == {"  trainer.steps: got 0; Input should be greater than or equal to 1"}
 
 
 # Wrong configurations
@@ -281,7 +273,7 @@ def test_a_run_folder_that_cannot_be_written_is_refused(search: Cli, runs: Path)
     runs.write_text("a file where a folder should be")
     code, _, errors = search(*TINY)
     assert code == 2
-    assert message_of(errors).startswith(f"espalier-search: cannot write the run folder {runs}")
+    assert errors.startswith(f"espalier-search: cannot write the run folder {runs}")
     assert "paths.runs" in errors
 
 
@@ -373,9 +365,7 @@ def test_a_job_that_fails_leaves_the_others_of_its_sweep_finished(search: Cli, r
 def test_a_loss_that_is_no_number_ends_the_search_with_a_message(search: Cli, runs: Path) -> None:
     code, _, errors = search(*TINY, "optimizer.lr=1e30", "trainer.clip_norm=1e30")
     assert code == 1
-    assert re.match(
-        r"espalier-search: the weights loss is (nan|inf) at step \d+; lower optimizer\.lr", message_of(errors)
-    )
+    assert re.match(r"espalier-search: the weights loss is (nan|inf) at step \d+; lower optimizer\.lr", errors)
     assert "Traceback" not in errors
     status = status_of(runs)
     assert status["status"] == "failed"

@@ -11,14 +11,28 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import EspalierError, InvalidInputError
 
 DONE, ERROR, REFUSED, UNMET = 0, 1, 2, 3
-_unmet: list[str] = []  # run keys of this command's searches that ended with a budget not met
+_codes: list[int] = []  # of the searches of this command, in order
 
 
 @hydra.main(version_base="1.3", config_path="pkg://conf", config_name="search")
-def _search(config: DictConfig) -> str:
+def _job(config: DictConfig) -> None:
+    """One search. Its failure is told and kept here: raised, it would end a sweep's other searches unseen."""
+    try:
+        _codes.append(_search(config))
+    except (InvalidInputError, BudgetInfeasibleError) as error:
+        _codes.append(_say(REFUSED, str(error)))
+    except EspalierError as error:
+        _codes.append(_say(ERROR, str(error)))
+    except Exception as error:
+        traceback.print_exc()
+        _codes.append(_say(ERROR, f"{type(error).__name__}: {error}; this is a fault of Espalier, please report it"))
+
+
+def _search(config: DictConfig) -> int:
     # Imported here so that --help and --cfg answer at once.
     from trainers.config import validate
     from trainers.search import run_search
@@ -27,9 +41,7 @@ def _search(config: DictConfig) -> str:
     assert isinstance(content, dict)
     checked = validate({str(key): value for key, value in content.items()})
     result = run_search(checked, lambda line: print(line, flush=True))
-    if result["status"] == "unmet":
-        _unmet.append(checked.run_key)
-    return str(result["status"])
+    return UNMET if result["status"] == "unmet" else DONE
 
 
 def search() -> None:
@@ -45,22 +57,16 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 
 
 def _guarded() -> int:
-    from hardware_models.errors import BudgetInfeasibleError
-
+    _codes.clear()
     sys.argv[1:] = overrides_last(sys.argv[1:])
     try:
-        _search()
-    except (InvalidInputError, BudgetInfeasibleError, HydraException, OmegaConfBaseException) as error:
+        _job()
+    except (HydraException, OmegaConfBaseException, ValueError) as error:  # a configuration that cannot be composed
         return _say(REFUSED, str(error))
-    except EspalierError as error:
-        return _say(ERROR, str(error))
     except KeyboardInterrupt as error:
         code = 128 + (error.args[0] if error.args else signal.SIGINT)
         return _say(code, "interrupted; the same command starts this search again")
-    except Exception as error:
-        traceback.print_exc()
-        return _say(ERROR, f"{type(error).__name__}: {error}; this is a fault of Espalier, please report it")
-    return UNMET if _unmet else DONE
+    return min((code for code in _codes if code != DONE), default=DONE)
 
 
 def overrides_last(arguments: list[str]) -> list[str]:
