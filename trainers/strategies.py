@@ -16,7 +16,9 @@ from hardware_models.pool import effective_size
 from search_spaces.errors import InvalidInputError
 from trainers.architecture_parameters import ArchitectureParameters
 
-MIXING_SWEEPS = 2  # Gibbs sweeps after the start: brings marginals within sampling noise of exact ones
+# Gibbs sweeps after the start. With flat logits the marginals are then within sampling noise of exact ones; sharp logits
+# that the budgets set against each other can take far longer, because a move changes one decision at a time.
+MIXING_SWEEPS = 2
 LEAST_ALIVE = 0.05  # share of a pool that must survive a pruning for the rest to be resampled from it
 
 
