@@ -18,12 +18,12 @@ from PIL import Image
 from pydantic import ValidationError
 
 from search_spaces.errors import InvalidInputError
+from trainers.cifar10 import read_cifar10
 from trainers.data import SOURCES, DataConfig, ImageData, Shares, Split, load_data, make_splits
 from trainers.data_sources import (
     DataError,
     ImageSet,
     Subset,
-    read_cifar10,
     read_digits,
     read_fashion_mnist,
     read_image_folder,

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from search_spaces.errors import InvalidInputError
-from trainers import data_sources
+from trainers import cifar10, data_sources
 from trainers.data_sources import DataError, ImageSet, Subset, class_quantiles, key_generator
 
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
@@ -82,7 +82,7 @@ def _root(config: DataConfig) -> Path:
 SOURCES: dict[str, Callable[[DataConfig, Subset], ImageSet]] = {
     "digits": lambda config, subset: data_sources.read_digits(subset=subset),
     "fashion_mnist": lambda config, subset: data_sources.read_fashion_mnist(_root(config), subset=subset),
-    "cifar10": lambda config, subset: data_sources.read_cifar10(_root(config), subset=subset),
+    "cifar10": lambda config, subset: cifar10.read_cifar10(_root(config), subset=subset),
     "image_folder": lambda config, subset: data_sources.read_image_folder(
         _root(config), image_size=config.image_size, subset=subset
     ),

@@ -16,8 +16,8 @@ from hardware_models.pool import effective_size
 from search_spaces.errors import InvalidInputError
 from trainers.architecture_parameters import ArchitectureParameters
 
-# Gibbs sweeps after the start. With flat logits the marginals are then within sampling noise of exact ones; sharp logits
-# that the budgets set against each other can take far longer, because a move changes one decision at a time.
+# Gibbs sweeps after the start. With flat logits the marginals are then within sampling noise of exact ones; with sharp
+# logits that the budgets set against each other it can take far longer: a move changes one decision at a time.
 MIXING_SWEEPS = 2
 LEAST_ALIVE = 0.05  # share of a pool that must survive a pruning for the rest to be resampled from it
 
