@@ -151,6 +151,12 @@ class Graph:
             case "global_pool":  # as the exporter writes it
                 axes = self._weight(f"{name}_axes", np.array([2, 3], dtype=np.int64))
                 output = self._node("ReduceMean", name, [*inputs, axes], keepdims=1)
+            case "batch_norm":
+                channels = np.ones(operation.in_shape[0], dtype=np.float32)
+                statistics = [
+                    self._weight(f"{name}_{part}", channels) for part in ("scale", "bias", "mean", "variance")
+                ]
+                output = self._node("BatchNormalization", name, [*inputs, *statistics])
             case kind:
                 output = self._node({"add": "Add", "scale": "Mul"}[kind], name, list(inputs))
         return self.activate(output, activation) if activation else output

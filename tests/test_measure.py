@@ -27,6 +27,7 @@ OPERATIONS = {
     "global_pool": Operation("global_pool", (16, 8, 8), (16, 1, 1)),
     "add": Operation("add", (16, 8, 8), (16, 8, 8)),
     "scale": Operation("scale", (16, 8, 8), (16, 8, 8)),
+    "batch_norm": Operation("batch_norm", (16, 14, 14), (16, 14, 14)),
 }
 QUICK = Effort(operations_per_kind=3, fit_networks=6, held_out_networks=9, repeats=2)
 
