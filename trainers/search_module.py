@@ -46,8 +46,8 @@ class Schedule:
         return round(self.steps * self.warmup_share)
 
     def prune_event(self, step: int) -> int:
-        """Number (1 to `prune_events`) of the event due after `step` steps; 0 if none is."""
-        for event in range(1, self.prune_events + 1):
+        """Number (1 to `prune_events`) of the last event due after `step` steps; 0 if none is."""
+        for event in range(self.prune_events, 0, -1):
             share = self.prune_from + (self.prune_to - self.prune_from) * event / self.prune_events
             if step == max(1, round(self.steps * share)):
                 return event
