@@ -138,22 +138,6 @@ def roofline_model(columns: Sequence[str], coefficients_P: Array) -> Roofline:
     )
 
 
-def fit_operations(measurements: Sequence[tuple[Operation, float]], *, bytes_per_element: int = 4) -> Roofline:
-    """The roofline of the kinds that were measured one operation at a time, in milliseconds.
-
-    Raises: InvalidInputError if a kind has fewer than 3 measurements: too few for its throughput and overhead.
-    """
-    counts: dict[PriceKind, int] = {}
-    for operation, _ in measurements:
-        counts[price_kind(operation)] = counts.get(price_kind(operation), 0) + 1
-    few = {kind: n for kind, n in counts.items() if n < 3}
-    if few or not counts:
-        raise InvalidInputError(f"each kind needs at least 3 measured operations; got {few or 'none'}; measure more")
-    columns = roofline_columns([kind for kind in PRICE_KINDS if kind in counts], overhead_per_kind=True)
-    x_NP = np.stack([roofline_features([op], columns, bytes_per_element=bytes_per_element) for op, _ in measurements])
-    return roofline_model(columns, fit_nonnegative(x_NP, np.array([ms for _, ms in measurements])))
-
-
 def additive_features(operations: Sequence[Operation], model: Additive) -> Array:
     """One for the constant, then how many operations of a network each term of `model` prices, (1 + terms,)."""
     counts = [1.0, *(0.0 for _ in model.terms)]

@@ -1,9 +1,8 @@
 """The abstraction every space is written in: decisions, the sites where operations run, and the networks built."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import product
 from math import prod
 from typing import Any
 
@@ -139,10 +138,3 @@ class SearchSpace(ABC):
         """Every operation of one network at the deployment shape, site by site."""
         self.check(choices)
         return [op for site in self.sites for op in site.operations({name: choices[name] for name in site.scope})]
-
-
-def assignments(decisions: Sequence[Decision]) -> Iterator[dict[str, Choice]]:
-    """Every combination of the decisions' choices, last decision fastest."""
-    names = [decision.name for decision in decisions]
-    for values in product(*(decision.choices for decision in decisions)):
-        yield dict(zip(names, values, strict=True))

@@ -12,7 +12,15 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware_models.fitting import conformal_factor, error_figures, fit_nonnegative, fit_operations, fit_with_prior
+from hardware_models.fitting import (
+    conformal_factor,
+    error_figures,
+    fit_nonnegative,
+    fit_with_prior,
+    roofline_columns,
+    roofline_features,
+    roofline_model,
+)
 from hardware_models.profile import METRICS, HardwareProfile, load_profile, profile_from_dict
 from hardware_models.roofline import price_kind
 from search_spaces.errors import InvalidInputError
@@ -295,19 +303,19 @@ def test_a_prior_decides_what_the_measurements_do_not() -> None:
     assert fitted_P == pytest.approx([10.0, 30.0], rel=1e-3)
 
 
-def test_fit_operations_recovers_the_roofline_that_made_the_times() -> None:
+def test_a_fit_to_single_operations_recovers_the_roofline_that_made_the_times() -> None:
     truth = profile_from_dict("x", ROOFLINE)
     shapes = [(c, s, s) for c in (8, 16, 48) for s in (4, 8, 32)]
     measured = [Operation("conv", shape, shape, kernel=k) for shape in shapes for k in (3, 5)]
     measured += [Operation("add", shape, shape) for shape in shapes]
     times = [truth.price(operation)["latency_ms"] for operation in measured]
-    fitted = fit_operations(list(zip(measured, times, strict=True)), bytes_per_element=2)
+    columns = roofline_columns(["dense", "elementwise"], overhead_per_kind=True)
+    features_NP = np.stack([roofline_features([op], columns, bytes_per_element=2) for op in measured])
+    fitted = roofline_model(columns, fit_nonnegative(features_NP, np.array(times)))
     assert set(fitted.kinds) == {"dense", "elementwise"}
     assert fitted.kinds["dense"].throughput_gops == pytest.approx(10, rel=1e-6)
     assert fitted.kinds["dense"].overhead_ms == pytest.approx(0.25, rel=1e-6)
     assert fitted.activation_gb_per_s == pytest.approx(2, rel=1e-6)
-    with pytest.raises(InvalidInputError, match=r"at least 3 measured operations; got \{'dense': 1\}"):
-        fit_operations([(OPERATIONS["dense"], 1.0)])
 
 
 @pytest.fixture(scope="module")
