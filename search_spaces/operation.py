@@ -1,10 +1,20 @@
 """What a device prices: one operation with its shapes."""
 
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from search_spaces.errors import InvalidInputError
 
 Shape = tuple[int, int, int]  # channels, height, width
 
 KINDS = ("conv", "linear", "avg_pool", "max_pool", "global_pool", "add", "scale", "batch_norm")
+WINDOWED = ("conv", "avg_pool", "max_pool")  # kinds with a kernel and a stride
+_SIZE = "([0-9]{1,9})"  # bounded, so that no text makes a number that cannot be computed with
+_NOTATION = re.compile(
+    rf"([a-z_]+) {_SIZE}x{_SIZE}x{_SIZE} -> {_SIZE}x{_SIZE}x{_SIZE}(?: k{_SIZE})?(?: s{_SIZE})?(?: g{_SIZE})?"
+    "(?: (bias|nobias))?"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +39,17 @@ class Operation:
     def __post_init__(self) -> None:
         if self.kind not in KINDS:
             raise ValueError(f"unknown operation kind {self.kind!r}; allowed: {', '.join(KINDS)}")
+
+    @property
+    def notation(self) -> str:
+        """One line, as `conv 16x112x112 -> 24x56x56 k3 s2`; `parse_operation` reads it back, all but `held`.
+
+        After the shapes stand kernel, stride and groups where they are not 1, and `nobias` where there is none.
+        """
+        windows = (("k", self.kernel), ("s", self.stride), ("g", self.groups))
+        fields = [f"{letter}{value}" for letter, value in windows if value != 1]
+        fields += [] if self.bias else ["nobias"]
+        return " ".join([f"{self.kind} {_sides(self.in_shape)} -> {_sides(self.out_shape)}", *fields])
 
     @property
     def in_elements(self) -> int:
@@ -69,6 +90,66 @@ class Operation:
     def live_elements(self) -> int:
         """Elements of activations in memory while it runs: what it reads, what it writes, and what is held."""
         return self.in_elements + self.out_elements + self.held
+
+
+def parse_operation(text: str) -> Operation:
+    """The operation that `Operation.notation` writes as `text`, with `held` 0.
+
+    Defaults may be spelled out (`k1 s1 g1 bias`). Raises: InvalidInputError for anything else, and for shapes that no
+    such operation has.
+    """
+    found = _NOTATION.fullmatch(text)
+    if found is None or found[1] not in KINDS:
+        raise InvalidInputError(
+            f"not an operation: {text[:200]!r}; write kind and shapes, then what differs from k1 s1 g1 bias, as "
+            f"'conv 16x112x112 -> 24x56x56 k3 s2'; kinds: {', '.join(KINDS)}"
+        )
+    kind, *sizes, bias = found.groups()
+    c_in, h_in, w_in, c_out, h_out, w_out, kernel, stride, groups = (int(size or 1) for size in sizes)
+    operation = Operation(kind, (c_in, h_in, w_in), (c_out, h_out, w_out), kernel, stride, groups, bias != "nobias")
+    problems = list(_impossible(operation))
+    if problems:
+        raise InvalidInputError(f"no such operation: {text!r}: {'; '.join(problems)}")
+    return operation
+
+
+def _impossible(operation: Operation) -> Iterator[str]:
+    """What in the shapes and fields of `operation` contradicts its kind."""
+    kind, (c_in, *in_sides), (c_out, *out_sides) = operation.kind, operation.in_shape, operation.out_shape
+    sizes = (*operation.in_shape, *operation.out_shape, operation.kernel, operation.stride, operation.groups)
+    if min(sizes) < 1:
+        yield "every size must be at least 1"
+        return
+    if kind not in WINDOWED and (operation.kernel, operation.stride) != (1, 1):
+        yield f"{kind} has no kernel and no stride"
+    if kind != "conv" and operation.groups != 1:
+        yield f"{kind} has no groups"
+    if kind not in ("conv", "linear") and not operation.bias:
+        yield f"{kind} has no bias to leave out"
+    if c_in % operation.groups or c_out % operation.groups:
+        yield f"{operation.groups} groups do not divide {c_in} and {c_out} channels"
+    if kind not in ("conv", "linear") and c_in != c_out:
+        yield f"{kind} keeps the number of channels"
+    if kind in WINDOWED:
+        yield from (
+            f"a kernel of {operation.kernel} with stride {operation.stride} does not take {before} to {after}"
+            for before, after in dict.fromkeys(zip(in_sides, out_sides, strict=True))
+            if not _window_fits(before, after, operation.kernel, operation.stride)
+        )
+    elif kind == "global_pool" and out_sides != [1, 1]:
+        yield "global_pool leaves 1x1"
+    elif kind != "global_pool" and in_sides != out_sides:
+        yield f"{kind} keeps height and width"
+
+
+def _window_fits(before: int, after: int, kernel: int, stride: int) -> bool:
+    """Whether a side of `before` becomes `after` with some padding: none, or up to half the kernel at either end."""
+    least, most = ((before + padding - kernel) // stride + 1 for padding in (0, 2 * (kernel // 2)))
+    return max(least, 1) <= after <= most
+
+
+def _sides(shape: Shape) -> str:
+    return "x".join(map(str, shape))
 
 
 def _size(shape: Shape) -> int:

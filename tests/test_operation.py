@@ -1,0 +1,121 @@
+"""The one-line notation of an operation: written, and read back as the same operation or refused."""
+
+import re
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from spaces import draw, narrow_space, np
+
+from search_spaces.architecture import SPACES
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import KINDS, Operation, parse_operation
+
+SIDE = st.integers(1, 40)
+
+
+@st.composite
+def operations(draw: st.DrawFn) -> Operation:
+    """Operations that exist, of every kind; windows padded as torch pads them, symmetrically."""
+    kind, channels, height, width = draw(st.sampled_from(KINDS)), draw(SIDE), draw(SIDE), draw(SIDE)
+    shape = (channels, height, width)
+    if kind in ("add", "scale", "batch_norm"):
+        return Operation(kind, shape, shape)
+    if kind == "global_pool":
+        return Operation(kind, shape, (channels, 1, 1))
+    bias = kind not in ("conv", "linear") or draw(st.booleans())
+    if kind == "linear":
+        return Operation(kind, (channels, 1, 1), (draw(SIDE), 1, 1), bias=bias)
+    kernel, stride = draw(st.integers(1, min(height, width))), draw(st.integers(1, 4))
+    padding = draw(st.integers(0, kernel // 2))
+    sides = [(side + 2 * padding - kernel) // stride + 1 for side in (height, width)]
+    if kind != "conv":
+        return Operation(kind, shape, (channels, *sides), kernel, stride)
+    groups = draw(st.sampled_from([g for g in range(1, channels + 1) if channels % g == 0]))
+    return Operation(kind, shape, (groups * draw(SIDE), *sides), kernel, stride, groups, bias)
+
+
+@given(operations())
+@settings(max_examples=500, deadline=None)
+def test_operation_is_read_back_from_its_notation(operation: Operation) -> None:
+    assert parse_operation(operation.notation) == operation
+
+
+@pytest.mark.parametrize(
+    ("operation", "notation"),
+    [
+        (Operation("conv", (16, 112, 112), (24, 56, 56), 3, 2), "conv 16x112x112 -> 24x56x56 k3 s2"),
+        (Operation("conv", (8, 7, 5), (8, 7, 5), 3, groups=8), "conv 8x7x5 -> 8x7x5 k3 g8"),
+        (Operation("conv", (8, 7, 7), (4, 7, 7), bias=False), "conv 8x7x7 -> 4x7x7 nobias"),
+        (Operation("linear", (960, 1, 1), (10, 1, 1)), "linear 960x1x1 -> 10x1x1"),
+        (
+            Operation("avg_pool", (8, 7, 7), (8, 4, 4), 2, 2),
+            "avg_pool 8x7x7 -> 8x4x4 k2 s2",
+        ),  # rounded up, as ceil_mode
+        (Operation("global_pool", (8, 7, 7), (8, 1, 1)), "global_pool 8x7x7 -> 8x1x1"),
+    ],
+)
+def test_notation_leaves_defaults_out(operation: Operation, notation: str) -> None:
+    assert operation.notation == notation
+    assert parse_operation(notation) == operation
+
+
+def test_notation_says_nothing_of_what_is_held() -> None:
+    held = Operation("add", (8, 7, 7), (8, 7, 7), held=99)
+    assert parse_operation(held.notation) == Operation("add", (8, 7, 7), (8, 7, 7))
+
+
+def test_defaults_may_be_spelled_out() -> None:
+    assert parse_operation("conv 16x112x112 -> 24x112x112 k1 s1 g1 bias").notation == "conv 16x112x112 -> 24x112x112"
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_every_operation_of_a_space_has_a_notation_that_is_read_back(name: str) -> None:
+    space = narrow_space(name)
+    for indices in draw(space, 20, np.random.default_rng(0)):
+        for operation in space.operations(space.choices(indices)):
+            again = parse_operation(operation.notation)
+            assert (again.notation, again.macs, again.params) == (operation.notation, operation.macs, operation.params)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "not an operation"),
+        ("conv", "not an operation"),
+        ("gelu 8x7x7 -> 8x7x7", "not an operation"),
+        ("conv 8x7x7 → 8x7x7", "not an operation"),
+        ("conv 8x7x7 -> 8x7x7 s2 k3", "not an operation"),
+        ("conv 8x7x7 -> 8x7x7 k3 k3", "not an operation"),
+        ("conv 8x7x7 -> 8x7x7\n", "not an operation"),
+        ("conv 8x7x-7 -> 8x7x7", "not an operation"),
+        ("conv ٨x7x7 -> 8x7x7", "not an operation"),
+        ("conv 8x7x7 -> 8x7x9999999999", "not an operation"),
+        ("conv 0x7x7 -> 8x7x7", "at least 1"),
+        ("conv 8x7x7 -> 8x7x7 s0", "at least 1"),
+        ("conv 8x7x7 -> 8x7x7 k3 g3", "3 groups do not divide 8 and 8 channels"),
+        ("conv 8x7x7 -> 8x7x7 k3 s2", "a kernel of 3 with stride 2 does not take 7 to 7"),
+        ("max_pool 8x2x2 -> 8x9x9 k2", "does not take 2 to 9"),
+        ("max_pool 8x4x4 -> 4x2x2 k2 s2", "keeps the number of channels"),
+        ("add 8x7x7 -> 8x7x5", "keeps height and width"),
+        ("add 8x7x7 -> 4x7x7", "keeps the number of channels"),
+        ("scale 8x7x7 -> 8x7x7 nobias", "has no bias"),
+        ("linear 8x1x1 -> 4x1x1 g2", "has no groups"),
+        ("linear 8x7x7 -> 4x1x1", "keeps height and width"),
+        ("global_pool 8x7x7 -> 8x7x7", "leaves 1x1"),
+        ("global_pool 8x7x7 -> 8x1x1 k7", "has no kernel"),
+    ],
+)
+def test_text_that_is_no_operation_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InvalidInputError, match=re.escape(message)):
+        parse_operation(text)
+
+
+@given(st.text(alphabet="conv add_pl 0123456789x->ksgbia", max_size=40))
+@settings(max_examples=300, deadline=None)
+def test_any_text_is_an_operation_or_refused(text: str) -> None:
+    try:
+        operation = parse_operation(text)
+    except InvalidInputError:
+        return
+    assert parse_operation(operation.notation) == operation
