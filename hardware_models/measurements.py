@@ -1,0 +1,262 @@
+"""Measured times as CSV: whole networks, each with its operations in a second file beside it, or single operations.
+
+`bench.csv` has a column `network` or `operation` (written as `Operation.notation` does) and one `latency_ms`; a file of
+networks has beside it `bench.layers.csv` with `network,operation,count`. Times are milliseconds at batch size 1.
+"""
+
+import csv
+import math
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import Literal
+
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation, parse_operation
+
+Subject = Literal["network", "operation"]
+SUBJECTS: tuple[Subject, ...] = ("network", "operation")
+TIMES = ("latency_ms", "p90_ms", "min_ms")
+COUNTS = ("repeats", "warmup", "threads")
+# `statistic` says what latency_ms is over the repeats, `median` or `mean`; where it is left out, the median.
+CONSTANTS = ("runtime", "threads", "precision", "machine", "statistic")
+COLUMNS = (
+    *TIMES,
+    *COUNTS,
+    *("runtime", "precision", "statistic", "machine", "versions", "governor", "date"),
+)
+LAYER_COLUMNS = ("network", "operation", "count")
+MAX_LISTED = 20  # problems told at once
+MAX_COUNT = 1_000  # of one operation in one network; a larger one is a mistake and would fill the memory
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
+_COUNT = re.compile(r"[0-9]{1,9}")
+
+
+@dataclass(frozen=True, slots=True)
+class MeasuredRow:
+    """One measured network or operation. `operations` are what it runs, each as often as it runs; `line` is from 1."""
+
+    name: str
+    latency_ms: float
+    operations: tuple[Operation, ...]
+    line: int
+    fields: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Measurements:
+    """The rows of one file, in its order. `constants` holds what is the same in all of them, where the file says it."""
+
+    path: Path
+    subject: Subject
+    rows: tuple[MeasuredRow, ...]
+    constants: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One row of a CSV file as text, by column; `line` is where it begins, from 1."""
+
+    line: int
+    cells: Mapping[str, str]
+
+
+def layers_path(path: Path) -> Path:
+    """Where the operations of the networks in `path` stand: `bench.layers.csv` beside `bench.csv`."""
+    return path.with_name(f"{path.name.removesuffix('.csv')}.layers.csv")
+
+
+def read_measurements(path: Path) -> Measurements:
+    """The measurements in a CSV file, of networks or of operations.
+
+    Raises: InvalidInputError that lists what is wrong, line by line, in the file and in the one beside it.
+    """
+    path = Path(path)
+    columns, records, problems = read_records(path)
+    subjects = [subject for subject in SUBJECTS if subject in columns]
+    problems += list(_column_problems(columns, subjects))
+    if problems:
+        raise refusal(path, problems)
+    subject = subjects[0]
+    operations, problems = _operations(path, subject, records)
+    for record in records:
+        problems += [f"line {record.line}: {problem}" for problem in _row_problems(record.cells, subject)]
+    problems += [*_duplicates(records, (subject,)), *_changes(records)]
+    if problems:
+        raise refusal(path, problems)
+    rows = tuple(
+        MeasuredRow(name, float(record.cells["latency_ms"]), operations[name], record.line, record.cells)
+        for record in records
+        for name in (record.cells[subject],)
+    )
+    constants = {column: rows[0].fields[column] for column in CONSTANTS if rows[0].fields.get(column)}
+    return Measurements(path, subject, rows, constants)
+
+
+def read_records(path: Path) -> tuple[tuple[str, ...], list[Record], list[str]]:
+    """Columns and rows of a CSV file with a header, cells stripped of spaces, and what is wrong with its form.
+
+    Raises: InvalidInputError if it is not a text file with a header and at least one row.
+    """
+    columns: tuple[str, ...] = ()
+    records, problems = [], []
+    try:
+        for line, cells in _csv_rows(_text(path)):
+            if not columns:
+                columns = tuple(cells)
+            elif len(cells) != len(columns):
+                problems.append(f"line {line}: {len(cells)} values for {len(columns)} columns; numbers have a point")
+            else:
+                records.append(Record(line, dict(zip(columns, cells, strict=True))))
+    except csv.Error as error:
+        problems.append(f"not readable as CSV: {error}")
+    if not columns:
+        raise InvalidInputError(f"{path} is empty; it needs a header of columns and a row for each measurement")
+    problems += [f"line 1: column {name!r} stands twice" for name in sorted(set(columns)) if columns.count(name) > 1]
+    if not records and not problems:
+        raise InvalidInputError(f"{path} has a header and no rows; measure something first")
+    return columns, records, problems
+
+
+def refusal(path: Path, problems: Sequence[str]) -> InvalidInputError:
+    """The error that tells what is wrong with a file, the first problems in full and the number of the others."""
+    more = [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
+    return InvalidInputError("\n  ".join([f"{path} cannot be used:", *problems[:MAX_LISTED], *more]))
+
+
+def _text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise InvalidInputError(f"cannot read measurements from {path}: {error.strerror}; give a CSV file") from error
+    try:
+        text = content.decode("utf-8-sig")  # spreadsheets put a mark first
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise InvalidInputError(f"{path}: line {line}: not UTF-8 text; save it as CSV in UTF-8") from error
+    if "\0" in text:
+        raise InvalidInputError(f"{path}: line {text[: text.index(chr(0))].count(chr(10)) + 1}: a binary file, not CSV")
+    return text
+
+
+def _csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of each row that is not blank."""
+    reader, line = csv.reader(StringIO(text, newline=""), strict=True), 1
+    for cells in reader:
+        stripped = [cell.strip() for cell in cells]
+        if any(stripped):
+            yield line, stripped
+        line = reader.line_num + 1
+
+
+def _column_problems(columns: Sequence[str], subjects: Sequence[Subject]) -> Iterator[str]:
+    if len(subjects) != 1:
+        found = "both" if subjects else f"neither (columns: {', '.join(columns)})"
+        yield f"line 1: one column must be 'network' or 'operation', got {found}"
+    if "latency_ms" not in columns:
+        yield f"line 1: column 'latency_ms' is missing (columns: {', '.join(columns)})"
+    unknown = [name for name in columns if name not in (*SUBJECTS, *COLUMNS)]
+    if unknown:
+        yield f"line 1: unknown columns {unknown}; allowed: network or operation, {', '.join(COLUMNS)}"
+
+
+def _row_problems(cells: Mapping[str, str], subject: Subject) -> Iterator[str]:
+    if not cells[subject]:
+        yield f"no {subject} is named"
+    times = {column: cells[column] for column in TIMES if cells.get(column) or column == "latency_ms"}
+    wrong = [f"{column}: {problem}" for column, text in times.items() if (problem := _time_problem(text))]
+    yield from wrong
+    for column in COUNTS:
+        text = cells.get(column, "")
+        least = 0 if column == "warmup" else 1
+        if text and not (_COUNT.fullmatch(text) and int(text) >= least):
+            yield f"{column}: got {text!r}; allowed: a whole number of at least {least}"
+    statistic = cells.get("statistic") or "median"
+    if statistic not in ("median", "mean"):
+        yield f"statistic: got {statistic!r}; allowed: median, mean"
+    if not wrong:
+        ordered = ["min_ms", "latency_ms", "p90_ms"] if statistic == "median" else ["min_ms", "latency_ms"]
+        values = [float(times[column]) for column in ordered if column in times]
+        if values != sorted(values):
+            yield f"{' <= '.join(c for c in ordered if c in times)} does not hold: {values}; are columns exchanged?"
+
+
+def _time_problem(text: str) -> str | None:
+    if not _NUMBER.fullmatch(text):
+        return f"got {text!r}; allowed: a number of milliseconds, as 12.5"
+    value = float(text)
+    return None if 0 < value < math.inf else f"got {text}; allowed: a finite number greater than 0"
+
+
+def _duplicates(records: Sequence[Record], key: Sequence[str]) -> Iterator[str]:
+    first: dict[tuple[str, ...], int] = {}
+    for record in records:
+        name = tuple(record.cells[column] for column in key)
+        line = first.setdefault(name, record.line)
+        if line != record.line and all(name):
+            yield f"line {record.line}: {', '.join(name)!r} stands already in line {line}; keep one of them"
+
+
+def _changes(records: Sequence[Record]) -> Iterator[str]:
+    """Rows taken on something else than the first: one profile cannot be fitted to both."""
+    for column in CONSTANTS:
+        first = records[0].cells.get(column, "")
+        for record in records:
+            got = record.cells.get(column, "")
+            if got != first:
+                yield f"line {record.line}: {column} is {got!r}, in line {records[0].line} {first!r}; split the file"
+                break
+
+
+def _operations(
+    path: Path, subject: Subject, records: Sequence[Record]
+) -> tuple[dict[str, tuple[Operation, ...]], list[str]]:
+    """The operations of each name, and what is wrong with them."""
+    if subject == "network":
+        return _layers(layers_path(path), [(record.line, record.cells["network"]) for record in records])
+    operations: dict[str, tuple[Operation, ...]] = {}
+    problems: list[str] = []
+    first: dict[Operation, tuple[int, str]] = {}
+    for record in records:
+        name = record.cells["operation"]
+        try:
+            operation = parse_operation(name)
+        except InvalidInputError as error:
+            problems.append(f"line {record.line}: {error}")
+            continue
+        operations[name] = (operation,)
+        line, other = first.setdefault(operation, (record.line, name))
+        if other != name:  # the same one, its defaults spelled out
+            problems.append(f"line {record.line}: {name!r} is {other!r} of line {line}; keep one of them")
+    return operations, problems
+
+
+def _layers(path: Path, measured: Sequence[tuple[int, str]]) -> tuple[dict[str, tuple[Operation, ...]], list[str]]:
+    """The operations of each network in a file of layers, and what is wrong with it or missing from it."""
+    if not path.is_file():
+        return {}, [f"the operations of its networks are missing: write {path} with columns {','.join(LAYER_COLUMNS)}"]
+    columns, records, problems = read_records(path)
+    if sorted(columns) != sorted(LAYER_COLUMNS):
+        problems.append(f"line 1: columns must be {','.join(LAYER_COLUMNS)}, got {','.join(columns)}")
+        return {}, [f"{path.name}: {problem}" for problem in problems]
+    problems += _duplicates(records, ("network", "operation"))
+    layers: dict[str, list[Operation]] = {}
+    for record in records:
+        name, notation, count = (record.cells[column] for column in LAYER_COLUMNS)
+        if not (_COUNT.fullmatch(count) and 1 <= int(count) <= MAX_COUNT):
+            problems.append(f"line {record.line}: count: got {count!r}; allowed: a whole number from 1 to {MAX_COUNT}")
+            continue
+        try:
+            layers.setdefault(name, []).extend([parse_operation(notation)] * int(count))
+        except InvalidInputError as error:
+            problems.append(f"line {record.line}: {error}")
+    found = [f"{path.name}: {problem}" for problem in problems]
+    listed = {record.cells["network"] for record in records}
+    found += [
+        f"line {line}: network {name!r} has no operations in {path.name}; add a row for each"
+        for line, name in measured
+        if name and name not in listed
+    ]
+    return {name: tuple(operations) for name, operations in layers.items()}, found
