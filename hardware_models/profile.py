@@ -1,15 +1,17 @@
 """A device: how it prices an operation, how far the price may be off, and where its numbers come from."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator
+from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
 from hardware_models.additive import Additive, Match, Size, Term
+from hardware_models.latency_model import LatencyModel
 from hardware_models.roofline import PRICE_KINDS, KindRate, Positive, Roofline, Section, describe
+from hardware_models.units import Bus, Link, Network, Unit, UnitName, link_between, unit_problems
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -42,7 +44,12 @@ class LatencyBound(Section):
 
 
 class HardwareProfile(Section):
-    """A device with its runtime, its budgets, its latency model and their origin. Batch size is 1."""
+    """A device with its runtime, its budgets, its latency model and their origin. Batch size is 1.
+
+    It has one latency model, or several `units` with one each, joined by `links`: then a network's input lies at
+    `entry`, its output is needed there, and its cost is that of where its operations are placed.
+    `error` is null where nothing was measured, as for prices from a specification; `error_reason` then says why.
+    """
 
     name: Text
     title: Text
@@ -50,8 +57,12 @@ class HardwareProfile(Section):
     threads: Size | None  # null: the source does not say
     precision: Precision
     budgets: Mapping[Metric, Positive]
-    latency: Annotated[Roofline | Additive, Field(discriminator="model")]
-    error: LatencyError
+    latency: LatencyModel | None = None
+    units: Mapping[UnitName, Unit] = Field(default_factory=dict)
+    links: Mapping[UnitName, Link] = Field(default_factory=dict)
+    entry: UnitName | None = None
+    error: LatencyError | None
+    error_reason: Text | None = None
     bound: LatencyBound | None = None
     source: Text
     measured: tuple[Text, ...]
@@ -64,37 +75,94 @@ class HardwareProfile(Section):
             return budgets
         return {metric: limit for metric, limit in budgets.items() if limit is not None or metric not in METRICS}
 
+    @model_validator(mode="after")
+    def _fits_together(self) -> "HardwareProfile":
+        problems = list(self._contradictions())
+        if problems:
+            raise ValueError("\n".join(problems))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        """What is wrong between fields that are right by themselves, each with its key below the profile."""
+        if not self.units and self.latency is None:
+            yield "latency: missing; give it a model, or give `units` with one each"
+        if self.units and self.latency is not None:
+            yield "latency: got a model beside `units`, which have their own; keep one of the two"
+        if self.units:
+            yield from unit_problems(self.units, self.links, self.entry)
+        elif self.links or self.entry is not None:
+            yield "units: got none, but `links` or `entry`, which join units; give the units or leave these out"
+        if (self.error is None) != (self.error_reason is not None):
+            yield f"error_reason: got {self.error_reason!r}; allowed: a reason where `error` is null, and only there"
+        if self.error is None and self.bound is not None:
+            yield "bound: got one, but `error` is null: a bound comes from measurements; leave it out"
+
     @property
     def constant_ms(self) -> float:
         """Milliseconds of a network that none of its operations carries."""
-        return self.latency.constant_ms
+        return 0.0 if self.latency is None else self.latency.constant_ms
 
     @property
     def provenance(self) -> dict[str, Any]:
-        """What the latency figures are worth: device, runtime, origin, held-out error and bound, as plain values."""
-        return self.model_dump(mode="json", exclude={"budgets", "latency"})
+        """What the latency figures are worth: device, runtime, origin, held-out error and bound, as plain values.
 
-    def price(self, operation: Operation) -> dict[str, float]:
+        Of units and links, where there are any, it has what decides on a placement beside the prices.
+        """
+        priced = {name: {"latency"} for name in self.units}
+        content = self.model_dump(mode="json", exclude={"budgets": True, "latency": True, "units": priced})
+        absent = {"units": not self.units, "links": not self.units, "entry": not self.units}
+        absent["error_reason"] = self.error is not None
+        return {key: value for key, value in content.items() if not absent.get(key)}
+
+    def price(self, operation: Operation, *, unit: str | None = None) -> dict[str, float]:
         """Costs of one operation: latency_ms, gflops, params_m, weight_mb, activation_mb.
 
         gflops counts a multiply-add as one, as fvcore does. An MB is 10^6 bytes at the precision of the profile;
-        activation_mb is all that lies in memory while the operation runs.
+        activation_mb is all that lies in memory while the operation runs. A device of several units prices it on the
+        `unit` named, at its load and weight; of what runs on a remote unit nothing lies in the device's memory.
         Raises: InvalidInputError if the latency model has no price for the operation.
         """
         element_bytes = BYTES_PER_ELEMENT[self.precision]
-        latency_ms = self.latency.price_ms(operation, bytes_per_element=element_bytes)
-        if latency_ms is None:
-            raise InvalidInputError(
-                f"profile {self.name} has no latency for {describe(operation)}: {operation}; it prices: "
-                f"{self.latency.priced}; add that entry to hardware.{self.name}.latency, or choose another profile"
-            )
+        latency_ms = self._latency_ms(operation, unit)
+        local_bytes = 0 if unit is not None and self.units[unit].remote else element_bytes
         return {
             "latency_ms": latency_ms,
             "gflops": operation.macs / 1e9,
             "params_m": operation.params / 1e6,
-            "weight_mb": operation.params * element_bytes / 1e6,
-            "activation_mb": operation.live_elements * element_bytes / 1e6,
+            "weight_mb": operation.params * local_bytes / 1e6,
+            "activation_mb": operation.live_elements * local_bytes / 1e6,
         }
+
+    def transfer(self, elements: int, source: str, target: str) -> dict[str, float]:
+        """Costs of moving that many elements from one unit to another: latency_ms, activation_mb; 0 to itself.
+
+        activation_mb is what of them lies in the device's own memory meanwhile.
+        """
+        element_bytes = BYTES_PER_ELEMENT[self.precision]
+        if source == target:
+            return {"latency_ms": 0.0, "activation_mb": 0.0}
+        link = link_between(self.links, source, target)
+        assert link is not None  # checked when the profile was made
+        is_outside = self.units[source].remote and self.units[target].remote
+        return {
+            "latency_ms": link.transfer_ms(elements, bytes_per_element=element_bytes),
+            "activation_mb": 0.0 if is_outside else elements * element_bytes / 1e6,
+        }
+
+    def _latency_ms(self, operation: Operation, unit: str | None) -> float:
+        if (unit is None) == bool(self.units) or (unit is not None and unit not in self.units):
+            units = ", ".join(self.units) or "none: its one latency model prices everything"
+            raise InvalidInputError(f"profile {self.name} prices on one of its units; got {unit!r}, it has {units}")
+        model = self.latency if unit is None else self.units[unit].latency
+        assert model is not None  # checked when the profile was made
+        latency_ms = model.price_ms(operation, bytes_per_element=BYTES_PER_ELEMENT[self.precision])
+        if latency_ms is None:
+            key = "latency" if unit is None else f"units.{unit}.latency"
+            raise InvalidInputError(
+                f"profile {self.name} has no latency for {describe(operation)}: {operation}; it prices: "
+                f"{model.priced}; add that entry to hardware.{self.name}.{key}, or choose another profile"
+            )
+        return latency_ms if unit is None else latency_ms * self.units[unit].slowdown
 
     def upper(self, metric: str, value: float) -> float:
         """The bound above an estimate of `metric`: latency times the bound's factor, anything else as it is."""
@@ -118,7 +186,7 @@ def profile_from_dict(name: str, mapping: Mapping[str, Any]) -> HardwareProfile:
     try:
         return HardwareProfile.model_validate({"name": name, **mapping})
     except ValidationError as error:
-        lines = [_explain(name, details) for details in error.errors(include_url=False)]
+        lines = [line for details in error.errors(include_url=False) for line in _explain(name, details)]
     raise InvalidInputError("\n  ".join([f"hardware profile {name} cannot be used:", *lines]))
 
 
@@ -141,28 +209,42 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "terms": Term,
     "match": Match,
     "in_constant": Match,
+    "units": Unit,
+    "bus": Bus,
+    "network": Network,
 }
 
 
-def _explain(name: str, details: ErrorDetails) -> str:
-    """One line for one wrong field: its dotted key, what was got, what is allowed."""
+def _explain(name: str, details: ErrorDetails) -> Iterator[str]:
+    """A line for one wrong field: its dotted key, what was got, what is allowed; one each for what contradicts."""
     path = [str(part) for part in details["loc"]]
+    if not path:
+        yield from (f"hardware.{name}.{line}" for line in details["msg"].removeprefix("Value error, ").splitlines())
+        return
     wrong_key = path[-1:] == ["[key]"]
     keys = path[:-1] if wrong_key else path
     dotted = ".".join(["hardware", name, *(key for i, key in enumerate(keys) if not _is_tag(keys, i))])
-    if details["type"] == "missing":
-        return f"{dotted}: missing; give it a value"
-    if wrong_key:
-        return f"{dotted}: unknown name; allowed: {', '.join(METRICS if keys[0] == 'budgets' else PRICE_KINDS)}"
-    if details["type"] == "extra_forbidden":
-        owner = next((_SECTIONS[key] for key in reversed(keys[:-1]) if key in _SECTIONS), HardwareProfile)
-        return f"{dotted}: unknown field; allowed: {', '.join(owner.model_fields)}"
-    if keys[0] == "budgets" and len(keys) == 2:
-        return f"{dotted}: got {details['input']!r}; allowed: a finite number greater than 0, or null for no budget"
     allowed = details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    return f"{dotted}: got {details['input']!r}; allowed: {allowed}"
+    if details["type"] == "missing":
+        yield f"{dotted}: missing; give it a value"
+    elif wrong_key and keys[0] in ("units", "links") and len(keys) == 2:
+        yield f"{dotted}: got the name {details['input']!r}; allowed: {allowed}"
+    elif wrong_key:
+        yield f"{dotted}: unknown name; allowed: {', '.join(METRICS if keys[0] == 'budgets' else PRICE_KINDS)}"
+    elif details["type"] == "extra_forbidden":
+        owner = next((_SECTIONS[key] for key in reversed(keys[:-1]) if key in _SECTIONS), HardwareProfile)
+        yield f"{dotted}: unknown field; allowed: {', '.join(owner.model_fields)}"
+    elif keys[0] == "budgets" and len(keys) == 2:
+        yield f"{dotted}: got {details['input']!r}; allowed: a finite number greater than 0, or null for no budget"
+    else:
+        yield f"{dotted}: got {details['input']!r}; allowed: {allowed}"
 
 
 def _is_tag(keys: list[str], i: int) -> bool:
-    """Whether `keys[i]` is the name of a latency model, which pydantic puts in the way and no file contains."""
-    return i == 1 and keys[0] == "latency" and keys[1] in ("roofline", "additive")
+    """Whether `keys[i]` is the name of a latency model or kind of link, which pydantic puts in the way of its fields.
+
+    No file contains it as a key.
+    """
+    if i > 0 and keys[i - 1] == "latency":
+        return keys[i] in ("roofline", "additive")
+    return i == 2 and keys[0] == "links" and keys[i] in ("bus", "network")

@@ -1,0 +1,10 @@
+"""The latency models that a profile, or a unit of it, may have: each its own file, told apart by `model`."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from hardware_models.additive import Additive
+from hardware_models.roofline import Roofline
+
+LatencyModel = Annotated[Roofline | Additive, Field(discriminator="model")]
