@@ -10,7 +10,7 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from hardware_models import host, measure
+from hardware_models import host, runner
 from hardware_models.host import Effort, measure_host_profile, random_network, resolve_host, sample_operations
 from hardware_models.measure import Graph, Measurement, ParityError, time_graphs, time_module, time_operation
 from hardware_models.profile import profile_from_dict
@@ -92,7 +92,7 @@ def test_operation_time_leaves_out_the_marks_around_it() -> None:
             *(("before0_nchwc", 5), ("node1", 20), ("after_nchwc", 7), ("model_run", 50)),
         ]
     ]
-    assert list(measure._kernel_ms(events)) == [0.032, 0.02]
+    assert list(runner.kernel_ms(events)) == [0.032, 0.02]
 
 
 @pytest.mark.parametrize("kind", KINDS)
