@@ -6,5 +6,6 @@ from pydantic import Field
 
 from hardware_models.additive import Additive
 from hardware_models.roofline import Roofline
+from hardware_models.table import Table
 
-LatencyModel = Annotated[Roofline | Additive, Field(discriminator="model")]
+LatencyModel = Annotated[Roofline | Additive | Table, Field(discriminator="model")]

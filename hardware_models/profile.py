@@ -11,6 +11,7 @@ from pydantic_core import ErrorDetails
 from hardware_models.additive import Additive, Match, Size, Term
 from hardware_models.latency_model import LatencyModel
 from hardware_models.roofline import PRICE_KINDS, KindRate, Positive, Roofline, Section, describe
+from hardware_models.table import Table
 from hardware_models.units import Bus, Link, Network, Unit, UnitName, link_between, unit_problems
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -106,12 +107,18 @@ class HardwareProfile(Section):
     def provenance(self) -> dict[str, Any]:
         """What the latency figures are worth: device, runtime, origin, held-out error and bound, as plain values.
 
-        Of units and links, where there are any, it has what decides on a placement beside the prices.
+        Of units and links, where there are any, it has what decides on a placement beside the prices. Of tables it has
+        how many operations they hold, and the hash of the file that they were read from.
         """
         priced = {name: {"latency"} for name in self.units}
         content = self.model_dump(mode="json", exclude={"budgets": True, "latency": True, "units": priced})
         absent = {"units": not self.units, "links": not self.units, "entry": not self.units}
         absent["error_reason"] = self.error is not None
+        models = {"latency": self.latency} | {
+            f"units.{name}.latency": unit.latency for name, unit in self.units.items()
+        }
+        content["tables"] = {key: model.origin for key, model in models.items() if isinstance(model, Table)}
+        absent["tables"] = not content["tables"]
         return {key: value for key, value in content.items() if not absent.get(key)}
 
     def price(self, operation: Operation, *, unit: str | None = None) -> dict[str, float]:
@@ -158,8 +165,9 @@ class HardwareProfile(Section):
         latency_ms = model.price_ms(operation, bytes_per_element=BYTES_PER_ELEMENT[self.precision])
         if latency_ms is None:
             key = "latency" if unit is None else f"units.{unit}.latency"
+            reason = f"{model.missing(operation)}; " if isinstance(model, Table) else ""
             raise InvalidInputError(
-                f"profile {self.name} has no latency for {describe(operation)}: {operation}; it prices: "
+                f"profile {self.name} has no latency for {describe(operation)}: {operation}; {reason}it prices: "
                 f"{model.priced}; add that entry to hardware.{self.name}.{key}, or choose another profile"
             )
         return latency_ms if unit is None else latency_ms * self.units[unit].slowdown
@@ -205,6 +213,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "bound": LatencyBound,
     "roofline": Roofline,
     "additive": Additive,
+    "table": Table,
     "kinds": KindRate,
     "terms": Term,
     "match": Match,
@@ -234,6 +243,8 @@ def _explain(name: str, details: ErrorDetails) -> Iterator[str]:
     elif details["type"] == "extra_forbidden":
         owner = next((_SECTIONS[key] for key in reversed(keys[:-1]) if key in _SECTIONS), HardwareProfile)
         yield f"{dotted}: unknown field; allowed: {', '.join(owner.model_fields)}"
+    elif _is_tag(keys, len(keys) - 1):  # of a table as a whole, too long to show
+        yield f"{dotted}: {allowed}"
     elif keys[0] == "budgets" and len(keys) == 2:
         yield f"{dotted}: got {details['input']!r}; allowed: a finite number greater than 0, or null for no budget"
     else:
@@ -246,5 +257,5 @@ def _is_tag(keys: list[str], i: int) -> bool:
     No file contains it as a key.
     """
     if i > 0 and keys[i - 1] == "latency":
-        return keys[i] in ("roofline", "additive")
+        return keys[i] in ("roofline", "additive", "table")
     return i == 2 and keys[0] == "links" and keys[i] in ("bus", "network")
