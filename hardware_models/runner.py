@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import signal
 import sys
 import tempfile
 import time
@@ -40,7 +41,7 @@ def run(
 ) -> tuple[list[float], list[Any]]:
     """Milliseconds of each run after the warm-up, and the outputs. Random inputs unless `feed` gives them by name."""
     session = open_session(model, threads)
-    given = feed if feed is not None else random_feed(session)
+    given = feed or random_feed(session)
     return run_times_ms(lambda: session.run(None, given), warmup, repeats), session.run(None, given)
 
 
@@ -143,6 +144,7 @@ def serve(requests: BinaryIO, answer: Callable[[dict[str, Any]], None]) -> None:
             name: np.frombuffer(_read(requests, 4 * int(np.prod(shape))), dtype=np.float32).reshape(shape)
             for name, shape in request["inputs"].items()
         }
+        signal.alarm(request["limit_s"])  # ends this program, whatever it is at: nobody waits for the answer any more
         settings = {key: request[key] for key in ("threads", "warmup", "repeats")}
         try:
             if request["kernels"]:
@@ -152,6 +154,7 @@ def serve(requests: BinaryIO, answer: Callable[[dict[str, Any]], None]) -> None:
                 answer({"times_ms": times_ms, "outputs": [output.tolist() for output in outputs] if feed else []})
         except Exception as failure:
             answer({"error": f"{type(failure).__name__}: {failure}"})
+        signal.alarm(0)
 
 
 def _read(stream: BinaryIO, size: int) -> bytes:
