@@ -4,51 +4,37 @@
 # n decisions, S networks, K decisions in the widest scope.
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import product
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from hardware_models.factors import Array, compile_factors
+from hardware_models.placed_space import placed_space
 from hardware_models.profile import METRICS, HardwareProfile
-from search_spaces.errors import UnknownDecisionError
-from search_spaces.operation import Operation
 from search_spaces.space import SearchSpace
 
 PEAK = METRICS.index("peak_memory_mb")
-# What a device's price of an operation adds to each metric; peak memory adds weights here and activations below.
-SUMMED = ("latency_ms", "gflops", "params_m", "weight_mb")
-
-Array = NDArray[np.float64]
+CHUNK = 2048  # networks priced at once: their positions and sums then stay in the cache
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
-
-
-@dataclass(frozen=True)
-class Factor:
-    """Costs over the choices of the decisions in `scope` (positions): summed (D, M, *choices), peak (D, *choices)."""
-
-    scope: tuple[int, ...]
-    summed: Array
-    peak: Array
 
 
 class CostTable:
     """Exact costs of the networks of `space` on `devices`, in `METRICS`: ms, 1e9 multiply-adds, 1e6 numbers, 1e6 bytes.
 
     A metric is a constant plus the sum of one entry per factor; peak memory adds the largest activation entry.
+    If a device has several units, `space` becomes the one whose networks are placed on them.
     All entries of all factors lie in one array, so that a cost is a gather and an expectation a product.
     """
 
     def __init__(self, space: SearchSpace, devices: Sequence[HardwareProfile]) -> None:
-        self.space, self.devices = space, tuple(devices)
+        self.space, self.devices = placed_space(space, devices), tuple(devices)
         self.device_names = tuple(device.name for device in devices)
-        sizes = [len(decision.choices) for decision in space.decisions]
+        sizes = [len(decision.choices) for decision in self.space.decisions]
         self.first_choice = np.concatenate([[0], np.cumsum(sizes)])
-        self.factors = _merge(_compile(space, self.devices))
+        self.factors = compile_factors(self.space, self.devices)
         self.offsets = np.cumsum([0] + [factor.peak[0].size for factor in self.factors])
         self.summed = np.concatenate([f.summed.reshape(*f.summed.shape[:2], -1) for f in self.factors], axis=2)
         self.peak = np.concatenate([f.peak.reshape(len(devices), -1) for f in self.factors], axis=1)
@@ -77,9 +63,19 @@ class CostTable:
 
     def of(self, indices_Sn: Indices, device: int) -> Array:
         """Costs (S, M) of networks (S, n) on one device."""
-        positions_SF = self.positions(np.atleast_2d(indices_Sn))
-        costs_SM = self.constant[device] + self.summed[device][:, positions_SF].sum(-1).T
-        costs_SM[:, PEAK] += self.peak[device][positions_SF].max(-1)
+        indices_Sn = np.atleast_2d(indices_Sn)
+        costs_SM = np.empty((len(indices_Sn), len(METRICS)))
+        for start in range(0, len(indices_Sn), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            # Factors first: each is then one gather along whole rows.
+            positions_FS = np.ascontiguousarray(self.positions(indices_Sn[chunk]).T)
+            sums_MS = self.summed[device].take(positions_FS[0], axis=1)
+            peak_S = self.peak[device].take(positions_FS[0])
+            for positions_S in positions_FS[1:]:
+                sums_MS += self.summed[device].take(positions_S, axis=1)
+                np.maximum(peak_S, self.peak[device].take(positions_S), out=peak_S)
+            costs_SM[chunk] = self.constant[device] + sums_MS.T
+            costs_SM[chunk, PEAK] += peak_S
         return costs_SM
 
     def named(self, indices_n: Sequence[int], device: int) -> dict[str, float]:
@@ -180,60 +176,3 @@ class CostTable:
         decision = np.searchsorted(self.first_choice, self._pair_choice, side="right") - 1
         group = self._pair_factor * len(self.first_choice) + decision
         _, self._group_starts, self._pair_group = np.unique(group, return_index=True, return_inverse=True)
-
-
-def _compile(space: SearchSpace, devices: Sequence[HardwareProfile]) -> list[Factor]:
-    """One factor per site, priced for every combination of its scope's choices."""
-    position = {decision.name: k for k, decision in enumerate(space.decisions)}
-    prices: dict[Operation, Array] = {}
-    totals: dict[tuple[Operation, ...], tuple[Array, Array]] = {}
-
-    def total(operations: tuple[Operation, ...]) -> tuple[Array, Array]:
-        if operations not in totals:
-            for op in operations:
-                if op not in prices:
-                    prices[op] = np.array([_priced(device, op) for device in devices])
-            stacked = np.array([prices[op] for op in operations]).reshape(
-                len(operations), len(devices), len(SUMMED) + 1
-            )
-            totals[operations] = stacked[..., :-1].sum(axis=0), stacked[..., -1].max(axis=0, initial=0.0)
-        return totals[operations]
-
-    factors = []
-    for site in space.sites:
-        unknown = [name for name in site.scope if name not in position]
-        if unknown:
-            raise UnknownDecisionError(f"site {site.name} of space {space.name} names decisions it lacks: {unknown}")
-        # Scopes are kept in the order of the decisions, whatever order the site gives.
-        scope = tuple(sorted(position[name] for name in site.scope))
-        decisions = [space.decisions[k] for k in scope]
-        shape = tuple(len(decision.choices) for decision in decisions)
-        summed = np.empty((len(devices), len(SUMMED), *shape))
-        peak = np.empty((len(devices), *shape))
-        for where in product(*(range(size) for size in shape)):
-            values = {d.name: d.choices[k] for d, k in zip(decisions, where, strict=True)}
-            at: Any = (..., *where)
-            summed[at], peak[at] = total(tuple(site.operations(values)))
-        factors.append(Factor(scope, summed, peak))
-    return factors
-
-
-def _priced(device: HardwareProfile, operation: Operation) -> list[float]:
-    price = device.price(operation)
-    return [price[column] for column in (*SUMMED, "activation_mb")]
-
-
-def _merge(factors: Sequence[Factor]) -> list[Factor]:
-    """The same costs in fewer factors: each is added into one whose scope contains its own."""
-    merged: list[Factor] = []
-    for factor in sorted(factors, key=lambda f: -len(f.scope)):
-        for k, host in enumerate(merged):
-            if set(factor.scope) <= set(host.scope):
-                shape = tuple(host.peak.shape[1 + a] if d in factor.scope else 1 for a, d in enumerate(host.scope))
-                summed = host.summed + factor.summed.reshape(*factor.summed.shape[:2], *shape)
-                peak = np.maximum(host.peak, factor.peak.reshape(len(factor.peak), *shape))
-                merged[k] = Factor(host.scope, summed, peak)
-                break
-        else:
-            merged.append(factor)
-    return merged

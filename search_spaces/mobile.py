@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from search_spaces.blocks import Add, Resize, Scale, conv_bn
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape
-from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
+from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
 
 STEM_CHANNELS = 24
 HEAD_CHANNELS = 960  # as MobileNetV3-Large
@@ -96,7 +96,8 @@ class MobileSpace(SearchSpace):
         self.deploy_shape: Shape = (channels, max(resolutions), max(resolutions))
         self.blocks = [BlockName(s, b) for s in range(len(widths)) for b in range(max(depths))]
         self.decisions = tuple(self._decisions())
-        self.sites = tuple(self._sites())
+        self.segments = tuple(self._segments())
+        self.sites = tuple(site for segment in self.segments for site in segment.sites)
 
     def spec(self) -> dict[str, Any]:
         return {
@@ -148,23 +149,46 @@ class MobileSpace(SearchSpace):
 
     # Costs. Each block is cut into sites of few decisions: tables stay small and exact selection fast.
 
-    def _sites(self) -> list[Site]:
-        sites = [Site("stem", ("resolution",), self._stem)]
-        for name in self.blocks:
-            depth = (name.depth,) if name.block >= min(self.depths) else ()
-            width_in = (name.width_in,) if name.width_in else ()
-            widths = tuple(dict.fromkeys((*width_in, name.width)))
-            hidden = ("resolution", *depth, *width_in, name.own("expand"))
-            parts = {
-                "expand": (hidden, self._expand),
-                "depthwise": ((*hidden, name.own("kernel")), self._depthwise),
-                "squeeze": ((*hidden, name.own("se")), self._squeeze),
-                "project": (("resolution", *depth, *widths, name.own("expand")), self._project),
-            }
-            for part, (scope, operations) in parts.items():
-                sites.append(Site(name.own(part), scope, partial(self._if_deep_enough, name, operations)))
-        sites.append(Site("head", ("resolution", BlockName(len(self.widths) - 1, 0).width), self._head))
-        return sites
+    def _segments(self) -> list[Segment]:
+        """Stem, stages and head: a stage opens with a block that is not residual, so one tensor alone enters it."""
+        last = BlockName(len(self.widths) - 1, 0)
+        stem, head = Site("stem", ("resolution",), self._stem), Site("head", ("resolution", last.width), self._head)
+        stages = []
+        for opening in (name for name in self.blocks if name.block == 0):
+            sites = [site for n in self.blocks if n.stage == opening.stage for site in self._block_sites(n)]
+            width_in = (opening.width_in,) if opening.width_in else ()
+            input_shape = partial(self._stage_input, opening)
+            stages.append(Segment(f"stage{opening.stage}", ("resolution", *width_in), input_shape, tuple(sites)))
+        return [
+            Segment("stem", ("resolution",), self.input_shape, (stem,)),
+            *stages,
+            Segment("head", ("resolution", last.width), self._head_input, (head,)),
+        ]
+
+    def _block_sites(self, name: BlockName) -> list[Site]:
+        depth = (name.depth,) if name.block >= min(self.depths) else ()
+        width_in = (name.width_in,) if name.width_in else ()
+        widths = tuple(dict.fromkeys((*width_in, name.width)))
+        hidden = ("resolution", *depth, *width_in, name.own("expand"))
+        parts = {
+            "expand": (hidden, self._expand),
+            "depthwise": ((*hidden, name.own("kernel")), self._depthwise),
+            "squeeze": ((*hidden, name.own("se")), self._squeeze),
+            "project": (("resolution", *depth, *widths, name.own("expand")), self._project),
+        }
+        return [
+            Site(name.own(part), scope, partial(self._if_deep_enough, name, operations))
+            for part, (scope, operations) in parts.items()
+        ]
+
+    def _stage_input(self, opening: BlockName, choices: Mapping[str, Any]) -> Shape:
+        width = choices[opening.width_in] if opening.width_in else STEM_CHANNELS
+        pixels = pixels_into(opening.stage, choices["resolution"])
+        return (width, pixels, pixels)
+
+    def _head_input(self, choices: Mapping[str, Any]) -> Shape:
+        pixels = pixels_into(len(STRIDES), choices["resolution"])
+        return (choices[BlockName(len(self.widths) - 1, 0).width], pixels, pixels)
 
     def _if_deep_enough(self, name: BlockName, operations: Any, choices: Mapping[str, Any]) -> list[Operation]:
         return [] if choices.get(name.depth, name.block + 1) <= name.block else operations(name, choices)
@@ -172,11 +196,8 @@ class MobileSpace(SearchSpace):
     def sizes(self, name: BlockName, choices: Mapping[str, Any]) -> tuple[int, int, int, int]:
         """(input channels, hidden channels, input pixels, output pixels) of a block, pixels along one side."""
         cin = choices[name.width_in] if name.width_in else STEM_CHANNELS
-        pixels = -(-choices["resolution"] // 2)
-        for stride in STRIDES[: name.stage + 1]:
-            before = pixels
-            pixels = -(-pixels // stride)
-        return cin, divisible(cin * choices[name.own("expand")]), pixels if name.block else before, pixels
+        before, after = (pixels_into(name.stage + passed, choices["resolution"]) for passed in (0, 1))
+        return cin, divisible(cin * choices[name.own("expand")]), after if name.block else before, after
 
     def _stem(self, choices: Mapping[str, Any]) -> list[Operation]:
         size = choices["resolution"]
@@ -216,17 +237,22 @@ class MobileSpace(SearchSpace):
         return [project, Operation("add", out, out)] if name.block else [project]
 
     def _head(self, choices: Mapping[str, Any]) -> list[Operation]:
-        last = BlockName(len(self.widths) - 1, 0)
-        pixels = -(-choices["resolution"] // 2)
-        for stride in STRIDES:
-            pixels = -(-pixels // stride)
-        head, one = (HEAD_CHANNELS, pixels, pixels), (HEAD_CHANNELS, 1, 1)
+        shape = self._head_input(choices)
+        head, one = (HEAD_CHANNELS, *shape[1:]), (HEAD_CHANNELS, 1, 1)
         return [
-            Operation("conv", (choices[last.width], pixels, pixels), head),
+            Operation("conv", shape, head),
             Operation("global_pool", head, one),
             Operation("linear", one, (CLASSIFIER_CHANNELS, 1, 1)),
             Operation("linear", (CLASSIFIER_CHANNELS, 1, 1), (self.num_classes, 1, 1)),
         ]
+
+
+def pixels_into(stage: int, resolution: int) -> int:
+    """Pixels along one side of the map that enters a stage; after the last stage, of the one that leaves it."""
+    pixels = -(-resolution // 2)
+    for stride in STRIDES[:stage]:
+        pixels = -(-pixels // stride)
+    return pixels
 
 
 def stride_of(name: BlockName) -> int:

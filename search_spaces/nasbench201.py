@@ -6,15 +6,16 @@ Source: NAS-Bench-201, arXiv:2001.00326; macro skeleton of its CIFAR-10 networks
 from collections.abc import Callable, Mapping
 from functools import cache, partial
 from itertools import pairwise
-from typing import Any
+from typing import Any, TypeVar
 
 from torch import Tensor, nn
 
 from search_spaces.blocks import Add
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape
-from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
+from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
 
+Value = TypeVar("Value")
 OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")  # in order of cost
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target) nodes, in the order of the notation
 NUM_STAGES = 3
@@ -89,6 +90,7 @@ class NasBench201Space(SearchSpace):
         # Whether an edge is live depends on the other edges of the cell, so the cell is one site.
         names = tuple(decision.name for decision in self.decisions)
         self.sites = (Site("frame", (), self._frame), Site("cells", names, self._cells))
+        self.segments = tuple(self._segments(names))
 
     def spec(self) -> dict[str, Any]:
         keys = ("width", "num_cells", "image_size", "num_classes", "channels")
@@ -112,39 +114,77 @@ class NasBench201Space(SearchSpace):
             size = -(-size // 2)
         return (self.width * 2**stage, size, size)
 
+    def _segments(self, names: tuple[str, ...]) -> list[Segment]:
+        """Stem, stages with the reduction before them, and head."""
+        stages = []
+        for stage in range(NUM_STAGES):
+            reduction = Site(f"stage{stage}.reduction", (), always(self._reduction(stage)))
+            cells = Site(f"stage{stage}.cells", names, partial(self._stage_cells, stage))
+            input_shape = always(self.stage_shape(max(0, stage - 1)))
+            stages.append(Segment(f"stage{stage}", (), input_shape, (reduction, cells)))
+        return [
+            Segment("stem", (), always(self.deploy_shape), (Site("stem", (), always(self._stem())),)),
+            *stages,
+            Segment("head", (), always(self.stage_shape(NUM_STAGES - 1)), (Site("head", (), always(self._head())),)),
+        ]
+
     def _frame(self, choices: Mapping[str, Any]) -> list[Operation]:
         """Stem, reductions and head: the same in every network."""
-        operations = [Operation("conv", self.deploy_shape, self.stage_shape(0), kernel=3)]
-        for stage in range(1, NUM_STAGES):
-            before, after = self.stage_shape(stage - 1), self.stage_shape(stage)
-            pooled = (before[0], after[1], after[2])
-            kept = _size(before)  # the reduction's input, which the shortcut still needs
-            operations += [
-                # It reads a copy, through a ReLU; a pooled shortcut reads the original later.
-                Operation("conv", before, after, kernel=3, stride=2, held=kept),
-                Operation("conv", after, after, kernel=3, held=kept),
-                Operation("avg_pool", before, pooled, kernel=2, stride=2, held=_size(after)),
-                Operation("conv", pooled, after, held=_size(after), bias=False),
-                Operation("add", after, after),
-            ]
+        reductions = [operation for stage in range(NUM_STAGES) for operation in self._reduction(stage)]
+        return [*self._stem(), *reductions, *self._head()]
+
+    def _stem(self) -> list[Operation]:
+        return [Operation("conv", self.deploy_shape, self.stage_shape(0), kernel=3)]
+
+    def _reduction(self, stage: int) -> list[Operation]:
+        """What leads into a stage from the one before; nothing leads into the first."""
+        if stage == 0:
+            return []
+        before, after = self.stage_shape(stage - 1), self.stage_shape(stage)
+        pooled = (before[0], after[1], after[2])
+        kept = _size(before)  # the reduction's input, which the shortcut still needs
+        return [
+            # It reads a copy, through a ReLU; a pooled shortcut reads the original later.
+            Operation("conv", before, after, kernel=3, stride=2, held=kept),
+            Operation("conv", after, after, kernel=3, held=kept),
+            Operation("avg_pool", before, pooled, kernel=2, stride=2, held=_size(after)),
+            Operation("conv", pooled, after, held=_size(after), bias=False),
+            Operation("add", after, after),
+        ]
+
+    def _head(self) -> list[Operation]:
         last = self.stage_shape(NUM_STAGES - 1)
         features = (last[0], 1, 1)
         return [
-            *operations,
             Operation("batch_norm", last, last),  # it follows a sum, so no convolution can take it in
             Operation("global_pool", last, features),
             Operation("linear", features, (self.num_classes, 1, 1)),
         ]
 
     def _cells(self, choices: Mapping[str, Any]) -> tuple[Operation, ...]:
-        live = live_edges(choices)
-        cells = tuple((source, target, str(choices[edge_name(source, target)])) for source, target in live)
-        return self._live_cells(cells)
+        return self._live_cells(live_operations(choices))
 
     @cache  # noqa: B019 - a space lives as long as its program
     def _live_cells(self, live: tuple[tuple[int, int, str], ...]) -> tuple[Operation, ...]:
         per_cell = [op for stage in range(NUM_STAGES) for op in cell_operations(live, self.stage_shape(stage))]
         return tuple(per_cell) * self.num_cells
+
+    def _stage_cells(self, stage: int, choices: Mapping[str, Any]) -> tuple[Operation, ...]:
+        return self._live_stage(stage, live_operations(choices))
+
+    @cache  # noqa: B019 - as above
+    def _live_stage(self, stage: int, live: tuple[tuple[int, int, str], ...]) -> tuple[Operation, ...]:
+        return tuple(cell_operations(live, self.stage_shape(stage))) * self.num_cells
+
+
+def always(value: Value) -> Callable[[Mapping[str, Any]], Value]:
+    """A function of choices that depends on none of them."""
+    return lambda choices: value
+
+
+def live_operations(choices: Mapping[str, Choice]) -> tuple[tuple[int, int, str], ...]:
+    """Source, target and operation of each live edge of a cell."""
+    return tuple((source, target, str(choices[edge_name(source, target)])) for source, target in live_edges(choices))
 
 
 def cell_operations(live: tuple[tuple[int, int, str], ...], shape: Shape) -> list[Operation]:

@@ -45,6 +45,19 @@ class Site:
     operations: Callable[[Mapping[str, Any]], Sequence[Operation]]
 
 
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """A stretch of the chain that a device of several units places as a whole: its sites in the order they run.
+
+    One tensor alone enters it, of the shape that `input_shape` gives for the decisions in `scope`.
+    """
+
+    name: str
+    scope: tuple[str, ...]
+    input_shape: Callable[[Mapping[str, Any]], Shape]
+    sites: tuple[Site, ...]
+
+
 class Supernet(nn.Module, ABC):
     """All networks of a space in one set of shared weights. Mixed passes run the living choices in `alive` only."""
 
@@ -70,6 +83,8 @@ class SearchSpace(ABC):
     name: str
     decisions: tuple[Decision, ...]
     sites: tuple[Site, ...]
+    # The same operations as those of `sites`, in the order they run; the last segment ends in `num_classes` numbers.
+    segments: tuple[Segment, ...]
     deploy_shape: Shape
     num_classes: int
     # Decisions whose choice cannot be mixed (an image size): a selection gives them by index, or by a one-hot vector.

@@ -1,0 +1,84 @@
+"""A space whose networks are also placed: the unit that runs each segment is a decision like any other.
+
+A search over it decides on networks and on where their parts run at once, with the same exact selection, pruning and
+pools; the networks themselves are those of the space below.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from hardware_models.profile import HardwareProfile
+from search_spaces.operation import Shape
+from search_spaces.space import Choice, Decision, SearchSpace, Selection, Supernet
+
+
+def unit_decision(device: str, segment: str) -> str:
+    """Name of the decision which unit of `device` runs `segment`."""
+    return f"{device}.{segment}.unit"
+
+
+def placed_space(space: SearchSpace, devices: Sequence[HardwareProfile]) -> SearchSpace:
+    """`space` with the placement of its segments on each device of several units; `space` itself if there is none."""
+    return PlacedSpace(space, devices) if any(device.units for device in devices) else space
+
+
+class PlacedSpace(SearchSpace):
+    """The networks of `base`, each with a unit for every segment on every device of several units."""
+
+    def __init__(self, base: SearchSpace, devices: Sequence[HardwareProfile]) -> None:
+        self.base, self.name = base, base.name
+        placements = [
+            Decision(unit_decision(device.name, segment.name), tuple(device.units))
+            for device in devices
+            if device.units
+            for segment in base.segments
+        ]
+        self.decisions = (*base.decisions, *placements)
+        self.sites, self.segments = base.sites, base.segments
+        self.deploy_shape, self.num_classes = base.deploy_shape, base.num_classes
+        self.hard_decisions = base.hard_decisions
+
+    def spec(self) -> dict[str, Any]:
+        return self.base.spec()
+
+    def supernet(self) -> Supernet:
+        return PlacedSupernet(self)
+
+    def network(self, choices: Mapping[str, Choice]) -> nn.Module:
+        return self.base.network(self.unplaced(choices))
+
+    def input_shape(self, choices: Mapping[str, Choice]) -> Shape:
+        return self.base.input_shape(choices)
+
+    def notation(self, choices: Mapping[str, Choice]) -> str:
+        """That of the network, wherever it runs."""
+        return self.base.notation(self.unplaced(choices))
+
+    def unplaced(self, choices: Mapping[str, Choice]) -> dict[str, Choice]:
+        """The choices that are the network's own."""
+        return {decision.name: choices[decision.name] for decision in self.base.decisions}
+
+
+class PlacedSupernet(Supernet):
+    """The supernet of the space below; where a network runs changes nothing of what it computes."""
+
+    def __init__(self, space: PlacedSpace) -> None:
+        super().__init__(space)
+        self.own = tuple(decision.name for decision in space.base.decisions)
+        self.base = space.base.supernet()
+        self.base.alive = self.alive
+
+    def forward(self, x: Tensor, selection: Selection) -> Tensor:
+        return self.base(x, {name: selection[name] for name in self.own})
+
+    def extract(self, choices: Mapping[str, Choice]) -> nn.Module:
+        return self.base.extract({name: choices[name] for name in self.own})
+
+
+def unplaced(space: SearchSpace, choices: Mapping[str, Choice]) -> tuple[SearchSpace, dict[str, Choice]]:
+    """The space and the choices of the network by itself, without where it runs."""
+    if isinstance(space, PlacedSpace):
+        return space.base, space.unplaced(choices)
+    return space, dict(choices)
