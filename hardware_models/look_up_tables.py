@@ -14,9 +14,7 @@ from hardware_models.measurements import Record, read_records, refusal
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape, parse_operation
 
-OFF_BY = (
-    100.0  # a time this far from those of blocks of its size is in another unit: those of real tables stay within 20
-)
+OFF_BY = 100.0  # a time this far from those of blocks of its size is in another unit; real tables stay within 8
 NEIGHBOURS = 20  # of a block among blocks ordered by size, to compare its time with; fewer than half are not compared
 # Multiply-adds per second of half the blocks, at batch size 1: below, a microcontroller; above, more than GPUs reach.
 SLOWEST_PER_S, FASTEST_PER_S = 1e6, 3e12
@@ -175,18 +173,29 @@ def device_column(path: Path, prefix: str, device: str) -> str:
 
 
 def unit_problems(blocks: Sequence[Block]) -> Iterator[str]:
-    """Times that are `OFF_BY` or more from those of the blocks next in size, and a table that is off as a whole."""
+    """Times that are off by `OFF_BY` beside those of the blocks next in size, and a table that is off as a whole."""
     sized = sorted(((_amount(block), block) for block in blocks if block.operations), key=lambda pair: pair[0])
     log_ms_N = np.log([block.ms for _, block in sized])
+    log_amount_N = np.log([amount for amount, _ in sized])
     for i, (_, block) in enumerate(sized):
         low = max(0, min(i - NEIGHBOURS // 2, len(sized) - NEIGHBOURS - 1))
-        others = np.delete(log_ms_N[low : low + NEIGHBOURS + 1], i - low)
-        usual_ms = math.exp(np.median(others)) if len(others) >= NEIGHBOURS // 2 else block.ms
-        if abs(math.log(block.ms / usual_ms)) >= math.log(OFF_BY):
+        others = np.delete(np.arange(low, min(low + NEIGHBOURS + 1, len(sized))), i - low)
+        if len(others) < NEIGHBOURS // 2:
+            break
+        # By time and by time per size: a small block among larger ones is off by one of them alone.
+        by_time = log_ms_N[i] - np.median(log_ms_N[others])
+        by_speed = log_ms_N[i] - log_amount_N[i] - np.median((log_ms_N - log_amount_N)[others])
+        off_by = math.exp(min(abs(by_time), abs(by_speed)))
+        if off_by >= OFF_BY and by_time * by_speed > 0:
+            usual_ms = math.exp(log_ms_N[i] - by_time)
             yield (
                 f"line {block.line}: {block.name} takes {block.ms:.4g} ms, blocks of its size about {usual_ms:.4g} ms: "
-                f"{max(block.ms / usual_ms, usual_ms / block.ms):.0f} times off; is the unit right?"
+                f"{off_by:.0f} times off; is the unit right?"
             )
+    yield from _impossible_speed(sized)
+
+
+def _impossible_speed(sized: Sequence[tuple[int, Block]]) -> Iterator[str]:
     per_s = [sum(op.macs for op in block.operations) / (block.ms * 1e-3) for _, block in sized]
     typical_per_s = float(np.median(per_s)) if per_s else 0.0
     if typical_per_s and not SLOWEST_PER_S <= typical_per_s <= FASTEST_PER_S:
