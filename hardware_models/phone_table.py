@@ -91,7 +91,7 @@ def _pooling_head(cells: Cells, side: int, c_in: int, c_out: int) -> Reading:
     operations = (
         Operation("conv", (c_in, side, side), wide),
         Operation("global_pool", wide, one),
-        Operation("conv", one, (c_out, 1, 1)),
+        Operation("linear", one, (c_out, 1, 1)),  # written as a convolution of a 1x1 map, which is the same
     )
     return (), (side, c_in, c_out, expand), operations
 
