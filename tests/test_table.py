@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hardware_models.interpolation import BEYOND, REACH, Entry, LookUpTable
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation
+from search_spaces.operation import Operation, parse_operation
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
@@ -218,6 +218,7 @@ def test_paddle_lites_microseconds_are_read_as_milliseconds(tmp_path: Path) -> N
         ({"entries": {"add 8x4x4 -> 8x4x4": "fast"}}, r"got 'fast'"),
         ({"entries": {"conv 8x4x4 -> 8x4x4": 1, "conv 8x4x4 -> 8x4x4 k1": 2}}, r"stands twice, spelled differently"),
         ({"file": "missing.csv"}, r"hardware\.mine\.latency: cannot read measurements from missing\.csv"),
+        ({"file": "~nobody_here/x.csv"}, r"hardware\.mine\.latency: cannot read measurements from ~nobody_here"),
         ({"file": ""}, r"hardware\.mine\.latency\.file: got ''"),
         (
             {"file": "x.csv", "format": "excel"},
@@ -269,3 +270,34 @@ def test_blocks_of_four_phones_that_the_table_lacks_are_priced_within_a_few_perc
             refused = {kind: count for kind, count in result.refused.items() if count}
             # Of the first convolution's two channel pairs one is held out: the other cannot tell what channels cost.
             assert refused == ({} if split == "at random" else {"firstconv": 6}), (phone, split)
+
+
+@given(
+    latency=st.fixed_dictionaries(
+        {},
+        optional={
+            "entries": st.dictionaries(
+                st.one_of(
+                    st.text(max_size=12), st.sampled_from([pointwise(8, 16, 7).notation, "add 8x4x4 -> 8x4x4 k1"])
+                ),
+                st.one_of(st.floats(), st.integers(), st.text(max_size=3), st.none(), st.booleans()),
+                max_size=4,
+            ),
+            "constant_ms": st.one_of(st.floats(), st.none(), st.text(max_size=3)),
+            "file": st.one_of(st.none(), st.text(max_size=5), st.integers()),
+            "format": st.sampled_from(["measurements", "paddlelite", "", None]),
+        },
+    )
+)
+@settings(max_examples=300, deadline=None)
+def test_any_table_in_yaml_is_refused_by_its_key_or_prices_above_zero(latency: dict[str, Any]) -> None:
+    try:
+        mine = profile(**latency)
+    except InvalidInputError as error:
+        message = str(error)
+    else:
+        message = ""
+        assert 0 <= mine.constant_ms < math.inf
+        for notation, ms in latency["entries"].items():
+            assert mine.price(parse_operation(notation))["latency_ms"] == ms > 0
+    assert not message or "hardware.mine.latency" in message
