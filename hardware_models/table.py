@@ -6,7 +6,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import ConfigDict, Field, PrivateAttr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from hardware_models.interpolation import LookUpTable
 from hardware_models.measurements import read_measurements
@@ -27,8 +27,6 @@ class Table(Section):
     command runs in and read when the profile is loaded; in its format `measurements` it has columns
     `operation,latency_ms`, in `paddlelite` those of Paddle-Lite's latency tables, in microseconds.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     model: Literal["table"]
     constant_ms: NonNegative = 0.0
