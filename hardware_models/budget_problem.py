@@ -15,6 +15,7 @@ from hardware_models.cost_table import METRICS, Array, CostTable, Indices, Mask
 from hardware_models.errors import BudgetInfeasibleError
 from hardware_models.exact import Solution, best_network, tightest_network
 from hardware_models.pool import GibbsChains
+from hardware_models.profile import MARGINS, Margin
 from search_spaces.errors import InvalidInputError
 
 UNITS = {
@@ -47,24 +48,35 @@ class Removal:
 class BudgetProblem:
     """Budgets `limits` (metric to limit, in the metric's unit) of one device of a cost table.
 
-    They bind the upper bound of the device's profile: a network is feasible if its upper cost is within every limit.
+    They bind the figure that `margin` names: "upper", the bound of the device's profile, or "point", its estimate. A
+    network is feasible if that figure is within every limit.
     """
 
-    def __init__(self, table: CostTable, device: str, limits: Mapping[str, float]) -> None:
+    def __init__(self, table: CostTable, device: str, limits: Mapping[str, float], *, margin: Margin = "upper") -> None:
         unknown = sorted(set(limits) - set(METRICS))
         bad = {metric: limit for metric, limit in limits.items() if not (np.isfinite(limit) and limit > 0)}
         if unknown or bad or not limits:
             raise InvalidInputError(
                 f"budgets of {device}: need one positive limit or more of {', '.join(METRICS)}; got {dict(limits)}"
             )
-        self.table, self.name, self.limits = table, device, dict(limits)
+        if margin not in MARGINS:
+            raise InvalidInputError(f"margin: got {margin!r}; allowed: {' or '.join(MARGINS)}")
+        self.table, self.name, self.limits, self.margin = table, device, dict(limits), margin
         self.device = table.device(device)
-        profile = table.devices[self.device]
-        self.limits_M = np.array([profile.point_limit(m, limits[m]) if m in limits else np.inf for m in METRICS])
+        self.profile = table.devices[self.device]
+        self.limits_M = np.array([self._point_limit(m, limits[m]) if m in limits else np.inf for m in METRICS])
+
+    def held(self, metric: str, estimate: float) -> float:
+        """The figure that the budget of `metric` is held against, of a network or set of them with this estimate."""
+        return self.profile.upper(metric, estimate) if self.margin == "upper" else estimate
+
+    def held_all(self, estimates_M: Array) -> Array:
+        """`held` of each metric, (M,)."""
+        return self.table.upper(estimates_M, self.device) if self.margin == "upper" else estimates_M
 
     def tightened(self, metric: str, ratio: float) -> "BudgetProblem":
         """The same problem with one point limit scaled by `ratio`: what a refuting measurement teaches."""
-        problem = BudgetProblem(self.table, self.name, self.limits)
+        problem = BudgetProblem(self.table, self.name, self.limits, margin=self.margin)
         problem.limits_M = self.limits_M.copy()
         problem.limits_M[METRICS.index(metric)] *= ratio
         return problem
@@ -76,12 +88,26 @@ class BudgetProblem:
         return feasible
 
     def utilisation(self, indices: Sequence[int]) -> dict[str, float]:
-        """Share of each budget that a network's upper cost uses."""
-        costs_M = self.table.of(np.array([indices]), self.device)[0]
-        return {m: float(costs_M[k] / self.limits_M[k]) for k, m in enumerate(METRICS) if np.isfinite(self.limits_M[k])}
+        """Share of each budget that a network uses, by the figure that the budget is held against."""
+        return self.shares(self.table.named(indices, self.device))
+
+    def shares(self, costs: Mapping[str, float]) -> dict[str, float]:
+        """Share of each budget that costs use."""
+        return {m: costs[m] / float(self.limits_M[k]) for k, m in enumerate(METRICS) if np.isfinite(self.limits_M[k])}
+
+    def settled(self, indices: Sequence[int]) -> tuple[int, ...]:
+        """The same network placed to use the least share of its tightest budget; itself on a device of one unit."""
+        if not self.table.placements[self.device]:
+            return tuple(indices)
+        mask_N = self._all_choices()
+        fixed = [k for k in range(len(indices)) if k not in self.table.placements[self.device]]
+        for decision in fixed:
+            first, last = self.table.first_choice[decision : decision + 2]
+            mask_N[first:last] = np.arange(last - first) == indices[decision]
+        return tightest_network(self.table, self.device, mask_N=mask_N, limits_M=self.limits_M).indices
 
     def reachable(self) -> dict[str, float]:
-        """Smallest upper cost of any network in each budgeted metric by itself."""
+        """Smallest held figure of any network in each budgeted metric by itself."""
         mask_N = self._all_choices()
         smallest: dict[str, float] = {}
         for k, metric in enumerate(METRICS):
@@ -89,7 +115,7 @@ class BudgetProblem:
                 alone_M = np.where(np.arange(len(METRICS)) == k, self.limits_M, np.inf)
                 network = tightest_network(self.table, self.device, mask_N=mask_N, limits_M=alone_M)
                 cost = self.table.of(np.array([network.indices]), self.device)[0, k]
-                smallest[metric] = self.table.devices[self.device].upper(metric, float(cost))
+                smallest[metric] = self.held(metric, float(cost))
         return smallest
 
     def start(self) -> tuple[Survivors, list[Removal]]:
@@ -115,7 +141,10 @@ class BudgetProblem:
     def select(
         self, scores_N: Array, *, mask_N: Mask | None = None, forbidden: Sequence[Sequence[int]] = ()
     ) -> Solution | None:
-        """Feasible network with the largest sum of scores, exactly; none if every feasible one is forbidden."""
+        """Feasible network with the largest sum of scores, exactly; none if every feasible one is forbidden.
+
+        A forbidden one given by its leading decisions alone is forbidden whatever the others are.
+        """
         return best_network(
             self.table,
             self.device,
@@ -163,6 +192,9 @@ class BudgetProblem:
             mask_N[choice] = False
             removals.append(self._removal(choice, float(utilities_N[choice]), saved_NM[choice], "budget"))
         return Survivors(mask_N, witness), removals
+
+    def _point_limit(self, metric: str, limit: float) -> float:
+        return self.profile.point_limit(metric, limit) if self.margin == "upper" else limit
 
     def _why_infeasible(self, ratio: float) -> str:
         lines = []

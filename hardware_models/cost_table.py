@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hardware_models.factors import Array, compile_factors
-from hardware_models.placed_space import placed_space
+from hardware_models.placed_space import placed_space, placement_of
 from hardware_models.profile import METRICS, HardwareProfile
 from search_spaces.space import SearchSpace
 
@@ -32,6 +32,9 @@ class CostTable:
     def __init__(self, space: SearchSpace, devices: Sequence[HardwareProfile]) -> None:
         self.space, self.devices = placed_space(space, devices), tuple(devices)
         self.device_names = tuple(device.name for device in devices)
+        # Positions of the decisions where each device runs a network, after all those of the network itself.
+        self.placements = tuple(placement_of(self.space, device) for device in devices)
+        self.num_own = len(self.space.decisions) - sum(map(len, self.placements))
         sizes = [len(decision.choices) for decision in self.space.decisions]
         self.first_choice = np.concatenate([[0], np.cumsum(sizes)])
         self.factors = compile_factors(self.space, self.devices)

@@ -1,8 +1,9 @@
 """The independent recount: what an extracted network costs, found by running it and not from its declaration."""
 
 import warnings
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from typing import Any
 
 import torch
@@ -120,17 +121,28 @@ def operations_of(module: nn.Module, shape: Shape) -> list[Operation]:
         if operation is not None:
             operations.append(operation)
 
-    for submodule in copy.modules():
-        is_leaf = next(submodule.children(), None) is None
-        if is_leaf or next(submodule.parameters(recurse=False), None) is not None:
-            submodule.register_forward_hook(record)
+    for submodule in _running(copy):
+        submodule.register_forward_hook(record)
     with torch.no_grad():
         copy(torch.zeros(1, *shape))
     return operations
 
 
-def peak_activation_mb(module: nn.Module, shape: Shape, *, bytes_per_element: int = 4) -> float:
+def _running(network: nn.Module) -> Iterator[nn.Module]:
+    """Modules that compute something themselves."""
+    for module in network.modules():
+        is_leaf = next(module.children(), None) is None
+        if is_leaf or next(module.parameters(recurse=False), None) is not None:
+            yield module
+
+
+def peak_activation_mb(
+    module: nn.Module, shape: Shape, *, bytes_per_element: int = 4, counted: Sequence[bool] | None = None
+) -> float:
     """The most activation memory (10^6 bytes) that the deployed network needs at once, the input counted.
+
+    `counted` says of each operation, in the order of `operations_of`, whether memory counts while it runs: not for one
+    that another machine runs. Without it the whole run counts.
 
     A storage lives from the operator that writes it to the last operator that reads it, as in a runtime that plans its
     memory: references that Python frames still hold do not count. In-place operators add nothing.
@@ -139,8 +151,12 @@ def peak_activation_mb(module: nn.Module, shape: Shape, *, bytes_per_element: in
     constants = {_storage(tensor) for tensor in (*copy.parameters(), *copy.buffers())}
     x = torch.zeros(1, *shape)
     with torch.no_grad(), _Lifetimes(constants, x) as lifetimes:
+        steps = lifetimes.steps_of_operations(copy)
         copy(x)
-    return lifetimes.peak_elements() * bytes_per_element / 1e6
+    live = lifetimes.live_elements()
+    if counted is not None:
+        live = [0, *(live[k] for own, taken in zip(steps, counted, strict=True) if taken for k in own)]
+    return max(live) * bytes_per_element / 1e6
 
 
 class _Lifetimes(TorchDispatchMode):
@@ -174,16 +190,30 @@ class _Lifetimes(TorchDispatchMode):
             self._elements[storage] = tensor.untyped_storage().nbytes() // tensor.element_size()
         self._last[storage] = self._step
 
-    def peak_elements(self) -> int:
+    def steps_of_operations(self, network: nn.Module) -> list[range]:
+        """Filled as `network` runs: the steps of each of its operations, in order."""
+        steps: list[range] = []
+        started: dict[nn.Module, int] = {}
+
+        def start(called: nn.Module, inputs: tuple[Any, ...]) -> None:
+            started[called] = self._step + 1
+
+        def end(called: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
+            if _operation(called, inputs[0].shape, output.shape) is not None:
+                steps.append(range(started[called], self._step + 1))
+
+        for submodule in _running(network):
+            submodule.register_forward_pre_hook(start)
+            submodule.register_forward_hook(end)
+        return steps
+
+    def live_elements(self) -> list[int]:
+        """Elements in memory at each step, the first before anything runs."""
         change = [0] * (self._step + 2)
         for storage, elements in self._elements.items():
             change[self._first[storage]] += elements
             change[self._last[storage] + 1] -= elements
-        peak = live = 0
-        for delta in change:
-            live += delta
-            peak = max(peak, live)
-        return peak
+        return list(accumulate(change))
 
 
 def _storage(tensor: Tensor) -> int:

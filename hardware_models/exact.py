@@ -2,9 +2,9 @@
 
 # Shapes: M metrics, F factors, E entries of all factors, N choices of all decisions, n decisions.
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, product
 
 import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
@@ -40,16 +40,13 @@ def best_network(
 ) -> Solution | None:
     """Network of the choices in `mask_N` with the largest sum of scores among those within limits; none if none is.
 
-    `limits_M` are point limits, infinite where a metric has no budget. `forbidden` networks are cut off.
+    `limits_M` are point limits, infinite where a metric has no budget. `forbidden` networks are cut off; one given by
+    its leading decisions alone is cut off whatever the others are, as a network wherever it is placed.
     """
     if _empty(table, device, mask_N, limits_M):
         return None
     if _is_one_table(table):
-        networks_Sn = _networks(table, mask_N)
-        allowed_S = (table.of(networks_Sn, device) <= limits_M).all(axis=1)
-        for indices in forbidden:
-            allowed_S &= (networks_Sn != np.asarray(indices)).any(axis=1)
-        return _largest(networks_Sn[allowed_S], scores_N[networks_Sn[allowed_S] + table.first_choice[:-1]].sum(axis=1))
+        return _best_of_all(table, device, mask_N, limits_M, scores_N, forbidden)
     best: Solution | None = None
     for part_N in _parts(table, mask_N):
         bound = sum(scores_N[a:b][part_N[a:b]].max() for a, b in _blocks(table))
@@ -60,6 +57,27 @@ def best_network(
             value = float(sum(scores_N[table.first_choice[k] + c] for k, c in enumerate(found)))
             if best is None or value > best.value:
                 best = Solution(found, value)
+    return best
+
+
+def _best_of_all(
+    table: CostTable,
+    device: int,
+    mask_N: Mask,
+    limits_M: Array,
+    scores_N: Array,
+    forbidden: Sequence[Sequence[int]],
+) -> Solution | None:
+    """The best network of a table that `_is_one_table`, by looking at each."""
+    best: Solution | None = None
+    for networks_Sn in _networks(table, device, mask_N, scores_N):
+        allowed_S = (table.of(networks_Sn, device) <= limits_M).all(axis=1)
+        for indices in forbidden:
+            allowed_S &= (networks_Sn[:, : len(indices)] != np.asarray(indices)).any(axis=1)
+        values_S = scores_N[networks_Sn[allowed_S] + table.first_choice[:-1]].sum(axis=1)
+        found = _largest(networks_Sn[allowed_S], values_S)
+        if found is not None and (best is None or found.value > best.value):
+            best = found
     return best
 
 
@@ -77,11 +95,14 @@ def _best_of_part(
 
 def tightest_network(table: CostTable, device: int, *, mask_N: Mask, limits_M: Array) -> Solution:
     """Network with the smallest largest ratio of cost to limit, and that ratio: at most 1 where a budget can be met."""
-    if _is_one_table(table) and (networks_Sn := _networks(table, mask_N)).size:
-        ratios_S = (table.of(networks_Sn, device) / limits_M).max(axis=1)
-        row = int(ratios_S.argmin())
-        return Solution(_key(networks_Sn[row]), float(ratios_S[row]))
     best: Solution | None = None
+    if _is_one_table(table):
+        for networks_Sn in _networks(table, device, mask_N, np.zeros(len(mask_N))):
+            least = _largest(networks_Sn, -(table.of(networks_Sn, device) / limits_M).max(axis=1))
+            if least is not None and (best is None or -least.value < best.value):
+                best = Solution(least.indices, -least.value)
+        if best is not None:
+            return best
     for part_N in _parts(table, mask_N):
         lower = np.max(table.cheapest(part_N, device) / limits_M)
         if best is not None and lower >= best.value:
@@ -98,14 +119,28 @@ def tightest_network(table: CostTable, device: int, *, mask_N: Mask, limits_M: A
 
 
 def _is_one_table(table: CostTable) -> bool:
-    """Whether each entry is a network, as in a cell space: looking at all of them is far faster than a program."""
-    return len(table.factors) == 1 and len(table.factors[0].scope) == len(table.first_choice) - 1
+    """Whether a factor spans a whole network, as in a cell space: looking at all of them is far faster than a program.
+
+    Where it is placed comes on top, in few ways.
+    """
+    return any(set(range(table.num_own)) <= set(factor.scope) for factor in table.factors)
 
 
-def _networks(table: CostTable, mask_N: Mask) -> Indices:
-    """All networks (S, n) of the choices in `mask_N`, of a table that `_is_one_table`."""
-    networks: Indices = table.entry_choices[table.entries_alive(mask_N)] - table.first_choice[:-1]
-    return networks
+def _networks(table: CostTable, device: int, mask_N: Mask, scores_N: Array) -> Iterator[Indices]:
+    """All networks (S, n) of the choices in `mask_N`, of a table that `_is_one_table`, one placement at a time.
+
+    Where other devices would run them matters to none of this device's costs: there the best-scored choices stand.
+    """
+    living = [np.flatnonzero(mask_N[a:b]) for a, b in _blocks(table)]
+    indifferent = set(range(table.num_own, len(living))) - set(table.placements[device])
+    for decision in indifferent:
+        scores_C = scores_N[table.first_choice[decision] + living[decision]]
+        living[decision] = living[decision][[int(scores_C.argmax())]] if len(scores_C) else living[decision]
+    grids = np.meshgrid(*living[: table.num_own], indexing="ij")
+    own_Sn = np.stack([grid.ravel() for grid in grids], axis=1)
+    for placement in product(*living[table.num_own :]):
+        where_Sn = np.broadcast_to(np.array(placement, dtype=np.int64), (len(own_Sn), len(placement)))
+        yield np.concatenate([own_Sn, where_Sn], axis=1)
 
 
 def _largest(networks_Sn: Indices, values_S: Array) -> Solution | None:
@@ -251,8 +286,9 @@ class _Program:
 
     def _forbid(self, forbidden: Sequence[Sequence[int]]) -> LinearConstraint:
         """No-good cuts: at least one decision differs from each forbidden network."""
-        starts = self.table.first_choice[:-1]
-        columns = np.array([starts + np.asarray(indices) for indices in forbidden], dtype=np.int64)
-        rows = np.repeat(np.arange(len(columns)), columns.shape[1])
-        matrix = coo_matrix((np.ones(columns.size), (rows, columns.ravel())), (len(columns), self.num_vars))
-        return LinearConstraint(matrix.tocsr(), -np.inf, columns.shape[1] - 1.0)
+        starts = self.table.first_choice
+        columns = [starts[: len(indices)] + np.asarray(indices) for indices in forbidden]
+        rows = np.repeat(np.arange(len(columns)), [len(column) for column in columns])
+        entries = (np.ones(len(rows)), (rows, np.concatenate(columns)))
+        matrix = coo_matrix(entries, (len(columns), self.num_vars))
+        return LinearConstraint(matrix.tocsr(), -np.inf, [len(column) - 1.0 for column in columns])

@@ -112,20 +112,17 @@ def _unit_factors(space: SearchSpace, device: HardwareProfile, row: int, *, num_
 
         return of_all
 
-    def on_unit(unit_name: str, operations: Callable[[Mapping[str, Any]], Sequence[Operation]]) -> Costs:
-        places = {unit: place for place, unit in enumerate(device.units)}
-
+    def on_each_unit(operations: Callable[[Mapping[str, Any]], Sequence[Operation]]) -> Costs:
         def costs(values: Mapping[str, Any]) -> tuple[Array, Array]:
-            summed, peak = prices.total(tuple(operations(values)))
-            return summed[places[values[unit_name]]], peak[places[values[unit_name]]]
+            summed_UM, peak_U = prices.total(tuple(operations(values)))
+            return summed_UM.T, peak_U
 
         return costs
 
     for segment in space.segments:
-        unit_name = unit_decision(device.name, segment.name)
+        unit = unit_decision(device.name, segment.name)
         for site in segment.sites:
-            costs = alone(on_unit(unit_name, site.operations))
-            yield _factor(space, site.name, (*site.scope, unit_name), costs)
+            yield _factor(space, site.name, site.scope, alone(on_each_unit(site.operations)), unit=unit)
     for scope, costs in _transfers(space, device):
         yield _factor(space, "transfer", scope, alone(costs))
 
@@ -154,8 +151,11 @@ def _transfer_costs(
     return costs
 
 
-def _factor(space: SearchSpace, name: str, scope: Sequence[str], costs: Costs) -> Factor:
-    """The costs of every combination of the choices in a scope."""
+def _factor(space: SearchSpace, name: str, scope: Sequence[str], costs: Costs, *, unit: str | None = None) -> Factor:
+    """The costs of every combination of the choices in a scope.
+
+    `unit` names a decision that comes after those of the scope, over whose choices `costs` gives a further axis.
+    """
     position = {decision.name: k for k, decision in enumerate(space.decisions)}
     unknown = [decision for decision in scope if decision not in position]
     if unknown:
@@ -168,6 +168,10 @@ def _factor(space: SearchSpace, name: str, scope: Sequence[str], costs: Costs) -
         costs({d.name: d.choices[k] for d, k in zip(decisions, where, strict=True)})
         for where in product(*(range(size) for size in shape))
     ]
-    summed = np.stack([summed for summed, _ in cells], axis=-1)
-    peak = np.stack([peak for _, peak in cells], axis=-1)
-    return Factor(places, summed.reshape(*summed.shape[:-1], *shape), peak.reshape(*peak.shape[:-1], *shape))
+    if unit is None:
+        summed, peak = (np.stack(part, axis=-1) for part in zip(*cells, strict=True))
+    else:
+        places = (*places, position[unit])
+        shape = (*shape, len(space.decision(unit).choices))
+        summed, peak = (np.stack(part, axis=-2) for part in zip(*cells, strict=True))
+    return Factor(places, summed.reshape(*summed.shape[:2], *shape), peak.reshape(len(peak), *shape))

@@ -24,6 +24,12 @@ def placed_space(space: SearchSpace, devices: Sequence[HardwareProfile]) -> Sear
     return PlacedSpace(space, devices) if any(device.units for device in devices) else space
 
 
+def placement_of(space: SearchSpace, device: HardwareProfile) -> tuple[int, ...]:
+    """Positions in `space` of the decisions where `device` runs each segment; none for a device of one unit."""
+    names = {unit_decision(device.name, segment.name) for segment in space.segments if device.units}
+    return tuple(k for k, decision in enumerate(space.decisions) if decision.name in names)
+
+
 class PlacedSpace(SearchSpace):
     """The networks of `base`, each with a unit for every segment on every device of several units."""
 

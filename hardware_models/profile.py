@@ -18,6 +18,9 @@ from search_spaces.operation import Operation
 
 Metric = Literal["latency_ms", "gflops", "params_m", "peak_memory_mb"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+# What a budget is held against: the upper bound of an estimate, or the estimate itself.
+Margin = Literal["upper", "point"]
+MARGINS: tuple[Margin, ...] = get_args(Margin)
 Precision = Literal["fp32", "fp16", "int8"]
 BYTES_PER_ELEMENT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 

@@ -60,6 +60,8 @@ def another(value: Any) -> Any:
             return value + 1
         case float():
             return value * 0.9 + 0.001
+        case "upper":  # one of two words, and no other
+            return "point"
         case str():
             return value + "x"
         case list():
@@ -155,6 +157,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "trainer.candidates": (0, 4097),
     "trainer.validation_images": (0, 2.5),
     "trainer.threads": (0, "all"),
+    "margin": ("lower", "UPPER", "", None, True, 1.1),
     "seed": (-1, 2**32, 0.5, "0", None, True),
     "sweep": ("", "a/b", "..", ".", "-m", "a b", "x" * 81, None, 7),
     "paths.runs": ("", None, 3),

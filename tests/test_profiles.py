@@ -31,7 +31,7 @@ DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
 FILES = [
     path
     for path in sorted((ROOT / "conf" / "hardware").glob("*.yaml"))
-    if yaml.safe_load(path.read_text(encoding="utf-8"))["latency"]["model"] in ("roofline", "additive")
+    if yaml.safe_load(path.read_text(encoding="utf-8")).get("latency", {}).get("model") in ("roofline", "additive")
 ]
 MODELS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["latency"]["model"] for path in FILES}
 SHAPE = (32, 16, 16)

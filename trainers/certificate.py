@@ -2,15 +2,19 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from hardware_models.budget_problem import BudgetProblem
-from hardware_models.counting import peak_activation_mb, recount
+from hardware_models.chain import runs_of
+from hardware_models.counting import operations_of, peak_activation_mb, recount
 from hardware_models.measure import Measurement, time_module
-from hardware_models.profile import BYTES_PER_ELEMENT
+from hardware_models.placement import PlacedChain, place
+from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile
 from search_spaces.blocks import without_resize
+from search_spaces.operation import Shape
 from search_spaces.space import SearchSpace
 from trainers.finalise import Candidate
 
@@ -22,12 +26,16 @@ Fallback = Callable[[BudgetProblem, Sequence[tuple[int, ...]]], Candidate | None
 
 @dataclass(frozen=True)
 class Certificate:
-    """Figures of one network from three origins that never mix, by metric; and the budget they break, if any."""
+    """Figures of one network from three origins that never mix, by metric; and the budget they break, if any.
+
+    `placement` gives, in order, each stay on a unit with its operations; none on a device of one unit.
+    """
 
     predicted: dict[str, float]
     upper: dict[str, float]
     recounted: dict[str, float]
     measured: Measurement | None
+    placement: list[dict[str, Any]] | None
     refuted_by: str | None
 
 
@@ -47,24 +55,52 @@ class Verdict:
 def certify(
     problem: BudgetProblem, space: SearchSpace, network: nn.Module, indices: tuple[int, ...], *, measure: bool
 ) -> Certificate:
-    """Recounts a network as deployed and, if `measure`, times it on this machine."""
-    profile = problem.table.devices[problem.device]
+    """Recounts a network as deployed and, if `measure`, times it on this machine.
+
+    A measured latency decides alone; where there is none, the figure that the problem's margin names does.
+    """
+    profile = problem.profile
     shape = space.input_shape(space.choices(indices))
     module = without_resize(network)
-    predicted = problem.table.named(indices, problem.device)
+    placed = place(problem, indices) if profile.units else None
+    predicted = problem.table.named(indices, problem.device) if placed is None else placed.costs
     upper = {metric: profile.upper(metric, cost) for metric, cost in predicted.items()}
+    held = {metric: problem.held(metric, cost) for metric, cost in predicted.items()}
+    recounted = _recounted(profile, module, shape, placed)
+    measured = time_module(module, shape, threads=profile.threads or 1) if measure else None
+    found = {**held, **recounted} if measured is None else {**held, **recounted, "latency_ms": measured.p50_ms}
+    broken = [metric for metric, limit in problem.limits.items() if found[metric] > limit * (1 + COUNTED_TO)]
+    runs = None if placed is None else runs_of(placed.chain, placed.units)
+    return Certificate(predicted, upper, recounted, measured, runs, broken[0] if broken else None)
+
+
+def _recounted(
+    profile: HardwareProfile, module: nn.Module, shape: Shape, placed: PlacedChain | None
+) -> dict[str, float]:
     counted = recount(module, shape)
     element_bytes = BYTES_PER_ELEMENT[profile.precision]
-    activation_mb = peak_activation_mb(module, shape, bytes_per_element=element_bytes)
-    recounted = {
-        "gflops": counted.gflops,
-        "params_m": counted.params_m,
-        "peak_memory_mb": counted.params_m * element_bytes + activation_mb,
-    }
-    measured = time_module(module, shape, threads=profile.threads or 1) if measure else None
-    found = {**upper, **recounted} if measured is None else {**upper, **recounted, "latency_ms": measured.p50_ms}
-    broken = [metric for metric, limit in problem.limits.items() if found[metric] > limit * (1 + COUNTED_TO)]
-    return Certificate(predicted, upper, recounted, measured, broken[0] if broken else None)
+    if placed is None:
+        memory_mb = counted.params_m * element_bytes
+        memory_mb += peak_activation_mb(module, shape, bytes_per_element=element_bytes)
+    else:
+        memory_mb = _memory_of_local_units(profile, module, shape, placed)
+    return {"gflops": counted.gflops, "params_m": counted.params_m, "peak_memory_mb": memory_mb}
+
+
+def _memory_of_local_units(profile: HardwareProfile, module: nn.Module, shape: Shape, placed: PlacedChain) -> float:
+    """Weights and peak activations, in MB, of the operations that no remote unit runs, found on the module itself.
+
+    Of a module whose operations are not those that were placed, all memory counts.
+    """
+    element_bytes = BYTES_PER_ELEMENT[profile.precision]
+    operations = operations_of(module, shape)
+    as_placed = [op.notation for op in operations] == [op.notation for op in placed.chain.operations]
+    is_local = [not (as_placed and profile.units[unit].remote) for unit in placed.units]
+    if not as_placed:
+        is_local = [True] * len(operations)
+    params = sum(op.params for op, local in zip(operations, is_local, strict=True) if local)
+    activation_mb = peak_activation_mb(module, shape, bytes_per_element=element_bytes, counted=is_local)
+    return params * element_bytes / 1e6 + max(activation_mb, placed.transferred_mb)
 
 
 def verify_and_cut(

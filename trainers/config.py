@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from hardware_models.profile import Margin
 from search_spaces.errors import InvalidInputError
 
 Count = Annotated[int, Field(ge=1)]
@@ -65,6 +66,7 @@ class SearchConfig(Section):
     strategy: dict[str, Any]
     optimizer: dict[str, Any]
     arch_optimizer: dict[str, Any]
+    margin: Margin
     trainer: TrainerConfig
     paths: PathsConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]

@@ -1,13 +1,14 @@
 """From a trained supernet to one certified network per device, with its accuracies and the random baseline's."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import nn
 
 from hardware_models.budget_problem import BudgetProblem, Survivors
+from hardware_models.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
 from trainers.certificate import Verdict, verify_and_cut
 from trainers.evaluation import PathNetwork, Score, finetune, recalibrate, score
@@ -47,12 +48,13 @@ class Evaluator:
 
     def validate(self, indices: tuple[int, ...]) -> Score:
         """Validation score with batch-norm statistics of the network's own, run inside the supernet."""
-        if indices not in self.known:
+        own = indices[: self.plan.table.num_own]  # where it runs makes no difference
+        if own not in self.known:
             network = PathNetwork(self.module.supernet, self.plan.space.selection(indices))
             self._recalibrate(network)
             images, batch_size = self.settings.validation_images, self.settings.batch_size
-            self.known[indices] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
-        return self.known[indices]
+            self.known[own] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
+        return self.known[own]
 
     def extracted(self, indices: tuple[int, ...]) -> nn.Module:
         """The stand-alone network with inherited weights and the supernet's batch-norm statistics."""
@@ -109,13 +111,15 @@ def _derive(
         )
     else:
         candidates = randoms
+    candidates = [_settled(problem, candidate) for candidate in candidates]
 
     def fallback(tightened: BudgetProblem, refuted: Sequence[tuple[int, ...]]) -> Candidate | None:
-        found = tightened.select(scores_N, forbidden=refuted)
+        # A network that was refuted is so wherever it is placed.
+        found = tightened.select(scores_N, forbidden=[indices[: plan.table.num_own] for indices in refuted])
         if found is None:
             return None
         utilisation = max(problem.utilisation(found.indices).values())
-        return Candidate(found.indices, utilisation, evaluator.validate(found.indices))
+        return _settled(problem, Candidate(found.indices, utilisation, evaluator.validate(found.indices)))
 
     verdict = verify_and_cut(
         problem,
@@ -139,7 +143,7 @@ def _derive(
     )
     derived = Derived(
         device=problem.name,
-        architecture=architecture_of(plan.space, plan.space.choices(indices)),
+        architecture=architecture_of(*unplaced(plan.space, plan.space.choices(indices))),
         network=network,
         verdict=verdict,
         candidates=tuple(candidates),
@@ -151,6 +155,14 @@ def _derive(
     )
     report(_line(derived))
     return derived
+
+
+def _settled(problem: BudgetProblem, candidate: Candidate) -> Candidate:
+    """The candidate where it runs best; any placement within the budgets was good enough to find it by."""
+    indices = problem.settled(candidate.indices)
+    if indices == candidate.indices:
+        return candidate
+    return replace(candidate, indices=indices, utilisation=max(problem.utilisation(indices).values()))
 
 
 def _line(derived: Derived) -> str:

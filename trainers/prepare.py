@@ -25,7 +25,10 @@ CHANNELS = 3  # of deployed networks; grey images are repeated
 
 @dataclass(frozen=True)
 class Plan:
-    """A search about to start. `measured` names the devices that are this very machine."""
+    """A search about to start. `measured` names the devices that are this very machine.
+
+    `space` is that of the table: where networks run on devices of several units is part of it.
+    """
 
     config: SearchConfig
     data: ImageData
@@ -46,9 +49,11 @@ def prepare(config: SearchConfig) -> Plan:
     data_is_enough(data, config)
     space = make_space(config.space, num_classes=data.num_classes)
     table = CostTable(space, profiles)
-    problems = tuple(BudgetProblem(table, profile.name, dict(profile.budgets.items())) for profile in profiles)
+    problems = tuple(
+        BudgetProblem(table, profile.name, dict(profile.budgets.items()), margin=config.margin) for profile in profiles
+    )
     measured = frozenset(name for name, mapping in config.hardware.items() if is_host(mapping))
-    return Plan(config, data, space, table, problems, measured)
+    return Plan(config, data, table.space, table, problems, measured)
 
 
 def is_host(mapping: dict[str, Any]) -> bool:

@@ -59,11 +59,11 @@ def metrics_of(module: SearchModule) -> dict[str, float]:
         for k, metric in enumerate(METRICS):
             if np.isfinite(problem.limits_M[k]):
                 name, limit = f"hw/{problem.name}/{metric}", problem.limits[metric]
-                upper = problem.table.devices[device].upper(metric, float(expected_M[k]))
-                row[f"{name}_expected"] = upper
+                held = problem.held(metric, float(expected_M[k]))
+                row[f"{name}_expected"] = held
                 row[f"{name}_budget"] = limit
-                row[f"{name}_slack"] = limit - upper
-                row[f"{name}_worst"] = problem.table.devices[device].upper(metric, float(worst_M[k]))
+                row[f"{name}_slack"] = limit - held
+                row[f"{name}_worst"] = problem.held(metric, float(worst_M[k]))
         row[f"hw/{problem.name}/met"] = float((worst_M <= problem.limits_M).all())
     row["arch/entropy"] = float(np.mean(entropies))
     row["prune/choices_alive"] = float(alive)

@@ -31,7 +31,7 @@ def write_result(
         weights = {key: value.contiguous() for key, value in network.network.state_dict().items()}
         metadata = {"architecture": network.architecture.id}
         write_bytes(folder.path / "weights" / f"{name}.safetensors", safetensors.torch.save(weights, metadata))
-    choices = {network.device: network.architecture.choices for network in derived}
+    choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
     write_ledger(folder.path / "prune.csv", ledger_rows(module.prune_log, plan.space, choices, last_step=module.step))
     content = {
         "schema": SCHEMA,
@@ -72,20 +72,21 @@ def _search(module: SearchModule, seconds: dict[str, float]) -> dict[str, Any]:
 
 def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
     problem = next(p for p in plan.problems if p.name == derived.device)
-    profile = problem.table.devices[problem.device]
+    profile = problem.profile
     certificate, chosen = derived.verdict.certificate, derived.verdict.candidate
-    utilisation = problem.utilisation(chosen.indices)
+    utilisation = problem.shares(certificate.predicted)
     binding = max(utilisation, key=lambda metric: utilisation[metric])
     measured = certificate.measured
     return {
         "architecture": f"architectures/{derived.device}.json",
         "weights": f"weights/{derived.device}.safetensors",
         "id": derived.architecture.id,
-        "notation": plan.space.notation(derived.architecture.choices),
+        "notation": plan.space.notation(plan.space.choices(chosen.indices)),
         "met": derived.verdict.met,
         "refuted_by": certificate.refuted_by,
         "binding": binding,
         "budgets": problem.limits,
+        "margin": problem.margin,
         "utilisation": utilisation,
         "predicted": certificate.predicted,
         "upper": certificate.upper,
@@ -93,6 +94,7 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
         "recounted": certificate.recounted,
         "measured": None if measured is None else {"latency_ms": measured.p50_ms, **asdict(measured)},
         "measured_reason": None if measured else "the device is not this machine",
+        "placement": certificate.placement,
         "cut": [candidate_row(plan, candidate, refuted_by=c.refuted_by) for candidate, c in derived.verdict.refuted],
         "accuracy": {
             "supernet": derived.supernet.accuracy,

@@ -75,7 +75,8 @@ def _run(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
 
 def headline(plan: Plan) -> str:
     images = sum(plan.data.size(s) for s in ("weights", "architecture", "validation", "test"))
-    decades = int(np.floor(sum(np.log10(len(d.choices)) for d in plan.space.decisions)))
+    own = plan.space.decisions[: plan.table.num_own]
+    decades = int(np.floor(sum(np.log10(len(d.choices)) for d in own)))
     return (
         f"space {plan.space.name} · 10^{decades} networks · {len(plan.problems)} devices · "
         f"{plan.data.name} ({images:,} images) · {plan.config.strategy['name']} · seed {plan.config.seed}"
@@ -83,10 +84,10 @@ def headline(plan: Plan) -> str:
 
 
 def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
-    """The cheapest and the dearest network of the space beside each budget, at the upper bound."""
+    """The cheapest and the dearest network of the space beside each budget, by what the budget is held against."""
     problem = plan.problems[device]
-    low = plan.table.upper(plan.table.cheapest(survivors.mask_N, device), device)
-    high = plan.table.upper(plan.table.worst(survivors.mask_N, device), device)
+    low = problem.held_all(plan.table.cheapest(survivors.mask_N, device))
+    high = problem.held_all(plan.table.worst(survivors.mask_N, device))
     parts = []
     for k, metric in enumerate(METRICS):
         if metric in problem.limits:
@@ -100,10 +101,11 @@ def report_verdict(result: dict[str, Any], folder: RunFolder, report: Report) ->
     report("")
     for name, device in result["devices"].items():
         met = "met" if device["met"] else f"NOT MET ({device['refuted_by']})"
-        report(
-            f"{name}: budgets {met}; binding {device['binding']}, {device['utilisation'][device['binding']]:.1%} used"
-        )
+        used = f"{device['utilisation'][device['binding']]:.1%} used"
+        report(f"{name}: budgets {met}, held against {held_against(device)}; binding {device['binding']}, {used}")
         report(f"  network         {device['notation']}")
+        for line in placement_lines(device):
+            report(line)
         for metric, limit in device["budgets"].items():
             figures = [f"predicted {device['predicted'][metric]:.4g}"]
             if device["upper"][metric] != device["predicted"][metric]:
@@ -123,3 +125,23 @@ def report_verdict(result: dict[str, Any], folder: RunFolder, report: Report) ->
             )
     met = sum(device["met"] for device in result["devices"].values())
     report(f"{met}/{len(result['devices'])} devices within budget   result {folder.path / 'result.json'}")
+
+
+def held_against(device: dict[str, Any]) -> str:
+    """What decided whether the latency budget of a device is met."""
+    if device["measured"]:
+        return "the measurement"
+    if device["margin"] == "point":
+        return "the estimate"
+    return "the estimate, which has no bound" if device["upper_level"] is None else "the upper bound"
+
+
+def placement_lines(device: dict[str, Any]) -> list[str]:
+    """Where the network runs, if it has several units to run on; and what is not known of the prices."""
+    lines = []
+    if device["placement"] is not None:
+        stays = [f"{stay['unit']} ({len(stay['operations'])} operations)" for stay in device["placement"]]
+        lines.append(f"  placed on       {' -> '.join(stays)}")
+    if device["profile"]["error"] is None:
+        lines.append(f"  latency         of unknown error: {device['profile']['error_reason']}")
+    return lines
