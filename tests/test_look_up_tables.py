@@ -20,7 +20,6 @@ from hardware_models.phone_table import read_phone_blocks
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import parse_operation
 
-
 PHONES = """kind,key,hw,cin,cout,expand,stride,kernel,se,v_scale,macs,ms_phone
 firstconv,firstconv_8_3_16_2_3,8,3,16,,2,3,,,6912,0.5
 conv,conv_4_16_24_2_2_hard_swish_3_se,4,16,24,2,2,3,1,,12416,1.5
