@@ -44,7 +44,7 @@ def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
     def call(*arguments: str) -> tuple[int, str, str]:
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", ["espalier-search", f"paths.runs={runs}", *arguments])
-        code = cli._guarded()
+        code = cli._guarded(cli.SEARCH)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 

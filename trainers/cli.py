@@ -1,10 +1,14 @@
-"""`espalier-search`: the command line. The configuration ends here; plain values go on."""
+"""The console scripts, one Hydra application each. The configuration ends here; plain values go on."""
 
 import os
+import shlex
 import signal
 import sys
 import traceback
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from types import FrameType
+from typing import Any
 
 import hydra
 from hydra.errors import HydraException
@@ -15,40 +19,57 @@ from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import EspalierError, InvalidInputError
 
 DONE, ERROR, REFUSED, UNMET = 0, 1, 2, 3
-_codes: list[int] = []  # of the searches of this command, in order
 
 
-@hydra.main(version_base="1.3", config_path="pkg://conf", config_name="search")
-def _job(config: DictConfig) -> None:
-    """One search. Its failure is told and kept here: raised, it would end a sweep's other searches unseen."""
-    try:
-        _codes.append(_search(config))
-    except (InvalidInputError, BudgetInfeasibleError) as error:
-        _codes.append(_say(REFUSED, str(error)))
-    except EspalierError as error:
-        _codes.append(_say(ERROR, str(error)))
-    except Exception as error:
-        traceback.print_exc()
-        _codes.append(_say(ERROR, f"{type(error).__name__}: {error}; this is a fault of Espalier, please report it"))
+@dataclass(frozen=True)
+class App:
+    """A console script: its YAML file, what it does with plain values, and what an interrupted user is told.
+
+    `work` returns the exit code. It imports what it needs itself, so that --help and --cfg answer at once.
+    """
+
+    name: str
+    config: str
+    work: Callable[[dict[str, Any]], int]
+    interrupted: str
 
 
-def _search(config: DictConfig) -> int:
-    # Imported here so that --help and --cfg answer at once.
+def _search(content: dict[str, Any]) -> int:
     from trainers.config import validate
     from trainers.search import run_search
 
-    content = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(content, dict)
-    checked = validate({str(key): value for key, value in content.items()})
-    result = run_search(checked, lambda line: print(line, flush=True))
+    result = run_search(validate(content), _print)
     return UNMET if result["status"] == "unmet" else DONE
+
+
+def _measure(content: dict[str, Any]) -> int:
+    from trainers.measure_config import validate_measure
+
+    config = validate_measure(content)
+    from trainers.measure import run_measure
+
+    run_measure(config, _print)
+    return DONE
+
+
+SEARCH = App("espalier-search", "search", _search, "the same command starts this search again")
+MEASURE = App("espalier-measure", "measure", _measure, "what was measured is kept; this continues:\n  {command}")
 
 
 def search() -> None:
     """Runs `espalier-search` and exits: 0 done, 1 error, 2 refused, 3 a budget not met, 130 and 143 on signals."""
+    _run(SEARCH)
+
+
+def measure() -> None:
+    """Runs `espalier-measure` and exits: 0 done, 1 error, 2 refused, 130 and 143 on signals."""
+    _run(MEASURE)
+
+
+def _run(app: App) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here as they are
     signal.signal(signal.SIGTERM, _interrupt)
-    sys.exit(_guarded())
+    sys.exit(_guarded(app))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -56,27 +77,58 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(number)
 
 
-def _guarded() -> int:
-    _codes.clear()
-    sys.argv[1:] = overrides_last(sys.argv[1:])
+def _guarded(app: App) -> int:
+    command = shlex.join([app.name, *sys.argv[1:]])
+    sys.argv[1:] = overrides_last(map(expand_home, sys.argv[1:]))
+    codes: list[int] = []  # of the jobs of this command, in order
+
+    def job(config: DictConfig) -> None:
+        codes.append(_contained(app, config))
+
     try:
-        _job()
+        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(job)()
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # a configuration that cannot be composed
-        return _say(REFUSED, str(error))
+        return _say(app, REFUSED, str(error))
     except KeyboardInterrupt as error:
         code = 128 + (error.args[0] if error.args else signal.SIGINT)
-        return _say(code, "interrupted; the same command starts this search again")
-    return min((code for code in _codes if code != DONE), default=DONE)
+        return _say(app, code, f"interrupted; {app.interrupted.format(command=command)}")
+    return min((code for code in codes if code != DONE), default=DONE)
 
 
-def overrides_last(arguments: list[str]) -> list[str]:
+def _contained(app: App, config: DictConfig) -> int:
+    """One job. Its failure is told and kept here: raised, it would end a sweep's other jobs unseen."""
+    try:
+        content = OmegaConf.to_container(config, resolve=True)
+        assert isinstance(content, dict)
+        return app.work({str(key): value for key, value in content.items()})
+    except (InvalidInputError, BudgetInfeasibleError, OmegaConfBaseException) as error:
+        return _say(app, REFUSED, str(error))
+    except EspalierError as error:
+        return _say(app, ERROR, str(error))
+    except Exception as error:
+        traceback.print_exc()
+        return _say(app, ERROR, f"{type(error).__name__}: {error}; this is a fault of Espalier, please report it")
+
+
+def overrides_last(arguments: Iterable[str]) -> list[str]:
     """The same arguments with flags first: Hydra's parser refuses overrides on both sides of a flag such as `-m`."""
-    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
-    return [a for a in arguments if a not in overrides] + overrides
+    given = list(arguments)
+    overrides = [a for a in given if not a.startswith("-") and ("=" in a or a.startswith("~"))]
+    return [a for a in given if a not in overrides] + overrides
 
 
-def _say(code: int, message: str) -> int:
-    print(f"espalier-search: {message}", file=sys.stderr, flush=True)
+def expand_home(argument: str) -> str:
+    """The argument with `~/` at the start of its value replaced by the home folder: Hydra cannot read a `~` there."""
+    key, equals, value = argument.partition("=")
+    return f"{key}={os.path.expanduser(value)}" if equals and value.startswith("~/") else argument
+
+
+def _print(line: str) -> None:
+    print(line, flush=True)
+
+
+def _say(app: App, code: int, message: str) -> int:
+    print(f"{app.name}: {message}", file=sys.stderr, flush=True)
     return code
 
 

@@ -1,0 +1,379 @@
+"""`espalier-measure`: what it measures ends in a file that is read back, wrong input in one clear error."""
+
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from random import Random
+
+import pytest
+import yaml
+from boards import INSTALLED, REASON, loopback_server
+from hydra.core.global_hydra import GlobalHydra
+from spaces import ROOT, SMALL, all_networks, narrow_space, small_space
+
+import trainers.measure
+from hardware_models.measurements import layers_path, read_measurements
+from hardware_models.roofline import price_kind
+from search_spaces.architecture import SPACES, Architecture, architecture_of, build_network, read_architecture
+from search_spaces.operation import parse_operation
+from search_spaces.space import SearchSpace
+from trainers import cli
+from trainers.measure_plan import distinct_operations, draw_operations, random_networks
+
+CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
+QUICK = ("warmup=1", "repeats=3")
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def measure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Runs the command in this process, in an empty folder: exit code, output and errors."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the console script does
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(*arguments: str) -> tuple[int, str, str]:
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", ["espalier-measure", *arguments])
+        code = cli._guarded(cli.MEASURE)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def done(result: tuple[int, str, str]) -> str:
+    code, output, errors = result
+    assert (code, errors) == (0, "")
+    return output
+
+
+def refused(result: tuple[int, str, str], *words: str, code: int = 2) -> None:
+    """One message that says these words, its exit code, and nothing measured."""
+    got, _, errors = result
+    assert got == code, errors
+    assert errors.startswith("espalier-measure: ")
+    assert errors.count("espalier-measure: ") == 1
+    assert "Traceback" not in errors
+    assert [word for word in words if word not in errors] == [], errors
+    assert list(Path.cwd().rglob("*")) == []
+
+
+def cells_space() -> SearchSpace:
+    """The space that `CELLS` names."""
+    name, spec = SMALL["cells"]
+    return SPACES[name](**spec, num_classes=10)
+
+
+@pytest.fixture
+def architecture(tmp_path: Path) -> Path:
+    space, path = small_space("cells"), tmp_path / "net.json"
+    path.write_text(architecture_of(space, space.choices([3, 2, 4, 1, 0, 3])).to_json())
+    return path
+
+
+# Answers without a measurement
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
+def test_answers_without_a_measurement_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    script = (
+        "import json, sys\nfrom trainers.cli import measure\ntry:\n    measure()\nexcept SystemExit:\n"
+        "    print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    packages = set(json.loads(ended.stdout.splitlines()[-1]))
+    assert packages & {"torch", "pytorch_lightning", "scipy", "numpy", "onnxruntime", "nni", "sklearn"} == set()
+
+
+def help_text() -> str:
+    return str(
+        yaml.safe_load((ROOT / "conf" / "measure.yaml").read_text(encoding="utf-8"))["hydra"]["help"]["template"]
+    )
+
+
+def test_help_names_every_space_and_ends_with_examples_and_exit_codes() -> None:
+    spaces = re.search(r"space=name\): (.*)", help_text())
+    assert spaces
+    assert set(spaces[1].split(", ")) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
+    *examples, codes = help_text().partition("Examples\n")[2].strip().splitlines()
+    assert len(examples) > 4
+    assert all(line.strip().startswith("espalier-measure ") for line in examples)
+    assert codes.startswith("Exit codes: 0 done, 1 error, 2 ")
+
+
+def test_every_example_of_the_help_is_a_command_that_is_understood(measure: Cli) -> None:
+    for example in re.findall(r"^\s+espalier-measure(.*)$", help_text().partition("Examples\n")[2], re.MULTILINE):
+        code, _, errors = measure(*shlex.split(example), "repeats=0")  # all that is wrong with it
+        assert code == 2
+        complaints = [line.strip() for line in errors.splitlines()[1:]]
+        assert complaints == ["repeats: got 0; Input should be greater than or equal to 1"]
+
+
+# Wrong configurations
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", ("give one of architecture, networks, operations; got none",)),
+        ("networks=3", ("space: got none; choose the space",)),
+        ("space=mobile", ("give one of",)),
+        ("space=mobile networks=3 operations=true", ("got networks and operations",)),
+        ("space=mobile networks=3 limit=4", ("limit: got 4; it is for operations=true",)),
+        ("space=resnet networks=3", ("space/resnet", "mobile")),
+        ("space=mobile networks=3 space.depths=[0]", ("space.depths",)),
+        ("space=mobile networks=3 space.colour=1", ("space.colour",)),
+        ("architecture=none.json", ("no such file: none.json",)),
+        ("architecture=none/*.json", ("no such file: none/*.json",)),
+        ("architecture=[]", ("architecture: got []",)),
+        ("space=mobile networks=3 threads=0", ("threads: got 0",)),
+        ("space=mobile networks=3 threads=many", ("threads: got 'many'",)),
+        ("space=mobile networks=3 repeats=1.5", ("repeats: got 1.5",)),
+        ("space=mobile networks=3 warmup=-1", ("warmup: got -1",)),
+        ("space=mobile networks=3 seed=-1", ("seed: got -1",)),
+        ("space=mobile networks=3 output=bench.txt", ("output: got 'bench.txt'",)),
+        ("space=mobile networks=3 output=/proc/bench.csv", ("cannot write /proc/bench.csv", "set output")),
+        ("space=mobile networks=3 board.port=22", ("board.host: got none beside board.port",)),
+        ("space=mobile networks=3 board.host=-V", ("board.host: got '-V'",)),
+        ("space=mobile networks=3 board.host=a board.identity=none", ("board.identity: no such file: none",)),
+        ("space=mobile networks=3 board.port=70000", ("board.port: got 70000",)),
+        ("space=mobile networks=3 log.machine=Pixel", ("log.machine: it describes what a log ran on",)),
+        ("space=nasbench201 networks=100000", ("has 15625",)),
+        ("repeat=3", ("repeat",)),
+    ],
+)
+def test_wrong_configuration_is_refused(measure: Cli, arguments: str, words: tuple[str, ...]) -> None:
+    refused(measure(*shlex.split(arguments)), *words)
+
+
+def test_all_wrong_values_are_told_at_once(measure: Cli) -> None:
+    refused(measure("threads=0", "repeats=0", "board.port=0"), "threads: got 0", "repeats: got 0", "board.port: got 0")
+    refused(measure("limit=3", "board.port=3"), "give one of", "limit: got 3", "board.host: got none")
+
+
+# Measurements on this machine
+
+
+def test_architecture_files_are_measured_and_read_back(measure: Cli, architecture: Path) -> None:
+    output = done(measure(f"architecture={architecture.parent}/*.json", *QUICK, "output=new/bench.csv"))
+    [row] = read_measurements(Path("new/bench.csv")).rows
+    known = read_architecture(architecture)
+    assert row.name == f"net-{known.id[:8]}"
+    assert sum(operation.macs for operation in row.operations) == pytest.approx(
+        sum(operation.macs for operation in small_space("cells").operations(known.choices))
+    )
+    fields = row.fields
+    assert (fields["repeats"], fields["warmup"], fields["threads"]) == ("3", "1", "1")
+    assert (fields["runtime"], fields["precision"], fields["statistic"]) == ("onnxruntime", "fp32", "median")
+    assert "cores" in fields["machine"]
+    assert re.fullmatch(r"onnxruntime \S+, python \S+, torch \S+", fields["versions"])
+    assert re.search(rf"^1/1 .* ms .* {row.name}  0 s left$", output, re.MULTILINE)
+
+
+def test_random_networks_are_the_same_for_a_seed_and_their_files_are_kept(measure: Cli) -> None:
+    done(measure(*CELLS, *QUICK, "networks=3"))
+    rows = read_measurements(Path("bench.csv")).rows
+    assert len({row.name for row in rows}) == 3
+    for row in rows:
+        known = read_architecture(Path("bench.architectures") / f"{row.name}.json")
+        assert sum(p.numel() for p in build_network(known).parameters()) > 0
+    done(measure(*CELLS, *QUICK, "networks=2", "output=again.csv"))
+    assert [row.name for row in read_measurements(Path("again.csv")).rows] == [row.name for row in rows[:2]]
+    done(measure(*CELLS, *QUICK, "networks=2", "output=other.csv", "seed=1"))
+    assert {row.name for row in read_measurements(Path("other.csv")).rows}.isdisjoint(row.name for row in rows)
+
+
+def test_operations_of_a_space_are_measured_each_once(measure: Cli) -> None:
+    done(measure(*CELLS, *QUICK, "operations=true"))
+    measured = read_measurements(Path("bench.csv"))
+    assert measured.subject == "operation"
+    assert {row.operations[0] for row in measured.rows} == set(distinct_operations(cells_space()))
+    assert not layers_path(Path("bench.csv")).exists()
+
+
+def test_what_is_measured_is_not_measured_again(measure: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    done(measure(*CELLS, *QUICK, "networks=2"))
+    before = Path("bench.csv").read_text()
+    output = done(measure(*CELLS, *QUICK, "networks=3"))
+    assert "2 of them are in bench.csv already" in output
+    assert "1/1" in output
+    assert Path("bench.csv").read_text().startswith(before)
+    monkeypatch.setattr(trainers.measure, "time_module", None)  # measuring again would fail
+    done(measure(*CELLS, *QUICK, "networks=3"))
+    assert len(read_measurements(Path("bench.csv")).rows) == 3
+
+
+def test_times_of_another_number_of_threads_are_kept_out(measure: Cli) -> None:
+    done(measure(*CELLS, *QUICK, "networks=1"))
+    code, _, errors = measure(*CELLS, *QUICK, "networks=2", "threads=2")
+    assert code == 2
+    assert "number of threads: there '1', here '2'" in errors
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_keeps_the_rows_and_tells_the_command_that_continues(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    arguments = [*CELLS, "operations=true", "repeats=300", "output=a b.csv"]
+    script = "from trainers.cli import measure; measure()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", script, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A shell that starts jobs in the background has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            if line.startswith("2/"):
+                break
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == code, errors
+    rows = read_measurements(tmp_path / "a b.csv").rows
+    assert 2 <= len(rows) < 12
+    assert errors == (
+        f"espalier-measure: interrupted; what was measured is kept; this continues:\n"
+        f"  {shlex.join(['espalier-measure', *arguments])}\n"
+    )
+    subprocess.run([sys.executable, "-c", script, *arguments], cwd=tmp_path, check=True, capture_output=True)
+    finished = read_measurements(tmp_path / "a b.csv").rows
+    assert finished[: len(rows)] == rows
+    assert len(finished) == len(distinct_operations(cells_space()))
+
+
+# A board
+
+
+@pytest.mark.skipif(not INSTALLED, reason=REASON)
+def test_a_board_is_measured_over_ssh_and_interrupted_work_continues_there(measure: Cli, tmp_path: Path) -> None:
+    folder = tmp_path / "sshd"
+    folder.mkdir()
+    with loopback_server(folder) as server:
+        address = server.address
+        board = [
+            *(f"board.host={address.host}", f"board.port={address.port}", f"board.identity={address.identity}"),
+            *(f"board.ssh_config={address.ssh_config}", f"board.python={address.python}"),
+        ]
+        done(measure(*CELLS, *QUICK, "networks=1", *board))
+        file = Path("bench.csv")
+        file.write_bytes(file.read_bytes() + b"nasbench201-half,1")  # as a crash leaves it
+        output = done(measure(*CELLS, *QUICK, "networks=2", *board))
+        assert "1 of them are in bench.csv already" in output
+        rows = read_measurements(file).rows
+        assert len(rows) == 2
+        assert all("cores" in row.fields["machine"] for row in rows)
+    code, _, errors = measure(*CELLS, *QUICK, "networks=3", *board)
+    assert code == 1
+    assert "onnection refused" in errors
+    assert len(read_measurements(file).rows) == 2
+
+
+# Logs of a phone
+
+LOG = (
+    "Num threads: [4]\ncount=9 first=9 curr=9 min=9 max=9 avg=9000 std=1\n"
+    "count=50 first=9 curr=9 min=4000 max=9000 avg=5000 std=1{more}\n"
+    "Inference timings in us: Init: 8, First inference: 9, Warmup (avg): 9000, Inference (avg): 5000\n"
+)
+
+
+def phone(*logs: Path) -> tuple[str, str]:
+    return f"log.path=[{','.join(map(str, logs))}]", "log.machine='Pixel 6, big cores'"
+
+
+def test_log_of_a_phone_becomes_a_row_of_its_network(measure: Cli, architecture: Path, tmp_path: Path) -> None:
+    log = tmp_path / "run.log"
+    log.write_text(LOG.format(more=" p5=4100 median=4500 p95=8000"))
+    output = done(measure(f"architecture={architecture}", *phone(log)))
+    assert "4.5 ms (median)" in output
+    measured = read_measurements(Path("bench.csv"))
+    assert [row.latency_ms for row in measured.rows] == [4.5]
+    assert measured.rows[0].operations
+    assert measured.constants == {
+        **{"runtime": "TFLite", "threads": "4", "precision": "fp32"},
+        **{"machine": "Pixel 6, big cores", "statistic": "median"},
+    }
+    assert "stays as it is" in done(measure(f"architecture={architecture}", *phone(log)))
+    assert len(read_measurements(Path("bench.csv")).rows) == 1
+
+
+def test_mean_of_a_log_is_marked_and_never_mixed_with_medians(measure: Cli, architecture: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first.log", tmp_path / "second.log"
+    first.write_text(LOG.format(more=""))
+    second.write_text(LOG.format(more=" p5=4100 median=4500 p95=8000"))
+    done(measure(f"architecture={architecture}", *phone(first)))
+    measured = read_measurements(Path("bench.csv"))
+    assert (measured.rows[0].latency_ms, measured.constants["statistic"]) == (5.0, "mean")
+    code, _, errors = measure(f"architecture={architecture}", *phone(second))
+    assert code == 2
+    assert "statistic: there 'mean', here 'median'" in errors
+
+
+@pytest.mark.parametrize(
+    ("content", "arguments", "words"),
+    [
+        ("nothing", (), ("run.log: no result",)),
+        (LOG.format(more=""), ("log.machine=null",), ("log.machine: got none",)),
+        (LOG.format(more=""), ("log.precision=fp8",), ("log.precision: got 'fp8'",)),
+        (LOG.format(more=""), ("architecture=null",), ("give one of", "1 logs for 0 architectures")),
+        (LOG.format(more=""), ("board.host=pi",), ("leave one of log.path and board.host out",)),
+        (LOG.format(more=""), ("log.path=none.log",), ("log.path: no such file: none.log",)),
+    ],
+)
+def test_log_that_cannot_be_taken_over_is_refused(
+    measure: Cli, architecture: Path, tmp_path: Path, content: str, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    log = tmp_path / "run.log"
+    log.write_text(content)
+    refused(measure(f"architecture={architecture}", *phone(log), *arguments), *words)
+
+
+# What is drawn
+
+
+def test_drawn_operations_hold_every_kind() -> None:
+    operations = distinct_operations(narrow_space("mobile"))
+    drawn = draw_operations(operations, 12, Random(0))
+    assert len(set(drawn)) == 12
+    assert set(drawn) < set(operations)
+    assert {price_kind(operation) for operation in drawn} == {price_kind(operation) for operation in operations}
+
+
+def test_distinct_operations_are_those_of_all_networks() -> None:
+    space = small_space("depths")
+    of_networks = {
+        parse_operation(operation.notation)
+        for indices in all_networks(space)
+        for operation in space.operations(space.choices(indices))
+    }
+    assert set(distinct_operations(space)) == of_networks
+
+
+def test_every_network_of_a_small_space_can_be_drawn_once() -> None:
+    space = small_space("depths")
+    items = random_networks(space, space.num_networks, Random(0))
+    drawn = {space.indices(item.subject.choices) for item in items if isinstance(item.subject, Architecture)}
+    assert drawn == {tuple(map(int, indices)) for indices in all_networks(space)}
+
+
+def test_home_is_expanded_where_hydra_cannot_read_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", "/home/pi")
+    assert cli.expand_home("board.identity=~/.ssh/key") == "board.identity=/home/pi/.ssh/key"
+    assert cli.expand_home("~hardware.odd") == "~hardware.odd"
+    assert cli.expand_home("a=b~/c") == "a=b~/c"

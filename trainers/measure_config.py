@@ -1,0 +1,145 @@
+"""The configuration of a measurement, checked as a whole before anything is built, reached or measured."""
+
+from collections.abc import Iterator, Mapping
+from glob import glob
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationError
+
+from hardware_models.profile import Precision
+from search_spaces.errors import InvalidInputError
+from trainers.config import Count, Section
+
+Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]  # one line: it becomes a cell of a table
+Paths = Text | Annotated[list[Text], Field(min_length=1)]
+
+
+class BoardConfig(Section):
+    """Where another machine is; the meaning of each key stands in conf/measure.yaml."""
+
+    # A leading dash would be read as an option.
+    host: Annotated[str, Field(pattern=r"^[^-\s][^\s]*$")] | None
+    port: Annotated[int, Field(ge=1, le=65535)] | None
+    identity: Text | None
+    ssh_config: Text | None
+    python: Text
+    timeout_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+
+
+class LogConfig(Section):
+    """Logs of a phone; the meaning of each key stands in conf/measure.yaml."""
+
+    path: Paths | None
+    machine: Text | None
+    precision: Precision
+
+
+class MeasureConfig(Section):
+    """One measurement; the meaning of each key stands in conf/measure.yaml."""
+
+    architecture: Paths | None
+    networks: Annotated[int, Field(ge=1, le=100_000)] | None
+    operations: bool
+    limit: Count | None
+    space: dict[str, Any] | None
+    num_classes: Annotated[int, Field(ge=2)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    warmup: Annotated[int, Field(ge=0, le=1_000_000)]
+    repeats: Annotated[int, Field(ge=1, le=1_000_000)]
+    output: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*[^/]\.csv$")]
+    board: BoardConfig
+    log: LogConfig
+
+    @property
+    def output_path(self) -> Path:
+        return Path(self.output).expanduser()
+
+    @property
+    def architectures_folder(self) -> Path:
+        """Where the files of random networks go, beside the output."""
+        return self.output_path.with_suffix(".architectures")
+
+
+def validate_measure(content: Mapping[str, Any]) -> MeasureConfig:
+    """The checked configuration. Raises: InvalidInputError that lists every wrong key at once."""
+    try:
+        config = MeasureConfig.model_validate(content)
+    except ValidationError as error:
+        problems = [_explain(details) for details in error.errors(include_url=False)]
+        raise _refusal(list(dict.fromkeys(problems))) from error
+    problems = [*_sources(config), *_board(config.board), *_log(config)]
+    if problems:
+        raise _refusal(problems)
+    return config
+
+
+def paths_of(given: str | list[str] | None) -> list[Path]:
+    """The files that a path, a pattern or a list of them names, patterns in alphabetical order."""
+    if given is None:
+        return []
+    found: list[Path] = []
+    for text in [given] if isinstance(given, str) else given:
+        path = Path(text).expanduser()
+        matches = [] if path.exists() else sorted(glob(str(path), recursive=True))
+        found += [Path(match) for match in matches] or [path]
+    return list(dict.fromkeys(found))
+
+
+def _sources(config: MeasureConfig) -> Iterator[str]:
+    """What is wrong with the choice of what to measure."""
+    given = {"architecture": config.architecture, "networks": config.networks, "operations": config.operations or None}
+    chosen = [key for key, value in given.items() if value is not None]
+    if len(chosen) != 1:
+        yield f"give one of {', '.join(given)}; got {' and '.join(chosen) or 'none'}"
+    if config.space is None and (config.networks is not None or config.operations):
+        yield "space: got none; choose the space of the networks with space=<name>"
+    if config.space is not None and chosen == ["architecture"]:
+        yield "space: an architecture names its own; leave it out"
+    if config.space is not None and not isinstance(config.space.get("name"), str):
+        yield f"space.name: got {config.space.get('name')!r}, allowed: a name; choose one with space=<name>"
+    if config.limit is not None and not config.operations:
+        yield f"limit: got {config.limit}; it is for operations=true"
+    missing = [str(path) for path in paths_of(config.architecture) if not path.is_file()]
+    if missing:
+        yield f"architecture: no such file: {', '.join(missing)}"
+
+
+def _board(board: BoardConfig) -> Iterator[str]:
+    for key in ("identity", "ssh_config"):
+        text = getattr(board, key)
+        if text is not None and not Path(text).expanduser().is_file():
+            yield f"board.{key}: no such file: {text}"
+    unused = [key for key in ("port", "identity", "ssh_config") if getattr(board, key) is not None]
+    if board.host is None and unused:
+        yield f"board.host: got none beside board.{unused[0]}; name the machine, as board.host=pi@192.168.1.20"
+
+
+def _log(config: MeasureConfig) -> Iterator[str]:
+    log, paths = config.log, paths_of(config.log.path)
+    if log.path is None:
+        if log.machine is not None:
+            yield "log.machine: it describes what a log ran on; give log.path"
+        return
+    missing = [str(path) for path in paths if not path.is_file()]
+    if missing:
+        yield f"log.path: no such file: {', '.join(missing)}"
+    if log.machine is None:
+        yield "log.machine: got none; say what the log ran on, as 'log.machine=\"Pixel 6, big cores\"'"
+    if config.board.host is not None:
+        yield "board.host: a log is taken over, nothing is measured; leave one of log.path and board.host out"
+    count = len(paths_of(config.architecture))
+    if count != len(paths):
+        yield f"log.path: {len(paths)} logs for {count} architectures; give each log the architecture that it ran"
+
+
+def _explain(details: Mapping[str, Any]) -> str:
+    # Of a key that may be text or a list, the form that was tried stands at the end of its place.
+    key = ".".join(str(part) for part in details["loc"] if not str(part).startswith(("constrained-", "list[")))
+    got = "nothing" if details["type"] == "missing" else repr(details["input"])
+    return f"{key}: got {got}; {details['msg']}"
+
+
+def _refusal(problems: list[str]) -> InvalidInputError:
+    return InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))
