@@ -12,7 +12,7 @@ from scipy.optimize import least_squares, nnls
 from scipy.stats import spearmanr
 
 from hardware_models.additive import Additive
-from hardware_models.roofline import PRICE_KINDS, KindRate, PriceKind, Roofline, price_kind, work
+from hardware_models.roofline import PRICE_KINDS, KindRate, PriceKind, Roofline, priced_as, work
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -29,7 +29,7 @@ def fit_nonnegative(x_NP: Array, y_N: Array) -> Array:
 
     Raises: InvalidInputError unless every time is positive and finite.
     """
-    _check_times(y_N)
+    check_times(y_N)
     unit_P = np.maximum(x_NP.max(axis=0), np.finfo(float).tiny)
     root_N = np.full(len(y_N), 1 / np.median(y_N))
     for _ in range(30):  # reweighted least squares settles in about ten rounds on the tables used here
@@ -48,7 +48,7 @@ def fit_with_prior(x_NP: Array, y_N: Array, prior_P: Array, *, strength: float =
     proportions of the prior: without it, a kind of operation that few networks use comes out as costing nothing.
     Raises: InvalidInputError unless every time is positive and finite.
     """
-    _check_times(y_N)
+    check_times(y_N)
     log_y_N, log_prior_P = np.log(y_N), np.log(prior_P)
 
     def residuals(logs: Array) -> Array:
@@ -60,7 +60,8 @@ def fit_with_prior(x_NP: Array, y_N: Array, prior_P: Array, *, strength: float =
     return np.exp(least_squares(residuals, [*(log_prior_P + speed), speed]).x[:-1])
 
 
-def _check_times(y_N: Array) -> None:
+def check_times(y_N: Array) -> None:
+    """Raises: InvalidInputError unless every time is positive and finite."""
     wrong_N = ~(np.isfinite(y_N) & (y_N > 0))
     if wrong_N.any():
         raise InvalidInputError(f"measured times must be positive and finite; got {y_N[wrong_N][:5]}; leave them out")
@@ -107,8 +108,9 @@ def roofline_columns(kinds: Sequence[PriceKind], *, overhead_per_kind: bool) -> 
 def roofline_features(operations: Sequence[Operation], columns: Sequence[str], *, bytes_per_element: int = 4) -> Array:
     """Amounts (P,) that a network has of each column: 10^9 of work or bytes, and counts of operations."""
     amounts = dict.fromkeys(columns, 0.0)
+    kinds = [kind for kind in PRICE_KINDS if f"throughput:{kind}" in amounts]
     for operation in operations:
-        kind = price_kind(operation)
+        kind = priced_as(operation, kinds)
         overhead = "overhead" if "overhead" in amounts else f"overhead:{kind}"
         for column, amount in (
             (f"throughput:{kind}", work(operation) * 1e-9),

@@ -1,13 +1,13 @@
 """Roofline pricing: an operation takes the time of its work, of its weights, of its activations, and of its start."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from search_spaces.operation import Operation
 
-PriceKind = Literal["pointwise", "dense", "depthwise", "grouped", "linear", "pool", "elementwise"]
+PriceKind = Literal["pointwise", "dense", "winograd", "depthwise", "grouped", "linear", "pool", "elementwise"]
 PRICE_KINDS: tuple[PriceKind, ...] = get_args(PriceKind)
 
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -31,7 +31,8 @@ class Roofline(Section):
     """Latency of one operation as a sum over its work, its weights, its activations and a constant for its kind.
 
     A bandwidth is in GB/s (10^9 bytes); null where the fit found that these bytes cost nothing.
-    The sum is linear in what is fitted; the larger of work and bytes, tried instead, predicted no better.
+    `winograd` is optional: 3x3 convolutions that a runtime may compute with fewer multiplications; without it they are
+    `dense`. The sum is linear in what is fitted; the larger of work and bytes, tried instead, predicted no better.
     """
 
     model: Literal["roofline"]
@@ -51,7 +52,7 @@ class Roofline(Section):
 
     def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
         """Milliseconds of `operation`, or None if its kind is not priced."""
-        rate = self.kinds.get(price_kind(operation))
+        rate = self.kinds.get(priced_as(operation, self.kinds))
         if rate is None:
             return None
         seconds_e9 = (
@@ -62,8 +63,25 @@ class Roofline(Section):
         return seconds_e9 * 1e-6 + rate.overhead_ms
 
 
+def priced_as(operation: Operation, kinds: Collection[PriceKind]) -> PriceKind:
+    """The kind that a roofline of these kinds prices `operation` as."""
+    kind = price_kind(operation)
+    return "winograd" if kind == "dense" and "winograd" in kinds and suits_winograd(operation) else kind
+
+
+def suits_winograd(operation: Operation) -> bool:
+    """Whether runtimes take Winograd's minimal filtering for a dense convolution: 3x3, stride 1, packed channels.
+
+    Runtimes differ in their channel rules; this one, packs of four from eight channels on, served the fits well.
+    Source of the algorithm: Lavin and Gray, arXiv:1509.09308.
+    """
+    channels = operation.in_shape[0], operation.out_shape[0]
+    is_packed = all(c >= 8 and c % 4 == 0 for c in channels)
+    return operation.kernel == 3 and operation.stride == 1 and is_packed
+
+
 def price_kind(operation: Operation) -> PriceKind:
-    """The kind that a roofline prices `operation` as."""
+    """The kind of `operation`, Winograd's left aside."""
     if operation.kind == "linear":
         return "linear"
     if operation.kind in ("add", "scale", "batch_norm"):

@@ -21,8 +21,9 @@ from hardware_models.fitting import (
     roofline_features,
     roofline_model,
 )
+from hardware_models.population import load_population
 from hardware_models.profile import METRICS, HardwareProfile, load_profile, profile_from_dict
-from hardware_models.roofline import price_kind
+from hardware_models.roofline import price_kind, priced_as
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -325,11 +326,30 @@ def script() -> dict[str, Any]:
 
 
 @pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
-@pytest.mark.parametrize("name", ["flagship_phone", "mid_tablet", "iot_terminal", *(n for n in MODELS if "nb201" in n)])
+@pytest.mark.parametrize("name", [path.stem for path in FILES if "ncnn" in path.read_text() or "nb201" in path.stem])
 def test_the_shipped_numbers_are_those_of_the_measurements(name: str, script: dict[str, Any]) -> None:
     shipped = yaml.safe_load((ROOT / "conf" / "hardware" / f"{name}.yaml").read_text(encoding="utf-8"))
     for keys, number in script["FITS"][name](name).items():
         assert script["shipped_number"](shipped, keys) == pytest.approx(number, rel=0.01), keys
+
+
+@pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+def test_the_shipped_population_is_that_of_the_measurements(script: dict[str, Any]) -> None:
+    fitted, shipped = script["fit_population"](), load_population().model_dump()
+    assert {key: shipped[key] for key in ("settings", "devices", "networks", "source")} == {
+        key: fitted[key] for key in ("settings", "devices", "networks", "source")
+    }
+    for column, spread in fitted["columns"].items():
+        assert shipped["columns"][column] == pytest.approx(spread, rel=0.01), column
+    for key in ("noise", "slowest_over_typical", "fastest_over_typical"):
+        assert shipped[key] == pytest.approx(fitted[key], rel=0.01)
+
+
+def test_a_roofline_without_winograd_prices_its_convolutions_as_dense() -> None:
+    suited = Operation("conv", (16, 8, 8), (16, 8, 8), kernel=3)
+    others = [Operation("conv", (3, 8, 8), (16, 8, 8), kernel=3), Operation("conv", (16, 8, 8), (16, 4, 4), 3, 2)]
+    assert [priced_as(op, ("dense", "winograd")) for op in [suited, *others]] == ["winograd", "dense", "dense"]
+    assert priced_as(suited, ("dense",)) == "dense"
 
 
 def test_rewriting_the_numbers_of_a_file_keeps_its_comments(script: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ import argparse
 import csv
 import gzip
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from math import log
 from pathlib import Path
@@ -38,21 +38,41 @@ from search_spaces.operation import Operation
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf" / "hardware"
+POPULATION = ROOT / "hardware_models" / "population.yaml"
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
 LEVEL = 0.9
 
+# Device, threads and power mode of a column of ncnn's table.
+Setting = tuple[str, ...]
 # Keys of a YAML file down to a number, and the number.
 Numbers = dict[tuple[str | int, ...], float | None]
 
-TIERS = {  # device as ncnn's benchmark table names it, threads
-    "flagship_phone": ("Qualcomm SM8550-AB Snapdragon 8 Gen 2", 4),
-    "mid_tablet": ("Qualcomm SDM660 Snapdragon 660", 8),
-    "iot_terminal": ("Raspberry Pi 3 Model B+", 4),
+NCNN = {  # device as ncnn's benchmark table begins its name, threads, power mode (0: all cores, 2: big cores)
+    "flagship_phone": ("Qualcomm SM8550-AB Snapdragon 8 Gen 2", 4, 2),
+    "mid_tablet": ("Qualcomm SDM660 Snapdragon 660", 8, 0),
+    "iot_terminal": ("Raspberry Pi 3 Model B+", 4, 0),
+    "snapdragon_8_gen_2": ("Qualcomm SM8550-AB Snapdragon 8 Gen 2", 8, 0),
+    "snapdragon_888": ("Qualcomm Snapdragon 888", 8, 2),
+    "snapdragon_855_plus": ("Qualcomm SM8150-AC Snapdragon 855+", 4, 2),
+    "snapdragon_835": ("Qualcomm MSM8998 Snapdragon 835", 4, 2),
+    "snapdragon_660": ("Qualcomm SDM660 Snapdragon 660", 1, 2),
+    "raspberry_pi_3b_plus": ("Raspberry Pi 3 Model B+", 1, 0),
+    "raspberry_pi_4": ("Raspberry Pi 4 Model B", 4, 0),
+    "raspberry_pi_5": ("Raspberry Pi 5 Broadcom BCM2712, Cortex-A76", 4, 0),
+    "jetson_nano": ("NVIDIA Jetson Nano", 4, 0),
+    "rk3588": ("Rockchip RK3588 (Quad Core A76", 4, 2),
+    "core_i7_13700k": ("Intel® Core™ i7-13700K", 16, 0),
+    "ryzen_5700g": ("AMD Ryzen 5700g", 16, 0),
 }
-FITTED_KINDS: tuple[PriceKind, ...] = ("pointwise", "dense", "depthwise", "grouped", "linear")
+FITTED_KINDS: tuple[PriceKind, ...] = ("pointwise", "dense", "winograd", "depthwise", "grouped", "linear")
 COLUMNS = roofline_columns(FITTED_KINDS, overhead_per_kind=False)
 # Where nothing is known: 10^9 multiply-adds take as long as 10^9 bytes and as starting 1,000 operations. Hardly counts.
 UNIT_COSTS = np.array([1e-3 if column == "overhead" else 1.0 for column in COLUMNS])
+
+NCNN_SOURCE = (
+    "Tencent/ncnn, benchmark/README.md and benchmark/models/*.param at commit a4d2ea1d4422c9e849f166fd7a4aefb52f942f6a "
+    "(BSD-3-Clause)"
+)
 
 NB201 = {"nb201_pixel3": "pixel3", "nb201_raspi4": "raspi4", "nb201_samsung_a50": "samsung_a50"}
 EDGES = (("e01", 0, 1), ("e02", 0, 2), ("e12", 1, 2), ("e03", 0, 3), ("e13", 1, 3), ("e23", 2, 3))
@@ -64,6 +84,7 @@ def rows(name: str) -> Iterator[dict[str, str]]:
         yield from csv.DictReader(file)
 
 
+@cache
 def ncnn_networks() -> dict[str, list[Operation]]:
     """Convolution and linear layers of each fp network of ncnn's benchmark."""
     networks: dict[str, list[Operation]] = {}
@@ -83,9 +104,10 @@ def ncnn_networks() -> dict[str, list[Operation]]:
     return networks
 
 
-def ncnn_times() -> dict[tuple[str, ...], dict[str, float]]:
+@cache
+def ncnn_times() -> dict[Setting, dict[str, float]]:
     """Least time in ms of each network on the CPU, per device, threads and power mode. The least is the most stable."""
-    times: dict[tuple[str, ...], dict[str, float]] = {}
+    times: dict[Setting, dict[str, float]] = {}
     for row in rows("latency/ncnn_device_benchmark.csv.gz"):
         if row["gpu_device"] == "-1.0":  # empty where the table does not say
             setting = (row["device"], row["num_threads"], row["powersave"])
@@ -94,36 +116,89 @@ def ncnn_times() -> dict[tuple[str, ...], dict[str, float]]:
     return times
 
 
-def fit_tier(name: str) -> Numbers:
-    """Numbers of one tier: a fit drawn to the other devices' typical network times, its held-out errors and bound."""
-    device, threads = TIERS[name]
-    networks = ncnn_networks()
-    times = {setting: {n: t[n] for n in t if n in networks} for setting, t in ncnn_times().items()}
-    (own,) = (setting for setting in times if setting[0].startswith(device) and setting[1] == str(threads))
+def typical_device(times: Mapping[Setting, Mapping[str, float]]) -> np.ndarray:
+    """Coefficients of the device whose times are the medians over settings once the speed of each is divided out."""
+    features = ncnn_features()
+    reference = reference_times({str(s): {n: log(ms) for n, ms in t.items()} for s, t in times.items()})
+    reference_NP = np.stack([features[n] for n in reference])
+    return fit_with_prior(reference_NP, np.array(list(reference.values())), UNIT_COSTS, strength=0.003)
+
+
+@cache
+def ncnn_features() -> dict[str, np.ndarray]:
+    return {network: roofline_features(operations, COLUMNS) for network, operations in ncnn_networks().items()}
+
+
+def usable_times() -> dict[Setting, dict[str, float]]:
+    """Times of the networks whose layers are known."""
+    known = ncnn_features()
+    return {setting: {n: ms for n, ms in t.items() if n in known} for setting, t in ncnn_times().items()}
+
+
+def leave_one_network_out(own: Setting) -> tuple[np.ndarray, np.ndarray]:
+    """Predicted and measured times of the networks that a setting ran, each left out of its fit.
+
+    A network that is left out is left out of the other devices' tables as well.
+    """
+    times, features = usable_times(), ncnn_features()
     others = {s: t for s, t in times.items() if s[0] != own[0] and len(t) >= 12}
     ran = sorted(times[own])
-    features = {network: roofline_features(operations, COLUMNS) for network, operations in networks.items()}
     x_NP, y_N = np.stack([features[n] for n in ran]), np.array([times[own][n] for n in ran])
 
     def fit(kept_N: np.ndarray) -> np.ndarray:
-        # A network that is left out is left out of the other devices' tables as well.
         left_out = {n for n, kept in zip(ran, kept_N, strict=True) if not kept}
-        logs = {str(s): {n: log(ms) for n, ms in t.items() if n not in left_out} for s, t in others.items()}
-        reference = reference_times(logs)
-        reference_NP = np.stack([features[n] for n in reference])
-        prior_P = fit_with_prior(reference_NP, np.array(list(reference.values())), UNIT_COSTS, strength=0.003)
-        return fit_with_prior(x_NP[kept_N], y_N[kept_N], prior_P)
+        known = {s: {n: ms for n, ms in t.items() if n not in left_out} for s, t in others.items()}
+        return fit_with_prior(x_NP[kept_N], y_N[kept_N], typical_device(known))
 
-    predicted_N = leave_one_out(fit, x_NP)
-    model = roofline_model(COLUMNS, fit(np.ones(len(ran), dtype=bool)))
+    return leave_one_out(fit, x_NP), y_N
+
+
+def fit_ncnn(name: str) -> Numbers:
+    """Numbers of one device: a fit drawn to the other devices' typical network times, its held-out errors and bound."""
+    device, threads, power_mode = NCNN[name]
+    times, features = usable_times(), ncnn_features()
+    wanted = (str(threads), str(power_mode))
+    (own,) = (setting for setting in times if setting[0].startswith(device) and setting[1:] == wanted)
+    predicted_N, y_N = leave_one_network_out(own)
+    x_NP = np.stack([features[n] for n in sorted(times[own])])
+    prior_P = typical_device({s: t for s, t in times.items() if s[0] != own[0] and len(t) >= 12})
+    model = roofline_model(COLUMNS, fit_with_prior(x_NP, y_N, prior_P))
     numbers: Numbers = {("error", key): value for key, value in error_figures(predicted_N, y_N).items()}
-    numbers |= {("bound", "n"): len(ran), ("bound", "factor"): conformal_factor(predicted_N, y_N, level=LEVEL)}
+    numbers |= {("bound", "n"): len(y_N), ("bound", "factor"): conformal_factor(predicted_N, y_N, level=LEVEL)}
     for key in ("weight_gb_per_s", "activation_gb_per_s"):
         numbers["latency", key] = getattr(model, key)
     for kind, rate in model.kinds.items():
         numbers["latency", "kinds", kind, "throughput_gops"] = rate.throughput_gops
         numbers["latency", "kinds", kind, "overhead_ms"] = rate.overhead_ms
     return numbers
+
+
+def fit_population() -> dict[str, Any]:
+    """The content of hardware_models/population.yaml: the typical roofline and the spread of all settings about it."""
+    times, features = {s: t for s, t in usable_times().items() if len(t) >= 12}, ncnn_features()
+    typical_P = typical_device(times)
+    logs, residuals = [], []
+    for setting_times in times.values():
+        x_NP, y_N = np.stack([features[n] for n in setting_times]), np.array(list(setting_times.values()))
+        coefficients_P = fit_with_prior(x_NP, y_N, typical_P)
+        logs.append(np.log(coefficients_P / typical_P))
+        residuals += list(np.abs(x_NP @ coefficients_P / y_N - 1))
+    logs_DP = np.array(logs)
+    speed_D = np.median(logs_DP, axis=1)
+    deviation_P = (logs_DP - speed_D[:, None]).std(axis=0)
+    return {
+        "columns": {
+            column: {"typical": float(f"{typical:.4g}"), "log_deviation": float(f"{deviation:.3g}")}
+            for column, typical, deviation in zip(COLUMNS, typical_P, deviation_P, strict=True)
+        },
+        "noise": float(f"{1.48 * np.median(residuals):.3g}"),
+        "slowest_over_typical": float(f"{np.exp(speed_D.max()):.3g}"),
+        "fastest_over_typical": float(f"{np.exp(speed_D.min()):.3g}"),
+        "settings": len(times),
+        "devices": len({setting[0] for setting in times}),
+        "networks": len({network for setting_times in times.values() for network in setting_times}),
+        "source": NCNN_SOURCE,
+    }
 
 
 def live_edges(cell: dict[str, str]) -> list[tuple[int, int, str]]:
@@ -199,7 +274,7 @@ def _cell_features(counts: tuple[int, int, int, int], model: Additive) -> np.nda
     return additive_features(nb201_network(*counts), model)
 
 
-FITS: dict[str, Callable[[str], Numbers]] = {**dict.fromkeys(TIERS, fit_tier), **dict.fromkeys(NB201, fit_nb201)}
+FITS: dict[str, Callable[[str], Numbers]] = {**dict.fromkeys(NCNN, fit_ncnn), **dict.fromkeys(NB201, fit_nb201)}
 
 
 def shipped_number(mapping: Any, keys: tuple[str | int, ...]) -> float | None:
@@ -235,6 +310,10 @@ def main() -> None:
             print(f"  {'.'.join(map(str, keys)):43s} {_show(shipped):>10s} {_show(number):>10s}")
         if write:
             path.write_text(with_numbers(text, numbers), encoding="utf-8")
+    population = yaml.safe_dump(fit_population(), sort_keys=False, width=120)
+    print(f"\npopulation\n{population}")
+    if write:
+        POPULATION.write_text(population, encoding="utf-8")
 
 
 def _show(number: float | None) -> str:
