@@ -1,0 +1,353 @@
+"""Placement as a decision of the search: costs, exact selection, pruning and pools over it, and a whole search."""
+
+import json
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from spaces import PROFILES, draw, narrow_space, one_hot, random_limits, small_space, upper_costs, within
+from tiny_search import MOBILE_SPACE, composed, tiny_config
+from unit_profiles import bus, device, roofline, unit, wireless, with_units
+
+from hardware_models.budget_problem import BudgetProblem
+from hardware_models.chain import network_chain, placed_costs
+from hardware_models.cost_table import CostTable, Indices
+from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.placed_space import PlacedSpace, unit_decision, unplaced
+from hardware_models.placement import fastest_placement, place, segment_placement
+from hardware_models.profile import METRICS, HardwareProfile
+from search_spaces.architecture import SPACES, read_architecture
+from search_spaces.errors import InvalidInputError
+from search_spaces.space import SearchSpace
+from trainers.certificate import certify
+from trainers.config import validate
+from trainers.prepare import prepare
+from trainers.search import run_search
+
+# Shapes: S networks, n decisions, M metrics.
+
+PLAIN = PROFILES["iot_terminal"]
+
+
+def chip(name: str = "chip") -> HardwareProfile:
+    """Two units of one chip whose prices, per work and per operation, make neither best everywhere."""
+    units = {"cpu": unit(roofline(2.0, gb_per_s=5.0)), "npu": unit(roofline(30.0, overhead_ms=0.02, gb_per_s=5.0))}
+    return device(name, units, {"bus": bus(2.0, 0.01)}, entry="cpu")
+
+
+SPLIT = with_units(
+    "split_phone_server",
+    phone={"latency": roofline(2.0, overhead_ms=0.02, gb_per_s=5.0)},
+    wireless={"mbit_per_s": 400.0, "round_trip_ms": 0.2},
+)
+
+
+@cache
+def placed_table(space: SearchSpace) -> CostTable:
+    """Costs on a device of one unit, on a chip of two, and on a phone with a server."""
+    return CostTable(space, [PLAIN, chip(), SPLIT])
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_table_prices_a_network_as_its_chain_on_the_units_of_its_segments(name: str) -> None:
+    space = narrow_space(name)
+    table = placed_table(space)
+    for row in draw(table.space, 60, np.random.default_rng(0)):
+        choices = table.space.choices(row)
+        chain, segments = network_chain(table.space, choices)
+        if len(set(segments)) < len(space.segments):
+            continue  # a dead cell, at which the table may call for nothing
+        for index in (1, 2):
+            profile = table.devices[index]
+            assert isinstance(table.space, PlacedSpace)
+            units = segment_placement(table.space, profile, choices)
+            assert table.named(row.tolist(), index) == pytest.approx(placed_costs(profile, chain, units), rel=1e-9)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_a_device_of_one_unit_costs_the_same_beside_devices_of_several(name: str) -> None:
+    space = narrow_space(name)
+    table, alone = placed_table(space), CostTable(space, [PLAIN])
+    rows = draw(table.space, 200, np.random.default_rng(1))
+    np.testing.assert_allclose(table.of(rows, 0), alone.of(rows[:, : len(space.decisions)], 0), rtol=1e-12)
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_expected_cost_of_one_placed_network_is_its_cost(name: str) -> None:
+    table = placed_table(narrow_space(name))
+    for row in draw(table.space, 10, np.random.default_rng(2)):
+        weights = torch.cat(list(one_hot(table.space, row, torch.float64).values()))
+        expected_DM = table.expected(weights).numpy()
+        for index in range(3):
+            np.testing.assert_allclose(expected_DM[index], table.of(row[None], index)[0], rtol=1e-9)
+
+
+def placed_networks(table: CostTable, index: int, size: int, generator: np.random.Generator) -> tuple[Indices, Any]:
+    """Networks (S, n) of some of a space's choices with every placement on one device, and the mask of their choices.
+
+    Where other devices run them stands still: it changes nothing here.
+    """
+    mask_N = np.zeros(int(table.first_choice[-1]), dtype=bool)
+    living = []
+    for k, decision in enumerate(table.space.decisions):
+        num = len(decision.choices)
+        still = k >= table.num_own and k not in table.placements[index]
+        num_kept = 1 if still else num if k >= table.num_own else min(size, num)
+        kept = np.sort(generator.choice(num, size=num_kept, replace=False))
+        mask_N[table.first_choice[k] + kept] = True
+        living.append(kept)
+    return np.array(list(product(*living))), mask_N
+
+
+@pytest.mark.parametrize("index", [1, 2])
+@pytest.mark.parametrize(("name", "size"), [("depths", 3), ("blocks", 2), ("cells", 2)])
+def test_exact_selection_of_networks_and_placements_equals_brute_force(name: str, size: int, index: int) -> None:
+    table, generator = placed_table(small_space(name)), np.random.default_rng(3)
+    for _ in range(4):
+        networks_Sn, mask_N = placed_networks(table, index, size, generator)
+        upper_SM = upper_costs(table, networks_Sn, index)
+        limits = random_limits(upper_SM, generator)
+        problem = BudgetProblem(table, table.device_names[index], limits)
+        scores_N = generator.normal(size=len(mask_N))
+        allowed_S = within(table, networks_Sn, mask_N)
+        for metric, limit in limits.items():
+            allowed_S &= upper_SM[:, METRICS.index(metric)] <= limit
+        values_S = scores_N[networks_Sn + table.first_choice[:-1]].sum(axis=1)
+        order = np.argsort(-values_S[allowed_S])
+        ranked, forbidden = networks_Sn[allowed_S][order], list[tuple[int, ...]]()
+        # The best network, then the best of another network: one is forbidden wherever it is placed.
+        for _ in range(3):
+            own = {tuple(row) for row in forbidden}
+            left = [row for row in ranked.tolist() if tuple(row[: table.num_own]) not in own]
+            found = problem.select(scores_N, mask_N=mask_N, forbidden=forbidden)
+            if not left:
+                assert found is None
+                break
+            assert found is not None
+            assert found.indices == tuple(left[0])
+            forbidden.append(found.indices[: table.num_own])
+
+
+@pytest.mark.parametrize("index", [1, 2])
+@pytest.mark.parametrize("name", ["depths", "cells"])
+def test_a_network_settles_where_it_uses_the_least_of_its_tightest_budget(name: str, index: int) -> None:
+    table, generator = placed_table(small_space(name)), np.random.default_rng(4)
+    for row in draw(table.space, 5, generator):
+        costs_M = table.of(row[None], index)[0]
+        problem = BudgetProblem(
+            table, table.device_names[index], {"latency_ms": float(costs_M[0]), "peak_memory_mb": float(costs_M[3]) / 2}
+        )
+        settled = problem.settled(tuple(row.tolist()))
+        networks_Sn, _ = placed_networks(table, index, 1, generator)
+        networks_Sn[:, : table.num_own] = row[: table.num_own]
+        shares_S = (table.of(networks_Sn, index) / problem.limits_M).max(axis=1)
+        assert settled[: table.num_own] == tuple(row[: table.num_own])
+        assert max(problem.utilisation(settled).values()) == pytest.approx(shares_S.min(), rel=1e-9)
+
+
+def test_networks_settle_nowhere_else_on_a_device_of_one_unit() -> None:
+    table = placed_table(small_space("depths"))
+    row = tuple([0] * len(table.space.decisions))
+    assert BudgetProblem(table, PLAIN.name, {"latency_ms": 1.0}).settled(row) == row
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_certified_placement_is_never_slower_than_the_segments(name: str) -> None:
+    table = placed_table(narrow_space(name))
+    for row in draw(table.space, 12, np.random.default_rng(5)):
+        for index in (1, 2):
+            costs = table.named(row.tolist(), index)
+            for limits in ({"latency_ms": 1e3}, {"latency_ms": 1e3, "peak_memory_mb": costs["peak_memory_mb"]}):
+                problem = BudgetProblem(table, table.device_names[index], limits)
+                placed = place(problem, row.tolist())
+                assert placed.costs["latency_ms"] <= costs["latency_ms"] * (1 + 1e-9)
+                if "peak_memory_mb" in limits:
+                    assert placed.costs["peak_memory_mb"] <= limits["peak_memory_mb"] * (1 + 1e-9)
+                else:
+                    fastest = fastest_placement(table.devices[index], placed.chain)
+                    assert placed.costs["latency_ms"] == pytest.approx(fastest.latency_ms, rel=1e-9)
+
+
+def specialists() -> HardwareProfile:
+    """A phone that is good at one kind of operation and a server at all others, almost without a way between."""
+    phone, server = roofline(1.0, gb_per_s=50.0), roofline(1.0, gb_per_s=50.0)
+    phone["kinds"]["pointwise"]["throughput_gops"] = 100.0
+    server["kinds"]["depthwise"]["throughput_gops"] = server["kinds"]["dense"]["throughput_gops"] = 100.0
+    units = {"phone": unit(phone), "server": unit(server, remote=True)}
+    return device("specialists", units, {"air": wireless(1e9, 0.0, 8)}, entry="phone")
+
+
+@pytest.mark.parametrize("name", SPACES)
+def test_the_recount_finds_the_memory_of_the_device_on_the_module(name: str) -> None:
+    table = CostTable(narrow_space(name), [specialists()])
+    problem = BudgetProblem(table, "specialists", {"latency_ms": 1e3})
+    num_mixed = 0
+    for row in draw(table.space, 12, np.random.default_rng(6)):
+        network = table.space.network(table.space.choices(row)).eval()
+        certificate = certify(problem, table.space, network, tuple(row.tolist()), measure=False)
+        assert certificate.recounted["peak_memory_mb"] == pytest.approx(certificate.predicted["peak_memory_mb"])
+        assert certificate.recounted["gflops"] == pytest.approx(certificate.predicted["gflops"])
+        assert certificate.refuted_by is None
+        assert certificate.placement is not None
+        num_mixed += len(certificate.placement) > 2
+        listed = [notation for stay in certificate.placement for notation in stay["operations"]]
+        chain, _ = network_chain(table.space, table.space.choices(row))
+        assert listed == [op.notation for op in chain.operations]
+        everywhere = placed_costs(table.devices[0], chain, ["phone"] * len(chain.operations))["peak_memory_mb"]
+        assert certificate.recounted["peak_memory_mb"] < everywhere
+    assert num_mixed >= 6
+
+
+def test_all_memory_counts_of_a_module_that_is_not_the_network_that_was_placed() -> None:
+    table = placed_table(small_space("depths"))
+    smallest, largest = ([k * (len(d.choices) - 1) for d in table.space.decisions] for k in (0, 1))
+    problem = BudgetProblem(table, "split_phone_server", {"latency_ms": 1e3, "peak_memory_mb": 0.5})
+    network = table.space.network(table.space.choices(largest)).eval()
+    certificate = certify(problem, table.space, network, tuple(smallest), measure=False)
+    plain = BudgetProblem(table, PLAIN.name, {"latency_ms": 1e3})
+    whole = certify(plain, table.space, network, tuple(smallest), measure=False)
+    assert certificate.recounted["peak_memory_mb"] == pytest.approx(whole.recounted["peak_memory_mb"])
+    assert certificate.refuted_by == "peak_memory_mb"
+
+
+def test_a_placed_space_computes_and_writes_the_networks_of_the_space_below() -> None:
+    base = narrow_space("nasbench201")
+    space = placed_table(base).space
+    row = draw(space, 1, np.random.default_rng(7))[0]
+    choices = space.choices(row)
+    torch.manual_seed(0)
+    supernet, x = space.supernet().eval(), torch.randn(2, *base.deploy_shape)
+    with torch.no_grad():
+        inside = supernet(x, space.selection(row))
+        assert torch.allclose(inside, supernet.extract(choices)(x), atol=1e-5)
+        weights = one_hot(space, row, torch.float32)
+        assert torch.allclose(inside, supernet(x, weights), atol=1e-5)
+    below, own = unplaced(space, choices)
+    assert below is base
+    assert space.notation(choices) == base.notation(own)
+    assert space.spec() == base.spec()
+    assert unplaced(base, own) == (base, own)
+
+
+def test_a_choice_that_goes_goes_from_the_supernet_below() -> None:
+    space = placed_table(narrow_space("nasbench201")).space
+    supernet: Any = space.supernet()
+    supernet.alive["edge01"] = (0, 1)
+    assert supernet.base.alive["edge01"] == (0, 1)
+
+
+def test_memory_that_no_placement_meets_is_infeasible_with_what_is_reachable() -> None:
+    table = placed_table(small_space("depths"))
+    with pytest.raises(BudgetInfeasibleError, match="peak_memory_mb: the smallest network needs"):
+        BudgetProblem(table, "split_phone_server", {"peak_memory_mb": 1e-6}).start()
+
+
+def test_a_margin_of_the_point_holds_budgets_against_the_estimate() -> None:
+    table = placed_table(small_space("depths"))
+    bound = PLAIN.bound
+    assert bound is not None and bound.factor > 1
+    row = np.array([0] * len(table.space.decisions))
+    cost = table.named(row.tolist(), 0)["latency_ms"]
+    limits = {"latency_ms": cost * (1 + bound.factor) / 2}
+    upper, point = (BudgetProblem(table, PLAIN.name, limits, margin=margin) for margin in ("upper", "point"))  # type: ignore[arg-type]
+    assert not upper.is_feasible(row[None])[0]
+    assert point.is_feasible(row[None])[0]
+    assert point.utilisation(row.tolist()) == {"latency_ms": pytest.approx(2 / (1 + bound.factor))}
+    assert upper.held("latency_ms", cost) == pytest.approx(cost * bound.factor)
+    assert point.held("latency_ms", cost) == cost
+    assert point.tightened("latency_ms", 0.5).margin == "point"
+    network = table.space.network(table.space.choices(row)).eval()
+    refuted = [
+        certify(problem, table.space, network, tuple(row.tolist()), measure=False).refuted_by
+        for problem in (upper, point)
+    ]
+    assert refuted == ["latency_ms", None]
+    # A measurement decides whatever the margin: no network of this size takes ten seconds.
+    for margin in ("upper", "point"):
+        problem = BudgetProblem(table, PLAIN.name, {"latency_ms": 1e4}, margin=margin)  # type: ignore[arg-type]
+        problem.limits_M[0] = 1e-9
+        assert certify(problem, table.space, network, tuple(row.tolist()), measure=True).refuted_by is None
+
+
+def test_an_unknown_margin_is_refused() -> None:
+    with pytest.raises(InvalidInputError, match="margin: got 'lower'; allowed: upper or point"):
+        BudgetProblem(placed_table(small_space("depths")), PLAIN.name, {"gflops": 1.0}, margin="lower")  # type: ignore[arg-type]
+
+
+def test_the_margin_of_the_configuration_reaches_every_problem(tmp_path: Path) -> None:
+    for margin in ("upper", "point"):
+        plan = prepare(tiny_config(tmp_path, *MOBILE_SPACE, "hardware=[mid_tablet,iot_terminal]", f"margin={margin}"))
+        assert [problem.margin for problem in plan.problems] == [margin, margin]
+
+
+LATENCY_MS, MEMORY_MB = 5.5, 0.2
+SEARCH = (
+    *MOBILE_SPACE,
+    "hardware=[split_phone_server,mid_tablet]",
+    f"hardware.split_phone_server.budgets.latency_ms={LATENCY_MS}",
+    f"hardware.split_phone_server.budgets.peak_memory_mb={MEMORY_MB}",
+    "hardware.mid_tablet.budgets.latency_ms=15",
+    "strategy.pool_size=32",
+)
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path, list[str]]:
+    lines: list[str] = []
+    config = tiny_config(tmp_path_factory.mktemp("runs"), *SEARCH)
+    return run_search(config, lines.append), config.run_folder, lines
+
+
+def test_a_search_with_a_server_ends_within_latency_and_device_memory(searched: Any) -> None:
+    result, _, lines = searched
+    split, tablet = (result["devices"][name] for name in ("split_phone_server", "mid_tablet"))
+    assert result["status"] == "done" and split["met"] and tablet["met"]
+    assert split["predicted"]["latency_ms"] <= LATENCY_MS
+    assert split["recounted"]["peak_memory_mb"] <= MEMORY_MB * (1 + 1e-6)
+    assert split["recounted"]["peak_memory_mb"] == pytest.approx(split["predicted"]["peak_memory_mb"])
+    assert max(split["utilisation"].values()) <= 1
+    assert tablet["placement"] is None
+    assert any("phone (" in line and "server (" in line for line in lines)
+    assert any("of unknown error: the server and the link are assumed" in line for line in lines)
+
+
+def test_the_result_lists_the_unit_of_every_operation_of_the_architecture(searched: Any) -> None:
+    result, folder, _ = searched
+    split = result["devices"]["split_phone_server"]
+    architecture = read_architecture(folder / split["architecture"])
+    assert not any("unit" in name for name in architecture.choices)
+    space = SPACES[architecture.space](**architecture.spec)
+    chain, _ = network_chain(space, architecture.choices)
+    listed = [(stay["unit"], notation) for stay in split["placement"] for notation in stay["operations"]]
+    assert [notation for _, notation in listed] == [op.notation for op in chain.operations]
+    assert {unit_name for unit_name, _ in listed} == {"phone", "server"}
+    profile = with_units("split_phone_server")
+    costs = placed_costs(profile, chain, [unit_name for unit_name, _ in listed])
+    assert costs == pytest.approx(split["predicted"], rel=1e-9)
+    assert json.loads((folder / "result.json").read_text())["devices"]["split_phone_server"] == split
+
+
+def test_the_same_search_held_against_the_estimate_says_so(tmp_path: Path) -> None:
+    overrides = [*MOBILE_SPACE, "hardware=[iot_terminal]", "strategy.pool_size=32"]
+    [problem] = prepare(tiny_config(tmp_path, *overrides)).problems
+    # Below what the bound of any network allows, above what the estimate of one does.
+    limit_ms = problem.reachable()["latency_ms"] * 0.95
+    budget = f"hardware.iot_terminal.budgets.latency_ms={limit_ms}"
+    with pytest.raises(BudgetInfeasibleError, match="latency_ms"):
+        run_search(tiny_config(tmp_path, *overrides, budget), lambda line: None)
+    lines: list[str] = []
+    result = run_search(tiny_config(tmp_path, *overrides, budget, "margin=point"), lines.append)
+    terminal = result["devices"]["iot_terminal"]
+    assert terminal["met"] and terminal["margin"] == "point"
+    assert terminal["predicted"]["latency_ms"] <= limit_ms < terminal["upper"]["latency_ms"]
+    assert any("held against the estimate" in line for line in lines)
+
+
+def test_units_of_a_composed_configuration_are_set_by_key() -> None:
+    content = composed("hardware=[split_phone_server]", "hardware.split_phone_server.links.wireless.mbit_per_s=7.5")
+    assert validate(content).hardware["split_phone_server"]["links"]["wireless"]["mbit_per_s"] == 7.5
+    assert unit_decision("split_phone_server", "stem") == "split_phone_server.stem.unit"
