@@ -206,7 +206,8 @@ def test_the_run_key_changes_with_every_value_that_the_result_depends_on_and_wit
     unchanged = [
         ".".join(path)
         for path in leaves(default)
-        if validate(changed(default, path, another(at(default, path)))).run_key == key
+        if path != ("boards",)  # not one value; which of its keys count is tested in test_search_on_board.py
+        and validate(changed(default, path, another(at(default, path)))).run_key == key
     ]
     assert sorted(unchanged) == sorted(NOT_SCIENCE)
 

@@ -142,7 +142,7 @@ def test_every_example_of_the_help_is_a_command_that_is_understood(measure: Cli)
         ("space=mobile networks=3 seed=-1", ("seed: got -1",)),
         ("space=mobile networks=3 output=bench.txt", ("output: got 'bench.txt'",)),
         ("space=mobile networks=3 output=/proc/bench.csv", ("cannot write /proc/bench.csv", "set output")),
-        ("space=mobile networks=3 board.port=22", ("board.host: got none beside board.port",)),
+        ("space=mobile networks=3 board.port=22", ("board.host: got none beside its other keys",)),
         ("space=mobile networks=3 board.host=-V", ("board.host: got '-V'",)),
         ("space=mobile networks=3 board.host=a board.identity=none", ("board.identity: no such file: none",)),
         ("space=mobile networks=3 board.port=70000", ("board.port: got 70000",)),

@@ -10,7 +10,7 @@ from torch import nn
 from hardware_models.budget_problem import BudgetProblem
 from hardware_models.chain import runs_of
 from hardware_models.counting import operations_of, peak_activation_mb, recount
-from hardware_models.measure import Measurement, time_module
+from hardware_models.measure import Machine, Measurement, time_module
 from hardware_models.placement import PlacedChain, place
 from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile
 from search_spaces.blocks import without_resize
@@ -53,9 +53,15 @@ class Verdict:
 
 
 def certify(
-    problem: BudgetProblem, space: SearchSpace, network: nn.Module, indices: tuple[int, ...], *, measure: bool
+    problem: BudgetProblem,
+    space: SearchSpace,
+    network: nn.Module,
+    indices: tuple[int, ...],
+    *,
+    measure: bool,
+    machine: Machine | None = None,
 ) -> Certificate:
-    """Recounts a network as deployed and, if `measure`, times it on this machine.
+    """Recounts a network as deployed and, if `measure`, times it on `machine`, by default on this one.
 
     A measured latency decides alone; where there is none, the figure that the problem's margin names does.
     """
@@ -67,7 +73,7 @@ def certify(
     upper = {metric: profile.upper(metric, cost) for metric, cost in predicted.items()}
     held = {metric: problem.held(metric, cost) for metric, cost in predicted.items()}
     recounted = _recounted(profile, module, shape, placed)
-    measured = time_module(module, shape, threads=profile.threads or 1) if measure else None
+    measured = time_module(module, shape, threads=profile.threads or 1, machine=machine) if measure else None
     found = {**held, **recounted} if measured is None else {**held, **recounted, "latency_ms": measured.p50_ms}
     broken = [metric for metric, limit in problem.limits.items() if found[metric] > limit * (1 + COUNTED_TO)]
     runs = None if placed is None else runs_of(placed.chain, placed.units)
@@ -110,6 +116,7 @@ def verify_and_cut(
     build: Build,
     *,
     measure: bool,
+    machine: Machine | None = None,
     fallback: Fallback,
     max_cuts: int,
 ) -> Verdict:
@@ -121,7 +128,8 @@ def verify_and_cut(
     queue, tightened = list(candidates), problem
     while queue and len(refuted) < max_cuts:
         candidate = queue.pop(0)
-        certificate = certify(problem, space, build(candidate.indices), candidate.indices, measure=measure)
+        network, indices = build(candidate.indices), candidate.indices
+        certificate = certify(problem, space, network, indices, measure=measure, machine=machine)
         if certificate.refuted_by is None:
             return Verdict(candidate, certificate, tuple(refuted))
         refuted.append((candidate, certificate))

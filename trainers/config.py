@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hardware_models.profile import Margin
 from search_spaces.errors import InvalidInputError
@@ -15,6 +15,7 @@ from search_spaces.errors import InvalidInputError
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Part of a path, so no separators and no dots alone.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
 OPTIMIZER = re.compile(r"torch\.optim\.[A-Z][A-Za-z]*")
@@ -51,6 +52,27 @@ class TrainerConfig(Section):
         return self
 
 
+class BoardConfig(Section):
+    """Another machine, over SSH; the meaning of each key stands in conf/measure.yaml."""
+
+    # A leading dash would be read as an option.
+    host: Annotated[str, Field(pattern=r"^[^-\s][^\s]*$")] | None = None
+    port: Annotated[int, Field(ge=1, le=65535)] | None = None
+    identity: Line | None = None
+    ssh_config: Line | None = None
+    python: Line = "python3"
+    timeout_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 600
+
+    def problems(self, key: str) -> list[str]:
+        """What is wrong with it as the section `key`, beyond single values."""
+        files = {name: text for name, text in (("identity", self.identity), ("ssh_config", self.ssh_config)) if text}
+        missing = {name: text for name, text in files.items() if not Path(text).expanduser().is_file()}
+        found = [f"{key}.{name}: no such file: {text}" for name, text in missing.items()]
+        if self.host is None and (files or self.port is not None):
+            found.append(f"{key}.host: got none beside its other keys; name the machine, as {key}.host=pi@192.168.1.20")
+        return found
+
+
 class PathsConfig(Section):
     runs: Annotated[str, Field(min_length=1)]
     data: Annotated[str, Field(min_length=1)]
@@ -68,6 +90,7 @@ class SearchConfig(Section):
     arch_optimizer: dict[str, Any]
     margin: Margin
     trainer: TrainerConfig
+    boards: Annotated[dict[str, BoardConfig], BeforeValidator(lambda boards: {} if boards is None else boards)] = {}
     paths: PathsConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     sweep: FolderName
@@ -75,7 +98,11 @@ class SearchConfig(Section):
     @property
     def science(self) -> dict[str, Any]:
         """What the result depends on: everything but where files lie and how many threads compute."""
-        content = self.model_dump(mode="json", exclude={"paths": True, "sweep": True, "trainer": {"threads"}})
+        content = self.model_dump(
+            mode="json", exclude={"paths": True, "sweep": True, "boards": True, "trainer": {"threads"}}
+        )
+        if self.boards:
+            content["boards"] = sorted(self.boards)  # what is measured may be cut; where it is reached does not matter
         content["data"].pop("root", None)
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
         return content
@@ -111,6 +138,34 @@ def validate(content: Mapping[str, Any]) -> SearchConfig:
             key = ".".join(str(part) for part in details["loc"])
             got = "nothing" if details["type"] == "missing" else repr(details["input"])
             problems.append(f"{key}: got {got}; {details['msg'].removeprefix('Value error, ')}")
+        raise _refusal(problems) from error
+    problems += _boards(config)
     if problems:
-        raise InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))
+        raise _refusal(problems)
     return config
+
+
+def _boards(config: SearchConfig) -> list[str]:
+    """What is wrong with the boards: onnxruntime in fp32 measures them, so their profiles must be of that."""
+    problems = []
+    for name, board in config.boards.items():
+        key, profile = f"boards.{name}", config.hardware.get(name)
+        problems += board.problems(key)
+        if board.host is None:
+            problems.append(f"{key}.host: got none; name the machine, as {key}.host=pi@192.168.1.20")
+        if profile is None:
+            problems.append(f"{key}: no such device; those of this search: {', '.join(config.hardware)}")
+            continue
+        if isinstance(profile.get("latency"), dict) and profile["latency"].get("model") == "host":
+            problems.append(f"{key}: this device is the machine that searches; leave it out of boards")
+        found = (profile.get("runtime"), profile.get("precision"))
+        if found != ("onnxruntime", "fp32"):
+            problems.append(
+                f"{key}: its profile is of {found[0]} in {found[1]}, boards are measured with onnxruntime in fp32; "
+                "measure and fit a profile with espalier-measure and espalier-calibrate, or leave the board out"
+            )
+    return problems
+
+
+def _refusal(problems: list[str]) -> InvalidInputError:
+    return InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))

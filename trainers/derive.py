@@ -13,6 +13,7 @@ from search_spaces.architecture import Architecture, architecture_of
 from trainers.certificate import Verdict, verify_and_cut
 from trainers.evaluation import PathNetwork, Score, finetune, recalibrate, score
 from trainers.finalise import Candidate, finalise, random_candidates
+from trainers.machines import machine_of
 from trainers.prepare import Plan
 from trainers.search_module import SearchModule
 
@@ -121,15 +122,17 @@ def _derive(
         utilisation = max(problem.utilisation(found.indices).values())
         return _settled(problem, Candidate(found.indices, utilisation, evaluator.validate(found.indices)))
 
-    verdict = verify_and_cut(
-        problem,
-        plan.space,
-        candidates,
-        evaluator.calibrated,
-        measure=problem.name in plan.measured,
-        fallback=fallback,
-        max_cuts=settings.max_cuts,
-    )
+    with machine_of(plan.config.boards.get(problem.name)) as machine:
+        verdict = verify_and_cut(
+            problem,
+            plan.space,
+            candidates,
+            evaluator.calibrated,
+            measure=problem.name in plan.measured,
+            machine=machine,
+            fallback=fallback,
+            max_cuts=settings.max_cuts,
+        )
     indices = verdict.candidate.indices
     network = evaluator.calibrated(indices)
     inherited = evaluator.test(network)

@@ -1,20 +1,19 @@
 """One measurement: what there is to time, minus what is in its file already, timed and written row by row."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
-from hardware_models.board import BoardAddress, connected
 from hardware_models.journal import Journal, open_journal, write_layers
-from hardware_models.measure import RUNTIME, Machine, Measurement, ThisMachine, time_module, time_operation
+from hardware_models.measure import RUNTIME, Machine, Measurement, time_module, time_operation
 from hardware_models.measurements import Subject
 from hardware_models.tflite_log import TfliteRun, read_tflite_log
 from search_spaces.architecture import Architecture, build_network
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
-from trainers.measure_config import BoardConfig, LogConfig, MeasureConfig, paths_of
+from trainers.machines import machine_of
+from trainers.measure_config import LogConfig, MeasureConfig, paths_of
 from trainers.measure_plan import Item, architecture_item, plan
 from trainers.run_folder import write_text
 
@@ -135,24 +134,6 @@ def write_files(config: MeasureConfig, items: Sequence[Item]) -> None:
         for name, item in networks.items():
             assert isinstance(item.subject, Architecture)
             write_text(config.architectures_folder / f"{name}.json", item.subject.to_json())
-
-
-@contextmanager
-def machine_of(board: BoardConfig) -> Iterator[Machine]:
-    """The board, connected, or this machine."""
-    if board.host is None:
-        yield ThisMachine()
-        return
-    with connected(board_address(board)) as reached:
-        yield reached
-
-
-def board_address(board: BoardConfig) -> BoardAddress:
-    assert board.host is not None
-    identity, ssh_config = (
-        None if text is None else Path(text).expanduser() for text in (board.identity, board.ssh_config)
-    )
-    return BoardAddress(board.host, board.port, identity, ssh_config, board.python, board.timeout_s)
 
 
 def _left(seconds: float) -> str:

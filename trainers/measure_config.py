@@ -9,29 +9,16 @@ from pydantic import Field, ValidationError
 
 from hardware_models.profile import Precision
 from search_spaces.errors import InvalidInputError
-from trainers.config import Count, Section
+from trainers.config import BoardConfig, Count, Line, Section
 
-Text = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]  # one line: it becomes a cell of a table
-Paths = Text | Annotated[list[Text], Field(min_length=1)]
-
-
-class BoardConfig(Section):
-    """Where another machine is; the meaning of each key stands in conf/measure.yaml."""
-
-    # A leading dash would be read as an option.
-    host: Annotated[str, Field(pattern=r"^[^-\s][^\s]*$")] | None
-    port: Annotated[int, Field(ge=1, le=65535)] | None
-    identity: Text | None
-    ssh_config: Text | None
-    python: Text
-    timeout_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)]
+Paths = Line | Annotated[list[Line], Field(min_length=1)]
 
 
 class LogConfig(Section):
     """Logs of a phone; the meaning of each key stands in conf/measure.yaml."""
 
     path: Paths | None
-    machine: Text | None
+    machine: Line | None
     precision: Precision
 
 
@@ -69,7 +56,7 @@ def validate_measure(content: Mapping[str, Any]) -> MeasureConfig:
     except ValidationError as error:
         problems = [_explain(details) for details in error.errors(include_url=False)]
         raise _refusal(list(dict.fromkeys(problems))) from error
-    problems = [*_sources(config), *_board(config.board), *_log(config)]
+    problems = [*_sources(config), *config.board.problems("board"), *_log(config)]
     if problems:
         raise _refusal(problems)
     return config
@@ -104,16 +91,6 @@ def _sources(config: MeasureConfig) -> Iterator[str]:
     missing = [str(path) for path in paths_of(config.architecture) if not path.is_file()]
     if missing:
         yield f"architecture: no such file: {', '.join(missing)}"
-
-
-def _board(board: BoardConfig) -> Iterator[str]:
-    for key in ("identity", "ssh_config"):
-        text = getattr(board, key)
-        if text is not None and not Path(text).expanduser().is_file():
-            yield f"board.{key}: no such file: {text}"
-    unused = [key for key in ("port", "identity", "ssh_config") if getattr(board, key) is not None]
-    if board.host is None and unused:
-        yield f"board.host: got none beside board.{unused[0]}; name the machine, as board.host=pi@192.168.1.20"
 
 
 def _log(config: MeasureConfig) -> Iterator[str]:

@@ -18,6 +18,7 @@ from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import SearchSpace
 from trainers.config import SearchConfig
 from trainers.data import DataConfig, ImageData, load_data
+from trainers.machines import machine_of
 from trainers.strategies import STRATEGIES, Strategy
 
 CHANNELS = 3  # of deployed networks; grey images are repeated
@@ -25,7 +26,7 @@ CHANNELS = 3  # of deployed networks; grey images are repeated
 
 @dataclass(frozen=True)
 class Plan:
-    """A search about to start. `measured` names the devices that are this very machine.
+    """A search about to start. `measured` names the devices at hand: this very machine, and boards that answered.
 
     `space` is that of the table: where networks run on devices of several units is part of it.
     """
@@ -52,7 +53,10 @@ def prepare(config: SearchConfig) -> Plan:
     problems = tuple(
         BudgetProblem(table, profile.name, dict(profile.budgets.items()), margin=config.margin) for profile in profiles
     )
-    measured = frozenset(name for name, mapping in config.hardware.items() if is_host(mapping))
+    for board in config.boards.values():  # now, and not when the search is over
+        with machine_of(board):
+            pass
+    measured = frozenset(name for name, mapping in config.hardware.items() if is_host(mapping)) | set(config.boards)
     return Plan(config, data, table.space, table, problems, measured)
 
 

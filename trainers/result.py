@@ -93,7 +93,7 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
         "upper_level": None if profile.bound is None else profile.bound.level,
         "recounted": certificate.recounted,
         "measured": None if measured is None else {"latency_ms": measured.p50_ms, **asdict(measured)},
-        "measured_reason": None if measured else "the device is not this machine",
+        "measured_reason": None if measured else "the device is neither this machine nor one of boards",
         "placement": certificate.placement,
         "cut": [candidate_row(plan, candidate, refuted_by=c.refuted_by) for candidate, c in derived.verdict.refuted],
         "accuracy": {

@@ -1,0 +1,92 @@
+"""A device at hand over SSH: its network is measured there, as one of this machine is here."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from boards import INSTALLED, REASON, LoopbackServer, free_port, loopback_server
+from tiny_search import MOBILE_SPACE, SHORT, composed, tiny_config
+
+from hardware_models.board import BoardError
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import KINDS
+from trainers.config import validate
+from trainers.search import run_search
+
+DEVICE = (*MOBILE_SPACE, "hardware=[mid_tablet]", "hardware.mid_tablet.runtime=onnxruntime")
+DEVICE += ("hardware.mid_tablet.precision=fp32", "hardware.mid_tablet.threads=1", "strategy.pool_size=32")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LoopbackServer]:
+    if not INSTALLED:
+        pytest.skip(REASON)
+    with loopback_server(tmp_path_factory.mktemp("sshd")) as running:
+        yield running
+
+
+def board(server: LoopbackServer, **changed: object) -> str:
+    address = server.address
+    keys = {key: getattr(address, key) for key in ("host", "port", "identity", "ssh_config", "python")} | changed
+    fields = (f"{key}:{value}" if key == "port" else f"{key}:'{value}'" for key, value in keys.items())
+    return f"boards={{mid_tablet:{{{','.join(fields)}}}}}"
+
+
+def searched(runs: Path, *overrides: str) -> dict[str, Any]:
+    run_search(tiny_config(runs, *DEVICE, *overrides), lambda line: None)
+    [path] = runs.rglob("result.json")
+    return dict(json.loads(path.read_text(encoding="utf-8"))["devices"]["mid_tablet"])
+
+
+def test_network_of_a_board_is_measured_there_and_meets_its_budget(server: LoopbackServer, tmp_path: Path) -> None:
+    device = searched(tmp_path / "runs", board(server), "hardware.mid_tablet.budgets.latency_ms=1000")
+    assert device["met"]
+    assert 0 < device["measured"]["latency_ms"] <= 1000
+    assert device["measured"]["runtime"] == "onnxruntime"
+    assert "cores" in device["measured"]["machine"]
+
+
+def test_network_that_is_too_slow_on_the_board_is_refuted(server: LoopbackServer, tmp_path: Path) -> None:
+    config = composed(*SHORT, *DEVICE, board(server), "trainer.max_cuts=2", f"paths.runs={tmp_path / 'runs'}")
+    # A price far below what any machine needs, so that only the measurement can refute it.
+    free = {"model": "additive", "constant_ms": 1e-6, "in_constant": [{"kind": kind} for kind in KINDS], "terms": []}
+    config["hardware"]["mid_tablet"] |= {"latency": free, "bound": None, "budgets": {"latency_ms": 2e-6}}
+    result = run_search(validate(config), lambda line: None)
+    device = result["devices"]["mid_tablet"]
+    assert result["status"] == "unmet"
+    assert device["refuted_by"] == "latency_ms"
+    assert device["measured"]["latency_ms"] > 2e-6 >= device["predicted"]["latency_ms"]
+
+
+def test_board_that_cannot_be_reached_ends_the_search_before_it_begins(server: LoopbackServer, tmp_path: Path) -> None:
+    with pytest.raises(BoardError, match="onnection refused"):
+        searched(tmp_path / "runs", board(server, port=free_port()))
+    assert list(tmp_path.rglob("*.json")) == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("boards={phone:{host:pi}}",), "boards.phone: no such device; those of this search: mid_tablet"),
+        (("boards={mid_tablet:{}}",), "boards.mid_tablet.host: got none"),
+        (("boards={mid_tablet:{host:pi,port:0}}",), "boards.mid_tablet.port: got 0"),
+        (("boards={mid_tablet:{host:pi,key:x}}",), "boards.mid_tablet.key: got 'x'"),
+        (("boards={mid_tablet:{host:pi,identity:none}}",), "boards.mid_tablet.identity: no such file: none"),
+        (("boards={mid_tablet:{host:pi}}", "hardware.mid_tablet.runtime=TFLite"), "its profile is of TFLite in fp32"),
+        (("boards={host:{host:pi}}", "hardware=[host]"), "boards.host: this device is the machine that searches"),
+    ],
+)
+def test_wrong_board_is_refused(tmp_path: Path, overrides: tuple[str, ...], message: str) -> None:
+    device = DEVICE if "hardware=[host]" not in overrides else MOBILE_SPACE
+    with pytest.raises(InvalidInputError, match=message):
+        tiny_config(tmp_path, *device, *overrides)
+
+
+def test_where_a_board_is_reached_does_not_change_the_run(tmp_path: Path) -> None:
+    keys = [
+        tiny_config(tmp_path, *DEVICE, *boards).run_key
+        for boards in ((), ("boards={mid_tablet:{host:a}}",), ("boards={mid_tablet:{host:b,port:23}}",))
+    ]
+    assert keys[1] == keys[2] != keys[0]
