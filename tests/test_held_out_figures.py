@@ -1,0 +1,64 @@
+"""What the device models promise on measured tables, on a part of what the benchmarks of the same name print."""
+
+import os
+import sys
+from importlib import import_module
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+BENCHMARKS = Path(__file__).parent / "benchmarks"
+DATA = Path(os.environ.get("ESPALIER_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+
+pytestmark = pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+
+
+def benchmark(name: str) -> ModuleType:
+    if str(BENCHMARKS) not in sys.path:
+        sys.path.append(str(BENCHMARKS))
+    return import_module(name)
+
+
+@pytest.mark.parametrize(("space", "asked"), [("nasbench201", 0.95), ("fbnet", 0.925)])
+def test_ten_designed_measurements_rank_the_networks_of_an_unseen_device(space: str, asked: float) -> None:
+    script = benchmark("few_measurements")
+    make, sources, unseen, num_known = script.PROTOCOLS[space]
+    outcomes = list(script.one_seed(make(), sources, unseen, num_known=num_known, seed=0))
+    assert np.mean([rank for design, _, rank, _ in outcomes if design == "designed"]) >= asked
+
+
+def test_networks_known_on_other_devices_are_foretold_on_this_one() -> None:
+    script = benchmark("ncnn_held_out")
+    settings = list(script.times())[::8]
+    left_out = [script.known_elsewhere(setting) for setting in settings]
+    errors = [np.abs(predicted_N / measured_N - 1) for measured_N, predicted_N in left_out]
+    assert np.median([error_N.mean() for error_N in errors]) <= 0.10
+    assert (np.concatenate(errors) <= 0.2).mean() >= 0.75
+    after_five = [script.five_measured(setting) for setting in settings]
+    assert np.median([np.abs(predicted_N / measured_N - 1).mean() for measured_N, predicted_N in after_five]) <= 0.15
+
+
+def test_the_bound_covers_what_it_says() -> None:
+    script = benchmark("budgets_hold")
+    for device in script.fitted_devices(script.nasbench201(), seed=0):
+        for level in script.LEVELS:
+            # Mean of 100 splits: its standard error is half a point.
+            share, _ = script.coverage(device, level=level, splits=100)
+            assert share == pytest.approx(level, abs=0.02), device.name
+
+
+def test_measuring_and_cutting_violates_no_budget_in_two_measurements() -> None:
+    script = benchmark("budgets_hold")
+    table = script.nasbench201()
+    accuracy_N = np.array([float(row["test_acc_cifar100"]) for row in script.rows("benchmarks/nb201.csv.gz")])
+    accuracy_N = accuracy_N[table.ordinary_N]
+    generator = np.random.default_rng(0)
+    for device in script.fitted_devices(table, seed=0):
+        held = generator.choice(len(accuracy_N), script.NUM_BOUND, replace=False)
+        factor = script.conformal_factor(device.predicted_N[held], device.measured_N[held], level=0.9)
+        for quantile in script.BUDGET_QUANTILES:
+            budget_ms = float(np.quantile(device.measured_N, quantile))
+            taken = script.measure_and_cut(device, accuracy_N, budget_ms, factor, np.append(held, device.fitted))
+            assert device.measured_N[taken.network] <= budget_ms and taken.measurements <= 2
