@@ -7,9 +7,9 @@ those with at least three operations that the output depends on: a disconnected 
 
 Coverage: 39 random networks set the factor, all others are tested; mean over splits.
 Measure-and-cut: the search is told the accuracy of every cell (CIFAR-100, 200 epochs) and takes the best within a
-budget. Its network is measured; if it is over, the budget is tightened by the ratio, and to what the bound allows; if the
-next is over as well, the best of the networks measured for fit and bound that met the budget is taken. Regret is the
-accuracy of the best network truly within the budget less that of the one taken, in points. Reads the data folder at
+budget. Its network is measured. If it is over, the budget is tightened by the ratio and to what the bound allows; if
+the next is over too, the best network measured for fit and bound that met the budget is taken. Regret is the accuracy
+of the best network truly within the budget less that of the one taken, in points. Reads the data folder at
 $ESPALIER_DATA, or `shared/data` beside the repository.
 """
 
@@ -84,9 +84,7 @@ def point(device: Device, accuracy_N: np.ndarray, budget_ms: float) -> Taken:
 
 def at_bound(device: Device, accuracy_N: np.ndarray, budget_ms: float, factor: float) -> Taken:
     """The most accurate network whose upper bound is within the budget, never measured."""
-    return point(
-        Device(device.name, device.measured_N, device.predicted_N * factor, device.fitted), accuracy_N, budget_ms
-    )
+    return point(replace(device, predicted_N=device.predicted_N * factor), accuracy_N, budget_ms)
 
 
 def measure_and_cut(
