@@ -4,9 +4,11 @@ import copy
 from typing import Any
 
 import pytest
+from spaces import ROOT
 from unit_profiles import bus, content, device, roofline, unit, wireless
 
-from hardware_models.profile import profile_from_dict
+from hardware_models.profile import load_profile, profile_from_dict
+from hardware_models.roofline import Roofline
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -171,3 +173,30 @@ def test_provenance_says_why_there_is_no_error_and_how_units_are_shared() -> Non
         "npu": {"load": 0.2, "weight": 0.5, "remote": False},
     }
     assert provenance["entry"] == "cpu" and provenance["links"]["bus"]["gb_per_s"] == 2.0
+
+
+def test_the_shipped_phone_with_a_server_is_the_shipped_phone_and_a_server_of_ten_times_its_rates() -> None:
+    split, phone = (
+        load_profile(ROOT / "conf" / "hardware" / f"{n}.yaml") for n in ("split_phone_server", "flagship_phone")
+    )
+    own, server, alone = split.units["phone"].latency, split.units["server"].latency, phone.latency
+    assert own == alone
+    assert isinstance(server, Roofline) and isinstance(own, Roofline)
+    for kind, rate in own.kinds.items():
+        assert server.kinds[kind].overhead_ms == pytest.approx(rate.overhead_ms / 10)
+        expected = None if rate.throughput_gops is None else pytest.approx(rate.throughput_gops * 10)
+        assert server.kinds[kind].throughput_gops == expected
+    assert own.weight_gb_per_s and own.activation_gb_per_s
+    assert server.weight_gb_per_s == pytest.approx(own.weight_gb_per_s * 10)
+    assert server.activation_gb_per_s == pytest.approx(own.activation_gb_per_s * 10)
+
+
+def test_the_shipped_three_units_have_the_peaks_and_weights_that_their_file_says() -> None:
+    profile = load_profile(ROOT / "conf" / "hardware" / "three_units.yaml")
+    assert {name: each.weight for name, each in profile.units.items()} == {"gpu": 0.85, "npu": 0.92, "cpu": 0.40}
+    # TFLOPS over two are 10^12 multiply-adds per second; dense convolutions are assumed to reach these shares of it.
+    for name, tflops, share in (("gpu", 19.5, 0.5), ("npu", 26.0, 0.6), ("cpu", 3.2, 0.6)):
+        latency = profile.units[name].latency
+        assert isinstance(latency, Roofline)
+        assert latency.kinds["dense"].throughput_gops == pytest.approx(tflops * 1e3 / 2 * share)
+    assert profile.error is None and "nothing was measured" in (profile.error_reason or "")
