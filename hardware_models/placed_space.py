@@ -10,6 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from hardware_models.profile import HardwareProfile
+from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Shape
 from search_spaces.space import Choice, Decision, SearchSpace, Selection, Supernet
 
@@ -26,14 +27,25 @@ def placed_space(space: SearchSpace, devices: Sequence[HardwareProfile]) -> Sear
 
 def placement_of(space: SearchSpace, device: HardwareProfile) -> tuple[int, ...]:
     """Positions in `space` of the decisions where `device` runs each segment; none for a device of one unit."""
-    names = {unit_decision(device.name, segment.name) for segment in space.segments if device.units}
+    if not device.units:
+        return ()
+    names = {unit_decision(device.name, segment.name) for segment in space.segments}
     return tuple(k for k, decision in enumerate(space.decisions) if decision.name in names)
 
 
 class PlacedSpace(SearchSpace):
-    """The networks of `base`, each with a unit for every segment on every device of several units."""
+    """The networks of `base`, each with a unit for every segment on every device of several units.
+
+    Raises: InvalidInputError if `base` has no segments.
+    """
 
     def __init__(self, base: SearchSpace, devices: Sequence[HardwareProfile]) -> None:
+        if not base.segments:
+            several = ", ".join(device.name for device in devices if device.units)
+            raise InvalidInputError(
+                f"space {base.name} has no segments to place on the units of {several}; choose a space that has, or "
+                "devices of one latency model"
+            )
         self.base, self.name = base, base.name
         placements = [
             Decision(unit_decision(device.name, segment.name), tuple(device.units))

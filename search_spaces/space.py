@@ -84,7 +84,8 @@ class SearchSpace(ABC):
     decisions: tuple[Decision, ...]
     sites: tuple[Site, ...]
     # The same operations as those of `sites`, in the order they run; the last segment ends in `num_classes` numbers.
-    segments: tuple[Segment, ...]
+    # None in a space whose networks are no chain of parts: it cannot be placed on several units.
+    segments: tuple[Segment, ...] = ()
     deploy_shape: Shape
     num_classes: int
     # Decisions whose choice cannot be mixed (an image size): a selection gives them by index, or by a one-hot vector.

@@ -22,6 +22,7 @@ from hardware_models.placement import fastest_placement, place, segment_placemen
 from hardware_models.profile import METRICS, HardwareProfile
 from search_spaces.architecture import SPACES, read_architecture
 from search_spaces.errors import InvalidInputError
+from search_spaces.mobile import MobileSpace
 from search_spaces.space import SearchSpace
 from trainers.certificate import certify
 from trainers.config import validate
@@ -271,6 +272,14 @@ def test_a_margin_of_the_point_holds_budgets_against_the_estimate() -> None:
         problem = BudgetProblem(table, PLAIN.name, {"latency_ms": 1e4}, margin=margin)  # type: ignore[arg-type]
         problem.limits_M[0] = 1e-9
         assert certify(problem, table.space, network, tuple(row.tolist()), measure=True).refuted_by is None
+
+
+def test_a_space_without_segments_cannot_be_placed() -> None:
+    space = MobileSpace(**small_space("depths").spec())
+    space.segments = ()
+    assert CostTable(space, [PLAIN]).space is space
+    with pytest.raises(InvalidInputError, match="space mobile has no segments to place on the units of chip"):
+        CostTable(space, [PLAIN, chip()])
 
 
 def test_an_unknown_margin_is_refused() -> None:
