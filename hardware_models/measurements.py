@@ -1,7 +1,8 @@
 """Measured times as CSV: whole networks, each with its operations in a second file beside it, or single operations.
 
 `bench.csv` has a column `network` or `operation` (written as `Operation.notation` does) and one `latency_ms`; a file of
-networks has beside it `bench.layers.csv` with `network,operation,count`. Times are milliseconds at batch size 1.
+networks has beside it `bench.layers.csv` with `network,operation,count`, and optionally `reached`: false for operations
+whose output nothing reads. Times are milliseconds at batch size 1.
 """
 
 import csv
@@ -28,6 +29,7 @@ COLUMNS = (
     *("runtime", "precision", "statistic", "machine", "versions", "governor", "date"),
 )
 LAYER_COLUMNS = ("network", "operation", "count")
+REACHED = "reached"  # optional among them: `false` where nothing reads the output
 MAX_LISTED = 20  # problems told at once
 MAX_COUNT = 1_000  # of one operation in one network; a larger one is a mistake and would fill the memory
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
@@ -36,13 +38,17 @@ _COUNT = re.compile(r"[0-9]{1,9}")
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRow:
-    """One measured network or operation. `operations` are what it runs, each as often as it runs; `line` is from 1."""
+    """One measured network or operation. `operations` are what it runs, each as often as it runs; `line` is from 1.
+
+    `unread` are those of them whose output nothing reads: a runtime may leave them out.
+    """
 
     name: str
     latency_ms: float
     operations: tuple[Operation, ...]
     line: int
     fields: Mapping[str, str]
+    unread: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,14 @@ class Record:
     cells: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Layers:
+    """What a network runs, each operation as often as it runs, and those of them whose output nothing reads."""
+
+    operations: tuple[Operation, ...]
+    unread: tuple[Operation, ...] = ()
+
+
 def layers_path(path: Path) -> Path:
     """Where the operations of the networks in `path` stand: `bench.layers.csv` beside `bench.csv`."""
     return path.with_name(f"{path.name.removesuffix('.csv')}.layers.csv")
@@ -80,19 +94,27 @@ def read_measurements(path: Path) -> Measurements:
     if problems:
         raise refusal(path, problems)
     subject = subjects[0]
-    operations, problems = _operations(path, subject, records)
+    layers, problems = _operations(path, subject, records)
     for record in records:
         problems += [f"line {record.line}: {problem}" for problem in _row_problems(record.cells, subject)]
     problems += [*_duplicates(records, (subject,)), *_changes(records)]
     if problems:
         raise refusal(path, problems)
     rows = tuple(
-        MeasuredRow(name, float(record.cells["latency_ms"]), operations[name], record.line, record.cells)
-        for record in records
-        for name in (record.cells[subject],)
+        MeasuredRow(name, float(cells["latency_ms"]), layers[name].operations, line, cells, layers[name].unread)
+        for line, cells in ((record.line, record.cells) for record in records)
+        for name in (cells[subject],)
     )
     constants = {column: rows[0].fields[column] for column in CONSTANTS if rows[0].fields.get(column)}
     return Measurements(path, subject, rows, constants)
+
+
+def read_layers(path: Path) -> Mapping[str, Layers]:
+    """What each network in a file of layers runs. Raises: InvalidInputError that lists what is wrong with it."""
+    layers, problems = _layers(Path(path), [])
+    if problems:
+        raise refusal(path, problems)
+    return layers
 
 
 def read_records(path: Path) -> tuple[tuple[str, ...], list[Record], list[str]]:
@@ -210,13 +232,11 @@ def _changes(records: Sequence[Record]) -> Iterator[str]:
                 break
 
 
-def _operations(
-    path: Path, subject: Subject, records: Sequence[Record]
-) -> tuple[dict[str, tuple[Operation, ...]], list[str]]:
+def _operations(path: Path, subject: Subject, records: Sequence[Record]) -> tuple[dict[str, Layers], list[str]]:
     """The operations of each name, and what is wrong with them."""
     if subject == "network":
         return _layers(layers_path(path), [(record.line, record.cells["network"]) for record in records])
-    operations: dict[str, tuple[Operation, ...]] = {}
+    layers: dict[str, Layers] = {}
     problems: list[str] = []
     first: dict[Operation, tuple[int, str]] = {}
     for record in records:
@@ -226,32 +246,33 @@ def _operations(
         except InvalidInputError as error:
             problems.append(f"line {record.line}: {error}")
             continue
-        operations[name] = (operation,)
+        layers[name] = Layers((operation,))
         line, other = first.setdefault(operation, (record.line, name))
         if other != name:  # the same one, its defaults spelled out
             problems.append(f"line {record.line}: {name!r} is {other!r} of line {line}; keep one of them")
-    return operations, problems
+    return layers, problems
 
 
-def _layers(path: Path, measured: Sequence[tuple[int, str]]) -> tuple[dict[str, tuple[Operation, ...]], list[str]]:
+def _layers(path: Path, measured: Sequence[tuple[int, str]]) -> tuple[dict[str, Layers], list[str]]:
     """The operations of each network in a file of layers, and what is wrong with it or missing from it."""
     if not path.is_file():
         return {}, [f"the operations of its networks are missing: write {path} with columns {','.join(LAYER_COLUMNS)}"]
     columns, records, problems = read_records(path)
-    if sorted(columns) != sorted(LAYER_COLUMNS):
+    if sorted(set(columns) - {REACHED}) != sorted(LAYER_COLUMNS):
         problems.append(f"line 1: columns must be {','.join(LAYER_COLUMNS)}, got {','.join(columns)}")
         return {}, [f"{path.name}: {problem}" for problem in problems]
-    problems += _duplicates(records, ("network", "operation"))
-    layers: dict[str, list[Operation]] = {}
+    problems += _duplicates(records, ("network", "operation", *(column for column in columns if column == REACHED)))
+    operations: dict[str, list[Operation]] = {}
+    unread: dict[str, list[Operation]] = {}
     for record in records:
-        name, notation, count = (record.cells[column] for column in LAYER_COLUMNS)
-        if not (_COUNT.fullmatch(count) and 1 <= int(count) <= MAX_COUNT):
-            problems.append(f"line {record.line}: count: got {count!r}; allowed: a whole number from 1 to {MAX_COUNT}")
+        wrong = list(_layer_problems(record.cells))
+        problems += [f"line {record.line}: {problem}" for problem in wrong]
+        if wrong:
             continue
-        try:
-            layers.setdefault(name, []).extend([parse_operation(notation)] * int(count))
-        except InvalidInputError as error:
-            problems.append(f"line {record.line}: {error}")
+        name, repeated = record.cells["network"], _repeated(record.cells)
+        operations.setdefault(name, []).extend(repeated)
+        if record.cells.get(REACHED) == "false":
+            unread.setdefault(name, []).extend(repeated)
     found = [f"{path.name}: {problem}" for problem in problems]
     listed = {record.cells["network"] for record in records}
     found += [
@@ -259,4 +280,20 @@ def _layers(path: Path, measured: Sequence[tuple[int, str]]) -> tuple[dict[str, 
         for line, name in measured
         if name and name not in listed
     ]
-    return {name: tuple(operations) for name, operations in layers.items()}, found
+    return {name: Layers(tuple(run), tuple(unread.get(name, ()))) for name, run in operations.items()}, found
+
+
+def _layer_problems(cells: Mapping[str, str]) -> Iterator[str]:
+    if not (_COUNT.fullmatch(cells["count"]) and 1 <= int(cells["count"]) <= MAX_COUNT):
+        yield f"count: got {cells['count']!r}; allowed: a whole number from 1 to {MAX_COUNT}"
+    if cells.get(REACHED, "true") not in ("true", "false"):
+        yield f"{REACHED}: got {cells[REACHED]!r}; allowed: true, false"
+    try:
+        parse_operation(cells["operation"])
+    except InvalidInputError as error:
+        yield str(error)
+
+
+def _repeated(cells: Mapping[str, str]) -> list[Operation]:
+    """The operation of a sound row, as often as it runs."""
+    return [parse_operation(cells["operation"])] * int(cells["count"])

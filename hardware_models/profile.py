@@ -35,16 +35,21 @@ class LatencyError(Section):
     n: Size
     mape: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
     median_ape: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+    within_10_share: Share | None = None  # null: not told
     within_20_share: Share
     spearman: Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]
 
 
 class LatencyBound(Section):
-    """`factor` times the estimate is at least the latency of a share `level` of networks; from `n` held-out ones."""
+    """`factor` times the estimate is at least the latency of a share `level` of networks; from `n` held-out ones.
+
+    `coverage` is the share of them that it was seen to hold for, each with a fit and a factor that had not seen it.
+    """
 
     level: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
     n: Size
     factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)]
+    coverage: Share | None = None  # null: not told
 
 
 class HardwareProfile(Section):
@@ -53,6 +58,8 @@ class HardwareProfile(Section):
     It has one latency model, or several `units` with one each, joined by `links`: then a network's input lies at
     `entry`, its output is needed there, and its cost is that of where its operations are placed.
     `error` is null where nothing was measured, as for prices from a specification; `error_reason` then says why.
+    `drops_dead_code` tells whether the runtime leaves out operations whose output nothing reads, null where that is not
+    known. Measurements of networks that have such operations need it; networks that a search derives have none.
     """
 
     name: Text
@@ -68,6 +75,7 @@ class HardwareProfile(Section):
     error: LatencyError | None
     error_reason: Text | None = None
     bound: LatencyBound | None = None
+    drops_dead_code: bool | None = Field(default=None, strict=True)
     source: Text
     measured: tuple[Text, ...]
     inferred: tuple[Text, ...]
@@ -117,9 +125,12 @@ class HardwareProfile(Section):
         content = self.model_dump(mode="json", exclude={"budgets": True, "latency": True, "units": priced})
         absent = {"units": not self.units, "links": not self.units, "entry": not self.units}
         absent["error_reason"] = self.error is not None
+        absent["drops_dead_code"] = self.drops_dead_code is None
         models = {"latency": self.latency} | {
             f"units.{name}.latency": unit.latency for name, unit in self.units.items()
         }
+        for key in ("error", "bound"):
+            content[key] = content[key] and {name: value for name, value in content[key].items() if value is not None}
         content["tables"] = {key: model.origin for key, model in models.items() if isinstance(model, Table)}
         absent["tables"] = not content["tables"]
         return {key: value for key, value in content.items() if not absent.get(key)}
