@@ -190,7 +190,6 @@ def test_expected_cost_of_one_network_is_its_cost(space: SearchSpace) -> None:
 def test_exact_selection_equals_brute_force(name: str) -> None:
     space, generator = small_space(name), np.random.default_rng(7)
     table, networks_Sn = cost_table(space), all_networks(space)
-    num_empty = 0
     for round_ in range(12):
         device = round_ % len(table.devices)
         upper_SM = upper_costs(table, networks_Sn, device)
@@ -208,9 +207,14 @@ def test_exact_selection_equals_brute_force(name: str) -> None:
             found = problem.select(scores_N, mask_N=mask_N, forbidden=[tuple(row) for row in ranked[:place]])
             if place >= len(ranked):
                 assert found is None
-                num_empty += 1
             else:
                 assert found is not None
                 assert found.indices == tuple(ranked[place])
                 assert found.value == pytest.approx(np.sort(-values_S[allowed_S])[place] * -1)
-    assert num_empty  # the case without an answer was met
+    # The case without an answer: the only network that is left is forbidden.
+    only = tuple(networks_Sn[0])
+    alone_N = np.zeros(int(table.first_choice[-1]), dtype=bool)
+    alone_N[table.first_choice[:-1] + networks_Sn[0]] = True
+    problem = BudgetProblem(table, table.device_names[0], {"gflops": 1e3})
+    assert problem.select(np.zeros(len(alone_N)), mask_N=alone_N) is not None
+    assert problem.select(np.zeros(len(alone_N)), mask_N=alone_N, forbidden=[only]) is None
