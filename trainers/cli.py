@@ -52,8 +52,19 @@ def _measure(content: dict[str, Any]) -> int:
     return DONE
 
 
+def _calibrate(content: dict[str, Any]) -> int:
+    from trainers.calibrate_config import validate_calibrate
+
+    config = validate_calibrate(content)
+    from trainers.calibrate import run_calibrate, run_propose
+
+    (run_calibrate if config.propose is None else run_propose)(config, _print)
+    return DONE
+
+
 SEARCH = App("espalier-search", "search", _search, "the same command starts this search again")
 MEASURE = App("espalier-measure", "measure", _measure, "what was measured is kept; this continues:\n  {command}")
+CALIBRATE = App("espalier-calibrate", "calibrate", _calibrate, "the same command starts again")
 
 
 def search() -> None:
@@ -64,6 +75,11 @@ def search() -> None:
 def measure() -> None:
     """Runs `espalier-measure` and exits: 0 done, 1 error, 2 refused, 130 and 143 on signals."""
     _run(MEASURE)
+
+
+def calibrate() -> None:
+    """Runs `espalier-calibrate` and exits: 0 done, 1 error, 2 refused, 130 and 143 on signals."""
+    _run(CALIBRATE)
 
 
 def _run(app: App) -> None:
