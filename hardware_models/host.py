@@ -22,13 +22,15 @@ from hardware_models.fitting import (
     roofline_features,
     roofline_model,
 )
-from hardware_models.measure import RUNTIME, Graph, machine_description, time_graphs, time_operation, versions
+from hardware_models.graph import Graph
+from hardware_models.measure import RUNTIME, machine_description, time_in_turns, time_operation, versions
 from hardware_models.roofline import PRICE_KINDS, PriceKind, price_kind
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape
 
 RESOLUTIONS = (128, 160, 192, 224)
-STAGE_CHANNELS = ((16, 24, 32), (24, 32, 40), (40, 64, 80), (80, 96, 112), (112, 160, 192))  # about MobileNetV3's
+# From MobileNetV3's widths to EfficientNet-B4's: wide convolutions run closer to the peak than narrow ones.
+STAGE_CHANNELS = ((16, 24, 40, 72), (24, 40, 64, 112), (40, 80, 112, 224), (80, 112, 192, 272), (112, 160, 224, 448))
 STAGE_STRIDES = (2, 2, 2, 1, 2)
 BOUND_LEVEL = 0.9  # needs at least 9 held-out networks
 PRIOR_STRENGTH = 0.003  # weak: the fitted networks are drawn here, and drawn to tell the kinds apart
@@ -39,7 +41,7 @@ class Effort:
     """How much is measured: operations of each kind, networks to fit and networks held out, and runs of each."""
 
     operations_per_kind: int = 15
-    fit_networks: int = 24
+    fit_networks: int = 42
     held_out_networks: int = 18
     repeats: int = 30
 
@@ -111,8 +113,8 @@ def _measure(threads: int, effort: Effort, progress: Callable[[str], None]) -> d
 
     networks = [random_network(random, i) for i in range(effort.fit_networks + effort.held_out_networks)]
     progress(f"host profile: timing {len(networks)} networks")
-    graphs = [network.graph for network in networks]
-    measured_N = np.array([m.p50_ms for m in time_graphs(graphs, threads=threads, repeats=effort.repeats)])
+    models = [network.graph.model() for network in networks]
+    measured_N = np.array([m.p50_ms for m in time_in_turns(models, threads=threads, repeats=effort.repeats)])
 
     kinds = [kind for kind in PRICE_KINDS if any(price_kind(op) == kind for op in operations)]
     columns = roofline_columns(kinds, overhead_per_kind=True)

@@ -10,11 +10,12 @@ from io import StringIO
 
 import numpy as np
 import torch
+from onnx import ModelProto
 from torch import nn
 
 from hardware_models import runner
 from hardware_models.counting import deployed
-from hardware_models.graph import Graph, operation_graph
+from hardware_models.graph import operation_graph
 from hardware_models.runner import machine_description
 from search_spaces.errors import EspalierError
 from search_spaces.operation import Operation, Shape
@@ -91,23 +92,26 @@ def time_module(
     It runs on `machine`, by default on this one.
     Raises: ParityError if the exported network's output differs from the module's.
     """
-    copy, machine = deployed(module), machine or ThisMachine()
-    x = torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
-    with _quiet():
-        program = torch.onnx.export(copy, (x,), dynamo=True, external_data=False, verbose=False)
-    assert program is not None
+    machine, x = machine or ThisMachine(), torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        expected = copy(x).numpy()
-    proto = program.model_proto
+        expected = deployed(module)(x).numpy()
+    model = export(module, shape)
+    feed = {model.graph.input[0].name: x.numpy()}
     times_ms, outputs = machine.run(
-        proto.SerializeToString(),
-        threads=threads,
-        warmup=warmup,
-        repeats=repeats,
-        feed={proto.graph.input[0].name: x.numpy()},
+        model.SerializeToString(), threads=threads, warmup=warmup, repeats=repeats, feed=feed
     )
     _check_parity(expected, outputs[0], type(module).__name__)
     return _measurement(times_ms, threads, machine)
+
+
+def export(module: nn.Module, shape: Shape) -> ModelProto:
+    """The ONNX model of the module as deployed, for inputs (1, *shape)."""
+    with _quiet():
+        program = torch.onnx.export(
+            deployed(module), (torch.zeros(1, *shape),), dynamo=True, external_data=False, verbose=False
+        )
+    assert program is not None
+    return program.model_proto
 
 
 def time_operation(
@@ -123,11 +127,14 @@ def time_operation(
     return _measurement(times_ms, threads, machine)
 
 
-def time_graphs(graphs: Sequence[Graph], *, threads: int = 1, warmup: int = 5, repeats: int = 40) -> list[Measurement]:
-    """Latency of each graph, taken in turns, so that a disturbance of the machine falls on all of them alike."""
+def time_in_turns(
+    models: Sequence[ModelProto], *, threads: int = 1, warmup: int = 5, repeats: int = 40
+) -> list[Measurement]:
+    """Latency of each model here, taken in turns, so that a disturbance of the machine falls on all of them alike."""
     calls: list[Callable[[], object]] = []
-    for graph in graphs:
-        session, feed = runner.open_session(graph.model().SerializeToString(), threads), graph.feed()
+    for model in models:
+        session = runner.open_session(model.SerializeToString(), threads)
+        feed = runner.random_feed(session)
         calls.append(lambda session=session, feed=feed: session.run(None, feed))  # type: ignore[misc]
     rounds = [[runner.run_times_ms(call, warmup if i == 0 else 1, 1)[0] for call in calls] for i in range(repeats)]
     machine = ThisMachine()

@@ -11,8 +11,9 @@ import yaml
 from torch import Tensor, nn
 
 from hardware_models import host, runner
+from hardware_models.graph import Graph
 from hardware_models.host import Effort, measure_host_profile, random_network, resolve_host, sample_operations
-from hardware_models.measure import Graph, Measurement, ParityError, time_graphs, time_module, time_operation
+from hardware_models.measure import Measurement, ParityError, time_in_turns, time_module, time_operation
 from hardware_models.profile import profile_from_dict
 from hardware_models.roofline import price_kind
 from search_spaces.blocks import Add
@@ -119,7 +120,7 @@ def test_graphs_are_timed_in_turns() -> None:
         graph = Graph()
         graph.add(Operation("conv", (3, 8, 8), (channels, 8, 8)), graph.input(1, 3, 8, 8), activation="Relu")
         graphs.append(graph)
-    for measurement in time_graphs(graphs, repeats=4):
+    for measurement in time_in_turns([graph.model() for graph in graphs], repeats=4):
         check(measurement, 4)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
@@ -90,3 +91,11 @@ def binding_problem(space: MobileSpace, *, share: float = 0.5) -> BudgetProblem:
     """A GFLOP budget that about `share` of the networks meet."""
     gflops = sorted(sum(op.macs for op in space.operations(space.choices(n))) / 1e9 for n in networks_of(space))
     return small_problem(space, {"gflops": gflops[int(share * len(gflops))] * (1 + 1e-9)})
+
+
+def bound_factor(device: str) -> float:
+    """The factor of the bound on latency that a shipped profile's file states."""
+    path = Path(__file__).resolve().parents[1] / "conf" / "hardware" / f"{device}.yaml"
+    factor = yaml.safe_load(path.read_text(encoding="utf-8"))["bound"]["factor"]
+    assert factor > 1
+    return factor
