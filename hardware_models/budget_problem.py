@@ -15,7 +15,7 @@ from hardware_models.cost_table import METRICS, Array, CostTable, Indices, Mask
 from hardware_models.errors import BudgetInfeasibleError
 from hardware_models.exact import Solution, best_network, tightest_network
 from hardware_models.pool import GibbsChains
-from hardware_models.profile import MARGINS, Margin
+from hardware_models.profile import MARGINS, Margin, Metric
 from search_spaces.errors import InvalidInputError
 
 UNITS = {
@@ -64,15 +64,15 @@ class BudgetProblem:
         self.table, self.name, self.limits, self.margin = table, device, dict(limits), margin
         self.device = table.device(device)
         self.profile = table.devices[self.device]
-        self.limits_M = np.array([self._point_limit(m, limits[m]) if m in limits else np.inf for m in METRICS])
+        self.limits_M = np.array([self._largest_total(m) for m in METRICS])
 
-    def held(self, metric: str, estimate: float) -> float:
-        """The figure that the budget of `metric` is held against, of a network or set of them with this estimate."""
-        return self.profile.upper(metric, estimate) if self.margin == "upper" else estimate
+    def held(self, metric: str, total: float) -> float:
+        """The figure that the budget of `metric` is held against, of a network or set of them that sums to `total`."""
+        return self.profile.upper(metric, total) if self.margin == "upper" else self.profile.estimate(metric, total)
 
-    def held_all(self, estimates_M: Array) -> Array:
+    def held_all(self, totals_M: Array) -> Array:
         """`held` of each metric, (M,)."""
-        return self.table.upper(estimates_M, self.device) if self.margin == "upper" else estimates_M
+        return np.array([self.held(metric, float(total)) for metric, total in zip(METRICS, totals_M, strict=True)])
 
     def tightened(self, metric: str, ratio: float) -> "BudgetProblem":
         """The same problem with one point limit scaled by `ratio`: what a refuting measurement teaches."""
@@ -93,7 +93,11 @@ class BudgetProblem:
 
     def shares(self, costs: Mapping[str, float]) -> dict[str, float]:
         """Share of each budget that costs use."""
-        return {m: costs[m] / float(self.limits_M[k]) for k, m in enumerate(METRICS) if np.isfinite(self.limits_M[k])}
+        return {
+            m: self.held(m, costs[m]) / self.held(m, float(self.limits_M[k]))
+            for k, m in enumerate(METRICS)
+            if np.isfinite(self.limits_M[k])
+        }
 
     def settled(self, indices: Sequence[int]) -> tuple[int, ...]:
         """The same network placed to use the least share of its tightest budget; itself on a device of one unit."""
@@ -193,8 +197,10 @@ class BudgetProblem:
             removals.append(self._removal(choice, float(utilities_N[choice]), saved_NM[choice], "budget"))
         return Survivors(mask_N, witness), removals
 
-    def _point_limit(self, metric: str, limit: float) -> float:
-        return self.profile.point_limit(metric, limit) if self.margin == "upper" else limit
+    def _largest_total(self, metric: Metric) -> float:
+        if metric not in self.limits:
+            return float("inf")
+        return self.profile.largest_total(metric, self.limits[metric], margin=self.margin)
 
     def _why_infeasible(self, ratio: float) -> str:
         lines = []

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field, ValidationError, field_validator, model_v
 from pydantic_core import ErrorDetails
 
 from hardware_models.additive import Additive, Match, Size, Term
+from hardware_models.calibrator import Calibrator
 from hardware_models.latency_model import LatencyModel
 from hardware_models.roofline import PRICE_KINDS, KindRate, Positive, Roofline, Section, describe
 from hardware_models.table import Table
@@ -57,6 +58,7 @@ class HardwareProfile(Section):
 
     It has one latency model, or several `units` with one each, joined by `links`: then a network's input lies at
     `entry`, its output is needed there, and its cost is that of where its operations are placed.
+    `calibrator` maps the sum of the operations' latencies to that of the network; null: the sum is the latency.
     `error` is null where nothing was measured, as for prices from a specification; `error_reason` then says why.
     `drops_dead_code` tells whether the runtime leaves out operations whose output nothing reads, null where that is not
     known. Measurements of networks that have such operations need it; networks that a search derives have none.
@@ -72,6 +74,7 @@ class HardwareProfile(Section):
     units: Mapping[UnitName, Unit] = Field(default_factory=dict)
     links: Mapping[UnitName, Link] = Field(default_factory=dict)
     entry: UnitName | None = None
+    calibrator: Calibrator | None = None
     error: LatencyError | None
     error_reason: Text | None = None
     bound: LatencyBound | None = None
@@ -102,6 +105,8 @@ class HardwareProfile(Section):
             yield "latency: got a model beside `units`, which have their own; keep one of the two"
         if self.units:
             yield from unit_problems(self.units, self.links, self.entry)
+            if self.calibrator is not None:
+                yield "calibrator: got one beside `units`: placements are found for sums; leave it out"
         elif self.links or self.entry is not None:
             yield "units: got none, but `links` or `entry`, which join units; give the units or leave these out"
         if (self.error is None) != (self.error_reason is not None):
@@ -125,6 +130,7 @@ class HardwareProfile(Section):
         content = self.model_dump(mode="json", exclude={"budgets": True, "latency": True, "units": priced})
         absent = {"units": not self.units, "links": not self.units, "entry": not self.units}
         absent["error_reason"] = self.error is not None
+        absent["calibrator"] = self.calibrator is None
         absent["drops_dead_code"] = self.drops_dead_code is None
         models = {"latency": self.latency} | {
             f"units.{name}.latency": unit.latency for name, unit in self.units.items()
@@ -186,13 +192,20 @@ class HardwareProfile(Section):
             )
         return latency_ms if unit is None else latency_ms * self.units[unit].slowdown
 
-    def upper(self, metric: str, value: float) -> float:
-        """The bound above an estimate of `metric`: latency times the bound's factor, anything else as it is."""
-        return value * self._factor(metric)
+    def estimate(self, metric: str, total: float) -> float:
+        """The estimate of `metric` of a network whose operations' prices sum to `total`."""
+        if self.calibrator is None or metric != "latency_ms":
+            return total
+        return self.calibrator.latency_ms(total)
 
-    def point_limit(self, metric: str, limit: float) -> float:
-        """The largest estimate of `metric` whose bound is within `limit`."""
-        return limit / self._factor(metric)
+    def upper(self, metric: str, total: float) -> float:
+        """The bound above the estimate: latency times the bound's factor, anything else as it is."""
+        return self.estimate(metric, total) * self._factor(metric)
+
+    def largest_total(self, metric: str, limit: float, *, margin: Margin = "upper") -> float:
+        """The largest sum of `metric` whose bound, or estimate, is within `limit`."""
+        limit = limit / self._factor(metric) if margin == "upper" else limit
+        return limit if self.calibrator is None or metric != "latency_ms" else self.calibrator.sum_ms(limit)
 
     def _factor(self, metric: str) -> float:
         return self.bound.factor if self.bound and metric == "latency_ms" else 1.0
@@ -216,7 +229,7 @@ def load_profile(path: Path) -> HardwareProfile:
     """The profile of a YAML file, named after it. Raises: InvalidInputError if it is not a valid profile."""
     try:
         mapping = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except (OSError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidInputError(f"cannot read a hardware profile from {path}: {error}") from error
     return profile_from_dict(Path(path).stem, mapping)
 
@@ -227,6 +240,7 @@ _SECTIONS: dict[str, type[BaseModel]] = {
     "bound": LatencyBound,
     "roofline": Roofline,
     "additive": Additive,
+    "calibrator": Calibrator,
     "table": Table,
     "kinds": KindRate,
     "terms": Term,

@@ -195,10 +195,10 @@ def test_a_null_budget_is_no_budget() -> None:
 
 
 @given(limit=st.floats(1e-3, 1e6))
-def test_the_upper_bound_of_the_point_limit_is_the_limit(limit: float) -> None:
+def test_the_upper_bound_of_the_largest_total_is_the_limit(limit: float) -> None:
     bounded, unbounded = (profile_from_dict("x", changed(bound=bound)) for bound in (ROOFLINE["bound"], None))
     for metric in METRICS:
-        assert bounded.upper(metric, bounded.point_limit(metric, limit)) == pytest.approx(limit, rel=1e-12)
+        assert bounded.upper(metric, bounded.largest_total(metric, limit)) == pytest.approx(limit, rel=1e-12)
         assert unbounded.upper(metric, limit) == limit
     assert bounded.upper("latency_ms", limit) == limit * 1.25
     assert bounded.upper("gflops", limit) == limit

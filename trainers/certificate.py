@@ -69,9 +69,11 @@ def certify(
     shape = space.input_shape(space.choices(indices))
     module = without_resize(network)
     placed = place(problem, indices) if profile.units else None
-    predicted = problem.table.named(indices, problem.device) if placed is None else placed.costs
-    upper = {metric: profile.upper(metric, cost) for metric, cost in predicted.items()}
-    held = {metric: problem.held(metric, cost) for metric, cost in predicted.items()}
+    totals = problem.table.named(indices, problem.device) if placed is None else placed.costs
+    predicted, upper, held = (
+        {metric: figure(metric, total) for metric, total in totals.items()}
+        for figure in (profile.estimate, profile.upper, problem.held)
+    )
     recounted = _recounted(profile, module, shape, placed)
     measured = time_module(module, shape, threads=profile.threads or 1, machine=machine) if measure else None
     found = {**held, **recounted} if measured is None else {**held, **recounted, "latency_ms": measured.p50_ms}
