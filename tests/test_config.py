@@ -220,6 +220,16 @@ def test_the_run_key_does_not_depend_on_the_order_of_keys(default: dict[str, Any
     assert validate(reordered).run_key == validate(default).run_key
 
 
+def test_the_run_key_changes_with_what_the_file_of_a_table_holds(default: dict[str, Any], tmp_path: Path) -> None:
+    def key(content: str) -> str:
+        file = tmp_path / "table.csv"
+        file.write_text(content, encoding="utf-8")
+        device = {**default["hardware"]["iot_terminal"], "latency": {"model": "table", "file": str(file)}}
+        return validate({**default, "hardware": {"mine": device}}).run_key
+
+    assert key("operation,latency_ms\n") == key("operation,latency_ms\n") != key("operation,latency_ms\nadd,1\n")
+
+
 def test_the_run_key_depends_on_the_order_of_devices_for_they_train_in_turn(default: dict[str, Any]) -> None:
     reordered = {**default, "hardware": dict(reversed(default["hardware"].items()))}
     assert validate(reordered).run_key != validate(default).run_key

@@ -105,6 +105,9 @@ class SearchConfig(Section):
             content["boards"] = sorted(self.boards)  # what is measured may be cut; where it is reached does not matter
         content["data"].pop("root", None)
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
+        tables = sorted(_table_files(content["hardware"]))
+        if tables:  # what a file holds, not where it lies, is what prices depend on
+            content["tables"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in tables if path.is_file()]
         return content
 
     @property
@@ -117,6 +120,16 @@ class SearchConfig(Section):
     @property
     def run_folder(self) -> Path:
         return Path(self.paths.runs).expanduser() / self.sweep / self.run_key
+
+
+def _table_files(content: Any) -> set[Path]:
+    """The files that look-up tables anywhere in `content` are read from."""
+    if not isinstance(content, dict):
+        return set()
+    found = {path for value in content.values() for path in _table_files(value)}
+    if content.get("model") == "table" and isinstance(content.get("file"), str):
+        found.add(Path(content["file"]).expanduser())
+    return found
 
 
 def validate(content: Mapping[str, Any]) -> SearchConfig:
