@@ -9,7 +9,7 @@ from typing import Literal, get_args
 
 import numpy as np
 
-from hardware_models.calibration_checks import LEAST_ROWS, held_out_problems, row_problems, unit_problems
+from hardware_models.calibration_checks import LEAST_ROWS, held_out_problems, row_problems, time_problems, unit_problems
 from hardware_models.calibration_dead_code import drops_dead_code, executed
 from hardware_models.calibration_error import (
     HeldOut,
@@ -112,9 +112,11 @@ def problems_of(
         yield "line 1: a table has the prices of single operations, and these are whole networks; set model=roofline"
     if level is not None:
         yield from row_problems(measurements, level=level)
+    impossible = list(time_problems(measurements))
+    yield from impossible
     unread = [row for row in measurements.rows if len(row.unread) == len(row.operations)]
     yield from (f"line {row.line}: {row.name!r}: nothing reads any of its operations" for row in unread)
-    if unread:
+    if unread or impossible:
         return
     networks = [row.operations for row in measurements.rows]
     amounts_NF = roofline_amounts(networks, bytes_per_element=BYTES_PER_ELEMENT[precision])

@@ -18,6 +18,7 @@ OFF_ALONE = {"network": OFF, "operation": 1e4}
 # Devices measured before differ by a factor of 900 in speed, so a wrong unit is seen only if little is allowed beyond.
 BEYOND = 3.0
 LEAST_ROWS = 5
+LEAST_MS, MOST_MS = 1e-6, 1e9  # a nanosecond, eleven days
 
 
 def row_problems(measurements: Measurements, *, level: float) -> Iterator[str]:
@@ -39,6 +40,13 @@ def row_problems(measurements: Measurements, *, level: float) -> Iterator[str]:
             f"lines {rows[0].line} to {rows[-1].line}: all times are {rows[0].latency_ms:g} ms; different {subject}s "
             "take different times: was the same one measured, or with too coarse a clock?"
         )
+
+
+def time_problems(measurements: Measurements) -> Iterator[str]:
+    """Times that no network or operation takes, whatever their unit."""
+    for row in measurements.rows:
+        if not LEAST_MS <= row.latency_ms <= MOST_MS:
+            yield f"line {row.line}: latency_ms: got {row.latency_ms:g}; allowed: {LEAST_MS:g} to {MOST_MS:g}"
 
 
 def unit_problems(

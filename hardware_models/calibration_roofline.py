@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from pydantic import ValidationError
 
 from hardware_models.fitting import (
     PRIOR_STRENGTH,
@@ -17,6 +18,7 @@ from hardware_models.fitting import (
 )
 from hardware_models.population import Population
 from hardware_models.roofline import PRICE_KINDS, PriceKind, Roofline
+from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
 AMOUNTS = roofline_columns(PRICE_KINDS, overhead_per_kind=True)
@@ -24,6 +26,7 @@ BESIDE: tuple[PriceKind, ...] = ("pool", "elementwise")  # kinds that the popula
 # Overhead of a kind of `BESIDE` over that of a convolution, before it is measured: most of them are fused. Held-out
 # errors of networks measured with onnxruntime hardly change between 0.01 and 1.
 BESIDE_OVERHEAD = 0.1
+NOTHING = 1e-9  # ms for 10^9 of work or bytes, or for one operation: no device is a tenth as fast
 DECIDED = 0.5  # share of a number that measurements must decide for it to count as theirs
 
 
@@ -45,10 +48,19 @@ class RooflineFit:
         return fit_with_prior(self.features(amounts_NF), measured_N, self.prior_P)
 
     def model(self, coefficients_P: Array, kinds: Sequence[PriceKind]) -> Roofline:
-        """The roofline of these coefficients, for these kinds."""
-        fitted = dict(zip(AMOUNTS, self.sums_FP @ coefficients_P, strict=True))
+        """The roofline of these coefficients, for these kinds.
+
+        Raises: InvalidInputError if they are beyond what a profile may say.
+        """
+        known_P = np.where(coefficients_P < NOTHING, 0.0, coefficients_P)
+        fitted = dict(zip(AMOUNTS, self.sums_FP @ known_P, strict=True))
         columns = roofline_columns(kinds, overhead_per_kind=True)
-        return roofline_model(columns, np.array([fitted[column] for column in columns]))
+        try:
+            return roofline_model(columns, np.array([fitted[column] for column in columns]))
+        except ValidationError as error:
+            raise InvalidInputError(
+                f"the measurements give rates that no device has: {fitted}; are their times milliseconds?"
+            ) from error
 
     def undecided(self, amounts_NF: Array, coefficients_P: Array) -> tuple[str, ...]:
         """Columns that the measurements leave to the typical device for the larger part.

@@ -11,7 +11,7 @@ from pydantic_core import ErrorDetails
 from hardware_models.additive import Additive, Match, Size, Term
 from hardware_models.calibrator import Calibrator
 from hardware_models.latency_model import LatencyModel
-from hardware_models.roofline import PRICE_KINDS, KindRate, Positive, Roofline, Section, describe
+from hardware_models.roofline import PRICE_KINDS, InRange, KindRate, Positive, Roofline, Section, describe
 from hardware_models.table import Table
 from hardware_models.units import Bus, Link, Network, Unit, UnitName, link_between, unit_problems
 from search_spaces.errors import InvalidInputError
@@ -49,7 +49,7 @@ class LatencyBound(Section):
 
     level: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
     n: Size
-    factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False)]
+    factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False), InRange]
     coverage: Share | None = None  # null: not told
 
 

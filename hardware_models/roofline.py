@@ -3,15 +3,26 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from search_spaces.operation import Operation
 
 PriceKind = Literal["pointwise", "dense", "winograd", "depthwise", "grouped", "linear", "pool", "elementwise"]
 PRICE_KINDS: tuple[PriceKind, ...] = get_args(PriceKind)
 
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
-NonNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+# What a profile divides and multiplies by lies between, so that no price leaves the range of floats.
+LEAST, MOST = 1e-12, 1e12
+
+
+def _in_range(value: float) -> float:
+    if not LEAST <= value <= MOST:
+        raise ValueError(f"a number between {LEAST:g} and {MOST:g}")
+    return value
+
+
+InRange = AfterValidator(_in_range)
+Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), InRange]
+NonNegative = Annotated[float, Field(strict=True, ge=0, le=MOST, allow_inf_nan=False)]
 
 
 class Section(BaseModel):

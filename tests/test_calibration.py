@@ -30,7 +30,7 @@ from hardware_models.fitting import Array, conformal_factor, fit_with_prior
 from hardware_models.measurements import read_layers, read_measurements
 from hardware_models.population import load_population
 from hardware_models.profile import load_profile, profile_from_dict
-from hardware_models.roofline import Roofline
+from hardware_models.roofline import PRICE_KINDS, Roofline
 from hardware_models.table import Table
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -265,6 +265,20 @@ def test_a_file_in_another_unit_is_refused_unless_it_is_said_to_be_right(
     [line] = refused(path, "lines 2 to 11: the times are")
     assert f"as {unit} they would be ordinary" in line and "unusual_speed=true" in line
     assert calibrated(path, unusual_speed=True).error.mape < 0.05
+
+
+@pytest.mark.parametrize("ms", ["1e-9", "1e12", "1e300"])
+def test_a_time_that_nothing_takes_is_refused_whatever_its_unit(tmp_path: Path, ms: str) -> None:
+    networks = mobile_networks(10)
+    path = write_networks(tmp_path / "bench.csv", networks, {**true_times(networks, true_device()), "net4": ms})
+    with pytest.raises(InvalidInputError, match=r"line 6: latency_ms: got .*; allowed: 1e-06 to 1e\+09"):
+        calibrated(path, unusual_speed=True)
+
+
+def test_rates_that_no_device_has_are_an_error_and_no_traceback() -> None:
+    fit = population_fit(load_population())
+    with pytest.raises(InvalidInputError, match=r"rates that no device has: .*are their times milliseconds"):
+        fit.model(fit.prior_P * 1e20, PRICE_KINDS)
 
 
 def test_too_few_rows_for_the_level_are_refused_with_how_many_are_needed(tmp_path: Path) -> None:

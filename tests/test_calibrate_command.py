@@ -1,0 +1,353 @@
+"""`espalier-calibrate`: measurements end in a profile that a search loads, wrong ones in one clear error."""
+
+import json
+import os
+import re
+import runpy
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+from measured_networks import mobile_networks, true_device, true_times, write_networks, write_operations
+from PIL import Image
+from spaces import ROOT
+
+from hardware_models.measurements import layers_path
+from hardware_models.profile import load_profile
+from search_spaces.architecture import read_architecture
+from search_spaces.operation import Operation
+from trainers import cli
+from trainers.measure_plan import architecture_item
+
+DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
+CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
+OPERATIONS = [Operation("conv", (c, s, s), (32, s, s)) for c in (16, 32, 64) for s in (7, 14, 28, 56)]
+Cli = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Runs a console script in this process, in an empty folder: exit code, output and errors."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the console script does
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+
+    def call(*arguments: str, app: cli.App = cli.CALIBRATE) -> tuple[int, str, str]:
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", [app.name, *arguments])
+        code = cli._guarded(app)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def done(result: tuple[int, str, str]) -> str:
+    code, output, errors = result
+    assert (code, errors) == (0, "")
+    return output
+
+
+def refused(result: tuple[int, str, str], *words: str) -> None:
+    """One message that says these words, and nothing written."""
+    code, _, errors = result
+    assert code == 2, errors
+    assert errors.startswith("espalier-calibrate: ")
+    assert errors.count("espalier-calibrate: ") == 1
+    assert "Traceback" not in errors
+    assert [word for word in words if word not in errors] == [], errors
+    assert [path for path in Path.cwd().rglob("*") if path.suffix in (".yaml", ".png", ".json")] == []
+
+
+@pytest.fixture
+def bench(command: Cli) -> Path:
+    """Twelve networks of a device whose prices are known, in bench.csv."""
+    networks = mobile_networks(12)
+    return write_networks(Path("bench.csv"), networks, true_times(networks, true_device()))
+
+
+# Answers without a calibration
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
+def test_answers_without_a_calibration_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    script = (
+        "import json, sys\nfrom trainers.cli import calibrate\ntry:\n    calibrate()\nexcept SystemExit:\n"
+        "    print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path
+    )
+    packages = set(json.loads(ended.stdout.splitlines()[-1]))
+    assert packages & {"torch", "pytorch_lightning", "scipy", "numpy", "matplotlib", "onnxruntime"} == set()
+
+
+def help_text() -> str:
+    path = ROOT / "conf" / "calibrate.yaml"
+    return str(yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["help"]["template"])
+
+
+def test_help_names_every_space_and_ends_with_examples_and_exit_codes() -> None:
+    spaces = re.search(r"space=name\): (.*)", help_text())
+    assert spaces
+    assert set(spaces[1].split(", ")) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
+    *examples, codes = help_text().partition("Examples\n")[2].strip().splitlines()
+    assert len(examples) > 4
+    assert all(line.strip().startswith("espalier-calibrate ") for line in examples)
+    assert codes.startswith("Exit codes: 0 done, 1 error, 2 ")
+
+
+def test_every_example_of_the_help_is_a_command_that_is_understood(command: Cli) -> None:
+    for example in re.findall(r"^\s+espalier-calibrate(.*)$", help_text().partition("Examples\n")[2], re.MULTILINE):
+        code, _, errors = command(*shlex.split(example), "seed=-1")  # all that is wrong with it
+        assert code == 2
+        complaints = [line.strip() for line in errors.splitlines()[1:]]
+        assert complaints == ["seed: got -1; Input should be greater than or equal to 0"]
+
+
+def test_the_command_is_installed_under_its_name() -> None:
+    scripts = re.findall(r"^(espalier-\w+) = \"trainers\.cli:(\w+)\"$", (ROOT / "pyproject.toml").read_text(), re.M)
+    assert ("espalier-calibrate", "calibrate") in scripts
+
+
+# Profiles
+
+
+def test_networks_become_a_profile_with_its_report(command: Cli, bench: Path) -> None:
+    output = done(command("measurements=bench.csv", "name=my_phone", "title='My phone: big cores'", "threads=4"))
+    profile = load_profile(Path("hardware/my_phone.yaml"))
+    assert (profile.title, profile.threads, profile.runtime) == ("My phone: big cores", 4, "not stated")
+    assert "fp32: the measurements do not say at which precision they were taken." in profile.inferred
+    assert profile.error is not None and profile.bound is not None
+    figures = json.loads(Path("hardware/my_phone.report/figures.json").read_text())
+    assert figures["rows"] == figures["error"]["n"] == figures["bound"]["n"] == 12
+    assert figures["error"]["mape"] == pytest.approx(profile.error.mape, rel=1e-3)
+    assert 0 <= figures["bound"]["coverage"] <= 1
+    lines = Path("hardware/my_phone.report/predictions.csv").read_text().splitlines()
+    assert lines[0] == "name,line,measured_ms,predicted_ms,ratio"
+    assert len(lines) == 13
+    worst = figures["worst"]
+    assert len(worst) == 5
+    off = [max(row["ratio"], 1 / row["ratio"]) for row in worst]
+    assert off == sorted(off, reverse=True)
+    assert all(row["ratio"] == pytest.approx(row["measured_ms"] / row["predicted_ms"]) for row in worst)
+    assert re.findall(r"^worst  (\S+)", output, re.MULTILINE) == [row["name"] for row in worst]
+    with Image.open("hardware/my_phone.report/predicted_measured.png") as picture:
+        assert picture.width == picture.height > 500
+        assert len(set(np.asarray(picture.convert("L")).flat)) > 50  # something is drawn
+
+
+def test_operations_become_a_roofline_or_a_table(command: Cli) -> None:
+    write_operations(Path("ops.csv"), {op: true_device().price(op)["latency_ms"] for op in OPERATIONS})
+    done(command("measurements=ops.csv", "name=fitted"))
+    done(command("measurements=ops.csv", "name=exact", "model=table", "level=0.6"))
+    fitted, exact = (load_profile(Path(f"hardware/{name}.yaml")) for name in ("fitted", "exact"))
+    for operation in OPERATIONS:
+        ms = true_device().price(operation)["latency_ms"]
+        assert fitted.price(operation)["latency_ms"] == pytest.approx(ms, rel=0.1)  # of twelve rows
+        assert exact.price(operation)["latency_ms"] == pytest.approx(ms, rel=1e-3)
+
+
+def test_a_profile_that_exists_is_kept_unless_it_may_be_replaced(command: Cli, bench: Path) -> None:
+    arguments = ("measurements=bench.csv", "name=dev", "output=dev.yaml")
+    assert "put dev.yaml into a folder hardware/" in done(command(*arguments))
+    before = Path("dev.yaml").read_bytes()
+    code, _, errors = command(*arguments, "title=other")
+    assert code == 2
+    assert "dev.yaml and dev.report exist already; set output, or overwrite=true" in errors
+    assert Path("dev.yaml").read_bytes() == before
+    done(command(*arguments, "title=other", "overwrite=true"))
+    assert load_profile(Path("dev.yaml")).title == "other"
+
+
+def test_what_the_file_says_of_the_device_goes_into_the_profile(command: Cli) -> None:
+    networks = mobile_networks(9)
+    times = true_times(networks, true_device())
+    write_networks(Path("bench.csv"), networks, times)
+    rows = [
+        f'{name},{ms},ort,2,fp16,"board, 4 cores","ort 1.3",2026-01-0{i + 1}'
+        for i, (name, ms) in enumerate(times.items())
+    ]
+    header = "network,latency_ms,runtime,threads,precision,machine,versions,date"
+    Path("bench.csv").write_text("\n".join([header, *rows]))
+    done(command("measurements=bench.csv", "name=dev"))
+    profile = load_profile(Path("hardware/dev.yaml"))
+    assert (profile.title, profile.runtime, profile.threads, profile.precision) == ("board, 4 cores", "ort", 2, "fp16")
+    assert profile.source.startswith("measured from 2026-01-01 to 2026-01-09 on board, 4 cores; ort 1.3; bench.csv")
+    refused_again = command("measurements=bench.csv", "name=two", "threads=3", "runtime=tflite", "precision=fp32")
+    assert refused_again[0] == 2
+    for words in ("threads: got 3, but bench.csv says '2'", "runtime: got 'tflite'", "precision: got 'fp32'"):
+        assert words in refused_again[2]
+
+
+@pytest.fixture(scope="module")
+def script() -> dict[str, Any]:
+    """What tests/benchmarks/fit_profiles.py defines."""
+    return runpy.run_path(str(ROOT / "tests" / "benchmarks" / "fit_profiles.py"))
+
+
+@pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+@pytest.mark.parametrize("name", ["raspberry_pi_4", "mid_tablet", "flagship_phone"])
+def test_real_devices_are_calibrated_as_well_as_the_shipped_ones(
+    command: Cli, script: dict[str, Any], name: str
+) -> None:
+    device, threads, power_mode = script["NCNN"][name]
+    times, wanted = script["usable_times"](), (str(threads), str(power_mode))
+    [own] = [setting for setting in times if setting[0].startswith(device) and setting[1:] == wanted]
+    predicted_N, measured_N = script["leave_one_network_out"](own)
+    shipped_mape = float(np.abs(predicted_N / measured_N - 1).mean())
+    # Both SqueezeNets pad a 1x1 convolution, which no operation of ours does.
+    networks = {n: ops for n, ops in script["ncnn_networks"]().items() if n in times[own] and "squeezenet" not in n}
+    write_networks(Path("bench.csv"), networks, {network: times[own][network] for network in networks})
+    done(command("measurements=bench.csv", "name=dev", f"threads={threads}", "runtime=ncnn"))
+    error = load_profile(Path("hardware/dev.yaml")).error
+    assert error is not None and error.n == len(networks) >= 14
+    assert error.mape < shipped_mape + 0.02  # other networks, and a population that has seen them
+
+
+# Refusals
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ("", ("measurements: got none; give the CSV file", "name: got none; name the device")),
+        ("measurements=bench.csv name=pixel6", ("name: got 'pixel6', a profile that is shipped",)),
+        ("measurements=bench.csv name=my-phone", ("name: got 'my-phone'",)),
+        ("measurements=none.csv name=dev", ("cannot read measurements from none.csv: No such file",)),
+        ("measurements=. name=dev", ("cannot read measurements from .: Is a directory",)),
+        ("measurements=bench.csv name=dev output=other.yaml", ("end it in dev.yaml",)),
+        ("measurements=bench.csv name=dev output=dev.txt", ("allowed: a file that ends in .yaml",)),
+        ("measurements=bench.csv name=dev output=/proc/x/dev.yaml", ("/proc", "set output")),
+        ("measurements=bench.csv name=dev level=1", ("level: got 1",)),
+        ("measurements=bench.csv name=dev level=0.2", ("level: got 0.2",)),
+        ("measurements=bench.csv name=dev level=0.95", ("line 13: the file ends after 12 networks", "at least 19")),
+        ("measurements=bench.csv name=dev model=forest", ("model: got 'forest'", "'roofline' or 'table'")),
+        ("measurements=bench.csv name=dev model=table", ("a table has the prices of single operations",)),
+        ("measurements=bench.csv name=dev precision=fp8", ("precision: got 'fp8'",)),
+        ("measurements=bench.csv name=dev threads=0", ("threads: got 0",)),
+        ("measurements=bench.csv name=dev overwrite=1", ("overwrite: got 1",)),
+        ("measurements=bench.csv name=dev space=mobile", ("space: it is for proposals",)),
+        ("measurements=bench.csv name=dev candidates=x.csv", ("candidates: it is for proposals",)),
+        ("measurements=bench.csv name=dev 'title=\"a \\${b}\"'", ("a ${b}", "leave it out")),
+        ("propose=0 space=mobile", ("propose: got 0",)),
+        ("propose=5", ("give one of space, candidates with propose",)),
+        ("propose=5 space=mobile candidates=x.csv", ("give one of space, candidates with propose",)),
+        ("propose=5 space=mobile name=dev", ("name: it is for a profile",)),
+        ("propose=5 space=mobile space.depths=[0]", ("space.depths",)),
+        ("propose=5 space=resnet", ("space/resnet",)),
+        ("propose=5 candidates=none.csv", ("write none.csv with columns network,operation,count",)),
+        ("propose=13 candidates=bench.layers.csv", ("propose: got 13, but 8 of 12 candidate networks",)),
+        ("propose=5 candidates=bench.layers.csv measurements=ops.csv", ("single operations; proposals need whole",)),
+        ("mesurements=bench.csv", ("mesurements",)),
+    ],
+)
+def test_wrong_configuration_is_refused(command: Cli, bench: Path, arguments: str, words: tuple[str, ...]) -> None:
+    write_operations(Path("ops.csv"), {op: true_device().price(op)["latency_ms"] for op in OPERATIONS})
+    refused(command(*shlex.split(arguments)), *words)
+
+
+ROW_NET2 = re.compile(r"^net2,(.*)$", re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            lambda text: ROW_NET2.sub("net2,-3", text),
+            "line 4: latency_ms: got -3; allowed: a finite number greater than 0",
+        ),
+        (
+            lambda text: ROW_NET2.sub("net2,0", text),
+            "line 4: latency_ms: got 0; allowed: a finite number greater than 0",
+        ),
+        (
+            lambda text: ROW_NET2.sub("net2,nan", text),
+            "line 4: latency_ms: got 'nan'; allowed: a number of milliseconds",
+        ),
+        (lambda text: ROW_NET2.sub(r"net2,\1e3", text), "line 4: 'net2': latency_ms is "),
+        (lambda text: ROW_NET2.sub(r"net2,\1e-6", text), "line 4: 'net2': latency_ms is "),
+        (lambda text: ROW_NET2.sub(r"net1,\1", text), "line 4: 'net1' stands already in line 3; keep one of them"),
+        (lambda text: ROW_NET2.sub(r"net99,\1", text), "line 4: network 'net99' has no operations in bench.layers.csv"),
+        (lambda text: text.replace("latency_ms", "ms"), "line 1: column 'latency_ms' is missing"),
+        (lambda text: text.replace("network,", "model,"), "line 1: one column must be 'network' or 'operation'"),
+        (lambda text: "\n".join(text.splitlines()[:6]), "line 6: the file ends after 5 networks; a bound at level 0.9"),
+        (lambda text: re.sub(r",(.*\d.*)\b", r",\1e4", text), "lines 2 to 13: the times are"),
+        (lambda text: "", "bench.csv is empty"),
+    ],
+)
+def test_wrong_measurements_are_refused_by_their_line(
+    command: Cli, bench: Path, change: Callable[[str], str], message: str
+) -> None:
+    bench.write_text(change(bench.read_text()))
+    refused(command("measurements=bench.csv", "name=dev"), message)
+
+
+def test_all_that_is_wrong_is_told_at_once(command: Cli, bench: Path) -> None:
+    bench.write_text(ROW_NET2.sub(r"net2,\1e6", bench.read_text()))
+    Path("dev.report").mkdir()
+    refused(
+        command("measurements=bench.csv", "name=dev", "output=dev.yaml", "level=0.95"),
+        *("dev.report exist already", "line 13: the file ends after 12 networks", "line 4: 'net2'"),
+    )
+    layers_path(bench).unlink()
+    refused(
+        command("measurements=bench.csv", "name=dev", "output=dev.yaml"),
+        *("dev.report exist already", "the operations of its networks are missing"),
+    )
+
+
+# What to measure next
+
+
+def test_proposed_networks_are_files_that_can_be_measured(command: Cli) -> None:
+    output = done(command("propose=4", *CELLS))
+    files = sorted(Path("proposed").glob("*.json"))
+    assert len(files) == 4
+    listed = Path("proposed/networks.csv").read_text().splitlines()[1:]
+    assert sorted(line.split(",")[0] for line in listed) == [architecture_item(path).name for path in files]
+    assert "next  espalier-measure 'architecture=proposed/*.json' output=bench.csv" in output
+    assert {read_architecture(path).space for path in files} == {"nasbench201"}
+    code, _, errors = command("propose=4", *CELLS)
+    assert code == 2 and "proposed exist already" in errors
+
+
+def test_candidates_of_a_file_are_proposed_by_name_without_those_measured(command: Cli) -> None:
+    networks = mobile_networks(40)
+    write_networks(Path("all.csv"), networks, true_times(networks, true_device()))
+    known = dict(list(networks.items())[:6])
+    write_networks(Path("bench.csv"), known, true_times(known, true_device()))
+    done(command("propose=5", "candidates=all.layers.csv", "measurements=bench.csv", "output=five"))
+    header, *rows = Path("five/networks.csv").read_text().splitlines()
+    assert header == "network,predicted_ms,deviation_ms"
+    names = [row.split(",")[0] for row in rows]
+    assert len(set(names)) == 5 and set(names) <= set(networks) - set(known)
+    assert all(float(cell) > 0 for row in rows for cell in row.split(",")[1:])
+    assert list(Path("five").glob("*.json")) == []
+
+
+# From a measurement to a search
+
+
+def test_what_is_measured_here_is_calibrated_and_searched_for(command: Cli) -> None:
+    done(command("propose=10", *CELLS))
+    done(command("architecture=proposed/*.json", "warmup=1", "repeats=5", "output=bench.csv", app=cli.MEASURE))
+    output = done(command("measurements=bench.csv", "name=this_machine"))
+    found = re.search(r"^next  espalier-search (.*)$", output, re.MULTILINE)
+    assert found
+    arguments = [*shlex.split(found[1]), "hardware.this_machine.budgets.latency_ms=1000", *CELLS, "debug=one_epoch"]
+    code, output, errors = command(*arguments, app=cli.SEARCH)
+    assert code == 0, errors
+    assert "1/1 devices within budget" in output
+    [result] = Path("runs").rglob("result.json")
+    device = json.loads(result.read_text())["devices"]["this_machine"]
+    profile = load_profile(Path("hardware/this_machine.yaml"))
+    assert device["profile"]["source"] == profile.source
+    assert device["upper"]["latency_ms"] >= device["predicted"]["latency_ms"] > 0
