@@ -4,12 +4,20 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from math import nan
 from typing import Literal, get_args
 
 import numpy as np
 
-from hardware_models.calibration_checks import LEAST_ROWS, held_out_problems, row_problems, time_problems, unit_problems
+from hardware_models.calibration_checks import (
+    LEAST_ROWS,
+    held_out_problems,
+    rank_problems,
+    row_problems,
+    time_problems,
+    unit_problems,
+)
 from hardware_models.calibration_dead_code import drops_dead_code, executed
 from hardware_models.calibration_error import (
     HeldOut,
@@ -72,7 +80,10 @@ def calibrate(
 
     Raises: InvalidInputError that lists the rows that cannot be used, by line.
     """
-    _refuse(measurements, problems_of(measurements, model, level, precision, unusual_speed=unusual_speed))
+    _refuse(
+        measurements,
+        problems_of(measurements, model=model, level=level, precision=precision, unusual_speed=unusual_speed),
+    )
     rows, element_bytes = measurements.rows, BYTES_PER_ELEMENT[precision]
     drops = drops_dead_code(rows, bytes_per_element=element_bytes)
     networks = [executed(row, drops_dead_code=bool(drops)) for row in rows]
@@ -83,7 +94,7 @@ def calibrate(
         return fit.features(amounts_NF) @ fit.fit(amounts_NF[kept_N], measured_N[kept_N])
 
     held_out = hold_out(predict, measured_N, groups_of(len(rows)), subject=measurements.subject)
-    _refuse(measurements, held_out_problems(rows, held_out))
+    _refuse(measurements, chain(held_out_problems(rows, held_out), rank_problems(held_out)))
     if model == "table":
         return _table(measurements, level)
     coefficients_P, measured = fit.fit(amounts_NF, measured_N), measured_kinds(amounts_NF)
@@ -101,10 +112,10 @@ def calibrate(
 
 def problems_of(
     measurements: Measurements,
+    *,
     model: CalibratedModel,
     level: float | None,
     precision: Precision,
-    *,
     unusual_speed: bool,
 ) -> Iterator[str]:
     """What can be told to be wrong with the rows before anything is fitted; without a level no bound is asked for."""
@@ -146,7 +157,7 @@ def _table(measurements: Measurements, level: float) -> Calibration:
         return np.array([nan if ms is None else ms for ms in prices])
 
     held_out = hold_out(predict, times(rows), groups_of(len(rows)), subject="operation")
-    _refuse(measurements, _too_few_between(held_out, len(rows), level))
+    _refuse(measurements, chain(_too_few_between(held_out, len(rows), level), rank_problems(held_out)))
     entries = {row.operations[0].notation: row.latency_ms for row in rows}
     return Calibration(
         Table(model="table", entries=entries),

@@ -2,6 +2,7 @@
 
 # Shapes: N rows.
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -30,7 +31,7 @@ def row_problems(measurements: Measurements, *, level: float) -> Iterator[str]:
             f"line {rows[-1].line}: the file ends after {len(rows)} {subject}s; a bound at level {level:g} needs at "
             f"least {needed}: measure {needed - len(rows)} more, or lower level"
         )
-    if len(rows) > 1 and len({row.operations for row in rows}) == 1:
+    if len(rows) > 1 and len({frozenset(Counter(row.operations).items()) for row in rows}) == 1:
         yield (
             f"lines {rows[0].line} to {rows[-1].line}: all networks run the same operations, so nothing tells what "
             "each of them costs; measure different networks"
@@ -80,6 +81,15 @@ def held_out_problems(rows: Sequence[MeasuredRow], held_out: HeldOut) -> Iterato
     for i, ratio in zip(held_out.rows, held_out.ratio_N, strict=True):
         if not 1 / OFF < ratio < OFF:
             yield _row_problem(rows[i], rows[i].latency_ms / ratio)
+
+
+def rank_problems(held_out: HeldOut) -> Iterator[str]:
+    """Why predicted and measured times cannot be compared by rank."""
+    if len(np.unique(held_out.predicted_N)) < 2 or len(np.unique(held_out.measured_N)) < 2:
+        yield (
+            f"all held-out times or all their predictions are equal, so nothing says how the model ranks "
+            f"{held_out.subject}s; measure some of other sizes"
+        )
 
 
 def _row_problem(row: MeasuredRow, expected_ms: float) -> str:

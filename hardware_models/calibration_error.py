@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from hardware_models.fitting import Array, conformal_factor, error_figures
 from hardware_models.measurements import Subject
 from hardware_models.profile import LatencyBound, LatencyError
-from search_spaces.errors import InvalidInputError
 
 Mask = NDArray[np.bool_]
 Groups = NDArray[np.int64]
@@ -68,12 +67,7 @@ def rows_needed(level: float) -> int:
 
 
 def latency_error(held_out: HeldOut) -> LatencyError:
-    """Raises: InvalidInputError if all predictions are alike, which leaves no rank correlation."""
-    if len(np.unique(held_out.predicted_N)) < 2 or len(np.unique(held_out.measured_N)) < 2:
-        raise InvalidInputError(
-            "all held-out times or all their predictions are equal: nothing says whether the model ranks networks "
-            "rightly; measure networks or operations of different sizes"
-        )
+    """Figures of predictions that are not all alike, and neither are their times: ranks are compared."""
     figures = error_figures(held_out.predicted_N, held_out.measured_N)
     within_10 = float((np.abs(held_out.predicted_N / held_out.measured_N - 1) <= 0.1).mean())
     return LatencyError.model_validate({"method": held_out.method, **figures, "within_10_share": within_10})

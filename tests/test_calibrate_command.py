@@ -20,6 +20,7 @@ from PIL import Image
 from spaces import ROOT
 
 from hardware_models.measurements import layers_path
+from hardware_models.paddlelite_table import read_paddlelite
 from hardware_models.profile import load_profile
 from search_spaces.architecture import read_architecture
 from search_spaces.operation import Operation
@@ -210,6 +211,23 @@ def test_real_devices_are_calibrated_as_well_as_the_shipped_ones(
     error = load_profile(Path("hardware/dev.yaml")).error
     assert error is not None and error.n == len(networks) >= 14
     assert error.mape < shipped_mape + 0.02  # other networks, and a population that has seen them
+
+
+@pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+def test_a_real_table_of_operations_is_calibrated_and_refused_while_it_is_in_microseconds(command: Cli) -> None:
+    blocks = read_paddlelite(DATA / "latency" / "paddlelite_snapdragon855_op_lut.csv").blocks
+    times = {block.operations[0]: block.ms for block in reversed(blocks)}
+    write_operations(Path("us.csv"), {operation: ms * 1000 for operation, ms in times.items()})
+    refused(command("measurements=us.csv", "name=dev"), "as microseconds they would be ordinary")
+    write_operations(Path("ms.csv"), times)
+    figures = []
+    for model in ("roofline", "table"):
+        done(command("measurements=ms.csv", f"name={model}", f"model={model}"))
+        profile = load_profile(Path(f"hardware/{model}.yaml"))
+        assert profile.error is not None and profile.bound is not None
+        assert profile.bound.coverage == pytest.approx(0.9, abs=0.02)
+        figures.append(profile.error.mape)
+    assert figures[0] < 0.2 and figures[1] < 0.08  # 16 % and 6 % when this was written
 
 
 # Refusals

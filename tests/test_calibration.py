@@ -20,6 +20,7 @@ from measured_networks import (
 )
 
 from hardware_models.calibration import CalibratedModel, Calibration, calibrate
+from hardware_models.calibration_checks import rank_problems
 from hardware_models.calibration_dead_code import drops_dead_code, executed
 from hardware_models.calibration_design import ORDINARY, propose
 from hardware_models.calibration_error import bound_coverage, groups_of, hold_out, rows_needed
@@ -296,7 +297,8 @@ def test_the_least_number_of_rows_gives_a_bound_whose_coverage_is_not_known(tmp_
 
 
 def test_networks_that_differ_in_nothing_are_refused(tmp_path: Path) -> None:
-    networks = {f"n{i}": mobile_networks(1)["net0"] for i in range(10)}
+    one = mobile_networks(1)["net0"]
+    networks = {f"n{i}": one[i:] + one[:i] for i in range(10)}  # in whatever order
     path = write_networks(tmp_path / "same.csv", networks, {name: 10.0 + i for i, name in enumerate(networks)})
     assert refused(path, "lines 2 to 11: all networks run the same operations")
     different = mobile_networks(10)
@@ -309,6 +311,14 @@ def test_all_that_is_wrong_with_rows_is_told_at_once(tmp_path: Path) -> None:
     times = true_times(networks, true_device())
     path = write_networks(tmp_path / "bench.csv", networks, {**times, "net1": times["net1"] * 1e6})
     assert [line.partition(":")[0] for line in refused(path, "line 6")] == ["line 6", "line 3"]
+
+
+def test_predictions_that_are_all_equal_have_no_rank_and_are_refused() -> None:
+    times_N = np.array([1.0, 2.0, 3.0])
+    alike = hold_out(lambda kept_N: np.full(3, 2.0), times_N, groups_of(3), subject="operation")
+    [problem] = rank_problems(alike)
+    assert "all held-out times or all their predictions are equal" in problem
+    assert list(rank_problems(replace(alike, predicted_N=times_N))) == []
 
 
 def test_networks_make_no_table(tmp_path: Path) -> None:

@@ -91,7 +91,10 @@ def _read(config: CalibrateConfig, problems: list[str]) -> Measurements | None:
 
 def _row_problems(config: CalibrateConfig, measurements: Measurements, level: float | None) -> list[str]:
     precision = precision_of(config, measurements) or "fp32"
-    wrong = list(problems_of(measurements, config.model, level, precision, unusual_speed=config.unusual_speed))
+    found = problems_of(
+        measurements, model=config.model, level=level, precision=precision, unusual_speed=config.unusual_speed
+    )
+    wrong = list(found)
     return [str(refusal(measurements.path, wrong))] if wrong else []
 
 
