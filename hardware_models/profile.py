@@ -8,12 +8,20 @@ import yaml
 from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 
-from hardware_models.additive import Additive, Match, Size, Term
-from hardware_models.calibrator import Calibrator
-from hardware_models.latency_model import LatencyModel
-from hardware_models.roofline import PRICE_KINDS, InRange, KindRate, Positive, Roofline, Section, describe
-from hardware_models.table import Table
-from hardware_models.units import Bus, Link, Network, Unit, UnitName, link_between, unit_problems
+from hardware_models.latency_models.additive import Additive, Match, Size, Term
+from hardware_models.latency_models.calibrator import Calibrator
+from hardware_models.latency_models.latency_model import LatencyModel
+from hardware_models.latency_models.roofline import (
+    PRICE_KINDS,
+    InRange,
+    KindRate,
+    Positive,
+    Roofline,
+    Section,
+    describe,
+)
+from hardware_models.latency_models.table import Table
+from hardware_models.placement.units import Bus, Link, Network, Unit, UnitName, link_between, unit_problems
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 

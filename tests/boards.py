@@ -11,7 +11,7 @@ from getpass import getuser
 from pathlib import Path
 from shutil import which
 
-from hardware_models.board import BoardAddress
+from hardware_models.measuring.board import BoardAddress
 
 SSHD = which("sshd") or next((path for path in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if Path(path).exists()), None)
 REASON = "needs OpenSSH's server and client: apt-get install openssh-server openssh-client"

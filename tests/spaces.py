@@ -11,8 +11,8 @@ import torch.nn.functional as F
 import yaml
 from torch import Tensor
 
-from hardware_models.budget_problem import BudgetProblem
-from hardware_models.cost_table import Array, CostTable, Indices, Mask
+from hardware_models.budgets.budget_problem import BudgetProblem
+from hardware_models.budgets.cost_table import Array, CostTable, Indices, Mask
 from hardware_models.profile import METRICS, load_profile
 from search_spaces.architecture import SPACES
 from search_spaces.space import SearchSpace

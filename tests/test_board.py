@@ -17,10 +17,10 @@ import pytest
 from boards import INSTALLED, REASON, LoopbackServer, client_config, free_port, loopback_server, make_key
 from torch import nn
 
-from hardware_models import board as board_module
-from hardware_models.board import Board, BoardAddress, BoardError, connected
-from hardware_models.graph import Graph, operation_graph
-from hardware_models.measure import ParityError, time_module, time_operation
+from hardware_models.measuring import board as board_module
+from hardware_models.measuring.board import Board, BoardAddress, BoardError, connected
+from hardware_models.measuring.graph import Graph, operation_graph
+from hardware_models.measuring.measure import ParityError, time_module, time_operation
 from search_spaces.operation import Operation
 
 CONV = Operation("conv", (16, 14, 14), (24, 14, 14), 3)

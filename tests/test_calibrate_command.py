@@ -19,9 +19,9 @@ from measured_networks import mobile_networks, true_device, true_times, write_ne
 from PIL import Image
 from spaces import ROOT
 
-from hardware_models.measurements import layers_path
-from hardware_models.paddlelite_table import read_paddlelite
+from hardware_models.measuring.measurements import layers_path
 from hardware_models.profile import load_profile
+from hardware_models.published_tables.paddlelite import read_paddlelite
 from search_spaces.architecture import read_architecture
 from search_spaces.operation import Operation
 from trainers import cli

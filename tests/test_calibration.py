@@ -19,20 +19,20 @@ from measured_networks import (
     write_operations,
 )
 
-from hardware_models.calibration import CalibratedModel, Calibration, calibrate
-from hardware_models.calibration_checks import rank_problems
-from hardware_models.calibration_dead_code import drops_dead_code, executed
-from hardware_models.calibration_design import ORDINARY, propose
-from hardware_models.calibration_error import bound_coverage, groups_of, hold_out, rows_needed
-from hardware_models.calibration_profile import Description, profile_text
-from hardware_models.calibration_roofline import AMOUNTS, RooflineFit, network_fit, population_fit, roofline_amounts
-from hardware_models.device_prior import DevicePrior, fit_device
-from hardware_models.fitting import Array, conformal_factor, fit_with_prior
-from hardware_models.measurements import read_layers, read_measurements
-from hardware_models.population import load_population
+from hardware_models.calibration.calibration import CalibratedModel, Calibration, calibrate
+from hardware_models.calibration.checks import rank_problems
+from hardware_models.calibration.dead_code import drops_dead_code, executed
+from hardware_models.calibration.design import ORDINARY, propose
+from hardware_models.calibration.device_prior import DevicePrior, fit_device
+from hardware_models.calibration.fitting import Array, conformal_factor, fit_with_prior
+from hardware_models.calibration.held_out import bound_coverage, groups_of, hold_out, rows_needed
+from hardware_models.calibration.population import load_population
+from hardware_models.calibration.profile_file import Description, profile_text
+from hardware_models.calibration.roofline_fit import AMOUNTS, RooflineFit, network_fit, population_fit, roofline_amounts
+from hardware_models.latency_models.roofline import PRICE_KINDS, Roofline
+from hardware_models.latency_models.table import Table
+from hardware_models.measuring.measurements import read_layers, read_measurements
 from hardware_models.profile import load_profile, profile_from_dict
-from hardware_models.roofline import PRICE_KINDS, Roofline
-from hardware_models.table import Table
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 

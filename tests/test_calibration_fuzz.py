@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from measured_networks import mobile_networks, true_device, true_times, write_networks, write_operations
 from spaces import ROOT
 
-from hardware_models.calibration import CALIBRATED_MODELS, calibrate
-from hardware_models.calibration_profile import Description, profile_text
-from hardware_models.measurements import layers_path, read_measurements
+from hardware_models.calibration.calibration import CALIBRATED_MODELS, calibrate
+from hardware_models.calibration.profile_file import Description, profile_text
+from hardware_models.measuring.measurements import layers_path, read_measurements
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.errors import EspalierError
 from search_spaces.operation import Operation

@@ -7,8 +7,8 @@ import pytest
 from tiny_search import networks_of, small_problem, small_space
 from torch import nn
 
-from hardware_models.budget_problem import BudgetProblem
-from hardware_models.cost_table import METRICS
+from hardware_models.budgets.budget_problem import BudgetProblem
+from hardware_models.budgets.cost_table import METRICS
 from trainers.certificate import Verdict, certify, verify_and_cut
 from trainers.evaluation import Score
 from trainers.finalise import Candidate

@@ -25,8 +25,8 @@ from spaces import (
 )
 from torch import Tensor, nn
 
-from hardware_models.budget_problem import BudgetProblem
-from hardware_models.cost_table import PEAK
+from hardware_models.budgets.budget_problem import BudgetProblem
+from hardware_models.budgets.cost_table import PEAK
 from hardware_models.counting import operations_of, peak_activation_mb, recount
 from hardware_models.profile import METRICS
 from search_spaces.architecture import SPACES

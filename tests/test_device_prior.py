@@ -3,7 +3,13 @@
 import numpy as np
 import pytest
 
-from hardware_models.device_prior import DevicePrior, choose_measurements, fit_device, learn_prior, log_evidence
+from hardware_models.calibration.device_prior import (
+    DevicePrior,
+    choose_measurements,
+    fit_device,
+    learn_prior,
+    log_evidence,
+)
 from search_spaces.errors import InvalidInputError
 
 

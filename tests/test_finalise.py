@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from tiny_search import binding_problem, networks_of, small_space
 
-from hardware_models.budget_problem import BudgetProblem, Survivors
-from hardware_models.cost_table import Array
+from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
+from hardware_models.budgets.cost_table import Array
 from trainers.evaluation import Score
 from trainers.finalise import Candidate, finalise, random_candidates, rank
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from hardware_models.journal import open_journal, write_layers
-from hardware_models.measurements import COLUMNS, layers_path, read_measurements
+from hardware_models.measuring.journal import open_journal, write_layers
+from hardware_models.measuring.measurements import COLUMNS, layers_path, read_measurements
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 

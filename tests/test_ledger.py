@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from spaces import cost_table, small_space
 
-from hardware_models.budget_problem import BudgetProblem, Survivors
-from hardware_models.cost_table import METRICS
+from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
+from hardware_models.budgets.cost_table import METRICS
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice
 from trainers.ledger import COLUMNS, ledger_rows, replay, replay_network, write_ledger

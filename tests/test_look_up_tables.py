@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hardware_models.block_operations import mbconv, squeeze_excite
-from hardware_models.fbnet_table import BASE_KEY, LayerTable, read_fbnet_layers
-from hardware_models.look_up_tables import Block, BlockTable
-from hardware_models.ofa_table import read_ofa_blocks
-from hardware_models.paddlelite_table import read_paddlelite
-from hardware_models.phone_table import read_phone_blocks
+from hardware_models.published_tables.block_operations import mbconv, squeeze_excite
+from hardware_models.published_tables.fbnet import BASE_KEY, LayerTable, read_fbnet_layers
+from hardware_models.published_tables.look_up_tables import Block, BlockTable
+from hardware_models.published_tables.ofa import read_ofa_blocks
+from hardware_models.published_tables.paddlelite import read_paddlelite
+from hardware_models.published_tables.phones import read_phone_blocks
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import parse_operation
 

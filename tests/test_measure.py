@@ -10,12 +10,12 @@ import torch
 import yaml
 from torch import Tensor, nn
 
-from hardware_models import host, runner
-from hardware_models.graph import Graph
-from hardware_models.host import Effort, measure_host_profile, random_network, resolve_host, sample_operations
-from hardware_models.measure import Measurement, ParityError, time_in_turns, time_module, time_operation
+from hardware_models.latency_models.roofline import price_kind
+from hardware_models.measuring import host, runner
+from hardware_models.measuring.graph import Graph
+from hardware_models.measuring.host import Effort, measure_host_profile, random_network, resolve_host, sample_operations
+from hardware_models.measuring.measure import Measurement, ParityError, time_in_turns, time_module, time_operation
 from hardware_models.profile import profile_from_dict
-from hardware_models.roofline import price_kind
 from search_spaces.blocks import Add
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import KINDS, Operation

@@ -18,8 +18,8 @@ from hydra.core.global_hydra import GlobalHydra
 from spaces import ROOT, SMALL, all_networks, narrow_space, small_space
 
 import trainers.measure
-from hardware_models.measurements import layers_path, read_measurements
-from hardware_models.roofline import price_kind
+from hardware_models.latency_models.roofline import price_kind
+from hardware_models.measuring.measurements import layers_path, read_measurements
 from search_spaces.architecture import SPACES, Architecture, architecture_of, build_network, read_architecture
 from search_spaces.operation import parse_operation
 from search_spaces.space import SearchSpace

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hardware_models.measurements import MAX_LISTED, Measurements, layers_path, read_measurements
+from hardware_models.measuring.measurements import MAX_LISTED, Measurements, layers_path, read_measurements
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 

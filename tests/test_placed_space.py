@@ -13,12 +13,12 @@ from spaces import PROFILES, draw, narrow_space, one_hot, random_limits, small_s
 from tiny_search import MOBILE_SPACE, composed, tiny_config
 from unit_profiles import bus, device, roofline, unit, wireless, with_units
 
-from hardware_models.budget_problem import BudgetProblem
-from hardware_models.chain import network_chain, placed_costs
-from hardware_models.cost_table import CostTable, Indices
+from hardware_models.budgets.budget_problem import BudgetProblem
+from hardware_models.budgets.cost_table import CostTable, Indices
 from hardware_models.errors import BudgetInfeasibleError
-from hardware_models.placed_space import PlacedSpace, unit_decision, unplaced
-from hardware_models.placement import fastest_placement, place, segment_placement
+from hardware_models.placement.chain import network_chain, placed_costs
+from hardware_models.placement.placed_space import PlacedSpace, unit_decision, unplaced
+from hardware_models.placement.placement import fastest_placement, place, segment_placement
 from hardware_models.profile import METRICS, HardwareProfile
 from search_spaces.architecture import SPACES, read_architecture
 from search_spaces.errors import InvalidInputError

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from spaces import ROOT, draw, yaml_space
 from unit_profiles import bus, device, roofline, unit, wireless, with_units
 
-from hardware_models.chain import Chain, chain_of, network_chain, placed_costs, runs_of
-from hardware_models.memory_placement import fastest_within_memory
-from hardware_models.placement import fastest_placement, fastest_placements
+from hardware_models.placement.chain import Chain, chain_of, network_chain, placed_costs, runs_of
+from hardware_models.placement.memory_placement import fastest_within_memory
+from hardware_models.placement.placement import fastest_placement, fastest_placements
 from hardware_models.profile import HardwareProfile, load_profile
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from spaces import SMALL, all_networks, cost_table, random_mask, small_space, upper_costs, within, yaml_space
 
-from hardware_models.budget_problem import BudgetProblem
-from hardware_models.cost_table import Array, CostTable, Indices, Mask
-from hardware_models.pool import effective_size
+from hardware_models.budgets.budget_problem import BudgetProblem
+from hardware_models.budgets.cost_table import Array, CostTable, Indices, Mask
+from hardware_models.budgets.pool import effective_size
 from hardware_models.profile import METRICS
 from search_spaces.architecture import SPACES
 

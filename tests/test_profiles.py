@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hardware_models.fitting import (
+from hardware_models.calibration.fitting import (
     conformal_factor,
     error_figures,
     fit_nonnegative,
@@ -21,9 +21,9 @@ from hardware_models.fitting import (
     roofline_features,
     roofline_model,
 )
-from hardware_models.population import load_population
+from hardware_models.calibration.population import load_population
+from hardware_models.latency_models.roofline import price_kind, priced_as
 from hardware_models.profile import METRICS, HardwareProfile, load_profile, profile_from_dict
-from hardware_models.roofline import price_kind, priced_as
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 

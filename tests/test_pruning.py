@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces import SMALL, all_networks, cost_table, small_space, upper_costs, within
 
-from hardware_models.budget_problem import BudgetProblem, Removal, Survivors
-from hardware_models.cost_table import CostTable
+from hardware_models.budgets.budget_problem import BudgetProblem, Removal, Survivors
+from hardware_models.budgets.cost_table import CostTable
 from hardware_models.profile import METRICS
 
 SHARES = st.lists(st.floats(0.0, 1.0), max_size=3).map(lambda shares: [*sorted(shares, reverse=True), 0.0])

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from hardware_models.fbnet_table import read_fbnet_layers
-from hardware_models.interpolation import LookUpTable
-from hardware_models.ofa_table import read_ofa_blocks
-from hardware_models.paddlelite_table import read_paddlelite
-from hardware_models.phone_table import read_phone_blocks
+from hardware_models.latency_models.interpolation import LookUpTable
+from hardware_models.published_tables.fbnet import read_fbnet_layers
+from hardware_models.published_tables.ofa import read_ofa_blocks
+from hardware_models.published_tables.paddlelite import read_paddlelite
+from hardware_models.published_tables.phones import read_phone_blocks
 from search_spaces.operation import Operation
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -9,7 +9,7 @@ import pytest
 from boards import INSTALLED, REASON, LoopbackServer, free_port, loopback_server
 from tiny_search import MOBILE_SPACE, SHORT, composed, tiny_config
 
-from hardware_models.board import BoardError
+from hardware_models.measuring.board import BoardError
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import KINDS
 from trainers.config import validate

@@ -13,9 +13,9 @@ from scipy.optimize import linprog
 from tiny_search import CONF, binding_problem, bound_factor, networks_of, small_problem, small_space
 from torch import Tensor
 
-from hardware_models.budget_problem import BudgetProblem, Survivors
-from hardware_models.cost_table import Array, CostTable, Indices, Mask
-from hardware_models.pool import effective_size
+from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
+from hardware_models.budgets.cost_table import Array, CostTable, Indices, Mask
+from hardware_models.budgets.pool import effective_size
 from hardware_models.profile import load_profile
 from search_spaces.errors import InvalidInputError
 from trainers.architecture_parameters import ArchitectureParameters

@@ -12,7 +12,7 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hardware_models.interpolation import BEYOND, REACH, Entry, LookUpTable
+from hardware_models.latency_models.interpolation import BEYOND, REACH, Entry, LookUpTable
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, parse_operation

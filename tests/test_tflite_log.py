@@ -6,7 +6,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hardware_models.tflite_log import TfliteRun, read_tflite_log
+from hardware_models.measuring.tflite_log import TfliteRun, read_tflite_log
 from search_spaces.errors import InvalidInputError
 
 HEAD = "STARTING!\nLog parameter values verbosely: [0]\nNum threads: [4]\nGraph: [/data/local/tmp/net.tflite]\n"

@@ -7,8 +7,8 @@ import pytest
 from spaces import ROOT
 from unit_profiles import bus, content, device, roofline, unit, wireless
 
+from hardware_models.latency_models.roofline import Roofline
 from hardware_models.profile import load_profile, profile_from_dict
-from hardware_models.roofline import Roofline
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 

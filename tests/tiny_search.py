@@ -11,8 +11,8 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from hardware_models.budget_problem import BudgetProblem
-from hardware_models.cost_table import CostTable, Indices
+from hardware_models.budgets.budget_problem import BudgetProblem
+from hardware_models.budgets.cost_table import CostTable, Indices
 from hardware_models.profile import load_profile
 from search_spaces.mobile import MobileSpace
 from trainers.config import SearchConfig, validate

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from hardware_models.calibration import Calibration, calibrate
-from hardware_models.calibration_design import Proposal, propose
-from hardware_models.calibration_profile import profile_text
-from hardware_models.measurements import Measurements
+from hardware_models.calibration.calibration import Calibration, calibrate
+from hardware_models.calibration.design import Proposal, propose
+from hardware_models.calibration.profile_file import profile_text
+from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import BYTES_PER_ELEMENT
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidInputError

@@ -6,9 +6,9 @@ from pathlib import Path
 from random import Random
 from typing import get_args
 
-from hardware_models.calibration import problems_of
-from hardware_models.calibration_profile import Description
-from hardware_models.measurements import Measurements, read_layers, read_measurements, refusal
+from hardware_models.calibration.calibration import problems_of
+from hardware_models.calibration.profile_file import Description
+from hardware_models.measuring.measurements import Measurements, read_layers, read_measurements, refusal
 from hardware_models.profile import BYTES_PER_ELEMENT, Precision
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError

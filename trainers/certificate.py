@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from torch import nn
 
-from hardware_models.budget_problem import BudgetProblem
-from hardware_models.chain import runs_of
+from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.counting import operations_of, peak_activation_mb, recount
-from hardware_models.measure import Machine, Measurement, time_module
-from hardware_models.placement import PlacedChain, place
+from hardware_models.measuring.measure import Machine, Measurement, time_module
+from hardware_models.placement.chain import runs_of
+from hardware_models.placement.placement import PlacedChain, place
 from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile
 from search_spaces.blocks import without_resize
 from search_spaces.operation import Shape

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from hardware_models.budget_problem import BudgetProblem, Survivors
-from hardware_models.placed_space import unplaced
+from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
+from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
 from trainers.certificate import Verdict, verify_and_cut
 from trainers.evaluation import PathNetwork, Score, finetune, recalibrate, score

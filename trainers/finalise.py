@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hardware_models.budget_problem import BudgetProblem, Survivors
-from hardware_models.cost_table import Array, Indices
+from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
+from hardware_models.budgets.cost_table import Array, Indices
 from search_spaces.space import SearchSpace
 from trainers.evaluation import Score
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from hardware_models.cost_table import METRICS, Mask
+from hardware_models.budgets.cost_table import METRICS, Mask
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice, Decision, SearchSpace
 from trainers.run_folder import write_csv

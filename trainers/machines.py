@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hardware_models.board import BoardAddress, connected
-from hardware_models.measure import Machine, ThisMachine
+from hardware_models.measuring.board import BoardAddress, connected
+from hardware_models.measuring.measure import Machine, ThisMachine
 from trainers.config import BoardConfig
 
 

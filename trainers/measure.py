@@ -5,10 +5,10 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
-from hardware_models.journal import Journal, open_journal, write_layers
-from hardware_models.measure import RUNTIME, Machine, Measurement, time_module, time_operation
-from hardware_models.measurements import Subject
-from hardware_models.tflite_log import TfliteRun, read_tflite_log
+from hardware_models.measuring.journal import Journal, open_journal, write_layers
+from hardware_models.measuring.measure import RUNTIME, Machine, Measurement, time_module, time_operation
+from hardware_models.measuring.measurements import Subject
+from hardware_models.measuring.tflite_log import TfliteRun, read_tflite_log
 from search_spaces.architecture import Architecture, build_network
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation

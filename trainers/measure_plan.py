@@ -6,7 +6,7 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
-from hardware_models.roofline import price_kind
+from hardware_models.latency_models.roofline import price_kind
 from search_spaces.architecture import SPACES, Architecture, architecture_of, build_space, read_architecture
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation

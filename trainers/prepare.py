@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from pydantic import ValidationError
 
-from hardware_models.budget_problem import BudgetProblem
-from hardware_models.cost_table import CostTable
-from hardware_models.host import resolve_host
+from hardware_models.budgets.budget_problem import BudgetProblem
+from hardware_models.budgets.cost_table import CostTable
+from hardware_models.measuring.host import resolve_host
 from hardware_models.profile import HardwareProfile, profile_from_dict
 from search_spaces.architecture import SPACES
 from search_spaces.errors import EspalierError, InvalidInputError

@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
 
-from hardware_models.cost_table import METRICS
+from hardware_models.budgets.cost_table import METRICS
 from trainers.data import ImageData
 from trainers.evaluation import PathNetwork, first_images
 from trainers.run_folder import write_csv

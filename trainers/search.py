@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
-from hardware_models.budget_problem import UNITS, Survivors
-from hardware_models.cost_table import METRICS
+from hardware_models.budgets.budget_problem import UNITS, Survivors
+from hardware_models.budgets.cost_table import METRICS
 from hardware_models.errors import BudgetInfeasibleError
 from trainers.config import SearchConfig
 from trainers.derive import derive

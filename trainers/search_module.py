@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.optim import Optimizer
 
-from hardware_models.budget_problem import BudgetProblem, Removal
-from hardware_models.cost_table import Array
+from hardware_models.budgets.budget_problem import BudgetProblem, Removal
+from hardware_models.budgets.cost_table import Array
 from search_spaces.errors import EspalierError
 from search_spaces.space import SearchSpace, Selection, Supernet
 from trainers.architecture_parameters import ArchitectureParameters

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hardware_models.budget_problem import BudgetProblem, Survivors
-from hardware_models.cost_table import Array, Indices
-from hardware_models.pool import effective_size
+from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
+from hardware_models.budgets.cost_table import Array, Indices
+from hardware_models.budgets.pool import effective_size
 from search_spaces.errors import InvalidInputError
 from trainers.architecture_parameters import ArchitectureParameters
 

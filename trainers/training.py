@@ -11,7 +11,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
 
-from hardware_models.budget_problem import Survivors
+from hardware_models.budgets.budget_problem import Survivors
 from trainers.architecture_parameters import ArchitectureParameters
 from trainers.prepare import Plan, make_optimizer, make_strategy
 from trainers.progress import EpochReport

@@ -20,7 +20,7 @@ import numpy as np
 from few_measurements import NB201_SOURCES, NB201_UNSEEN, Benchmark, design, learned, nasbench201, predicted
 from fit_profiles import rows
 
-from hardware_models.fitting import conformal_factor
+from hardware_models.calibration.fitting import conformal_factor
 
 LEVELS = (0.9, 0.95)
 NUM_BOUND = 39  # networks that set the bound: (n + 1) times either level is a whole number

@@ -17,8 +17,14 @@ import numpy as np
 from fit_profiles import DATA, EDGES, rows
 from scipy.stats import spearmanr
 
-from hardware_models.device_prior import DevicePrior, choose_measurements, fit_device, learn_prior, log_evidence
-from hardware_models.fitting import fit_nonnegative
+from hardware_models.calibration.device_prior import (
+    DevicePrior,
+    choose_measurements,
+    fit_device,
+    learn_prior,
+    log_evidence,
+)
+from hardware_models.calibration.fitting import fit_nonnegative
 
 NUM_MEASURED = 10
 # No measurement tells of dead code by chance: one device in about ten drops it.

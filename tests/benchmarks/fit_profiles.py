@@ -19,8 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hardware_models.additive import Additive
-from hardware_models.fitting import (
+from hardware_models.calibration.fitting import (
     additive_features,
     conformal_factor,
     error_figures,
@@ -32,13 +31,14 @@ from hardware_models.fitting import (
     roofline_features,
     roofline_model,
 )
+from hardware_models.latency_models.additive import Additive
+from hardware_models.latency_models.roofline import PriceKind
 from hardware_models.profile import load_profile
-from hardware_models.roofline import PriceKind
 from search_spaces.operation import Operation
 
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf" / "hardware"
-POPULATION = ROOT / "hardware_models" / "population.yaml"
+POPULATION = ROOT / "hardware_models" / "calibration" / "population.yaml"
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
 LEVEL = 0.9
 
@@ -174,7 +174,7 @@ def fit_ncnn(name: str) -> Numbers:
 
 
 def fit_population() -> dict[str, Any]:
-    """The content of hardware_models/population.yaml: the typical roofline and the spread of all settings about it."""
+    """The content of population.yaml: the typical roofline and the spread of all settings about it."""
     times, features = {s: t for s, t in usable_times().items() if len(t) >= 12}, ncnn_features()
     typical_P = typical_device(times)
     logs, residuals = [], []

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import yaml
 
-from hardware_models.fitting import error_figures
-from hardware_models.host import measure_host_profile
-from hardware_models.measure import export, time_in_turns
+from hardware_models.calibration.fitting import error_figures
+from hardware_models.measuring.host import measure_host_profile
+from hardware_models.measuring.measure import export, time_in_turns
 from hardware_models.profile import HardwareProfile, profile_from_dict
 from search_spaces.architecture import SPACES
 from search_spaces.blocks import without_resize

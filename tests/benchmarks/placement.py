@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hardware_models.chain import Chain, chain_of, network_chain, placed_costs
-from hardware_models.placement import fastest_placement, fastest_placements
+from hardware_models.placement.chain import Chain, chain_of, network_chain, placed_costs
+from hardware_models.placement.placement import fastest_placement, fastest_placements
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.mobile import MobileSpace
 from search_spaces.operation import Operation

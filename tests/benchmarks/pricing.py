@@ -21,10 +21,10 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hardware_models.additive import Additive
-from hardware_models.cost_table import CostTable, Indices
-from hardware_models.fitting import additive_features, error_figures, fit_nonnegative
-from hardware_models.measure import machine_description, versions
+from hardware_models.budgets.cost_table import CostTable, Indices
+from hardware_models.calibration.fitting import additive_features, error_figures, fit_nonnegative
+from hardware_models.latency_models.additive import Additive
+from hardware_models.measuring.measure import machine_description, versions
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.mobile import MobileSpace
 from search_spaces.nasbench201 import NasBench201Space, parse_arch

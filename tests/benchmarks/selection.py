@@ -20,11 +20,11 @@ import numpy as np
 import scipy
 import yaml
 
-from hardware_models import exact
-from hardware_models.budget_problem import BudgetProblem, Survivors
-from hardware_models.cost_table import Array, CostTable, Indices
+from hardware_models.budgets import exact
+from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
+from hardware_models.budgets.cost_table import Array, CostTable, Indices
 from hardware_models.errors import BudgetInfeasibleError
-from hardware_models.measure import machine_description, versions
+from hardware_models.measuring.measure import machine_description, versions
 from hardware_models.profile import load_profile
 from search_spaces.mobile import MobileSpace
 

@@ -28,8 +28,8 @@ from selection import header, mobile_space, tier_table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from hardware_models.budget_problem import BudgetProblem
-from hardware_models.cost_table import Array, CostTable
+from hardware_models.budgets.budget_problem import BudgetProblem
+from hardware_models.budgets.cost_table import Array, CostTable
 from hardware_models.counting import recount
 from trainers.architecture_parameters import ArchitectureParameters
 from trainers.nni_baselines import (

@@ -1,0 +1,237 @@
+"""Budgets of one device over one space: what can be met, by which network, and which choices may go.
+
+Everything here decides and nothing acts: masks and networks go in and come out, no network is touched.
+"""
+
+# Shapes: S networks, n decisions, M metrics, N choices of all decisions.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hardware_models.budgets.cost_table import METRICS, Array, CostTable, Indices, Mask
+from hardware_models.budgets.exact import Solution, best_network, tightest_network
+from hardware_models.budgets.pool import GibbsChains
+from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.profile import MARGINS, Margin, Metric
+from search_spaces.errors import InvalidInputError
+
+UNITS = {
+    "latency_ms": "ms",
+    "gflops": "GFLOPs (one multiply-add is one)",
+    "params_m": "million",
+    "peak_memory_mb": "MB",
+}
+
+
+@dataclass(frozen=True)
+class Survivors:
+    """Choices still alive (N,), and the witness: a network of them that meets every budget and is never pruned."""
+
+    mask_N: Mask
+    witness: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Removal:
+    """A choice taken away: its decision, its value, its utility when it went, and how far the worst case fell."""
+
+    decision: str
+    choice: int | float | str
+    utility: float
+    saved: Mapping[str, float]
+    reason: str
+
+
+class BudgetProblem:
+    """Budgets `limits` (metric to limit, in the metric's unit) of one device of a cost table.
+
+    They bind the figure that `margin` names: "upper", the bound of the device's profile, or "point", its estimate. A
+    network is feasible if that figure is within every limit.
+    """
+
+    def __init__(self, table: CostTable, device: str, limits: Mapping[str, float], *, margin: Margin = "upper") -> None:
+        unknown = sorted(set(limits) - set(METRICS))
+        bad = {metric: limit for metric, limit in limits.items() if not (np.isfinite(limit) and limit > 0)}
+        if unknown or bad or not limits:
+            raise InvalidInputError(
+                f"budgets of {device}: need one positive limit or more of {', '.join(METRICS)}; got {dict(limits)}"
+            )
+        if margin not in MARGINS:
+            raise InvalidInputError(f"margin: got {margin!r}; allowed: {' or '.join(MARGINS)}")
+        self.table, self.name, self.limits, self.margin = table, device, dict(limits), margin
+        self.device = table.device(device)
+        self.profile = table.devices[self.device]
+        self.limits_M = np.array([self._largest_total(m) for m in METRICS])
+
+    def held(self, metric: str, total: float) -> float:
+        """The figure that the budget of `metric` is held against, of a network or set of them that sums to `total`."""
+        return self.profile.upper(metric, total) if self.margin == "upper" else self.profile.estimate(metric, total)
+
+    def held_all(self, totals_M: Array) -> Array:
+        """`held` of each metric, (M,)."""
+        return np.array([self.held(metric, float(total)) for metric, total in zip(METRICS, totals_M, strict=True)])
+
+    def tightened(self, metric: str, ratio: float) -> "BudgetProblem":
+        """The same problem with one point limit scaled by `ratio`: what a refuting measurement teaches."""
+        problem = BudgetProblem(self.table, self.name, self.limits, margin=self.margin)
+        problem.limits_M = self.limits_M.copy()
+        problem.limits_M[METRICS.index(metric)] *= ratio
+        return problem
+
+    def is_feasible(self, indices_Sn: Indices) -> NDArray[np.bool_]:
+        """Which networks (S, n) meet every budget, shape (S,)."""
+        meets_SM = self.table.of(indices_Sn, self.device) <= self.limits_M
+        feasible: NDArray[np.bool_] = np.logical_and.reduce(meets_SM, axis=1)
+        return feasible
+
+    def utilisation(self, indices: Sequence[int]) -> dict[str, float]:
+        """Share of each budget that a network uses, by the figure that the budget is held against."""
+        return self.shares(self.table.named(indices, self.device))
+
+    def shares(self, costs: Mapping[str, float]) -> dict[str, float]:
+        """Share of each budget that costs use."""
+        return {
+            m: self.held(m, costs[m]) / self.held(m, float(self.limits_M[k]))
+            for k, m in enumerate(METRICS)
+            if np.isfinite(self.limits_M[k])
+        }
+
+    def settled(self, indices: Sequence[int]) -> tuple[int, ...]:
+        """The same network placed to use the least share of its tightest budget; itself on a device of one unit."""
+        if not self.table.placements[self.device]:
+            return tuple(indices)
+        mask_N = self._all_choices()
+        fixed = [k for k in range(len(indices)) if k not in self.table.placements[self.device]]
+        for decision in fixed:
+            first, last = self.table.first_choice[decision : decision + 2]
+            mask_N[first:last] = np.arange(last - first) == indices[decision]
+        return tightest_network(self.table, self.device, mask_N=mask_N, limits_M=self.limits_M).indices
+
+    def reachable(self) -> dict[str, float]:
+        """Smallest held figure of any network in each budgeted metric by itself."""
+        mask_N = self._all_choices()
+        smallest: dict[str, float] = {}
+        for k, metric in enumerate(METRICS):
+            if np.isfinite(self.limits_M[k]):
+                alone_M = np.where(np.arange(len(METRICS)) == k, self.limits_M, np.inf)
+                network = tightest_network(self.table, self.device, mask_N=mask_N, limits_M=alone_M)
+                cost = self.table.of(np.array([network.indices]), self.device)[0, k]
+                smallest[metric] = self.held(metric, float(cost))
+        return smallest
+
+    def start(self) -> tuple[Survivors, list[Removal]]:
+        """Every choice that some feasible network can take, a first witness, and the choices presolve removed.
+
+        Raises: BudgetInfeasibleError, with the smallest reachable values, if no network meets every budget.
+        """
+        mask_N = self._all_choices()
+        tightest = tightest_network(self.table, self.device, mask_N=mask_N, limits_M=self.limits_M)
+        if tightest.value > 1:
+            raise BudgetInfeasibleError(self._why_infeasible(tightest.value))
+        kept_N = mask_N.copy()
+        for choice in range(len(mask_N)):
+            alone_N = mask_N.copy()
+            first, last = self._block_of(choice)
+            alone_N[first:last] = np.arange(first, last) == choice
+            kept_N[choice] = bool((self.table.cheapest(alone_N, self.device) <= self.limits_M).all())
+        removed = np.flatnonzero(mask_N & ~kept_N)
+        nothing_M = np.zeros(len(METRICS))
+        removals = [self._removal(int(c), 0.0, nothing_M, "presolve") for c in removed]
+        return Survivors(kept_N, tightest.indices), removals
+
+    def select(
+        self, scores_N: Array, *, mask_N: Mask | None = None, forbidden: Sequence[Sequence[int]] = ()
+    ) -> Solution | None:
+        """Feasible network with the largest sum of scores, exactly; none if every feasible one is forbidden.
+
+        A forbidden one given by its leading decisions alone is forbidden whatever the others are.
+        """
+        return best_network(
+            self.table,
+            self.device,
+            mask_N=self._all_choices() if mask_N is None else mask_N,
+            limits_M=self.limits_M,
+            scores_N=scores_N,
+            forbidden=forbidden,
+        )
+
+    def chains(self, mask_N: Mask, generator: np.random.Generator) -> GibbsChains:
+        """Sampler of feasible networks of the choices in `mask_N`."""
+        return GibbsChains(self.table, self.device, mask_N=mask_N, limits_M=self.limits_M, generator=generator)
+
+    def overshoot(self, mask_N: Mask) -> Array:
+        """Worst case of the choices in `mask_N` as a share of each limit (M,), 0 where a metric has none."""
+        share_M: Array = self.table.worst(mask_N, self.device) / self.limits_M
+        return share_M
+
+    def prune(self, survivors: Survivors, utilities_N: Array, caps_M: Array) -> tuple[Survivors, list[Removal]]:
+        """Survivors whose worst network is within `caps_M` (each at least 1) times the limits, and what went.
+
+        First the witness becomes the best surviving feasible network by `utilities_N` (log-probabilities). Then, while
+        the worst case is too dear, the choice goes that loses the least probability per relief of the exceeded
+        limits; the witness's own choices never do. So a feasible network always survives; and since the witness alone
+        is within every limit, it ends within the caps.
+        """
+        best = self.select(utilities_N, mask_N=survivors.mask_N)
+        witness = survivors.witness if best is None else best.indices
+        mask_N, removals = survivors.mask_N.copy(), []
+        protected = self.table.first_choice[:-1] + np.array(witness)
+        while (exceeded_M := self.overshoot(mask_N) > caps_M).any():
+            before_M = self.table.worst(mask_N, self.device)
+            saved_NM = before_M - self.table.worst_without(mask_N, self.device)
+            # Relief beyond what is asked for is worth nothing: it would only give away networks that fit.
+            asked_M = (self.overshoot(mask_N) - caps_M)[exceeded_M]
+            relief_N = np.minimum(saved_NM[:, exceeded_M] / self.limits_M[exceeded_M], asked_M).sum(axis=1)
+            candidates = mask_N.copy()
+            candidates[protected] = False
+            score_N = np.full(len(mask_N), np.inf)
+            useful = candidates & (relief_N > 0)
+            # Where no single removal helps (two choices tie for the worst case), utility alone decides.
+            pickable = useful if useful.any() else candidates
+            score_N[pickable] = utilities_N[pickable] - (np.log(relief_N[pickable]) if useful.any() else 0.0)
+            choice = int(score_N.argmin())
+            mask_N[choice] = False
+            removals.append(self._removal(choice, float(utilities_N[choice]), saved_NM[choice], "budget"))
+        return Survivors(mask_N, witness), removals
+
+    def _largest_total(self, metric: Metric) -> float:
+        if metric not in self.limits:
+            return float("inf")
+        return self.profile.largest_total(metric, self.limits[metric], margin=self.margin)
+
+    def _why_infeasible(self, ratio: float) -> str:
+        lines = []
+        for metric, smallest in self.reachable().items():
+            share = smallest / self.limits[metric]
+            if share > 1:
+                lines.append(
+                    f"{metric}: the smallest network needs {smallest:.4g} {UNITS[metric]}, "
+                    f"budget {self.limits[metric]:.4g} ({share:.2f}x)"
+                )
+        space = self.table.space.name
+        if lines:
+            what = "; ".join(lines)
+            return (
+                f"no network of space {space} meets the budgets of {self.name}: {what}; raise them or widen the space"
+            )
+        budgets = ", ".join(f"{metric} <= {limit:g}" for metric, limit in self.limits.items())
+        return (
+            f"no network of space {space} meets the budgets of {self.name} together ({budgets}): each is reachable "
+            f"alone, all of them only if every one grows {ratio:.2f}x; raise them or widen the space"
+        )
+
+    def _all_choices(self) -> Mask:
+        return np.ones(int(self.table.first_choice[-1]), dtype=bool)
+
+    def _block_of(self, choice: int) -> tuple[int, int]:
+        decision = int(np.searchsorted(self.table.first_choice, choice, side="right")) - 1
+        return int(self.table.first_choice[decision]), int(self.table.first_choice[decision + 1])
+
+    def _removal(self, choice: int, utility: float, saved_M: Array, reason: str) -> Removal:
+        first, _ = self._block_of(choice)
+        decision = self.table.space.decisions[int(np.searchsorted(self.table.first_choice, first))]
+        saved: dict[str, float] = {metric: float(value) for metric, value in zip(METRICS, saved_M, strict=True)}
+        return Removal(decision.name, decision.choices[choice - first], utility, saved, reason)

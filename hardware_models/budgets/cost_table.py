@@ -1,0 +1,181 @@
+"""The cost of every network of a space on several devices, as small tables over a few decisions each."""
+
+# Shapes: D devices, M metrics, F factors, E entries of all factors together, N choices of all decisions together,
+# n decisions, S networks, K decisions in the widest scope.
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from hardware_models.budgets.factors import Array, compile_factors
+from hardware_models.placement.placed_space import placed_space, placement_of
+from hardware_models.profile import METRICS, HardwareProfile
+from search_spaces.space import SearchSpace
+
+PEAK = METRICS.index("peak_memory_mb")
+CHUNK = 2048  # networks priced at once: their positions and sums then stay in the cache
+Indices = NDArray[np.int64]
+Mask = NDArray[np.bool_]
+
+
+class CostTable:
+    """Exact costs of the networks of `space` on `devices`, in `METRICS`: ms, 1e9 multiply-adds, 1e6 numbers, 1e6 bytes.
+
+    A metric is a constant plus the sum of one entry per factor; peak memory adds the largest activation entry.
+    If a device has several units, `space` becomes the one whose networks are placed on them.
+    All entries of all factors lie in one array, so that a cost is a gather and an expectation a product.
+    """
+
+    def __init__(self, space: SearchSpace, devices: Sequence[HardwareProfile]) -> None:
+        self.space, self.devices = placed_space(space, devices), tuple(devices)
+        self.device_names = tuple(device.name for device in devices)
+        # Positions of the decisions where each device runs a network, after all those of the network itself.
+        self.placements = tuple(placement_of(self.space, device) for device in devices)
+        self.num_own = len(self.space.decisions) - sum(map(len, self.placements))
+        sizes = [len(decision.choices) for decision in self.space.decisions]
+        self.first_choice = np.concatenate([[0], np.cumsum(sizes)])
+        self.factors = compile_factors(self.space, self.devices)
+        self.offsets = np.cumsum([0] + [factor.peak[0].size for factor in self.factors])
+        self.summed = np.concatenate([f.summed.reshape(*f.summed.shape[:2], -1) for f in self.factors], axis=2)
+        self.peak = np.concatenate([f.peak.reshape(len(devices), -1) for f in self.factors], axis=1)
+        self.constant = np.zeros((len(devices), len(METRICS)))
+        self.constant[:, 0] = [device.constant_ms for device in devices]
+        self.strides = np.zeros((len(sizes), len(self.factors)), dtype=np.int64)
+        self.entry_choices = self._entry_choices()
+        self._torch_choices = torch.from_numpy(self.entry_choices.T.copy())
+        self._torch_summed = torch.from_numpy(self.summed.reshape(-1, self.summed.shape[2]))
+        self._torch_peak = torch.from_numpy(self.peak)
+        self._torch_factor = torch.from_numpy(np.repeat(np.arange(len(self.factors)), np.diff(self.offsets)))
+
+        self._index_pairs()
+
+    @property
+    def num_entries(self) -> int:
+        return int(self.offsets[-1])
+
+    def device(self, name: str) -> int:
+        return self.device_names.index(name)
+
+    def positions(self, indices_Sn: Indices) -> Indices:
+        """Entry that each network (S, n) takes in each factor, shape (S, F)."""
+        # A float product is exact here and ten times faster than an integer one.
+        return (indices_Sn.astype(np.float64) @ self.strides).astype(np.int64) + self.offsets[:-1]
+
+    def of(self, indices_Sn: Indices, device: int) -> Array:
+        """Costs (S, M) of networks (S, n) on one device."""
+        indices_Sn = np.atleast_2d(indices_Sn)
+        costs_SM = np.empty((len(indices_Sn), len(METRICS)))
+        for start in range(0, len(indices_Sn), CHUNK):
+            chunk = slice(start, start + CHUNK)
+            # Factors first: each is then one gather along whole rows.
+            positions_FS = np.ascontiguousarray(self.positions(indices_Sn[chunk]).T)
+            sums_MS = self.summed[device].take(positions_FS[0], axis=1)
+            peak_S = self.peak[device].take(positions_FS[0])
+            for positions_S in positions_FS[1:]:
+                sums_MS += self.summed[device].take(positions_S, axis=1)
+                np.maximum(peak_S, self.peak[device].take(positions_S), out=peak_S)
+            costs_SM[chunk] = self.constant[device] + sums_MS.T
+            costs_SM[chunk, PEAK] += peak_S
+        return costs_SM
+
+    def named(self, indices_n: Sequence[int], device: int) -> dict[str, float]:
+        """Cost of one network by metric."""
+        costs = self.of(np.asarray([indices_n], dtype=np.int64), device)[0]
+        return {metric: float(cost) for metric, cost in zip(METRICS, costs, strict=True)}
+
+    def worst(self, mask_N: Mask, device: int) -> Array:
+        """Upper bound (M,) on the cost of all networks of the choices in `mask_N`; exact if factors do not conflict."""
+        return self._extreme(mask_N, device, np.maximum, -np.inf)
+
+    def cheapest(self, mask_N: Mask, device: int) -> Array:
+        """Lower bound (M,) on the cost of every network of the choices in `mask_N`."""
+        return self._extreme(mask_N, device, np.minimum, np.inf)
+
+    def worst_without(self, mask_N: Mask, device: int) -> Array:
+        """`worst` (N, M) after each choice of `mask_N` alone is removed; -inf where it is its decision's last."""
+        alive_E = self.entries_alive(mask_N)
+        values = np.concatenate([self.summed[device], self.peak[device][None]])
+        values = np.where(alive_E, values, -np.inf)[:, self._pair_entries]
+        # Largest entry of each factor that takes a choice, of each factor, and of each factor without that choice.
+        with_choice = np.maximum.reduceat(values, self._pair_starts, axis=1)
+        best = np.maximum.reduceat(with_choice, self._group_starts, axis=1)[:, self._pair_group]
+        is_best = with_choice == best
+        num_best = np.add.reduceat(is_best, self._group_starts, axis=1)[:, self._pair_group]
+        second = np.maximum.reduceat(np.where(is_best, -np.inf, with_choice), self._group_starts, axis=1)
+        without = np.where(is_best & (num_best == 1), second[:, self._pair_group], best)
+        costs_NM = np.tile(self.worst(mask_N, device), (len(mask_N), 1))
+        np.add.at(costs_NM, self._pair_choice, (without - best)[:-1].T)
+        factor_peaks = np.maximum.reduceat(np.where(alive_E, self.peak[device], -np.inf), self.offsets[:-1])
+        peaks_NF = np.tile(factor_peaks, (len(mask_N), 1))
+        peaks_NF[self._pair_choice, self._pair_factor] = without[-1]
+        costs_NM[:, PEAK] += peaks_NF.max(axis=1) - factor_peaks.max()
+        return costs_NM
+
+    def entries_alive(self, mask_N: Mask) -> Mask:
+        """Entries (E,) that a network of the choices in `mask_N` can take."""
+        alive_E: Mask = np.logical_and.reduce(np.append(mask_N, True)[self.entry_choices], axis=1)
+        return alive_E
+
+    def expected(self, weights_N: Tensor) -> Tensor:
+        """Costs (D, M) of the average network, decisions drawn independently with `weights_N`.
+
+        Exact for sums, and for every metric at one-hot weights. Of peak memory's activations it takes the largest
+        expected factor, which is at most the expected largest. Source: multilinear extension, as ProxylessNAS
+        (arXiv:1812.00332, eq. 5-6) with products over the decisions of a scope.
+        """
+        padded = torch.cat([weights_N.double(), weights_N.new_ones(1, dtype=torch.float64)])
+        probability_E = padded[self._torch_choices[0]]
+        for choices_E in self._torch_choices[1:]:
+            probability_E = probability_E * padded[choices_E]
+        sums_DM = (self._torch_summed @ probability_E).reshape(self.constant.shape)
+        peaks_DF = torch.zeros(len(self.devices), len(self.factors), dtype=torch.float64)
+        peaks_DF = peaks_DF.index_add(1, self._torch_factor, self._torch_peak * probability_E)
+        extra = torch.zeros_like(sums_DM)
+        extra[:, PEAK] = peaks_DF.amax(dim=1)
+        return torch.from_numpy(self.constant) + sums_DM + extra
+
+    def upper(self, costs_M: Array, device: int) -> Array:
+        """Costs (M,) at the upper bound of the device's profile."""
+        profile = self.devices[device]
+        return np.array([profile.upper(metric, float(cost)) for metric, cost in zip(METRICS, costs_M, strict=True)])
+
+    def _extreme(self, mask_N: Mask, device: int, ufunc: np.ufunc, worst_value: float) -> Array:
+        alive_E = self.entries_alive(mask_N)
+        starts = self.offsets[:-1]
+        sums = ufunc.reduceat(np.where(alive_E, self.summed[device], worst_value), starts, axis=1).sum(axis=1)
+        peaks = ufunc.reduceat(np.where(alive_E, self.peak[device], worst_value), starts)
+        costs_M: Array = self.constant[device] + sums
+        costs_M[PEAK] += peaks.max()
+        return costs_M
+
+    def _entry_choices(self) -> Indices:
+        """Choices (E, K) that each entry stands for, padded with N; fills `strides` on the way."""
+        widest = max(len(factor.scope) for factor in self.factors)
+        rows = []
+        for column, factor in enumerate(self.factors):
+            shape = factor.peak.shape[1:]
+            grid = np.indices(shape).reshape(len(shape), -1).T if shape else np.zeros((1, 0), dtype=np.int64)
+            padding = np.full((len(grid), widest - len(shape)), self.first_choice[-1])
+            rows.append(
+                np.concatenate([grid + self.first_choice[list(factor.scope)], padding], axis=1).astype(np.int64)
+            )
+            for axis, decision in enumerate(factor.scope):
+                self.strides[decision, column] = int(np.prod(shape[axis + 1 :], dtype=np.int64))
+        return np.concatenate(rows)
+
+    def _index_pairs(self) -> None:
+        """Orders entries by pair (factor, choice) and pairs by group (factor, decision), for `worst_without`."""
+        num_choices = int(self.first_choice[-1])
+        entry, column = np.nonzero(self.entry_choices < num_choices)
+        factor = np.repeat(np.arange(len(self.factors)), np.diff(self.offsets))
+        pair = factor[entry] * num_choices + self.entry_choices[entry, column]
+        order = np.argsort(pair, kind="stable")
+        pairs, self._pair_starts = np.unique(pair[order], return_index=True)
+        self._pair_entries = entry[order]
+        self._pair_factor, self._pair_choice = pairs // num_choices, pairs % num_choices
+        decision = np.searchsorted(self.first_choice, self._pair_choice, side="right") - 1
+        group = self._pair_factor * len(self.first_choice) + decision
+        _, self._group_starts, self._pair_group = np.unique(group, return_index=True, return_inverse=True)

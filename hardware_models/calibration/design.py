@@ -1,0 +1,90 @@
+"""Which networks to measure next: those that tell most about a device, among networks of ordinary latency."""
+
+# Shapes: C candidate networks, P fitted numbers.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from hardware_models.calibration.calibration import times
+from hardware_models.calibration.device_prior import DeviceFit, DevicePrior, choose_measurements, fit_device
+from hardware_models.calibration.fitting import Array
+from hardware_models.calibration.population import load_population
+from hardware_models.calibration.roofline_fit import population_fit, roofline_amounts
+from hardware_models.measuring.measurements import MeasuredRow
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation
+
+ORDINARY = (0.1, 0.9)  # quantiles of the candidates' latency between which a network may be chosen
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A network to measure. Where some are measured already, what they say of it: its latency and its deviation."""
+
+    name: str
+    predicted_ms: float | None
+    deviation_ms: float | None
+
+
+def propose(
+    candidates: Mapping[str, Sequence[Operation]],
+    measured: Sequence[MeasuredRow],
+    *,
+    num_networks: int,
+    bytes_per_element: int,
+) -> list[Proposal]:
+    """The networks to measure, most telling first; none that is measured, or runs the same operations as one that is.
+
+    D-optimal: each is the one whose latency the device's roofline leaves least certain, given those before it and the
+    measured ones. Raises: InvalidInputError if there are fewer to choose from.
+    """
+    population = load_population()
+    fit, prior = population_fit(population), population.prior(tuple(population.columns))
+    known = _device(prior, measured, bytes_per_element)
+    belief = prior if known is None else DevicePrior(known.coefficients_P, known.covariance_PP, known.noise)
+    names, features_CP = list(candidates), fit.features(_amounts(list(candidates.values()), bytes_per_element))
+    latency_C = features_CP @ belief.mean_P
+    low_ms, high_ms = np.quantile(latency_C, ORDINARY)
+    allowed = [i for i in _distinct(candidates, measured) if low_ms <= latency_C[i] <= high_ms]
+    if len(allowed) < num_networks:
+        raise InvalidInputError(
+            f"propose: got {num_networks}, but {len(allowed)} of {len(names)} candidate networks are of ordinary "
+            "latency (its central 80 %), different from each other and not measured yet; ask for fewer, or give more"
+        )
+    chosen = [allowed[i] for i in choose_measurements(belief, features_CP[allowed], num_networks)]
+    if known is None:
+        return [Proposal(names[i], None, None) for i in chosen]
+    deviation_C = known.deviation_ms(features_CP)
+    return [Proposal(names[i], float(latency_C[i]), float(deviation_C[i])) for i in chosen]
+
+
+def _device(prior: DevicePrior, measured: Sequence[MeasuredRow], bytes_per_element: int) -> DeviceFit | None:
+    if not measured:
+        return None
+    fit = population_fit(load_population())
+    features_NP = fit.features(_amounts([row.operations for row in measured], bytes_per_element))
+    return fit_device(prior, features_NP, times(measured), nonnegative=True)
+
+
+def _amounts(networks: Sequence[Sequence[Operation]], bytes_per_element: int) -> Array:
+    return roofline_amounts(networks, bytes_per_element=bytes_per_element)
+
+
+def _distinct(candidates: Mapping[str, Sequence[Operation]], measured: Sequence[MeasuredRow]) -> list[int]:
+    """Places of candidates that differ, in name and in operations, from the measured networks and from each other."""
+    names = {row.name for row in measured}
+    seen = {_form(row.operations) for row in measured}
+    distinct = []
+    for i, (name, operations) in enumerate(candidates.items()):
+        form = _form(operations)
+        if name not in names and form not in seen:
+            distinct.append(i)
+        seen.add(form)
+    return distinct
+
+
+def _form(operations: Sequence[Operation]) -> tuple[str, ...]:
+    """The same for networks that run the same operations, in whatever order."""
+    return tuple(sorted(operation.notation for operation in operations))

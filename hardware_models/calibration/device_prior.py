@@ -1,0 +1,193 @@
+"""Additive regression with an empirical-Bayes prior over devices: what other devices teach about a new one.
+
+The time of a network is its features times the coefficients of the device, y = x @ c (1 + error). Coefficients of a
+device, divided by its speed, are drawn from one Gaussian, learned from devices measured before. A new device then needs
+a few measurements, its posterior is closed-form, and its variance says what to measure next.
+"""
+
+# Shapes: D devices, N networks, M measured ones, P features, K ways in which devices differ by construction.
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import nnls
+
+from hardware_models.calibration.fitting import Array, check_times
+
+# Student-t degrees of freedom of a measurement's error: glitches count little. A usual choice for robust regression;
+# Lange, Little and Taylor 1989, "Robust statistical modeling using the t distribution", JASA 84.
+DEGREES_OF_FREEDOM = 4.0
+REWEIGHTINGS = 8  # settles to three digits on the tables used here
+EM_ROUNDS = 15
+LEAST_NOISE = 0.003  # relative: below it, sums of exact tables would leave nothing to learn from
+
+
+@dataclass(frozen=True)
+class DevicePrior:
+    """Coefficients of a device whose speed is 1: Gaussian of `mean_P` and `covariance_PP`.
+
+    `noise` is the relative error, as a fraction, of a measurement about the additive model.
+    """
+
+    mean_P: Array
+    covariance_PP: Array
+    noise: float
+
+
+@dataclass(frozen=True)
+class DeviceFit:
+    """A measured device: its coefficients in ms per unit of a feature, their covariance, and the noise they assume."""
+
+    coefficients_P: Array
+    covariance_PP: Array
+    noise: float
+
+    def predict_ms(self, x_NP: Array) -> Array:
+        """Times (N,) of networks, in ms."""
+        return x_NP @ self.coefficients_P
+
+    def deviation_ms(self, x_NP: Array) -> Array:
+        """Standard deviations (N,) of one measurement of each network about its prediction, in ms."""
+        variance_N = np.einsum("np,pq,nq->n", x_NP, self.covariance_PP, x_NP)
+        return np.sqrt(variance_N + (self.noise * self.predict_ms(x_NP)) ** 2)
+
+
+def fit_device(
+    prior: DevicePrior, x_MP: Array, y_M: Array, *, nonnegative: bool = False, noise: float | None = None
+) -> DeviceFit:
+    """The device that was measured at features `x_MP` to take `y_M` ms, drawn to `prior` where that says nothing.
+
+    c = mean + S x' (x S x' + R)^-1 (y / s - x mean), R = (noise x c)^2 / q with Student-t weights q, s the speed.
+    `nonnegative` keeps every coefficient at 0 or above; the covariance stays that of the fit without this bound.
+    Raises: InvalidInputError unless every time is positive and finite.
+    """
+    check_times(y_M)
+    fit = DeviceFit(prior.mean_P, prior.covariance_PP, prior.noise if noise is None else noise)
+    speed, scaled_M = _speed(prior, x_MP, y_M)
+    for _ in range(REWEIGHTINGS):
+        fit = _reweighted(prior, fit, x_MP, scaled_M, nonnegative=nonnegative)
+    return DeviceFit(fit.coefficients_P * speed, fit.covariance_PP * speed**2, fit.noise)
+
+
+def learn_prior(
+    devices: Sequence[tuple[Array, Array]], *, shrinkage: float = 0.1, structure_PK: Array | None = None
+) -> DevicePrior:
+    """The prior that devices measured before, each (x_NP, y_N in ms), have in common; by expectation maximisation.
+
+    The covariance is drawn by `shrinkage` to its diagonal: a few devices cannot tell all correlations. Columns of
+    `structure_PK` are added as directions of deviation: ways in which any device may differ (its rate of
+    multiply-adds, say) though the known ones do not, each in coefficients.
+    """
+    for _, y_N in devices:
+        check_times(y_N)
+    start_P = np.array([np.median([y.mean() for _, y in devices])]) * np.ones(devices[0][0].shape[1])
+    total = np.concatenate([x for x, _ in devices]).mean(axis=0) @ start_P
+    mean_P = start_P / max(total, np.finfo(float).tiny)
+    prior = DevicePrior(mean_P, np.diag(mean_P**2) + np.outer(mean_P, mean_P), noise=0.1)
+    # Noise is each device's own: some timers are ten times better than others.
+    fits = [DeviceFit(mean_P, prior.covariance_PP, prior.noise)] * len(devices)
+    for _ in range(EM_ROUNDS):
+        unit = [(x_NP, _speed(prior, x_NP, y_N)[1]) for x_NP, y_N in devices]
+        fits = [_reweighted(prior, fit, x, y, nonnegative=False) for fit, (x, y) in zip(fits, unit, strict=True)]
+        fits = [
+            replace(fit, noise=max(_spread(fit, x, y), LEAST_NOISE)) for fit, (x, y) in zip(fits, unit, strict=True)
+        ]
+        mean_P = np.mean([fit.coefficients_P for fit in fits], axis=0)
+        spread = [np.outer(f.coefficients_P - mean_P, f.coefficients_P - mean_P) + f.covariance_PP for f in fits]
+        prior = DevicePrior(mean_P, np.mean(spread, axis=0), float(np.median([fit.noise for fit in fits])))
+    covariance_PP = prior.covariance_PP
+    covariance_PP = (1 - shrinkage) * covariance_PP + shrinkage * np.diag(np.diag(covariance_PP))
+    if structure_PK is not None:
+        covariance_PP = covariance_PP + structure_PK @ structure_PK.T
+    return DevicePrior(prior.mean_P, covariance_PP, prior.noise)
+
+
+def choose_measurements(prior: DevicePrior, candidates_NP: Array, num: int) -> list[int]:
+    """Which `num` candidates to measure on a new device, best first: each where the prediction is least certain.
+
+    Greedy Bayesian D-optimal design. Give ordinary networks only: degenerate ones are the most uncertain and teach
+    least about the rest.
+    """
+    remaining_NP = candidates_NP @ prior.covariance_PP
+    variance_N = np.einsum("np,np->n", remaining_NP, candidates_NP)
+    noise_N = (prior.noise * (candidates_NP @ prior.mean_P)) ** 2
+    chosen: list[int] = []
+    for _ in range(min(num, len(candidates_NP))):
+        gain_N = variance_N / np.maximum(noise_N, np.finfo(float).tiny)
+        gain_N[chosen] = -np.inf
+        best = int(np.argmax(gain_N))
+        chosen.append(best)
+        cross_N = remaining_NP @ candidates_NP[best]
+        scale = variance_N[best] + noise_N[best]
+        # One more measurement takes cross' cross / scale away from the covariance of all predictions.
+        remaining_NP = remaining_NP - np.outer(cross_N, remaining_NP[best]) / scale
+        variance_N = np.maximum(variance_N - cross_N**2 / scale, 0)
+    return chosen
+
+
+def log_evidence(prior: DevicePrior, x_MP: Array, y_M: Array) -> float:
+    """How well each measurement is foretold by the others, as a sum of Student-t log densities.
+
+    It compares ways of counting features, such as operations with and without those whose output nothing reads.
+    """
+    total = 0.0
+    for i in range(len(y_M)):
+        others = np.arange(len(y_M)) != i
+        fit = fit_device(prior, x_MP[others], y_M[others])
+        deviation = float(fit.deviation_ms(x_MP[i : i + 1])[0])
+        error = (y_M[i] - x_MP[i] @ fit.coefficients_P) / deviation
+        total -= (DEGREES_OF_FREEDOM + 1) / 2 * np.log1p(error**2 / DEGREES_OF_FREEDOM) + np.log(deviation)
+    return float(total)
+
+
+def _posterior(prior: DevicePrior, x_MP: Array, y_M: Array, precision_M: Array) -> tuple[Array, Array]:
+    """Mean and covariance, in the form that needs no inverse of the prior's covariance, which may be singular."""
+    information_PP = x_MP.T @ (x_MP * precision_M[:, None])
+    inner_PP = np.eye(len(prior.mean_P)) + information_PP @ prior.covariance_PP
+    covariance_PP = np.linalg.solve(inner_PP.T, prior.covariance_PP.T).T
+    covariance_PP = (covariance_PP + covariance_PP.T) / 2
+    residual_M = y_M - x_MP @ prior.mean_P
+    return prior.mean_P + covariance_PP @ (x_MP.T @ (precision_M * residual_M)), covariance_PP
+
+
+def _nonnegative_mode(mean_P: Array, covariance_PP: Array) -> Array:
+    """The most probable point without a negative coordinate: least squares in the posterior's own metric."""
+    values_P, vectors_PP = np.linalg.eigh(covariance_PP)
+    root_P = 1 / np.sqrt(np.maximum(values_P, values_P.max() * 1e-12))
+    whitener_PP = root_P[:, None] * vectors_PP.T
+    unit_P = np.linalg.norm(whitener_PP, axis=0)
+    return nnls(whitener_PP / unit_P, whitener_PP @ mean_P, maxiter=50 * len(mean_P))[0] / unit_P
+
+
+def _speed(prior: DevicePrior, x_MP: Array, y_M: Array) -> tuple[float, Array]:
+    """How many times slower a device is than the prior's, and its times with that divided out."""
+    speed = float(np.median(y_M / _at_least(x_MP @ prior.mean_P, y_M)))
+    return speed, y_M / speed
+
+
+def _reweighted(prior: DevicePrior, fit: DeviceFit, x_MP: Array, y_M: Array, *, nonnegative: bool) -> DeviceFit:
+    """The fit of a device of speed 1 with measurements weighted by how well the last fit met them."""
+    # Relative to the prediction: relative to the time, one glitch near 0 ms would outweigh all other measurements.
+    predicted_M = x_MP @ fit.coefficients_P
+    size_M = fit.noise * _at_least(predicted_M, y_M)
+    is_first = fit.coefficients_P is prior.mean_P
+    error_M = np.zeros(len(y_M)) if is_first else (y_M - predicted_M) / size_M
+    weight_M = (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + error_M**2)
+    mean_P, covariance_PP = _posterior(prior, x_MP, y_M, weight_M / size_M**2)
+    if nonnegative and (mean_P < 0).any():
+        mean_P = _nonnegative_mode(mean_P, covariance_PP)
+    return DeviceFit(mean_P, covariance_PP, fit.noise)
+
+
+def _spread(fit: DeviceFit, x_NP: Array, y_N: Array) -> float:
+    """Spread of the relative residuals: 1.48 of their median size, as for a Gaussian."""
+    predicted_N = x_NP @ fit.coefficients_P
+    return 1.48 * float(np.median(np.abs(y_N - predicted_N) / _at_least(predicted_N, y_N)))
+
+
+def _at_least(predicted_N: Array, measured_N: Array) -> Array:
+    """Predictions kept away from zero, where a relative error would have no meaning."""
+    floor: NDArray[np.float64] = np.maximum(predicted_N, 0.1 * np.abs(measured_N))
+    return floor

@@ -1,0 +1,166 @@
+"""Fits of latency models to measured times: design matrices, a robust relative fit, held-out errors, safety factors.
+
+Times are in milliseconds. Shapes: N measurements, P fitted numbers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from math import ceil
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import least_squares, nnls
+from scipy.stats import spearmanr
+
+from hardware_models.latency_models.additive import Additive
+from hardware_models.latency_models.roofline import PRICE_KINDS, KindRate, PriceKind, Roofline, priced_as, work
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation
+
+Array = NDArray[np.float64]
+
+# Relative residual beyond which a measurement counts linearly: about the spread of times within one device's table.
+HUBER_DELTA = 0.15
+# Pull of a prior on the logarithm of each fitted number, against 1 for each measurement.
+PRIOR_STRENGTH = 0.03
+
+
+def fit_nonnegative(x_NP: Array, y_N: Array) -> Array:
+    """Coefficients (P,), none negative, with the least Huber loss of the relative residuals y / (x @ c) - 1.
+
+    Raises: InvalidInputError unless every time is positive and finite.
+    """
+    check_times(y_N)
+    unit_P = np.maximum(x_NP.max(axis=0), np.finfo(float).tiny)
+    root_N = np.full(len(y_N), 1 / np.median(y_N))
+    for _ in range(30):  # reweighted least squares settles in about ten rounds on the tables used here
+        coefficients_P = nnls(x_NP * root_N[:, None] / unit_P, y_N * root_N)[0] / unit_P
+        # Relative to the prediction: relative to the time, one glitch near 0 ms would outweigh the whole table.
+        scale_N = np.maximum(x_NP @ coefficients_P, 0.1 * y_N)
+        error_N = np.abs(y_N - x_NP @ coefficients_P) / scale_N
+        root_N = np.sqrt(np.minimum(1, HUBER_DELTA / np.maximum(error_N, HUBER_DELTA))) / scale_N
+    return coefficients_P
+
+
+def fit_with_prior(x_NP: Array, y_N: Array, prior_P: Array, *, strength: float = PRIOR_STRENGTH) -> Array:
+    """Positive coefficients (P,) with the least robust loss of log(x @ c / y), drawn to a common multiple of a prior.
+
+    The multiple, how fast this device is beside the prior's, is free. What the measurements do not tell apart keeps the
+    proportions of the prior: without it, a kind of operation that few networks use comes out as costing nothing.
+    Raises: InvalidInputError unless every time is positive and finite.
+    """
+    check_times(y_N)
+    log_y_N, log_prior_P = np.log(y_N), np.log(prior_P)
+
+    def residuals(logs: Array) -> Array:
+        error_N = (np.log(x_NP @ np.exp(logs[:-1])) - log_y_N) / HUBER_DELTA
+        robust_N = np.sign(error_N) * HUBER_DELTA * np.sqrt(2 * (np.sqrt(1 + error_N**2) - 1))  # pseudo-Huber
+        return np.concatenate([robust_N, np.sqrt(strength) * (logs[:-1] - log_prior_P - logs[-1])])
+
+    speed = np.median(log_y_N - np.log(x_NP @ prior_P))
+    return np.exp(least_squares(residuals, [*(log_prior_P + speed), speed]).x[:-1])
+
+
+def check_times(y_N: Array) -> None:
+    """Raises: InvalidInputError unless every time is positive and finite."""
+    wrong_N = ~(np.isfinite(y_N) & (y_N > 0))
+    if wrong_N.any():
+        raise InvalidInputError(f"measured times must be positive and finite; got {y_N[wrong_N][:5]}; leave them out")
+
+
+def leave_one_out(fit: Callable[[NDArray[np.bool_]], Array], x_NP: Array) -> Array:
+    """Predictions (N,), each from `fit(kept)` with that measurement alone left out."""
+    return np.array([row_P @ fit(np.arange(len(x_NP)) != i) for i, row_P in enumerate(x_NP)])
+
+
+def error_figures(predicted_N: Array, measured_N: Array) -> dict[str, float]:
+    """Count, mean and median relative error, share within 20 %, and rank correlation, of held-out predictions."""
+    error_N = np.abs(predicted_N / measured_N - 1)
+    return {
+        "n": len(measured_N),
+        "mape": float(error_N.mean()),
+        "median_ape": float(np.median(error_N)),
+        "within_20_share": float((error_N <= 0.2).mean()),
+        "spearman": float(spearmanr(predicted_N, measured_N).statistic),
+    }
+
+
+def conformal_factor(predicted_N: Array, measured_N: Array, *, level: float = 0.9) -> float:
+    """Factor that lifts a prediction to a bound which a new network keeps with probability `level`; at least 1.
+
+    The ceil((n + 1) level)-th smallest ratio of measured to held-out predicted time: split conformal prediction.
+    Raises: InvalidInputError if there are too few measurements for that level.
+    """
+    rank = ceil((len(measured_N) + 1) * level - 1e-9)
+    if rank > len(measured_N):
+        raise InvalidInputError(
+            f"a bound at level {level:g} needs at least {ceil(level / (1 - level) - 1e-9)} held-out measurements; "
+            f"got {len(measured_N)}; measure more or lower the level"
+        )
+    return max(1.0, float(np.sort(measured_N / predicted_N)[rank - 1]))
+
+
+def roofline_columns(kinds: Sequence[PriceKind], *, overhead_per_kind: bool) -> tuple[str, ...]:
+    """Names of what is fitted: a throughput for each kind, the two bandwidths, and the overhead, common or per kind."""
+    overheads = tuple(f"overhead:{kind}" for kind in kinds) if overhead_per_kind else ("overhead",)
+    return (*(f"throughput:{kind}" for kind in kinds), "weights", "activations", *overheads)
+
+
+def roofline_features(operations: Sequence[Operation], columns: Sequence[str], *, bytes_per_element: int = 4) -> Array:
+    """Amounts (P,) that a network has of each column: 10^9 of work or bytes, and counts of operations."""
+    amounts = dict.fromkeys(columns, 0.0)
+    kinds = [kind for kind in PRICE_KINDS if f"throughput:{kind}" in amounts]
+    for operation in operations:
+        kind = priced_as(operation, kinds)
+        overhead = "overhead" if "overhead" in amounts else f"overhead:{kind}"
+        for column, amount in (
+            (f"throughput:{kind}", work(operation) * 1e-9),
+            ("weights", operation.params * bytes_per_element * 1e-9),
+            ("activations", (operation.in_elements + operation.out_elements) * bytes_per_element * 1e-9),
+            (overhead, 1.0),
+        ):
+            amounts[column] += amount
+    return np.array(list(amounts.values()))
+
+
+def roofline_model(columns: Sequence[str], coefficients_P: Array) -> Roofline:
+    """The roofline of fitted coefficients: ms per 10^9, and ms per operation."""
+    fitted = dict(zip(columns, map(float, coefficients_P), strict=True))
+    return Roofline(
+        model="roofline",
+        weight_gb_per_s=_rate(fitted["weights"]),
+        activation_gb_per_s=_rate(fitted["activations"]),
+        kinds={
+            kind: KindRate(
+                throughput_gops=_rate(fitted[f"throughput:{kind}"]),
+                overhead_ms=fitted.get("overhead", fitted.get(f"overhead:{kind}", 0.0)),
+            )
+            for kind in PRICE_KINDS
+            if f"throughput:{kind}" in fitted
+        },
+    )
+
+
+def additive_features(operations: Sequence[Operation], model: Additive) -> Array:
+    """One for the constant, then how many operations of a network each term of `model` prices, (1 + terms,)."""
+    counts = [1.0, *(0.0 for _ in model.terms)]
+    for operation in operations:
+        if not any(match.covers(operation) for match in model.in_constant):
+            counts[1 + next(i for i, term in enumerate(model.terms) if term.match.covers(operation))] += 1
+    return np.array(counts)
+
+
+def reference_times(log_ms: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Times of each network on a typical device: the median over devices once the speed of each is divided out.
+
+    `log_ms` gives, for each device, the logarithm of the times of the networks that it ran.
+    """
+    networks = sorted({network for times in log_ms.values() for network in times})
+    table_DN = np.array([[times.get(network, np.nan) for network in networks] for times in log_ms.values()])
+    for _ in range(10):  # medians by turns; both settle within a few rounds
+        centre_N = np.nanmedian(table_DN, axis=0)
+        table_DN = table_DN - np.nanmedian(table_DN - centre_N, axis=1, keepdims=True)
+    return dict(zip(networks, np.exp(np.nanmedian(table_DN, axis=0)), strict=True))
+
+
+def _rate(ms_per_giga: float) -> float | None:
+    return 1e3 / ms_per_giga if ms_per_giga > 0 else None

@@ -1,0 +1,1 @@
+"""What one operation, and with it a network, takes on a device: one file for each way to price."""

@@ -1,0 +1,61 @@
+"""Additive pricing: a constant for the network, and one price for each operation of a form seen in a benchmark."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from hardware_models.latency_models.roofline import NonNegative, Section
+from search_spaces.operation import Operation
+
+Size = Annotated[int, Field(strict=True, ge=1)]
+
+
+class Match(Section):
+    """A form of operation. A field that is null matches anything."""
+
+    kind: Literal["conv", "linear", "avg_pool", "max_pool", "global_pool", "add", "scale", "batch_norm"]
+    kernel: Size | None = None
+    stride: Size | None = None
+    same_channels: Annotated[bool, Field(strict=True)] | None = None
+
+    def covers(self, operation: Operation) -> bool:
+        """Whether `operation` has this form."""
+        same_channels = operation.in_shape[0] == operation.out_shape[0]
+        return (
+            self.kind == operation.kind
+            and self.kernel in (None, operation.kernel)
+            and self.stride in (None, operation.stride)
+            and self.same_channels in (None, same_channels)
+        )
+
+
+class Term(Section):
+    """The price of one form of operation, in milliseconds each."""
+
+    match: Match
+    ms: NonNegative
+
+
+class Additive(Section):
+    """Latency of a network of one benchmark: `constant_ms`, and for each operation the first term that matches.
+
+    An operation that `in_constant` matches is part of the constant and adds 0 ms: it is the same in every network that
+    was measured, so its share cannot be told apart. `in_constant` is looked at before `terms`.
+    """
+
+    model: Literal["additive"]
+    constant_ms: NonNegative
+    in_constant: tuple[Match, ...]
+    terms: tuple[Term, ...]
+
+    @property
+    def priced(self) -> str:
+        """What it can price, in words."""
+        forms = [*(term.match for term in self.terms), *self.in_constant]
+        return "; ".join(" ".join(f"{k}={v}" for k, v in form.model_dump(exclude_none=True).items()) for form in forms)
+
+    def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
+        """Milliseconds that `operation` adds to the constant, or None if it has no form that was measured."""
+        if any(match.covers(operation) for match in self.in_constant):
+            return 0.0
+        return next((term.ms for term in self.terms if term.match.covers(operation)), None)

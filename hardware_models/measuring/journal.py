@@ -1,0 +1,160 @@
+"""The file that measurements go into, row by row: what is in it survives any end, and is not measured again."""
+
+import csv
+import fcntl
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import StringIO
+from pathlib import Path
+from typing import TextIO
+
+from hardware_models.measuring.measurements import (
+    COLUMNS,
+    LAYER_COLUMNS,
+    Subject,
+    layers_path,
+    read_measurements,
+    read_records,
+    refusal,
+)
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation
+
+# What must be the same for times to be comparable, in words for the user.
+CONDITIONS = {
+    "machine": "machine",
+    "runtime": "runtime",
+    "precision": "precision",
+    "threads": "number of threads",
+    "versions": "versions",
+    "statistic": "statistic",
+}
+
+
+@dataclass(frozen=True)
+class Journal:
+    """An open file of measurements; `done` are the names that were in it."""
+
+    path: Path
+    subject: Subject
+    done: frozenset[str]
+    file: TextIO
+
+    def append(self, name: str, values: Mapping[str, str]) -> None:
+        """Writes one row, whole and on disk when this returns."""
+        _write(self.file, [name, *(values.get(column, "") for column in COLUMNS)])
+
+
+@contextmanager
+def open_journal(path: Path, subject: Subject, conditions: Mapping[str, str]) -> Iterator[Journal]:
+    """The file at `path`, made or continued. A last line that was cut off by a crash is removed first.
+
+    Raises: InvalidInputError if it cannot be written, is in use, or holds what was measured under other conditions.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("a+", encoding="utf-8", newline="")
+    except OSError as error:
+        raise InvalidInputError(f"cannot write {path}: {error.strerror}; set output to a file you can write") from error
+    with file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InvalidInputError(f"{path} is in use by another espalier-measure; wait, or set output") from error
+        done = _continue(path, file, subject, conditions)
+        yield Journal(path, subject, done, file)
+
+
+def write_layers(path: Path, networks: Mapping[str, Sequence[Operation]]) -> None:
+    """Puts the operations of networks beside the measurements at `path`, with those that are there already.
+
+    Raises: InvalidInputError if a network of the same name has other operations there.
+    """
+    beside = layers_path(path)
+    rows = {name: _counts(operations) for name, operations in networks.items()}
+    there = _read_layers(beside)
+    changed = [name for name in rows if name in there and there[name] != rows[name]]
+    if changed:
+        raise InvalidInputError(f"{beside} has other operations for {', '.join(changed)}; set output to another file")
+    content = StringIO()
+    writer = csv.writer(content, lineterminator="\n")
+    writer.writerow(LAYER_COLUMNS)
+    for name, counts in {**there, **rows}.items():
+        writer.writerows((name, operation, count) for operation, count in counts.items())
+    unfinished = beside.with_name(f".{beside.name}.{os.getpid()}")
+    try:
+        beside.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.write_text(content.getvalue(), encoding="utf-8")
+        unfinished.replace(beside)
+    except OSError as error:
+        raise InvalidInputError(
+            f"cannot write {beside}: {error.strerror}; set output to a file you can write"
+        ) from error
+
+
+def _continue(path: Path, file: TextIO, subject: Subject, conditions: Mapping[str, str]) -> frozenset[str]:
+    """Makes the file end with a whole row, and returns the names in it."""
+    header = _line([subject, *COLUMNS]).encode()
+    content = path.read_bytes()
+    whole = content[: content.rfind(b"\n") + 1]
+    if not (whole or content).startswith(header if whole else header[: len(content)]):
+        raise refusal(path, [f"line 1: its columns are not {header.decode().strip()}; set output to another file"])
+    file.truncate(len(whole))
+    if not whole:
+        _write(file, [subject, *COLUMNS])
+    return _measured(path, conditions) if len(whole) > len(header) else frozenset()
+
+
+def _measured(path: Path, conditions: Mapping[str, str]) -> frozenset[str]:
+    rows = read_measurements(path).rows
+    differing = [
+        f"{words}: there {rows[0].fields.get(column) or 'none'!r}, here {conditions.get(column) or 'none'!r}"
+        for column, words in CONDITIONS.items()
+        if rows[0].fields.get(column, "") != conditions.get(column, "")
+    ]
+    if differing:
+        raise refusal(
+            path,
+            [
+                "it was measured under other conditions, and times in one file must be comparable",
+                *differing,
+                "restore them, or set output to another file",
+            ],
+        )
+    return frozenset(row.name for row in rows)
+
+
+def _counts(operations: Sequence[Operation]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for operation in operations:
+        counts[operation.notation] = counts.get(operation.notation, 0) + 1
+    return counts
+
+
+def _read_layers(path: Path) -> dict[str, dict[str, int]]:
+    if not path.is_file():
+        return {}
+    columns, records, problems = read_records(path)
+    if columns != LAYER_COLUMNS:
+        raise refusal(path, [f"line 1: columns must be {','.join(LAYER_COLUMNS)}, got {','.join(columns)}"])
+    problems += [f"line {r.line}: count {r.cells['count']!r}" for r in records if not r.cells["count"].isdecimal()]
+    if problems:
+        raise refusal(path, problems)
+    layers: dict[str, dict[str, int]] = {}
+    for record in records:
+        layers.setdefault(record.cells["network"], {})[record.cells["operation"]] = int(record.cells["count"])
+    return layers
+
+
+def _write(file: TextIO, cells: Sequence[str]) -> None:
+    file.write(_line(cells))
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _line(cells: Sequence[str]) -> str:
+    line = StringIO()
+    csv.writer(line, lineterminator="\n").writerow(cells)
+    return line.getvalue()

@@ -1,0 +1,184 @@
+"""Latency by onnxruntime, on the CPU of this machine or of another one: of whole modules, and of single operations."""
+
+import logging
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from dataclasses import dataclass
+from io import StringIO
+
+import numpy as np
+import torch
+from onnx import ModelProto
+from torch import nn
+
+from hardware_models.counting import deployed
+from hardware_models.measuring import runner
+from hardware_models.measuring.graph import operation_graph
+from hardware_models.measuring.runner import machine_description
+from search_spaces.errors import EspalierError
+from search_spaces.operation import Operation, Shape
+
+RUNTIME = "onnxruntime"
+PARITY = 1e-3  # of the largest output: float32 sums in another order, through some hundred layers
+
+
+class ParityError(EspalierError):
+    """The exported network computes something else than the module it came from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Milliseconds at batch size 1 over `repeats` runs after warm-up, with what they were taken on."""
+
+    p50_ms: float
+    p90_ms: float
+    min_ms: float
+    repeats: int
+    threads: int
+    runtime: str
+    versions: dict[str, str]
+    machine: str
+
+
+class Machine(ABC):
+    """Where models are timed: its description and clock governor (empty where unknown), versions, and how to run there.
+
+    `versions` are those of Python and the runtime there and of the exporter here.
+    """
+
+    description: str
+    governor: str
+    versions: dict[str, str]
+
+    @abstractmethod
+    def run(
+        self, model: bytes, *, threads: int, warmup: int, repeats: int, feed: Mapping[str, np.ndarray]
+    ) -> tuple[list[float], list[np.ndarray]]:
+        """Milliseconds of each run of an ONNX model after the warm-up, and its outputs for `feed`."""
+
+    @abstractmethod
+    def run_kernels(self, model: bytes, *, threads: int, warmup: int, repeats: int) -> list[float]:
+        """Milliseconds of the kernels between the marks of `operation_graph`, in each run after the warm-up."""
+
+
+class ThisMachine(Machine):
+    """The machine that this program runs on."""
+
+    def __init__(self) -> None:
+        self.description, self.governor, self.versions = machine_description(), runner.governor(), versions()
+
+    def run(
+        self, model: bytes, *, threads: int, warmup: int, repeats: int, feed: Mapping[str, np.ndarray]
+    ) -> tuple[list[float], list[np.ndarray]]:
+        return runner.run(model, threads=threads, warmup=warmup, repeats=repeats, feed=dict(feed))
+
+    def run_kernels(self, model: bytes, *, threads: int, warmup: int, repeats: int) -> list[float]:
+        return runner.run_kernels(model, threads=threads, warmup=warmup, repeats=repeats)
+
+
+def time_module(
+    module: nn.Module,
+    shape: Shape,
+    *,
+    threads: int = 1,
+    warmup: int = 5,
+    repeats: int = 50,
+    machine: Machine | None = None,
+) -> Measurement:
+    """Latency of the deployed module on an input of `shape` (channels, height, width), exported once and checked.
+
+    It runs on `machine`, by default on this one.
+    Raises: ParityError if the exported network's output differs from the module's.
+    """
+    machine, x = machine or ThisMachine(), torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        expected = deployed(module)(x).numpy()
+    model = export(module, shape)
+    feed = {model.graph.input[0].name: x.numpy()}
+    times_ms, outputs = machine.run(
+        model.SerializeToString(), threads=threads, warmup=warmup, repeats=repeats, feed=feed
+    )
+    _check_parity(expected, outputs[0], type(module).__name__)
+    return _measurement(times_ms, threads, machine)
+
+
+def export(module: nn.Module, shape: Shape) -> ModelProto:
+    """The ONNX model of the module as deployed, for inputs (1, *shape)."""
+    with _quiet():
+        program = torch.onnx.export(
+            deployed(module), (torch.zeros(1, *shape),), dynamo=True, external_data=False, verbose=False
+        )
+    assert program is not None
+    return program.model_proto
+
+
+def time_operation(
+    operation: Operation, *, threads: int = 1, warmup: int = 3, repeats: int = 20, machine: Machine | None = None
+) -> Measurement:
+    """Latency of one operation inside a network: the kernels that it adds, without the cost of calling a session.
+
+    Layout changes that it forces are its own. onnxruntime's profiler gives the time of each kernel. An activation is
+    fused into it. It runs on `machine`, by default on this one.
+    """
+    machine, model = machine or ThisMachine(), operation_graph(operation).model().SerializeToString()
+    times_ms = machine.run_kernels(model, threads=threads, warmup=warmup, repeats=repeats)
+    return _measurement(times_ms, threads, machine)
+
+
+def time_in_turns(
+    models: Sequence[ModelProto], *, threads: int = 1, warmup: int = 5, repeats: int = 40
+) -> list[Measurement]:
+    """Latency of each model here, taken in turns, so that a disturbance of the machine falls on all of them alike."""
+    calls: list[Callable[[], object]] = []
+    for model in models:
+        session = runner.open_session(model.SerializeToString(), threads)
+        feed = runner.random_feed(session)
+        calls.append(lambda session=session, feed=feed: session.run(None, feed))  # type: ignore[misc]
+    rounds = [[runner.run_times_ms(call, warmup if i == 0 else 1, 1)[0] for call in calls] for i in range(repeats)]
+    machine = ThisMachine()
+    return [_measurement(times_ms, threads, machine) for times_ms in zip(*rounds, strict=True)]
+
+
+def versions() -> dict[str, str]:
+    """Versions of what a measurement ran on."""
+    return {**runner.versions(), "torch": torch.__version__}
+
+
+def _measurement(times_ms: Sequence[float], threads: int, machine: Machine) -> Measurement:
+    p50, p90 = np.percentile(times_ms, [50, 90])
+    return Measurement(
+        float(p50),
+        float(p90),
+        min(times_ms),
+        len(times_ms),
+        threads,
+        RUNTIME,
+        machine.versions,
+        machine.description,
+    )
+
+
+def _check_parity(expected: np.ndarray, got: np.ndarray, name: str) -> None:
+    difference = float(np.abs(expected - got).max()) if expected.shape == got.shape else float("inf")
+    allowed = PARITY * float(np.abs(expected).max())
+    if not difference <= allowed:
+        raise ParityError(
+            f"{name}: onnxruntime's output differs from torch's by {difference:g}, allowed is {allowed:g}; "
+            "the exporter changed the network: do not trust its latency, look for an operator that it handles wrongly"
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence of the exporter, which prints, warns and logs about itself."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -1,0 +1,1 @@
+"""Look-up tables of other projects, read as blocks with their operations and milliseconds."""
