@@ -140,6 +140,30 @@ def test_a_kind_that_no_network_has_is_priced_in_proportion_and_named(tmp_path: 
     )
 
 
+def test_a_device_that_slows_down_under_long_work_is_calibrated_as_a_whole(tmp_path: Path) -> None:
+    def slowed(times: dict[str, float]) -> dict[str, float]:
+        return {name: 0.5 * ms**1.4 for name, ms in times.items()}
+
+    seen, unseen = mobile_networks(40), mobile_networks(20, seed=1)
+    calibration = calibrated(write_networks(tmp_path / "b.csv", seen, slowed(true_times(seen, true_device()))))
+    assert calibration.calibrator is not None
+    assert calibration.error.mape < 0.1
+    profile = load_profile(written(tmp_path, calibration))
+    ms_N = np.array(list(slowed(true_times(unseen, true_device())).values()))
+    sums_N = np.array([sum(profile.price(op)["latency_ms"] for op in operations) for operations in unseen.values()])
+    mapped_N = np.array([profile.estimate("latency_ms", float(sum_ms)) for sum_ms in sums_N])
+    errors = [float(np.abs(each / ms_N - 1).mean()) for each in (mapped_N, sums_N)]
+    assert errors[0] < 0.1 and errors[0] < errors[1] / 1.5
+    plain = calibrated(write_networks(tmp_path / "p.csv", seen, true_times(seen, true_device())))
+    assert plain.calibrator is None
+
+
+def written(folder: Path, calibration: Calibration) -> Path:
+    path = folder / "slowed.yaml"
+    path.write_text(profile_text(calibration, read_measurements(folder / "b.csv"), described()), encoding="utf-8")
+    return path
+
+
 def test_an_overhead_of_pools_is_fitted_only_where_operations_tell_it(tmp_path: Path) -> None:
     pool = Operation("avg_pool", (16, 7, 7), (16, 7, 7), 3)
     conv = Operation("conv", (16, 7, 7), (16, 7, 7), 5)

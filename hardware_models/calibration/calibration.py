@@ -40,6 +40,7 @@ from hardware_models.calibration.roofline_fit import (
     operation_fit,
     roofline_amounts,
 )
+from hardware_models.latency_models.calibrator import Calibrator, fit_calibrator
 from hardware_models.latency_models.interpolation import LookUpTable
 from hardware_models.latency_models.operation_entries import operation_entries, position
 from hardware_models.latency_models.roofline import PRICE_KINDS, PriceKind, Roofline
@@ -55,11 +56,13 @@ CALIBRATED_MODELS: tuple[CalibratedModel, ...] = get_args(CalibratedModel)
 class Calibration:
     """A latency model, what it is worth on rows that it had not seen, and what the rows leave open.
 
+    `calibrator` maps the sum of a network's operations to its latency, None where the sum foretells it as well.
     `undecided` are fitted numbers that the typical device decides more than the rows, `unmeasured` kinds that no row
     has and that are priced all the same. `drops_dead_code` is None where the rows do not tell.
     """
 
     latency: Roofline | Table
+    calibrator: Calibrator | None
     held_out: HeldOut
     error: LatencyError
     bound: LatencyBound
@@ -91,7 +94,9 @@ def calibrate(
     fit, measured_N = roofline_fit(measurements.subject, amounts_NF), times(rows)
 
     def predict(kept_N: Mask) -> Array:
-        return fit.features(amounts_NF) @ fit.fit(amounts_NF[kept_N], measured_N[kept_N])
+        sums_N = fit.features(amounts_NF) @ fit.fit(amounts_NF[kept_N], measured_N[kept_N])
+        calibrator = _calibrator(measurements.subject, sums_N[kept_N], measured_N[kept_N])
+        return sums_N if calibrator is None else np.array([calibrator.latency_ms(float(ms)) for ms in sums_N])
 
     held_out = hold_out(predict, measured_N, groups_of(len(rows)), subject=measurements.subject)
     _refuse(measurements, chain(held_out_problems(rows, held_out), rank_problems(held_out)))
@@ -101,6 +106,7 @@ def calibrate(
     kinds = PRICE_KINDS if measurements.subject == "network" else measured
     return Calibration(
         fit.model(coefficients_P, kinds),
+        _calibrator(measurements.subject, fit.features(amounts_NF) @ coefficients_P, measured_N),
         held_out,
         latency_error(held_out),
         latency_bound(held_out, level=level, coverage=_coverage(predict, rows, level)),
@@ -146,6 +152,11 @@ def times(rows: Sequence[MeasuredRow]) -> Array:
     return np.array([row.latency_ms for row in rows])
 
 
+def _calibrator(subject: Subject, sums_N: Array, measured_N: Array) -> Calibrator | None:
+    """Operations measured alone do not tell how their sum relates to a network."""
+    return fit_calibrator(sums_N, measured_N) if subject == "network" and (sums_N > 0).all() else None
+
+
 def _table(measurements: Measurements, level: float) -> Calibration:
     """The measured operations as exact entries; its error is that of interpolating each of them between the others."""
     rows = measurements.rows
@@ -161,6 +172,7 @@ def _table(measurements: Measurements, level: float) -> Calibration:
     entries = {row.operations[0].notation: row.latency_ms for row in rows}
     return Calibration(
         Table(model="table", entries=entries),
+        None,
         held_out,
         latency_error(held_out),
         latency_bound(held_out, level=level, coverage=_coverage(predict, rows, level)),

@@ -8,6 +8,7 @@ import yaml
 
 from hardware_models.calibration.calibration import Calibration
 from hardware_models.calibration.population import load_population
+from hardware_models.latency_models.calibrator import Calibrator
 from hardware_models.latency_models.roofline import PRICE_KINDS, Roofline
 from hardware_models.latency_models.table import Table
 from hardware_models.measuring.measurements import Measurements
@@ -35,6 +36,7 @@ def profile_text(calibration: Calibration, measurements: Measurements, descripti
         _head(description),
         _dead_code(calibration.drops_dead_code),
         _roofline(calibration.latency) if isinstance(calibration.latency, Roofline) else _table(calibration.latency),
+        *([] if calibration.calibrator is None else [_calibrator(calibration.calibrator)]),
         _error(calibration),
         _bound(calibration),
         "\n".join(_origin(calibration, measurements, description)),
@@ -96,6 +98,11 @@ def _table(model: Table) -> str:
             *entries,
         ]
     )
+
+
+def _calibrator(calibrator: Calibrator) -> str:
+    points = ", ".join(f"[{_number(sum_ms)}, {_number(ms)}]" for sum_ms, ms in calibrator.points)
+    return f"# Latency of a network from the sum of its operations, both in ms.\ncalibrator: {{points: [{points}]}}"
 
 
 def _error(calibration: Calibration) -> str:
