@@ -143,8 +143,9 @@ def _impossible(operation: Operation) -> Iterator[str]:
 
 
 def _window_fits(before: int, after: int, kernel: int, stride: int) -> bool:
-    """Whether a side of `before` becomes `after` with some padding: none, or up to half the kernel at either end."""
-    least, most = ((before + padding - kernel) // stride + 1 for padding in (0, 2 * (kernel // 2)))
+    """Whether a side of `before` becomes `after` with some padding: none, or up to the kernel at either end."""
+    # SqueezeNet 1.0 as Caffe ships it pads its last 1x1 convolution by one: half the kernel would not do.
+    least, most = ((before + padding - kernel) // stride + 1 for padding in (0, 2 * kernel))
     return max(least, 1) <= after <= most
 
 

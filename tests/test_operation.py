@@ -119,3 +119,8 @@ def test_any_text_is_an_operation_or_refused(text: str) -> None:
     except InvalidInputError:
         return
     assert parse_operation(operation.notation) == operation
+
+
+def test_the_padded_pointwise_convolution_of_squeezenet_can_be_written() -> None:
+    operation = Operation("conv", (512, 14, 14), (1000, 16, 16))  # as ncnn's squeezenet.param has it
+    assert parse_operation(operation.notation) == operation
