@@ -1,5 +1,6 @@
 """`espalier-calibrate`: measurements end in a profile that a search loads, wrong ones in one clear error."""
 
+import gzip
 import json
 import os
 import re
@@ -229,6 +230,30 @@ def test_a_real_table_of_operations_is_calibrated_and_refused_while_it_is_in_mic
     assert figures[0] < 0.2 and figures[1] < 0.08  # 16 % and 6 % when this was written
 
 
+TABLES = {
+    "phones": ("phones4_block_lut.csv.gz", "pixel6", 9603, 0.05),
+    "ofa": ("proxyless_ofa_op_lut.csv", "samsung_note10_cpu_tflite", 480, 0.25),
+    "fbnet": ("fbnet_lut_hwnasbench.csv", "raspi4", 128, 0.15),
+    "paddlelite": ("paddlelite_snapdragon855_op_lut.csv", None, 595, 0.2),
+}
+
+
+@pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+@pytest.mark.parametrize("table_format", TABLES)
+def test_a_look_up_table_of_another_project_gives_a_profile_in_one_command(command: Cli, table_format: str) -> None:
+    file, device, num_rows, asked = TABLES[table_format]
+    opened = gzip.open if file.endswith(".gz") else open
+    with opened(DATA / "latency" / file, "rb") as source:
+        Path("table.csv").write_bytes(source.read())
+    Path("table_base.json").write_bytes((DATA / "latency" / "fbnet_lut_hwnasbench_base.json").read_bytes())
+    given = [] if device is None else [f"device={device}"]
+    done(command("measurements=table.csv", f"format={table_format}", *given, "name=dev"))
+    profile = load_profile(Path("hardware/dev.yaml"))
+    assert profile.error is not None and profile.error.n == num_rows and profile.error.mape < asked
+    assert profile.bound is not None and profile.bound.coverage == pytest.approx(0.9, abs=0.05)
+    assert profile.calibrator is None
+
+
 # Refusals
 
 
@@ -236,6 +261,9 @@ def test_a_real_table_of_operations_is_calibrated_and_refused_while_it_is_in_mic
     ("arguments", "words"),
     [
         ("", ("measurements: got none; give the CSV file", "name: got none; name the device")),
+        ("measurements=t.csv format=phones name=x", ("device: got None with format=phones; allowed: one of the",)),
+        ("measurements=t.csv device=a name=x", ("device: got 'a' with format=measurements; allowed: null",)),
+        ("measurements=t.csv format=excel name=x", ("format: got 'excel'",)),
         ("measurements=bench.csv name=pixel6", ("name: got 'pixel6', a profile that is shipped",)),
         ("measurements=bench.csv name=my-phone", ("name: got 'my-phone'",)),
         ("measurements=none.csv name=dev", ("cannot read measurements from none.csv: No such file",)),

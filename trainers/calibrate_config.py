@@ -19,6 +19,8 @@ class CalibrateConfig(Section):
     """One calibration, or one proposal; the meaning of each key stands in conf/calibrate.yaml."""
 
     measurements: Line | None
+    format: Literal["measurements", "phones", "ofa", "fbnet", "paddlelite"]
+    device: Line | None
     name: ProfileName | None
     title: Line | None
     runtime: Line | None
@@ -83,6 +85,9 @@ def _profile(config: CalibrateConfig) -> Iterator[str]:
         yield f"output: got {config.output!r}; a profile is named after its file: end it in {config.name}.yaml"
     elif config.output_path.suffix != ".yaml":
         yield f"output: got {config.output!r}; allowed: a file that ends in .yaml"
+    if (config.device is not None) != (config.format in ("phones", "ofa", "fbnet")):
+        needed = "one of the devices of the file" if config.device is None else "null: this format has no devices"
+        yield f"device: got {config.device!r} with format={config.format}; allowed: {needed}"
     for key in ("space", "candidates"):
         if getattr(config, key) is not None:
             yield f"{key}: it is for proposals; give propose=<number of networks>, or leave it out"

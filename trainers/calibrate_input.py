@@ -10,6 +10,7 @@ from hardware_models.calibration.calibration import problems_of
 from hardware_models.calibration.profile_file import Description
 from hardware_models.measuring.measurements import Measurements, read_layers, read_measurements, refusal
 from hardware_models.profile import BYTES_PER_ELEMENT, Precision
+from hardware_models.published_tables.formats import read_table
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -39,8 +40,8 @@ def checked_candidates(config: CalibrateConfig) -> tuple[Mapping[str, Item | Seq
     """
     problems = list(_taken([config.output_path], config.overwrite))
     measurements = _read(config, problems)
-    if measurements is not None and measurements.subject == "operation":
-        problems.append(f"{measurements.path} measures single operations; proposals need whole networks")
+    if measurements is not None and measurements.subject != "network":
+        problems.append(f"{measurements.path} measures single {measurements.subject}s; proposals need whole networks")
     elif measurements is not None:
         problems += _contradictions(config, measurements)
         problems += _row_problems(config, measurements, None)
@@ -83,7 +84,9 @@ def _read(config: CalibrateConfig, problems: list[str]) -> Measurements | None:
     if config.measurements_path is None:
         return None
     try:
-        return read_measurements(config.measurements_path)
+        if config.format == "measurements":
+            return read_measurements(config.measurements_path)
+        return read_table(config.measurements_path, config.format, device=config.device)
     except InvalidInputError as error:
         problems.append(str(error))
         return None

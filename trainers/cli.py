@@ -140,7 +140,10 @@ def expand_home(argument: str) -> str:
 
 
 def _print(line: str) -> None:
-    print(line, flush=True)
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:  # whoever read the lines has gone, as `head` does; the work goes on unheard
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _say(app: App, code: int, message: str) -> int:

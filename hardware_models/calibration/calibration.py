@@ -125,8 +125,9 @@ def problems_of(
     unusual_speed: bool,
 ) -> Iterator[str]:
     """What can be told to be wrong with the rows before anything is fitted; without a level no bound is asked for."""
-    if model == "table" and measurements.subject == "network":
-        yield "line 1: a table has the prices of single operations, and these are whole networks; set model=roofline"
+    if model == "table" and measurements.subject != "operation":
+        whole = "whole networks" if measurements.subject == "network" else "blocks of several"
+        yield f"line 1: a table has the prices of single operations, and these are {whole}; set model=roofline"
     if level is not None:
         yield from row_problems(measurements, level=level)
     impossible = list(time_problems(measurements))
@@ -153,7 +154,7 @@ def times(rows: Sequence[MeasuredRow]) -> Array:
 
 
 def _calibrator(subject: Subject, sums_N: Array, measured_N: Array) -> Calibrator | None:
-    """Operations measured alone do not tell how their sum relates to a network."""
+    """Operations and blocks measured alone do not tell how their sum relates to a network."""
     return fit_calibrator(sums_N, measured_N) if subject == "network" and (sums_N > 0).all() else None
 
 

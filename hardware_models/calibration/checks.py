@@ -15,7 +15,7 @@ from hardware_models.measuring.measurements import MeasuredRow, Measurements
 # A time further off than this factor is nearer to one in a unit a thousand times larger or smaller than to a right one.
 OFF = 1000**0.5
 # The typical device alone foretells single operations badly: its overhead is tens of times that of a desktop processor.
-OFF_ALONE = {"network": OFF, "operation": 1e4}
+OFF_ALONE = {"network": OFF, "block": 1e4, "operation": 1e4}
 # Devices measured before differ by a factor of 900 in speed, so a wrong unit is seen only if little is allowed beyond.
 BEYOND = 3.0
 LEAST_ROWS = 5

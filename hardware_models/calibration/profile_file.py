@@ -177,6 +177,12 @@ def _inferred(calibration: Calibration, measurements: Measurements) -> Iterator[
     if subject == "operation":
         yield "A network is priced as the sum of its operations, each measured alone: fusion and caches are not in it."
         return
+    if subject == "block":
+        yield (
+            "No whole network was measured: error and bound are those of blocks, and a network is priced as the sum of "
+            "its operations."
+        )
+        return
     rates = calibration.latency.kinds
     alone = [kind for kind, rate in rates.items() if rate.throughput_gops is None and rate.overhead_ms == 0]
     if alone:

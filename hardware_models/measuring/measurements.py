@@ -17,8 +17,9 @@ from typing import Literal
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, parse_operation
 
-Subject = Literal["network", "operation"]
-SUBJECTS: tuple[Subject, ...] = ("network", "operation")
+# A block is part of a network, several operations measured together; only other projects' tables have blocks.
+Subject = Literal["network", "operation", "block"]
+SUBJECTS: tuple[Subject, ...] = ("network", "operation")  # that a column of a CSV file is named after
 TIMES = ("latency_ms", "p90_ms", "min_ms")
 COUNTS = ("repeats", "warmup", "threads")
 # `statistic` says what latency_ms is over the repeats, `median` or `mean`; where it is left out, the median.
