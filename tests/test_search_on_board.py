@@ -84,6 +84,12 @@ def test_wrong_board_is_refused(tmp_path: Path, overrides: tuple[str, ...], mess
         tiny_config(tmp_path, *device, *overrides)
 
 
+def test_board_for_a_device_of_several_units_is_refused(tmp_path: Path) -> None:
+    placed = ("hardware=[split_phone_server]", "hardware.split_phone_server.runtime=onnxruntime")
+    with pytest.raises(InvalidInputError, match="a board runs the whole network; this device places it on several"):
+        tiny_config(tmp_path, *MOBILE_SPACE, *placed, "boards={split_phone_server:{host:pi}}")
+
+
 def test_where_a_board_is_reached_does_not_change_the_run(tmp_path: Path) -> None:
     keys = [
         tiny_config(tmp_path, *DEVICE, *boards).run_key

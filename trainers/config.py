@@ -169,6 +169,11 @@ def _boards(config: SearchConfig) -> list[str]:
         if profile is None:
             problems.append(f"{key}: no such device; those of this search: {', '.join(config.hardware)}")
             continue
+        if profile.get("units"):
+            problems.append(
+                f"{key}: a board runs the whole network; this device places it on several units; leave the board out"
+            )
+            continue
         if isinstance(profile.get("latency"), dict) and profile["latency"].get("model") == "host":
             problems.append(f"{key}: this device is the machine that searches; leave it out of boards")
         found = (profile.get("runtime"), profile.get("precision"))
