@@ -18,6 +18,7 @@ import yaml
 from hydra.core.global_hydra import GlobalHydra
 from measured_networks import mobile_networks, true_device, true_times, write_networks, write_operations
 from PIL import Image
+from scipy.stats import spearmanr
 from spaces import ROOT
 
 from hardware_models.measuring.measurements import layers_path
@@ -228,6 +229,34 @@ def test_a_real_table_of_operations_is_calibrated_and_refused_while_it_is_in_mic
         assert profile.bound.coverage == pytest.approx(0.9, abs=0.02)
         figures.append(profile.error.mape)
     assert figures[0] < 0.2 and figures[1] < 0.08  # 16 % and 6 % when this was written
+
+
+@pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+@pytest.mark.parametrize(
+    ("device", "rank", "error"), [("eyeriss", 0.98, 0.03), ("fpga", 0.98, 0.03), ("raspi4", 0.95, 0.12)]
+)
+def test_ten_cells_of_a_device_price_the_others_additively(
+    command: Cli, monkeypatch: pytest.MonkeyPatch, device: str, rank: float, error: float
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    script = runpy.run_path(str(ROOT / "tests" / "benchmarks" / "fit_cell_profiles.py"))
+    cells = script["nb201_cells"]()
+    order = np.random.default_rng(0).permutation(len(cells))
+    networks = {f"cell{i}": script["nb201_network"](*cells[i][0]) for i in order[:10]}
+    times = {f"cell{i}": cells[i][1][device] for i in order[:10]}
+    write_networks(Path("bench.csv"), networks, times)
+    done(command("measurements=bench.csv", "name=dev", "model=additive", "unusual_speed=true"))
+    profile = load_profile(Path("hardware/dev.yaml"))
+    measured_N = np.array([cells[i][1][device] for i in order[10:510]])
+    others = [script["nb201_network"](*cells[i][0]) for i in order[10:510]]
+    totals = [profile.constant_ms + sum(profile.price(op)["latency_ms"] for op in network) for network in others]
+    assert spearmanr(totals, measured_N).statistic > rank
+    assert np.median(np.abs(np.array(totals) / measured_N - 1)) < error
+
+
+def test_additive_prices_are_refused_for_networks_of_another_space(command: Cli) -> None:
+    write_networks(Path("bench.csv"), mobile_networks(10), true_times(mobile_networks(10), true_device()))
+    refused(command("measurements=bench.csv", "name=dev", "model=additive"), "which NAS-Bench-201 has nowhere")
 
 
 TABLES = {

@@ -24,8 +24,8 @@ from hardware_models.calibration.checks import rank_problems
 from hardware_models.calibration.dead_code import drops_dead_code, executed
 from hardware_models.calibration.design import ORDINARY, propose
 from hardware_models.calibration.device_prior import DevicePrior, fit_device
-from hardware_models.calibration.fitting import Array, conformal_factor, fit_with_prior
-from hardware_models.calibration.held_out import bound_coverage, groups_of, hold_out, rows_needed
+from hardware_models.calibration.fitting import Array, conformal_factor, fit_with_prior, rows_needed
+from hardware_models.calibration.held_out import bound_coverage, groups_of, hold_out
 from hardware_models.calibration.population import load_population
 from hardware_models.calibration.profile_file import Description, profile_text
 from hardware_models.calibration.roofline_fit import AMOUNTS, RooflineFit, network_fit, population_fit, roofline_amounts

@@ -9,7 +9,8 @@ from tiny_search import networks_of, small_space
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
-from hardware_models.latency_models.calibrator import Calibrator, fit_calibrator
+from hardware_models.calibration.calibrator_fit import fit_calibrator
+from hardware_models.latency_models.calibrator import Calibrator
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.errors import InvalidInputError
 

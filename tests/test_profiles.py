@@ -12,6 +12,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hardware_models.calibration.additive_fit import CellPopulation, load_cell_population
 from hardware_models.calibration.fitting import (
     conformal_factor,
     error_figures,
@@ -321,8 +322,12 @@ def test_a_fit_to_single_operations_recovers_the_roofline_that_made_the_times() 
 
 @pytest.fixture(scope="module")
 def script() -> dict[str, Any]:
-    """What tests/benchmarks/fit_profiles.py defines."""
-    return runpy.run_path(str(ROOT / "tests" / "benchmarks" / "fit_profiles.py"))
+    """What tests/benchmarks/fit_profiles.py and its sibling for cells define."""
+    folder = ROOT / "tests" / "benchmarks"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(folder))
+        networks, cells = (runpy.run_path(str(folder / f"fit_{what}.py")) for what in ("profiles", "cell_profiles"))
+    return {**cells, **networks, "FITS": {**networks["FITS"], **cells["FITS"]}}
 
 
 @pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
@@ -343,6 +348,15 @@ def test_the_shipped_population_is_that_of_the_measurements(script: dict[str, An
         assert shipped["columns"][column] == pytest.approx(spread, rel=0.01), column
     for key in ("noise", "slowest_over_typical", "fastest_over_typical"):
         assert shipped[key] == pytest.approx(fitted[key], rel=0.01)
+
+
+@pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+def test_the_shipped_cell_population_is_that_of_the_measurements(script: dict[str, Any]) -> None:
+    fitted, shipped = CellPopulation.model_validate(script["fit_cell_population"]()), load_cell_population()
+    assert (fitted.settings, fitted.source) == (shipped.settings, shipped.source)
+    assert shipped.noise == pytest.approx(fitted.noise, rel=0.01)
+    assert shipped.prior.mean_P == pytest.approx(fitted.prior.mean_P, rel=0.01)
+    assert shipped.prior.covariance_PP == pytest.approx(fitted.prior.covariance_PP, rel=0.02, abs=1e-6)
 
 
 def test_a_roofline_without_winograd_prices_its_convolutions_as_dense() -> None:

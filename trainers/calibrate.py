@@ -84,6 +84,9 @@ def summary(calibration: Calibration, measurements: Measurements) -> Iterator[st
     )
     seen = "too few rows to try it" if bound.coverage is None else f"covered {bound.coverage:.1%} of them"
     yield f"bound  {bound.factor:.4g} times the estimate at level {bound.level:g}, n {bound.n}; {seen}"
+    if calibration.calibrator is not None:
+        points = "  ".join(f"{sum_ms:.4g} ms -> {ms:.4g} ms" for sum_ms, ms in calibration.calibrator.points)
+        yield f"map    from the sum of operations to the network: {points}"
     for row in worst_rows(calibration, measurements):
         yield "worst  {name}  measured {measured_ms:.4g} ms  predicted {predicted_ms:.4g}  ratio {ratio:.3g}".format(
             **row
@@ -121,6 +124,7 @@ def write_report(folder: Path, calibration: Calibration, measurements: Measureme
         "rows": len(measurements.rows),
         "error": calibration.error.model_dump(mode="json"),
         "bound": calibration.bound.model_dump(mode="json"),
+        "calibrator": None if calibration.calibrator is None else calibration.calibrator.model_dump(mode="json"),
         "undecided": list(calibration.undecided),
         "unmeasured": list(calibration.unmeasured),
         "drops_dead_code": calibration.drops_dead_code,

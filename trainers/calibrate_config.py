@@ -26,7 +26,7 @@ class CalibrateConfig(Section):
     runtime: Line | None
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     precision: Precision | None
-    model: Literal["roofline", "table"]
+    model: Literal["roofline", "table", "additive"]
     level: Annotated[float, Field(ge=0.5, le=0.999, allow_inf_nan=False)]
     unusual_speed: bool
     propose: Count | None

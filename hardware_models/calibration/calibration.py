@@ -10,6 +10,13 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from hardware_models.calibration.additive_fit import (
+    additive_amounts,
+    additive_coefficients,
+    additive_model,
+    form_problems,
+)
+from hardware_models.calibration.calibrator_fit import fit_calibrator
 from hardware_models.calibration.checks import (
     LEAST_ROWS,
     held_out_problems,
@@ -40,7 +47,8 @@ from hardware_models.calibration.roofline_fit import (
     operation_fit,
     roofline_amounts,
 )
-from hardware_models.latency_models.calibrator import Calibrator, fit_calibrator
+from hardware_models.latency_models.additive import Additive
+from hardware_models.latency_models.calibrator import Calibrator
 from hardware_models.latency_models.interpolation import LookUpTable
 from hardware_models.latency_models.operation_entries import operation_entries, position
 from hardware_models.latency_models.roofline import PRICE_KINDS, PriceKind, Roofline
@@ -48,7 +56,7 @@ from hardware_models.latency_models.table import Table
 from hardware_models.measuring.measurements import MeasuredRow, Measurements, Subject, refusal
 from hardware_models.profile import BYTES_PER_ELEMENT, LatencyBound, LatencyError, Precision
 
-CalibratedModel = Literal["roofline", "table"]
+CalibratedModel = Literal["roofline", "table", "additive"]
 CALIBRATED_MODELS: tuple[CalibratedModel, ...] = get_args(CalibratedModel)
 
 
@@ -61,7 +69,7 @@ class Calibration:
     has and that are priced all the same. `drops_dead_code` is None where the rows do not tell.
     """
 
-    latency: Roofline | Table
+    latency: Roofline | Table | Additive
     calibrator: Calibrator | None
     held_out: HeldOut
     error: LatencyError
@@ -87,6 +95,8 @@ def calibrate(
         measurements,
         problems_of(measurements, model=model, level=level, precision=precision, unusual_speed=unusual_speed),
     )
+    if model == "additive":
+        return _additive(measurements, level)
     rows, element_bytes = measurements.rows, BYTES_PER_ELEMENT[precision]
     drops = drops_dead_code(rows, bytes_per_element=element_bytes)
     networks = [executed(row, drops_dead_code=bool(drops)) for row in rows]
@@ -128,6 +138,10 @@ def problems_of(
     if model == "table" and measurements.subject != "operation":
         whole = "whole networks" if measurements.subject == "network" else "blocks of several"
         yield f"line 1: a table has the prices of single operations, and these are {whole}; set model=roofline"
+    if model == "additive" and measurements.subject != "network":
+        yield f"line 1: additive prices are fitted to whole networks, and these are {measurements.subject}s"
+    elif model == "additive":
+        yield from form_problems(measurements.rows)
     if level is not None:
         yield from row_problems(measurements, level=level)
     impossible = list(time_problems(measurements))
@@ -173,6 +187,28 @@ def _table(measurements: Measurements, level: float) -> Calibration:
     entries = {row.operations[0].notation: row.latency_ms for row in rows}
     return Calibration(
         Table(model="table", entries=entries),
+        None,
+        held_out,
+        latency_error(held_out),
+        latency_bound(held_out, level=level, coverage=_coverage(predict, rows, level)),
+        undecided=(),
+        unmeasured=(),
+        drops_dead_code=None,
+    )
+
+
+def _additive(measurements: Measurements, level: float) -> Calibration:
+    """Prices of a benchmark's operations, drawn to those on other devices."""
+    rows, measured_N = measurements.rows, times(measurements.rows)
+    x_NP = additive_amounts([row.operations for row in rows])
+
+    def predict(kept_N: Mask) -> Array:
+        return x_NP @ additive_coefficients(x_NP[kept_N], measured_N[kept_N])
+
+    held_out = hold_out(predict, measured_N, groups_of(len(rows)), subject="network")
+    _refuse(measurements, chain(held_out_problems(rows, held_out), rank_problems(held_out)))
+    return Calibration(
+        additive_model(additive_coefficients(x_NP, measured_N)),
         None,
         held_out,
         latency_error(held_out),

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from hardware_models.calibration.fitting import Array
-from hardware_models.calibration.held_out import HeldOut, rows_needed
+from hardware_models.calibration.fitting import Array, rows_needed
+from hardware_models.calibration.held_out import HeldOut
 from hardware_models.calibration.population import Population
 from hardware_models.measuring.measurements import MeasuredRow, Measurements
 

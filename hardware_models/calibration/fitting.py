@@ -84,16 +84,24 @@ def error_figures(predicted_N: Array, measured_N: Array) -> dict[str, float]:
     }
 
 
-def conformal_factor(predicted_N: Array, measured_N: Array, *, level: float = 0.9) -> float:
-    """Factor that lifts a prediction to a bound which a new network keeps with probability `level`; at least 1.
+def rows_needed(level: float) -> int:
+    """The least number of held-out rows that give a bound at `level`."""
+    return ceil(level / (1 - level) - 1e-9)
 
-    The ceil((n + 1) level)-th smallest ratio of measured to held-out predicted time: split conformal prediction.
+
+def conformal_factor(predicted_N: Array, measured_N: Array, *, level: float = 0.9) -> float:
+    """Factor that lifts a prediction to a bound which a share `level` of new networks keeps; at least 1.
+
+    The ceil((n + 1) level)-th smallest ratio of measured to held-out predicted time. Where one fit made all predictions
+    (split conformal prediction), a network like the measured ones keeps it with at least this probability. Where each
+    was made by a fit without its own group (cross-conformal), few measurements do not guarantee that. Either way it
+    holds for networks drawn as the measured ones were, not for one that a search picked because it looks fast.
     Raises: InvalidInputError if there are too few measurements for that level.
     """
     rank = ceil((len(measured_N) + 1) * level - 1e-9)
     if rank > len(measured_N):
         raise InvalidInputError(
-            f"a bound at level {level:g} needs at least {ceil(level / (1 - level) - 1e-9)} held-out measurements; "
+            f"a bound at level {level:g} needs at least {rows_needed(level)} held-out measurements; "
             f"got {len(measured_N)}; measure more or lower the level"
         )
     return max(1.0, float(np.sort(measured_N / predicted_N)[rank - 1]))

@@ -5,12 +5,11 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import combinations
-from math import ceil
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware_models.calibration.fitting import Array, conformal_factor, error_figures
+from hardware_models.calibration.fitting import Array, conformal_factor, error_figures, rows_needed
 from hardware_models.measuring.measurements import Subject
 from hardware_models.profile import LatencyBound, LatencyError
 
@@ -59,11 +58,6 @@ def hold_out(predict: Predict, measured_N: Array, groups_N: Groups, *, subject: 
     left_out = "each" if num_groups == len(groups_N) else f"in {num_groups} random groups, each"
     method = f"{subject}s, {left_out} left out of the fit in turn"
     return HeldOut(subject, tuple(int(i) for i in rows), predicted_N[rows], measured_N[rows], method)
-
-
-def rows_needed(level: float) -> int:
-    """The least number of held-out rows that give a bound at `level`."""
-    return ceil(level / (1 - level) - 1e-9)
 
 
 def latency_error(held_out: HeldOut) -> LatencyError:

@@ -2,12 +2,15 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from decimal import ROUND_CEILING, Context
 from hashlib import sha256
 
 import yaml
 
+from hardware_models.calibration.additive_fit import load_cell_population
 from hardware_models.calibration.calibration import Calibration
 from hardware_models.calibration.population import load_population
+from hardware_models.latency_models.additive import Additive, Match
 from hardware_models.latency_models.calibrator import Calibrator
 from hardware_models.latency_models.roofline import PRICE_KINDS, Roofline
 from hardware_models.latency_models.table import Table
@@ -35,7 +38,7 @@ def profile_text(calibration: Calibration, measurements: Measurements, descripti
     sections = [
         _head(description),
         _dead_code(calibration.drops_dead_code),
-        _roofline(calibration.latency) if isinstance(calibration.latency, Roofline) else _table(calibration.latency),
+        _latency(calibration.latency),
         *([] if calibration.calibrator is None else [_calibrator(calibration.calibrator)]),
         _error(calibration),
         _bound(calibration),
@@ -64,6 +67,32 @@ budgets:  # limits per network at batch size 1; null: no limit
 def _dead_code(drops: bool | None) -> str:
     told = {None: "null  # not known", True: "true", False: "false"}[drops]
     return f"# Whether the runtime leaves out operations whose output nothing reads.\ndrops_dead_code: {told}"
+
+
+def _latency(model: Roofline | Table | Additive) -> str:
+    if isinstance(model, Roofline):
+        return _roofline(model)
+    return _table(model) if isinstance(model, Table) else _additive(model)
+
+
+def _additive(model: Additive) -> str:
+    def flow(match: Match) -> str:
+        return str(
+            yaml.safe_dump(match.model_dump(exclude_none=True), default_flow_style=True, sort_keys=False)
+        ).strip()
+
+    return "\n".join(
+        [
+            "# Time of a network = the constant + the price of each operation that a term matches.",
+            "latency:",
+            "  model: additive",
+            f"  constant_ms: {_number(model.constant_ms)}",
+            "  in_constant:  # the same in every network of the benchmark",
+            *(f"    - {flow(match)}" for match in model.in_constant),
+            "  terms:  # ms for each operation",
+            *(f"    - {{match: {flow(term.match)}, ms: {_number(term.ms)}}}" for term in model.terms),
+        ]
+    )
 
 
 def _roofline(model: Roofline) -> str:
@@ -159,11 +188,24 @@ def _inferred(calibration: Calibration, measurements: Measurements) -> Iterator[
         )
         yield "A network is priced as the sum of its operations, each measured alone: fusion and caches are in neither."
         return
+    if isinstance(calibration.latency, Additive):
+        cells = load_cell_population()
+        yield (
+            f"Prices are fitted together to the networks (robust), drawn to their mean over {cells.settings} settings "
+            f"of other devices as far as these differ ({cells.source})."
+        )
+        yield "They price networks of NAS-Bench-201 for 32x32 images alone."
+        return
     yield (
         f"Throughputs, bandwidths and overheads are fitted together to the {subject}s (least relative error, robust), "
         f"drawn weakly to the proportions of a typical device made of {population.devices} others "
         f"({population.source})."
     )
+    if calibration.calibrator is not None:
+        yield (
+            "The calibrator maps the sum of a network's operations to its latency, straight in logarithms between its "
+            "points and on beyond them; it foretold networks held out better than the sum."
+        )
     if calibration.undecided:
         yield (
             f"The {subject}s do not tell these apart, so that the typical device decides for the larger part: "
@@ -183,6 +225,7 @@ def _inferred(calibration: Calibration, measurements: Measurements) -> Iterator[
             "its operations."
         )
         return
+    assert isinstance(calibration.latency, Roofline)
     rates = calibration.latency.kinds
     alone = [kind for kind, rate in rates.items() if rate.throughput_gops is None and rate.overhead_ms == 0]
     if alone:
@@ -215,5 +258,5 @@ def _number(value: float | None, *, up: bool = False) -> str:
         return "null"
     shown = float(f"{value:.{DIGITS}g}")
     if up and shown < value:
-        shown = float(f"{value * (1 + 10.0 ** (1 - DIGITS)):.{DIGITS}g}")
+        shown = float(Context(prec=DIGITS, rounding=ROUND_CEILING).create_decimal_from_float(value))
     return str(yaml.safe_dump(shown).splitlines()[0])

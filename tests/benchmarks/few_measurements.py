@@ -14,7 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from fit_profiles import DATA, EDGES, rows
+from fit_cell_profiles import EDGES
+from fit_profiles import DATA, rows
 from scipy.stats import spearmanr
 
 from hardware_models.calibration.device_prior import (

@@ -20,10 +20,8 @@ import numpy as np
 import yaml
 
 from hardware_models.calibration.fitting import (
-    additive_features,
     conformal_factor,
     error_figures,
-    fit_nonnegative,
     fit_with_prior,
     leave_one_out,
     reference_times,
@@ -31,9 +29,7 @@ from hardware_models.calibration.fitting import (
     roofline_features,
     roofline_model,
 )
-from hardware_models.latency_models.additive import Additive
 from hardware_models.latency_models.roofline import PriceKind
-from hardware_models.profile import load_profile
 from search_spaces.operation import Operation
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -73,10 +69,6 @@ NCNN_SOURCE = (
     "Tencent/ncnn, benchmark/README.md and benchmark/models/*.param at commit a4d2ea1d4422c9e849f166fd7a4aefb52f942f6a "
     "(BSD-3-Clause)"
 )
-
-NB201 = {"nb201_pixel3": "pixel3", "nb201_raspi4": "raspi4", "nb201_samsung_a50": "samsung_a50"}
-EDGES = (("e01", 0, 1), ("e02", 0, 2), ("e12", 1, 2), ("e03", 0, 3), ("e13", 1, 3), ("e23", 2, 3))
-CELL_FORMS = ("nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
 
 
 def rows(name: str) -> Iterator[dict[str, str]]:
@@ -201,80 +193,7 @@ def fit_population() -> dict[str, Any]:
     }
 
 
-def live_edges(cell: dict[str, str]) -> list[tuple[int, int, str]]:
-    """Edges of a cell that carry data from its input to its output."""
-    edges = [(source, target, cell[edge]) for edge, source, target in EDGES if cell[edge] != "none"]
-    reached, needed = {0}, {3}
-    for source, target, _ in sorted(edges, key=lambda edge: edge[1]):
-        reached |= {target} if source in reached else set()
-    for source, target, _ in sorted(edges, key=lambda edge: -edge[0]):
-        needed |= {source} if target in needed else set()
-    return [edge for edge in edges if edge[0] in reached and edge[1] in needed]
-
-
-@cache
-def nb201_network(conv_1x1: int, conv_3x3: int, pools: int, adds: int) -> tuple[Operation, ...]:
-    """The NAS-Bench-201 network for CIFAR-10 whose cells hold so many operations of each form."""
-    operations = [Operation("conv", (3, 32, 32), (16, 32, 32), kernel=3)]
-    for channels, size in ((16, 32), (32, 16), (64, 8)):
-        shape = (channels, size, size)
-        if channels > 16:
-            before = (channels // 2, 2 * size, 2 * size)
-            operations += [
-                Operation("conv", before, shape, kernel=3, stride=2),
-                Operation("conv", shape, shape, kernel=3),
-                Operation("avg_pool", before, (before[0], size, size), kernel=2, stride=2),
-                Operation("conv", (before[0], size, size), shape),
-                Operation("add", shape, shape),
-            ]
-        operations += 5 * (
-            conv_1x1 * [Operation("conv", shape, shape)]
-            + conv_3x3 * [Operation("conv", shape, shape, kernel=3)]
-            + pools * [Operation("avg_pool", shape, shape, kernel=3)]
-            + adds * [Operation("add", shape, shape)]
-        )
-    head = [Operation("global_pool", (64, 8, 8), (64, 1, 1)), Operation("linear", (64, 1, 1), (10, 1, 1))]
-    return (*operations, *head)
-
-
-@cache
-def nb201_cells() -> list[tuple[tuple[int, int, int, int], dict[str, float]]]:
-    """Counts of operations and times of every cell with three live edges or more and no dead one.
-
-    Dead edges are left out because some devices ran them and others did not; a network that is deployed has none.
-    """
-    cells = []
-    for row in rows("benchmarks/nb201.csv.gz"):
-        live = live_edges(row)
-        if len(live) >= 3 and len(live) == sum(row[edge] != "none" for edge, _, _ in EDGES):
-            conv_1x1, conv_3x3, pools = (sum(form == operation for *_, operation in live) for form in CELL_FORMS)
-            adds = len(live) - len({target for _, target, _ in live})
-            times = {device: float(row[f"lat_ms_{device}"]) for device in NB201.values()}
-            cells.append(((conv_1x1, conv_3x3, pools, adds), times))
-    return cells
-
-
-def fit_nb201(name: str) -> Numbers:
-    """Numbers of one benchmark device: half of the cells fit, a quarter sets the bound, a quarter tests."""
-    shipped = load_profile(CONF / f"{name}.yaml").latency
-    assert isinstance(shipped, Additive)
-    x_NP = np.stack([_cell_features(counts, shipped) for counts, _ in nb201_cells()])
-    y_N = np.array([times[NB201[name]] for _, times in nb201_cells()])
-    order = np.random.default_rng(0).permutation(len(y_N))
-    fitted, bounded, tested = np.split(order, [len(order) // 2, len(order) * 3 // 4])
-    constant_ms, *terms_ms = fit_nonnegative(x_NP[fitted], y_N[fitted])
-    predicted_N = x_NP @ np.array([constant_ms, *terms_ms])
-    factor = conformal_factor(predicted_N[bounded], y_N[bounded], level=LEVEL)
-    numbers: Numbers = {("error", k): v for k, v in error_figures(predicted_N[tested], y_N[tested]).items()}
-    numbers |= {("bound", "n"): len(bounded), ("bound", "factor"): factor, ("latency", "constant_ms"): constant_ms}
-    return numbers | {("latency", "terms", i, "ms"): ms for i, ms in enumerate(terms_ms)}
-
-
-def _cell_features(counts: tuple[int, int, int, int], model: Additive) -> np.ndarray:
-    return additive_features(nb201_network(*counts), model)
-
-
-FITS: dict[str, Callable[[str], Numbers]] = {**dict.fromkeys(NCNN, fit_ncnn), **dict.fromkeys(NB201, fit_nb201)}
+FITS: dict[str, Callable[[str], Numbers]] = dict.fromkeys(NCNN, fit_ncnn)
 
 
 def shipped_number(mapping: Any, keys: tuple[str | int, ...]) -> float | None:
@@ -301,7 +220,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help="put the fitted numbers into conf/hardware/*.yaml")
     write = parser.parse_args().write
-    for name, fit in FITS.items():
+    show_or_write(FITS, write=write)
+    population = yaml.safe_dump(fit_population(), sort_keys=False, width=120)
+    print(f"\npopulation\n{population}")
+    if write:
+        POPULATION.write_text(population, encoding="utf-8")
+
+
+def show_or_write(fits: Mapping[str, Callable[[str], Numbers]], *, write: bool) -> None:
+    """Shipped numbers beside fitted ones; `write` puts these into the files."""
+    for name, fit in fits.items():
         path = CONF / f"{name}.yaml"
         numbers, text = fit(name), path.read_text(encoding="utf-8")
         print(f"\n{name:45s} {'shipped':>10s} {'refitted':>10s}")
@@ -310,10 +238,6 @@ def main() -> None:
             print(f"  {'.'.join(map(str, keys)):43s} {_show(shipped):>10s} {_show(number):>10s}")
         if write:
             path.write_text(with_numbers(text, numbers), encoding="utf-8")
-    population = yaml.safe_dump(fit_population(), sort_keys=False, width=120)
-    print(f"\npopulation\n{population}")
-    if write:
-        POPULATION.write_text(population, encoding="utf-8")
 
 
 def _show(number: float | None) -> str:
