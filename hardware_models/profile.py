@@ -50,7 +50,9 @@ class LatencyError(Section):
 
 
 class LatencyBound(Section):
-    """`factor` times the estimate is at least the latency of a share `level` of networks; from `n` held-out ones.
+    """`factor` times the estimate is at least the latency of a share `level` of `n` held-out networks.
+
+    `subject` says what they were: of blocks or operations measured alone it says less about a network.
 
     `coverage` is the share of them that it was seen to hold for, each with a fit and a factor that had not seen it.
     """
@@ -59,6 +61,7 @@ class LatencyBound(Section):
     n: Size
     factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False), InRange]
     coverage: Share | None = None  # null: not told
+    subject: Literal["network", "block", "operation"] = "network"
 
 
 class HardwareProfile(Section):

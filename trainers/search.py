@@ -1,7 +1,7 @@
 """One search: feasible? train and prune, choose, prove, write."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -96,6 +96,12 @@ def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
     return f"feasible  {problem.name}  " + "  ".join(parts)
 
 
+def bound_words(device: Mapping[str, Any]) -> str:
+    """What the upper bound of a device's latency covers."""
+    subject = device["upper_subject"]
+    return f"{device['upper_level']:.0%} bound" + ("" if subject == "network" else f" of single {subject}s")
+
+
 def report_verdict(result: dict[str, Any], folder: RunFolder, report: Report) -> None:
     """The table a user reads first: each device's budgets beside what its network costs."""
     report("")
@@ -109,7 +115,7 @@ def report_verdict(result: dict[str, Any], folder: RunFolder, report: Report) ->
         for metric, limit in device["budgets"].items():
             figures = [f"predicted {device['predicted'][metric]:.4g}"]
             if device["upper"][metric] != device["predicted"][metric]:
-                figures.append(f"upper {device['upper'][metric]:.4g} ({device['upper_level']:.0%} bound)")
+                figures.append(f"upper {device['upper'][metric]:.4g} ({bound_words(device)})")
             if metric in device["recounted"]:
                 figures.append(f"recounted {device['recounted'][metric]:.4g}")
             if device["measured"] and metric in device["measured"]:

@@ -70,7 +70,8 @@ def latency_error(held_out: HeldOut) -> LatencyError:
 def latency_bound(held_out: HeldOut, *, level: float, coverage: float | None) -> LatencyBound:
     """Raises: InvalidInputError if there are too few rows for this level."""
     factor = conformal_factor(held_out.predicted_N, held_out.measured_N, level=level)
-    return LatencyBound(level=level, n=len(held_out.measured_N), factor=factor, coverage=coverage)
+    n, subject = len(held_out.measured_N), held_out.subject
+    return LatencyBound(level=level, n=n, factor=factor, coverage=coverage, subject=subject)
 
 
 def bound_coverage(predict: Predict, measured_N: Array, groups_N: Groups, *, level: float) -> float | None:

@@ -156,6 +156,7 @@ def _bound(calibration: Calibration) -> str:
 bound:  # factor * estimate covers a share `level` of {held_out} (conformal, from the errors above)
   level: {bound.level}
   n: {bound.n}
+  subject: {bound.subject}
   factor: {_number(bound.factor, up=True)}
   # Share within the bound, each row left out of the fit and of the factor.
   coverage: {coverage}"""
