@@ -17,12 +17,13 @@ from typing import Any
 import numpy as np
 import pytest
 from hydra.core.global_hydra import GlobalHydra
-from tiny_search import CELLS, MOBILE, SHORT, tiny_config
+from tiny_search import CELLS, CONF, MOBILE, SHORT, tiny_config
 
 import trainers.certificate
 import trainers.search
 from hardware_models.counting import Recount, recount
 from trainers import cli
+from trainers.config import SearchConfig
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 TINY = (*MOBILE, *SHORT, "strategy.pool_size=32")
@@ -115,7 +116,70 @@ def test_every_example_of_the_help_is_a_command_that_is_understood(search: Cli, 
         assert complaints == {"  trainer.steps: got 0; Input should be greater than or equal to 1"}
 
 
+def test_every_search_of_the_readme_is_a_command_that_is_understood(
+    search: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = (CONF.parent / "README.md").read_text(encoding="utf-8")
+    examples = re.findall(r"^(?:.*&& )?(?:\S*/)?espalier-search(.*)$", text, re.MULTILINE)
+    Path("hardware").mkdir()  # where the README has the user keep a profile, of what boards measure
+    profile = (CONF / "hardware" / "mid_tablet.yaml").read_text(encoding="utf-8")
+    profile = profile.replace("hardware.mid_tablet", "hardware.my_pi").replace("runtime: ncnn", "runtime: onnxruntime")
+    Path("hardware/my_pi.yaml").write_text(profile, encoding="utf-8")
+    searched: list[SearchConfig] = []
+
+    def accept(config: SearchConfig, report: Any) -> dict[str, str]:
+        searched.append(config)
+        return {"status": "done"}
+
+    monkeypatch.setattr(trainers.search, "run_search", accept)  # the checks of the whole configuration come before it
+    for example in examples:
+        arguments = shlex.split(example, comments=True)
+        if {"--help", "--cfg"} & set(arguments):
+            continue  # they print, and are tested above
+        code, _, errors = search(*arguments)
+        assert code == 0, f"{example}\n{errors}"
+    assert len(searched) > len(examples)  # sweeps are several
+    assert "my_pi" in {board for config in searched for board in config.boards}
+
+
 # Wrong configurations
+
+
+def own_profiles(folder: Path, **headers: str) -> tuple[str, ...]:
+    """Arguments that search for profiles of these names, each a copy of a shipped one with that first line."""
+    (folder / "hardware").mkdir()
+    shipped = (CONF / "hardware" / "mid_tablet.yaml").read_text(encoding="utf-8")
+    for name, header in headers.items():
+        text = shipped.replace("# @package hardware.mid_tablet\n", header)
+        assert text != shipped
+        (folder / "hardware" / f"{name}.yaml").write_text(text, encoding="utf-8")
+    return "--config-dir", str(folder), f"hardware=[{','.join(headers)}]"
+
+
+def test_two_devices_whose_files_name_the_same_key_are_not_searched_as_one(
+    search: Cli, runs: Path, tmp_path: Path
+) -> None:
+    first_line = "# @package hardware.a\n"
+    words = "b.yaml puts its profile at hardware.a; its first line must be `# @package hardware.b`"
+    found = search(*own_profiles(tmp_path, a=first_line, b=first_line))
+    refused(found, runs, words)
+    assert "a.yaml" not in found[2]
+
+
+@pytest.mark.parametrize(("header", "place"), [("", "hardware"), ("# @package _global_\n", "the top")])
+def test_a_profile_that_names_no_device_in_its_first_line_is_refused_with_that_line(
+    search: Cli, runs: Path, tmp_path: Path, header: str, place: str
+) -> None:
+    found = search(*own_profiles(tmp_path, mine=header))
+    refused(found, runs, f"mine.yaml puts its profile at {place}; its first line must be `# @package hardware.mine`")
+    assert "dictionary" not in found[2]
+
+
+def test_a_profile_that_the_command_places_itself_is_taken(search: Cli, tmp_path: Path) -> None:
+    second = "+hardware@hardware.second=mid_tablet"
+    code, _, errors = search(*own_profiles(tmp_path, a="# @package hardware.a\n"), second, "trainer.steps=0")
+    assert code == 2
+    assert "first line" not in errors
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,10 @@ from types import FrameType
 from typing import Any
 
 import hydra
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -114,6 +117,9 @@ def _guarded(app: App) -> int:
 def _contained(app: App, config: DictConfig) -> int:
     """One job. Its failure is told and kept here: raised, it would end a sweep's other jobs unseen."""
     try:
+        misplaced = misplaced_profiles(_placed_profiles())
+        if misplaced:
+            raise InvalidInputError("\n  ".join(["the configuration cannot be used:", *misplaced]))
         content = OmegaConf.to_container(config, resolve=True)
         assert isinstance(content, dict)
         return app.work({str(key): value for key, value in content.items()})
@@ -124,6 +130,35 @@ def _contained(app: App, config: DictConfig) -> int:
     except Exception as error:
         traceback.print_exc()
         return _say(app, ERROR, f"{type(error).__name__}: {error}; this is a fault of Espalier, please report it")
+
+
+def _placed_profiles() -> list[tuple[str, str]]:
+    """Each chosen file of the group `hardware`, as hardware/host, and the key of the configuration it was put at.
+
+    Those that the command line places itself, as hardware@hardware.second=host, are left out.
+    """
+    settings = HydraConfig.get()
+    overrides = [*settings.overrides.hydra, *settings.overrides.task]
+    loader = GlobalHydra.instance().config_loader()
+    composed = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN)
+    return [
+        (chosen.config_path, chosen.package or "")
+        for chosen in composed.defaults
+        if (chosen.config_path or "").startswith("hardware/") and "@" not in (chosen.override_key or "")
+    ]
+
+
+def misplaced_profiles(placed: Iterable[tuple[str, str]]) -> list[str]:
+    """What is wrong with where profiles were put: one at another's key would replace it without a word."""
+    problems = []
+    for path, package in placed:
+        name = path.rpartition("/")[2]
+        if package != f"hardware.{name}":
+            problems.append(
+                f"{name}.yaml puts its profile at {package or 'the top'}; "
+                f"its first line must be `# @package hardware.{name}`"
+            )
+    return problems
 
 
 def overrides_last(arguments: Iterable[str]) -> list[str]:
