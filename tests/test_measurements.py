@@ -73,7 +73,8 @@ def test_time_that_is_no_positive_number_is_refused(tmp_path: Path, time: str) -
         (f"network,operation,latency_ms\na,{CONV},1\n", "got both"),
         ("network,latency_ms,colour\na,1,red\n", "unknown columns ['colour']"),
         ("network,latency_ms,latency_ms\na,1,1\n", "column 'latency_ms' stands twice"),
-        ("network;latency_ms\na;1\n", "unknown columns ['network;latency_ms']"),
+        ("network;latency_ms\na;1\n", "line 1: columns are separated by commas, got a semicolon"),
+        ("network\tlatency_ms\na\t1\n", "line 1: columns are separated by commas, got a tab"),
         ("network,latency_ms\na,1,5\n", "line 2: 3 values for 2 columns"),
         ("network,latency_ms\na\n", "line 2: 1 values for 2 columns"),
         ("network,latency_ms\n,1\n", "line 2: no network is named"),
@@ -110,6 +111,7 @@ def test_file_that_cannot_be_used_is_refused(tmp_path: Path, text: str | bytes, 
         (None, "write .*bench.layers.csv with columns network,operation,count"),
         ("", "bench.layers.csv is empty"),
         (f"network,operation\na,{CONV}\n", "columns must be network,operation,count"),
+        (f"network;operation;count\na;{CONV};1\n", "bench.layers.csv: line 1: columns are separated by commas"),
         (f"network,operation,count\na,{CONV},0\n", "bench.layers.csv: line 2: count: got '0'"),
         (f"network,operation,count\na,{CONV},1001\n", "line 2: count: got '1001'"),
         (f"network,operation,count\na,{CONV},1\na,{CONV},1\n", "line 3: 'a, conv .*' stands already in line 2"),
@@ -139,6 +141,25 @@ def test_all_problems_are_told_at_once_in_their_order_and_many_are_counted(tmp_p
     lines = str(caught.value).splitlines()
     assert [int(re.findall(r"\d+", line)[0]) for line in lines[1:-1]] == list(range(2, 2 + MAX_LISTED))
     assert lines[-1].strip() == f"and {30 - MAX_LISTED} more"
+
+
+@pytest.mark.parametrize(
+    ("header", "found"),
+    [
+        ("network;latency_ms", ["columns are separated by commas"]),
+        ("model,latency_ms", ["one column must be 'network' or 'operation'", "unknown columns ['model']"]),
+        ("network,network,latency_ms,colour", ["column 'network' stands twice", "unknown columns ['colour']"]),
+    ],
+)
+def test_a_wrong_header_is_told_alone_whatever_the_number_of_wrong_rows(
+    tmp_path: Path, header: str, found: list[str]
+) -> None:
+    rows = "n;1,5,6,7,8\n" * (MAX_LISTED + 5)  # each ragged
+    with pytest.raises(InvalidInputError) as caught:
+        read(tmp_path, f"{header}\n{rows}")
+    lines = [line.strip() for line in str(caught.value).splitlines()[1:]]
+    assert len(lines) == len(found)
+    assert all(line.startswith(f"line 1: {start}") for line, start in zip(lines, found, strict=True))
 
 
 CELL = st.one_of(

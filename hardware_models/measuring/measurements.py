@@ -91,7 +91,7 @@ def read_measurements(path: Path) -> Measurements:
     path = Path(path)
     columns, records, problems = read_records(path)
     subjects = [subject for subject in SUBJECTS if subject in columns]
-    problems += list(_column_problems(columns, subjects))
+    problems = list(_column_problems(columns, subjects)) or problems  # a wrong header makes every row wrong
     if problems:
         raise refusal(path, problems)
     subject = subjects[0]
@@ -121,6 +121,7 @@ def read_layers(path: Path) -> Mapping[str, Layers]:
 def read_records(path: Path) -> tuple[tuple[str, ...], list[Record], list[str]]:
     """Columns and rows of a CSV file with a header, cells stripped of spaces, and what is wrong with its form.
 
+    What is wrong with the header itself is told alone.
     Raises: InvalidInputError if it is not a text file with a header and at least one row.
     """
     columns: tuple[str, ...] = ()
@@ -137,7 +138,7 @@ def read_records(path: Path) -> tuple[tuple[str, ...], list[Record], list[str]]:
         problems.append(f"not readable as CSV: {error}")
     if not columns:
         raise InvalidInputError(f"{path} is empty; it needs a header of columns and a row for each measurement")
-    problems += [f"line 1: column {name!r} stands twice" for name in sorted(set(columns)) if columns.count(name) > 1]
+    problems = list(_header_problems(columns)) or problems
     if not records and not problems:
         raise InvalidInputError(f"{path} has a header and no rows; measure something first")
     return columns, records, problems
@@ -174,7 +175,18 @@ def _csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
         line = reader.line_num + 1
 
 
+def _header_problems(columns: Sequence[str]) -> Iterator[str]:
+    """What is wrong with a header whatever its columns should be."""
+    separator = next((name for mark, name in ((";", "a semicolon"), ("\t", "a tab")) if mark in columns[0]), None)
+    if len(columns) == 1 and separator:
+        yield f"line 1: columns are separated by commas, got {separator}: {columns[0]!r}; save the file with commas"
+    yield from (f"line 1: column {name!r} stands twice" for name in sorted(set(columns)) if columns.count(name) > 1)
+
+
 def _column_problems(columns: Sequence[str], subjects: Sequence[Subject]) -> Iterator[str]:
+    yield from (header := list(_header_problems(columns)))
+    if header and len(columns) == 1:  # not taken apart, so nothing more can be said of it
+        return
     if len(subjects) != 1:
         found = "both" if subjects else f"neither (columns: {', '.join(columns)})"
         yield f"line 1: one column must be 'network' or 'operation', got {found}"
@@ -260,7 +272,8 @@ def _layers(path: Path, measured: Sequence[tuple[int, str]]) -> tuple[dict[str, 
         return {}, [f"the operations of its networks are missing: write {path} with columns {','.join(LAYER_COLUMNS)}"]
     columns, records, problems = read_records(path)
     if sorted(set(columns) - {REACHED}) != sorted(LAYER_COLUMNS):
-        problems.append(f"line 1: columns must be {','.join(LAYER_COLUMNS)}, got {','.join(columns)}")
+        wrong = f"line 1: columns must be {','.join(LAYER_COLUMNS)}, got {','.join(columns)}"
+        problems = list(_header_problems(columns)) or [wrong]
         return {}, [f"{path.name}: {problem}" for problem in problems]
     problems += _duplicates(records, ("network", "operation", *(column for column in columns if column == REACHED)))
     operations: dict[str, list[Operation]] = {}

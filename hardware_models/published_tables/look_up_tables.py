@@ -137,7 +137,7 @@ def read_rows(path: Path, columns: Sequence[str], read: Callable[[Cells], Block 
     found, records, problems = read_records(path)
     missing = [column for column in columns if column not in found]
     if missing:
-        problems.append(f"line 1: columns {missing} are missing (columns: {', '.join(found)})")
+        problems.insert(0, f"line 1: columns {missing} are missing (columns: {', '.join(found)})")
     if problems:
         raise refusal(path, problems)
     blocks: list[Block] = []
