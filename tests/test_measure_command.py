@@ -147,6 +147,7 @@ def test_every_example_of_the_help_is_a_command_that_is_understood(measure: Cli)
         ("space=mobile networks=3 board.host=a board.identity=none", ("board.identity: no such file: none",)),
         ("space=mobile networks=3 board.port=70000", ("board.port: got 70000",)),
         ("space=mobile networks=3 log.machine=Pixel", ("log.machine: it describes what a log ran on",)),
+        ("space=mobile networks=3 log.precision=int8", ("log.precision: it describes what a log ran on",)),
         ("space=nasbench201 networks=100000", ("has 15625",)),
         ("repeat=3", ("repeat",)),
     ],
@@ -293,8 +294,8 @@ LOG = (
 )
 
 
-def phone(*logs: Path) -> tuple[str, str]:
-    return f"log.path=[{','.join(map(str, logs))}]", "log.machine='Pixel 6, big cores'"
+def phone(*logs: Path) -> tuple[str, str, str]:
+    return f"log.path=[{','.join(map(str, logs))}]", "log.machine='Pixel 6, big cores'", "log.precision=fp32"
 
 
 def test_log_of_a_phone_becomes_a_row_of_its_network(measure: Cli, architecture: Path, tmp_path: Path) -> None:
@@ -330,6 +331,8 @@ def test_mean_of_a_log_is_marked_and_never_mixed_with_medians(measure: Cli, arch
     [
         ("nothing", (), ("run.log: no result",)),
         (LOG.format(more=""), ("log.machine=null",), ("log.machine: got none",)),
+        # A quantised network's log was recorded as one in fp32 where nothing was said.
+        (LOG.format(more=""), ("log.precision=null",), ("log.precision: got none", "fp32, fp16, int8")),
         (LOG.format(more=""), ("log.precision=fp8",), ("log.precision: got 'fp8'",)),
         (LOG.format(more=""), ("architecture=null",), ("give one of", "1 logs for 0 architectures")),
         (LOG.format(more=""), ("board.host=pi",), ("leave one of log.path and board.host out",)),

@@ -113,7 +113,7 @@ def take_over_logs(config: MeasureConfig, report: Report) -> None:
 
 def shared_conditions(log: LogConfig, paths: Sequence[Path], runs: Sequence[TfliteRun]) -> dict[str, str]:
     """What all rows of the logs share. Raises: InvalidInputError if they were not taken alike."""
-    assert log.machine is not None
+    assert log.machine is not None and log.precision is not None  # checked with the configuration
     own = {"machine": log.machine, "precision": log.precision}
     told = [{"runtime": r.runtime, "threads": _text(r.threads), "statistic": r.statistic} for r in runs]
     for path, values in zip(paths, told, strict=True):

@@ -19,7 +19,7 @@ class LogConfig(Section):
 
     path: Paths | None
     machine: Line | None
-    precision: Precision
+    precision: Precision | None
 
 
 class MeasureConfig(Section):
@@ -96,14 +96,16 @@ def _sources(config: MeasureConfig) -> Iterator[str]:
 def _log(config: MeasureConfig) -> Iterator[str]:
     log, paths = config.log, paths_of(config.log.path)
     if log.path is None:
-        if log.machine is not None:
-            yield "log.machine: it describes what a log ran on; give log.path"
+        given = {"machine": log.machine, "precision": log.precision}
+        yield from (f"log.{key}: it describes what a log ran on; give log.path" for key in given if given[key])
         return
     missing = [str(path) for path in paths if not path.is_file()]
     if missing:
         yield f"log.path: no such file: {', '.join(missing)}"
     if log.machine is None:
         yield "log.machine: got none; say what the log ran on, as 'log.machine=\"Pixel 6, big cores\"'"
+    if log.precision is None:
+        yield "log.precision: got none; say what the network ran in, as log.precision=fp32; allowed: fp32, fp16, int8"
     if config.board.host is not None:
         yield "board.host: a log is taken over, nothing is measured; leave one of log.path and board.host out"
     count = len(paths_of(config.architecture))
