@@ -272,8 +272,8 @@ def _layers(path: Path, measured: Sequence[tuple[int, str]]) -> tuple[dict[str, 
         return {}, [f"the operations of its networks are missing: write {path} with columns {','.join(LAYER_COLUMNS)}"]
     columns, records, problems = read_records(path)
     if sorted(set(columns) - {REACHED}) != sorted(LAYER_COLUMNS):
-        wrong = f"line 1: columns must be {','.join(LAYER_COLUMNS)}, got {','.join(columns)}"
-        problems = list(_header_problems(columns)) or [wrong]
+        unlike = f"line 1: columns must be {','.join(LAYER_COLUMNS)}, got {','.join(columns)}"
+        problems = list(_header_problems(columns)) or [unlike]
         return {}, [f"{path.name}: {problem}" for problem in problems]
     problems += _duplicates(records, ("network", "operation", *(column for column in columns if column == REACHED)))
     operations: dict[str, list[Operation]] = {}
