@@ -198,8 +198,9 @@ class HardwareProfile(Section):
             key = "latency" if unit is None else f"units.{unit}.latency"
             reason = f"{model.missing(operation)}; " if isinstance(model, Table) else ""
             raise InvalidInputError(
-                f"profile {self.name} has no latency for {describe(operation)}: {operation}; {reason}it prices: "
-                f"{model.priced}; add that entry to hardware.{self.name}.{key}, or choose another profile"
+                f"profile {self.name} has no latency for {describe(operation)}: {operation.notation}; "
+                f"{reason}it prices: {model.priced}; "
+                f"add that entry to hardware.{self.name}.{key}, or choose another profile"
             )
         return latency_ms if unit is None else latency_ms * self.units[unit].slowdown
 
@@ -282,12 +283,23 @@ def _explain(name: str, details: ErrorDetails) -> Iterator[str]:
     elif details["type"] == "extra_forbidden":
         owner = next((_SECTIONS[key] for key in reversed(keys[:-1]) if key in _SECTIONS), HardwareProfile)
         yield f"{dotted}: unknown field; allowed: {', '.join(owner.model_fields)}"
+    elif details["type"] in ("union_tag_invalid", "union_tag_not_found") and isinstance(details["input"], Mapping):
+        yield _explain_tag(dotted, details)
     elif _is_tag(keys, len(keys) - 1):  # of a table as a whole, too long to show
         yield f"{dotted}: {allowed}"
     elif keys[0] == "budgets" and len(keys) == 2:
         yield f"{dotted}: got {details['input']!r}; allowed: a finite number greater than 0, or null for no budget"
     else:
         yield f"{dotted}: got {details['input']!r}; allowed: {allowed}"
+
+
+def _explain_tag(dotted: str, details: ErrorDetails) -> str:
+    """A line for a section, as `latency`, whose kind is unknown or not told."""
+    context = details["ctx"]
+    key = f"{dotted}.{context['discriminator'].strip(chr(39))}"
+    if "tag" not in context:
+        return f"{key}: missing; give it a value"
+    return f"{key}: got {context['tag']!r}; allowed: {context['expected_tags'].replace(chr(39), '')}"
 
 
 def _is_tag(keys: list[str], i: int) -> bool:

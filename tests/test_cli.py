@@ -235,7 +235,10 @@ def test_a_profile_that_the_command_places_itself_is_taken(search: Cli, tmp_path
         ("+data.crop=1", ("data.crop",)),
         ("hardware.mid_tablet.threads=fast", ("hardware.mid_tablet.threads", "fast")),
         ("hardware.mid_tablet.precision=fp8", ("hardware.mid_tablet.precision", "fp8", "int8")),
-        ("hardware.mid_tablet.latency.model=magic", ("hardware.mid_tablet.latency", "magic")),
+        (
+            "hardware.mid_tablet.latency.model=magic",
+            ("hardware.mid_tablet.latency.model: got 'magic'", "roofline, additive, table"),
+        ),
         ("hardware.mid_tablet.latency.weight_gb_per_s=0", ("hardware.mid_tablet.latency.weight_gb_per_s",)),
         ("hardware.mid_tablet.budgets=null", ("hardware.mid_tablet.budgets",)),
         ("hardware.mid_tablet.budgets.latency=5", ("hardware.mid_tablet.budgets.latency",)),
@@ -277,7 +280,31 @@ def test_a_device_without_any_budget_is_refused(search: Cli, runs: Path) -> None
 
 
 def test_a_device_that_cannot_price_the_space_is_refused(search: Cli, runs: Path) -> None:
-    refused(search(*TINY, "hardware=[nb201_pixel3]"), runs, "nb201_pixel3", "hardware.nb201_pixel3.latency")
+    found = search(*TINY, "hardware=[nb201_pixel3]")
+    refused(found, runs, "nb201_pixel3", "hardware.nb201_pixel3.latency", ": conv 48x16x16 -> 48x8x8 k3 s2 g48; ")
+    assert "Operation(" not in found[2]
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("hardware.mid_tablet.latency.model=tabel", "latency.model: got 'tabel'; allowed: roofline, additive, table"),
+        ("~hardware.mid_tablet.latency.model", "latency.model: missing; give it a value"),
+    ],
+)
+def test_a_wrong_latency_model_is_told_without_all_that_stands_beside_it(
+    search: Cli, runs: Path, argument: str, message: str
+) -> None:
+    found = search(*TINY, argument)
+    refused(found, runs, f"  hardware.mid_tablet.{message}\n")
+    assert "throughput_gops" not in found[2]
+
+
+@pytest.mark.parametrize(("kind", "message"), [("wire", "got 'wire'; allowed: bus, network"), ("null", "got 'None'")])
+def test_a_wrong_kind_of_link_is_told_with_those_there_are(search: Cli, runs: Path, kind: str, message: str) -> None:
+    link = "hardware.split_phone_server.links.wireless"
+    found = search(*TINY, "hardware=[split_phone_server]", f"{link}.kind={kind}")
+    refused(found, runs, f"{link}.kind: {message}")
 
 
 def test_wrong_values_are_named_together(search: Cli, runs: Path) -> None:
