@@ -1,15 +1,18 @@
 """Certificates: the first network that recount and measurement do not refute is taken, and refuted ones are cut."""
 
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
-from tiny_search import networks_of, small_problem, small_space
+from tiny_search import CONF, networks_of, small_problem, small_space
 from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
-from hardware_models.budgets.cost_table import METRICS
-from trainers.certificate import Verdict, certify, verify_and_cut
+from hardware_models.budgets.cost_table import METRICS, CostTable
+from hardware_models.profile import load_profile, profile_from_dict
+from trainers.certificate import COUNTED_TO, Verdict, certify, learn, verify_and_cut
 from trainers.evaluation import Score
 from trainers.finalise import Candidate
 
@@ -49,7 +52,9 @@ class Supply:
 
 def mistaken(limit_gflops: float) -> BudgetProblem:
     """A problem that takes networks for ten times smaller than they are, as a table that lacks operations would."""
-    return small_problem(SPACE, {"gflops": limit_gflops}).tightened("gflops", 10)
+    problem = small_problem(SPACE, {"gflops": limit_gflops})
+    problem.limits_M[METRICS.index("gflops")] *= 10
+    return problem
 
 
 def verify(
@@ -148,18 +153,70 @@ def test_a_network_that_is_not_the_one_it_is_said_to_be_is_refuted() -> None:
     assert certify(problem, SPACE, build(LARGE), SMALL, measure=False).refuted_by == "gflops"
 
 
-def test_a_measurement_above_the_budget_refutes_and_tightens_it_for_those_that_follow() -> None:
-    # A microsecond, less than any network takes, where the table believes in a second.
-    problem = small_problem(SPACE, {"latency_ms": 1e-3}).tightened("latency_ms", 1e6)
+CALIBRATOR = {"points": [[1e-6, 1e-12], [1.0, 1.0]]}  # the square of the sum
+
+
+def believed(limit_ms: float, *, calibrator: dict[str, Any] | None) -> BudgetProblem:
+    """A latency budget of a device that predicts a hundredth of it for `MIDDLE`, whatever the calibrator."""
+    plain = load_profile(CONF / "hardware" / "iot_terminal.yaml").model_dump(mode="json", exclude={"name"})
+    table = CostTable(SPACE, [profile_from_dict("x", {**plain, "calibrator": calibrator})])
+    total = limit_ms / 100 if calibrator is None else (limit_ms / 100) ** 0.5
+    table.summed[0, 0] *= total / table.named(MIDDLE, 0)["latency_ms"]
+    return BudgetProblem(table, "x", {"latency_ms": limit_ms})
+
+
+@pytest.mark.parametrize("calibrator", [None, CALIBRATOR])
+def test_a_measurement_that_refutes_a_network_far_below_its_limit_rules_it_and_all_larger_ones_out(
+    calibrator: dict[str, Any] | None,
+) -> None:
+    # A microsecond, less than any network takes. Scaled by limit over measured alone, the limit let them all pass.
+    problem = believed(1e-3, calibrator=calibrator)
+    totals_S = problem.table.of(np.array(NETWORKS), 0)[:, 0]
+    refuted_total = problem.table.named(MIDDLE, 0)["latency_ms"]
     supply = Supply()
-    verdict = verify(problem, [SMALL], supply, measure=True)
-    assert not verdict.met
+    verdict = verify(problem, [MIDDLE], supply, measure=True)
     measured = verdict.certificate.measured
-    assert measured is not None
-    assert measured.p50_ms > 1e-3
+    assert not verdict.met and measured is not None
     [(tightened, _)] = supply.asked
+    share = 1e-3 / measured.p50_ms
+    expected = refuted_total * (share if calibrator is None else share**0.5)
     assert tightened.limits == problem.limits
-    assert tightened.limits_M[0] == pytest.approx(problem.limits_M[0] * 1e-3 / measured.p50_ms, rel=1e-9)
+    assert tightened.limits_M[0] == pytest.approx(expected, rel=1e-9)
+    assert problem.is_feasible(np.array(NETWORKS)).all()
+    assert not tightened.is_feasible(np.array(NETWORKS)[totals_S >= refuted_total]).any()
+
+
+@pytest.mark.parametrize("calibrator", [None, CALIBRATOR])
+def test_a_measurement_just_above_the_limit_rules_its_network_out_and_no_smaller_one(
+    calibrator: dict[str, Any] | None,
+) -> None:
+    problem = believed(1.0, calibrator=calibrator)
+    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, measure=True)
+    assert certificate.measured is not None
+    just_above = replace(certificate.measured, p50_ms=1.0 + 2 * COUNTED_TO)
+    tightened = learn(problem, replace(certificate, measured=just_above, refuted_by="latency_ms"))
+    totals_S = problem.table.of(np.array(NETWORKS), 0)[:, 0]
+    smaller_S = totals_S < problem.table.named(MIDDLE, 0)["latency_ms"] * (1 - 1e-9)
+    assert 0 < smaller_S.sum() < len(NETWORKS)
+    assert tightened.is_feasible(np.array(NETWORKS)).tolist() == smaller_S.tolist()
+
+
+def test_what_one_measurement_taught_the_next_does_not_undo() -> None:
+    problem = believed(1e-3, calibrator=None)
+    supply = Supply(SMALL, LARGE, MIDDLE)
+    verify(problem, [BY_SIZE[-2]], supply, measure=True)
+    limits = [float(asked.limits_M[0]) for asked, _ in supply.asked]
+    assert limits == sorted(limits, reverse=True)
+    assert limits[1] < problem.table.named(SMALL, 0)["latency_ms"]
+
+
+@pytest.mark.parametrize("calibrator", [None, CALIBRATOR])
+def test_the_certificate_tells_the_use_of_the_budget_that_its_figures_have(calibrator: dict[str, Any] | None) -> None:
+    # Shares were once taken of predictions that the calibrator had already changed, as if they were sums.
+    problem = believed(1e-3, calibrator=calibrator)
+    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, measure=False)
+    assert certificate.predicted["latency_ms"] == pytest.approx(1e-5, rel=1e-9)
+    assert certificate.utilisation == {"latency_ms": pytest.approx(certificate.upper["latency_ms"] / 1e-3, rel=1e-9)}
 
 
 def test_a_measurement_within_the_budget_counts_and_not_the_bound_above_the_estimate() -> None:

@@ -218,12 +218,15 @@ def test_latency_budget_binds_the_upper_bound_and_not_the_estimate() -> None:
     assert problem.utilisation(witness) == pytest.approx({"latency_ms": 1 / 1.001})
 
 
-def test_tightened_problem_scales_one_limit_alone() -> None:
+def test_tightened_problem_lowers_one_limit_alone_and_never_raises_it() -> None:
     table = cost_table(small_space("depths"))
     limits = {"latency_ms": 30.0, "gflops": 1.0}
     indices = draw(table.space, 1, np.random.default_rng(4))[0]
     before = problem_of(table, limits).utilisation(indices)
-    after = problem_of(table, limits).tightened("latency_ms", 0.5).utilisation(indices)
+    half = problem_of(table, limits).limits_M[0] / 2
+    tightened = problem_of(table, limits).tightened("latency_ms", largest_total=half)
+    assert tightened.tightened("latency_ms", largest_total=2 * half).limits_M.tolist() == tightened.limits_M.tolist()
+    after = tightened.utilisation(indices)
     assert after == pytest.approx({"latency_ms": 2 * before["latency_ms"], "gflops": before["gflops"]})
 
 

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from tiny_search import binding_problem, networks_of, small_space
+from tiny_search import CONF, binding_problem, networks_of, small_space
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
-from hardware_models.budgets.cost_table import Array
+from hardware_models.budgets.cost_table import Array, CostTable
+from hardware_models.profile import load_profile, profile_from_dict
 from trainers.evaluation import Score
 from trainers.finalise import Candidate, finalise, random_candidates, rank
 
@@ -148,6 +149,20 @@ def test_utilisation_is_the_share_of_the_budget_that_is_used(problem: BudgetProb
     for candidate in run(problem, survivors, Recorder(spread)):
         gflops = sum(op.macs for op in SPACE.operations(SPACE.choices(candidate.indices))) / 1e9
         assert candidate.utilisation == pytest.approx(gflops / problem.limits["gflops"], rel=1e-9)
+
+
+def test_under_a_calibrator_candidates_use_the_share_of_the_latency_and_not_of_the_sum() -> None:
+    plain = load_profile(CONF / "hardware" / "iot_terminal.yaml").model_dump(mode="json", exclude={"name"})
+    square = {"points": [[1e-6, 1e-12], [1.0, 1.0]]}
+    table = CostTable(SPACE, [profile_from_dict("x", {**plain, "calibrator": square})])
+    largest = table.of(NETWORKS, 0).max(axis=0)
+    # Sums use half of their budget at most and latencies, their squares, a quarter: the third of GFLOPs binds.
+    latency_ms = table.devices[0].upper("latency_ms", float(2 * largest[0]))
+    problem = BudgetProblem(table, "x", {"latency_ms": latency_ms, "gflops": float(3 * largest[1])})
+    for candidate in run(problem, problem.start()[0], Recorder(spread)):
+        gflops = table.named(candidate.indices, 0)["gflops"]
+        assert candidate.utilisation == pytest.approx(gflops / (3 * largest[1]), rel=1e-9)
+        assert candidate.utilisation == pytest.approx(max(problem.utilisation(candidate.indices).values()), rel=1e-9)
 
 
 def test_where_one_network_is_left_it_is_the_only_candidate(problem: BudgetProblem, survivors: Survivors) -> None:

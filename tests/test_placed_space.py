@@ -260,7 +260,7 @@ def test_a_margin_of_the_point_holds_budgets_against_the_estimate() -> None:
     assert point.utilisation(row.tolist()) == {"latency_ms": pytest.approx(2 / (1 + bound.factor))}
     assert upper.held("latency_ms", cost) == pytest.approx(cost * bound.factor)
     assert point.held("latency_ms", cost) == cost
-    assert point.tightened("latency_ms", 0.5).margin == "point"
+    assert point.tightened("latency_ms", largest_total=0.5).margin == "point"
     network = table.space.network(table.space.choices(row)).eval()
     refuted = [
         certify(problem, table.space, network, tuple(row.tolist()), measure=False).refuted_by
@@ -322,6 +322,16 @@ def test_a_search_with_a_server_ends_within_latency_and_device_memory(searched: 
     assert tablet["placement"] is None
     assert any("phone (" in line and "server (" in line for line in lines)
     assert any("of unknown error: the server and the link are assumed" in line for line in lines)
+
+
+def test_a_search_tells_the_use_of_a_split_budget_once_by_the_certified_placement(searched: Any) -> None:
+    # It was once told by the segments in one line and by the operations, which run faster, in the verdict.
+    result, _, lines = searched
+    used = max(result["devices"]["split_phone_server"]["utilisation"].values())
+    [line] = [line for line in lines if line.startswith("split_phone_server: inherited")]
+    assert line.endswith(f"uses {used:.0%} of its binding budget")
+    split = result["devices"]["split_phone_server"]
+    assert split["notation"] not in [lost["notation"] for lost in split["larger_candidates_that_lost"] or []]
 
 
 def test_the_result_lists_the_unit_of_every_operation_of_the_architecture(searched: Any) -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from spaces import SMALL, all_networks, cost_table, small_space, upper_costs, within
+from spaces import PROFILES, SMALL, all_networks, cost_table, small_space, upper_costs, within
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Removal, Survivors
 from hardware_models.budgets.cost_table import CostTable
-from hardware_models.profile import METRICS
+from hardware_models.profile import METRICS, profile_from_dict
 
 SHARES = st.lists(st.floats(0.0, 1.0), max_size=3).map(lambda shares: [*sorted(shares, reverse=True), 0.0])
 QUANTILES = st.dictionaries(st.sampled_from(METRICS), st.floats(0.0, 1.0), min_size=1)
@@ -94,3 +94,29 @@ def test_where_any_removal_is_relief_enough_the_choice_of_least_utility_goes() -
     utilities_N[disliked] = -50.0
     _, removed = problem.prune(survivors, utilities_N, np.ones(len(METRICS)))
     assert [(removal.decision, removal.choice) for removal in removed] == [("resolution", 160)]
+
+
+def test_under_a_calibrator_the_worst_case_is_a_share_of_the_latency_and_pruning_ends_within_it() -> None:
+    space = small_space("depths")
+    plain = PROFILES["iot_terminal"].model_dump(mode="json", exclude={"name"})
+    square = {"points": [[1e-6, 1e-12], [1.0, 1.0]]}
+    profile = profile_from_dict("x", {**plain, "calibrator": square})
+    table = CostTable(space, [profile])
+    totals_S = table.of(all_networks(space), 0)[:, 0]
+    median = float(np.median(totals_S))
+    problem = BudgetProblem(table, "x", {"latency_ms": profile.upper("latency_ms", median)})
+    survivors, _ = problem.start()
+    worst = float(table.worst(survivors.mask_N, 0)[0])
+    initial_M = problem.overshoot(survivors.mask_N)
+    assert initial_M[0] == pytest.approx((worst / median) ** 2, rel=1e-9)
+    assert initial_M[1:].tolist() == [0, 0, 0]
+    for share in (0.5, 0.0):
+        caps_M = np.maximum(1.0, 1 + (initial_M - 1) * share)
+        before = float(table.worst(survivors.mask_N, 0)[0])
+        survivors, removals = problem.prune(survivors, np.zeros(len(survivors.mask_N)), caps_M)
+        check_invariant(problem, survivors)
+        after = float(table.worst(survivors.mask_N, 0)[0])
+        assert (after / median) ** 2 <= caps_M[0] * (1 + 1e-9)
+        saved = sum(removal.saved["latency_ms"] for removal in removals)
+        assert saved == pytest.approx(before**2 - after**2, rel=1e-9)
+    assert totals_S[within(table, all_networks(space), survivors.mask_N)].max() <= median * (1 + 1e-9)

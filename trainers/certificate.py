@@ -28,11 +28,13 @@ Fallback = Callable[[BudgetProblem, Sequence[tuple[int, ...]]], Candidate | None
 class Certificate:
     """Figures of one network from three origins that never mix, by metric; and the budget they break, if any.
 
+    `utilisation` is the share of each budget that the prediction uses, by the figure that the budget is held against.
     `placement` gives, in order, each stay on a unit with its operations; none on a device of one unit.
     """
 
     predicted: dict[str, float]
     upper: dict[str, float]
+    utilisation: dict[str, float]
     recounted: dict[str, float]
     measured: Measurement | None
     placement: list[dict[str, Any]] | None
@@ -79,7 +81,8 @@ def certify(
     found = {**held, **recounted} if measured is None else {**held, **recounted, "latency_ms": measured.p50_ms}
     broken = [metric for metric, limit in problem.limits.items() if found[metric] > limit * (1 + COUNTED_TO)]
     runs = None if placed is None else runs_of(placed.chain, placed.units)
-    return Certificate(predicted, upper, recounted, measured, runs, broken[0] if broken else None)
+    used = problem.utilisation_of(totals)
+    return Certificate(predicted, upper, used, recounted, measured, runs, broken[0] if broken else None)
 
 
 def _recounted(
@@ -124,7 +127,8 @@ def verify_and_cut(
 ) -> Verdict:
     """The first candidate that no recount or measurement refutes; when they run out, `fallback` gives more.
 
-    A measurement that refutes a network also tightens the budget of the networks tried after it, by its ratio.
+    A measurement that refutes a network also tightens the budget for those tried after it: they must keep within it if
+    their estimate is as far off as that network's was.
     """
     refuted: list[tuple[Candidate, Certificate]] = []
     queue, tightened = list(candidates), problem
@@ -135,7 +139,7 @@ def verify_and_cut(
         if certificate.refuted_by is None:
             return Verdict(candidate, certificate, tuple(refuted))
         refuted.append((candidate, certificate))
-        tightened = _learn(tightened, certificate)
+        tightened = learn(tightened, certificate)
         queue = [c for c in queue if tightened.is_feasible(np.array([c.indices]))[0]]
         if not queue:
             following = fallback(tightened, [c.indices for c, _ in refuted])
@@ -144,9 +148,12 @@ def verify_and_cut(
     return Verdict(last, certificate, tuple(refuted[:-1]))
 
 
-def _learn(problem: BudgetProblem, certificate: Certificate) -> BudgetProblem:
+def learn(problem: BudgetProblem, certificate: Certificate) -> BudgetProblem:
+    """The problem for those tried after a refuted network: its limit is as much lower as its estimate was too low."""
     metric = certificate.refuted_by
     assert metric is not None
     if certificate.measured is None or metric != "latency_ms":
         return problem
-    return problem.tightened(metric, problem.limits[metric] / certificate.measured.p50_ms)
+    # Below the refuted network's own estimate, as its measurement is above the limit: it and all larger ones are out.
+    estimate_ms = problem.limits[metric] * certificate.predicted[metric] / certificate.measured.p50_ms
+    return problem.tightened(metric, largest_total=problem.profile.largest_total(metric, estimate_ms, margin="point"))

@@ -113,8 +113,8 @@ def _scored_pool(
 
 
 def _utilisation(problem: BudgetProblem, networks: Indices) -> Array:
-    shares: Array = (problem.table.of(networks, problem.device) / problem.limits_M).max(axis=1)
-    return shares
+    binding_S: Array = problem.shares(problem.table.of(networks, problem.device)).max(axis=1)
+    return binding_S
 
 
 def _validated(problem: BudgetProblem, indices: tuple[int, ...], evaluate: Evaluate) -> Candidate:

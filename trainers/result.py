@@ -74,7 +74,7 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
     problem = next(p for p in plan.problems if p.name == derived.device)
     profile = problem.profile
     certificate, chosen = derived.verdict.certificate, derived.verdict.candidate
-    utilisation = problem.shares(certificate.predicted)
+    utilisation = certificate.utilisation
     binding = max(utilisation, key=lambda metric: utilisation[metric])
     measured = certificate.measured
     return {
@@ -91,6 +91,7 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
         "predicted": certificate.predicted,
         "upper": certificate.upper,
         "upper_level": None if profile.bound is None else profile.bound.level,
+        "upper_subject": None if profile.bound is None else profile.bound.subject,
         "recounted": certificate.recounted,
         "measured": None if measured is None else {"latency_ms": measured.p50_ms, **asdict(measured)},
         "measured_reason": None if measured else "the device is neither this machine nor one of boards",
@@ -115,7 +116,8 @@ def _larger(plan: Plan, derived: Derived, used: float) -> list[dict[str, Any]] |
     """The validated networks that use more of the budget and came behind; none where the budget is well used."""
     if used >= WELL_USED:
         return None
-    return [candidate_row(plan, c) for c in derived.candidates if c.utilisation > used]
+    chosen = derived.verdict.candidate  # like with like: of those that lost, no placement was certified
+    return [candidate_row(plan, c) for c in derived.candidates if c.utilisation > chosen.utilisation]
 
 
 def candidate_row(plan: Plan, candidate: Candidate, **more: Any) -> dict[str, Any]:

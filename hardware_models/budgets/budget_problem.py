@@ -18,6 +18,7 @@ from hardware_models.errors import BudgetInfeasibleError
 from hardware_models.profile import MARGINS, Margin, Metric
 from search_spaces.errors import InvalidInputError
 
+LATENCY = METRICS.index("latency_ms")
 UNITS = {
     "latency_ms": "ms",
     "gflops": "GFLOPs (one multiply-add is one)",
@@ -74,11 +75,12 @@ class BudgetProblem:
         """`held` of each metric, (M,)."""
         return np.array([self.held(metric, float(total)) for metric, total in zip(METRICS, totals_M, strict=True)])
 
-    def tightened(self, metric: str, ratio: float) -> "BudgetProblem":
-        """The same problem with one point limit scaled by `ratio`: what a refuting measurement teaches."""
+    def tightened(self, metric: str, *, largest_total: float) -> "BudgetProblem":
+        """The same problem with sums of `metric` at most `largest_total` too: what a refuting measurement teaches."""
         problem = BudgetProblem(self.table, self.name, self.limits, margin=self.margin)
         problem.limits_M = self.limits_M.copy()
-        problem.limits_M[METRICS.index(metric)] *= ratio
+        column = METRICS.index(metric)
+        problem.limits_M[column] = min(self.limits_M[column], largest_total)
         return problem
 
     def is_feasible(self, indices_Sn: Indices) -> NDArray[np.bool_]:
@@ -89,15 +91,17 @@ class BudgetProblem:
 
     def utilisation(self, indices: Sequence[int]) -> dict[str, float]:
         """Share of each budget that a network uses, by the figure that the budget is held against."""
-        return self.shares(self.table.named(indices, self.device))
+        return self.utilisation_of(self.table.named(indices, self.device))
 
-    def shares(self, costs: Mapping[str, float]) -> dict[str, float]:
-        """Share of each budget that costs use."""
-        return {
-            m: self.held(m, costs[m]) / self.held(m, float(self.limits_M[k]))
-            for k, m in enumerate(METRICS)
-            if np.isfinite(self.limits_M[k])
-        }
+    def utilisation_of(self, totals: Mapping[str, float]) -> dict[str, float]:
+        """`utilisation` of a network whose operations' prices sum to `totals`."""
+        shares_M = self.shares(np.array([totals[metric] for metric in METRICS]))
+        return {m: float(shares_M[k]) for k, m in enumerate(METRICS) if np.isfinite(self.limits_M[k])}
+
+    def shares(self, totals: Array) -> Array:
+        """Share of each budget (..., M) that sums (..., M) use, by the figures held against it; 0 without a budget."""
+        shares: Array = self._estimates(totals) / self._estimates(self.limits_M)
+        return shares
 
     def settled(self, indices: Sequence[int]) -> tuple[int, ...]:
         """The same network placed to use the least share of its tightest budget; itself on a device of one unit."""
@@ -130,7 +134,7 @@ class BudgetProblem:
         mask_N = self._all_choices()
         tightest = tightest_network(self.table, self.device, mask_N=mask_N, limits_M=self.limits_M)
         if tightest.value > 1:
-            raise BudgetInfeasibleError(self._why_infeasible(tightest.value))
+            raise BudgetInfeasibleError(self._why_infeasible(max(self.utilisation(tightest.indices).values())))
         kept_N = mask_N.copy()
         for choice in range(len(mask_N)):
             alone_N = mask_N.copy()
@@ -164,8 +168,7 @@ class BudgetProblem:
 
     def overshoot(self, mask_N: Mask) -> Array:
         """Worst case of the choices in `mask_N` as a share of each limit (M,), 0 where a metric has none."""
-        share_M: Array = self.table.worst(mask_N, self.device) / self.limits_M
-        return share_M
+        return self.shares(self.table.worst(mask_N, self.device))
 
     def prune(self, survivors: Survivors, utilities_N: Array, caps_M: Array) -> tuple[Survivors, list[Removal]]:
         """Survivors whose worst network is within `caps_M` (each at least 1) times the limits, and what went.
@@ -178,13 +181,13 @@ class BudgetProblem:
         best = self.select(utilities_N, mask_N=survivors.mask_N)
         witness = survivors.witness if best is None else best.indices
         mask_N, removals = survivors.mask_N.copy(), []
-        protected = self.table.first_choice[:-1] + np.array(witness)
+        protected, limits_M = self.table.first_choice[:-1] + np.array(witness), self._estimates(self.limits_M)
         while (exceeded_M := self.overshoot(mask_N) > caps_M).any():
-            before_M = self.table.worst(mask_N, self.device)
-            saved_NM = before_M - self.table.worst_without(mask_N, self.device)
+            before_M = self._estimates(self.table.worst(mask_N, self.device))
+            saved_NM = before_M - self._estimates(self.table.worst_without(mask_N, self.device))
             # Relief beyond what is asked for is worth nothing: it would only give away networks that fit.
             asked_M = (self.overshoot(mask_N) - caps_M)[exceeded_M]
-            relief_N = np.minimum(saved_NM[:, exceeded_M] / self.limits_M[exceeded_M], asked_M).sum(axis=1)
+            relief_N = np.minimum(saved_NM[:, exceeded_M] / limits_M[exceeded_M], asked_M).sum(axis=1)
             candidates = mask_N.copy()
             candidates[protected] = False
             score_N = np.full(len(mask_N), np.inf)
@@ -196,6 +199,15 @@ class BudgetProblem:
             mask_N[choice] = False
             removals.append(self._removal(choice, float(utilities_N[choice]), saved_NM[choice], "budget"))
         return Survivors(mask_N, witness), removals
+
+    def _estimates(self, totals: Array) -> Array:
+        """Estimates (..., M) of what sums to `totals`. Their shares are those of the bounds, whose factor cancels."""
+        calibrator = self.profile.calibrator
+        if calibrator is None:
+            return totals
+        estimates = totals.copy()
+        estimates[..., LATENCY] = calibrator.latencies_ms(totals[..., LATENCY])
+        return estimates
 
     def _largest_total(self, metric: Metric) -> float:
         if metric not in self.limits:
