@@ -425,6 +425,7 @@ def test_budgets_reachable_alone_but_not_together_are_refused_with_the_ratio(sea
     code, output, errors = search(*TINY, *device, *shape, *enough, "trainer.steps=1", "trainer.candidates=1")
     assert code == 0, errors
     assert "odd: budgets met" in output
+    assert " · 1 device · " in output  # "1 devices" once
 
 
 # Ends

@@ -166,6 +166,7 @@ def test_all_wrong_values_are_told_at_once(measure: Cli) -> None:
 
 def test_architecture_files_are_measured_and_read_back(measure: Cli, architecture: Path) -> None:
     output = done(measure(f"architecture={architecture.parent}/*.json", *QUICK, "output=new/bench.csv"))
+    assert re.match(r"1 network on .*; 1 thread, 3 runs each\n", output)  # "1 networks", "1 threads" once
     [row] = read_measurements(Path("new/bench.csv")).rows
     known = read_architecture(architecture)
     assert row.name == f"net-{known.id[:8]}"

@@ -6,7 +6,7 @@ from datetime import date
 from pathlib import Path
 
 from hardware_models.measuring.journal import Journal, open_journal, write_layers
-from hardware_models.measuring.measure import RUNTIME, Machine, Measurement, time_module, time_operation
+from hardware_models.measuring.measure import RUNTIME, Machine, Measurement, counted, time_module, time_operation
 from hardware_models.measuring.measurements import Subject
 from hardware_models.measuring.tflite_log import TfliteRun, read_tflite_log
 from search_spaces.architecture import Architecture, build_network
@@ -32,7 +32,8 @@ def run_measure(config: MeasureConfig, report: Report) -> None:
         open_journal(config.output_path, subject, conditions(config, machine)) as file,
     ):
         report(
-            f"{len(items)} {subject}s on {machine.description}; {config.threads} threads, {config.repeats} runs each"
+            f"{counted(len(items), subject)} on {machine.description}; "
+            f"{counted(config.threads, 'thread')}, {counted(config.repeats, 'run')} each"
         )
         write_files(config, items)
         missing = [item for item in items if item.name not in file.done]

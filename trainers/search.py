@@ -12,6 +12,7 @@ import yaml
 from hardware_models.budgets.budget_problem import UNITS, Survivors
 from hardware_models.budgets.cost_table import METRICS
 from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.measuring.measure import counted
 from trainers.config import SearchConfig
 from trainers.derive import derive
 from trainers.prepare import Plan, prepare
@@ -78,7 +79,7 @@ def headline(plan: Plan) -> str:
     own = plan.space.decisions[: plan.table.num_own]
     decades = int(np.floor(sum(np.log10(len(d.choices)) for d in own)))
     return (
-        f"space {plan.space.name} · 10^{decades} networks · {len(plan.problems)} devices · "
+        f"space {plan.space.name} · 10^{decades} networks · {counted(len(plan.problems), 'device')} · "
         f"{plan.data.name} ({images:,} images) · {plan.config.strategy['name']} · seed {plan.config.seed}"
     )
 

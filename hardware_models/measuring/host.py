@@ -24,7 +24,14 @@ from hardware_models.calibration.fitting import (
 )
 from hardware_models.latency_models.roofline import PRICE_KINDS, PriceKind, price_kind
 from hardware_models.measuring.graph import Graph
-from hardware_models.measuring.measure import RUNTIME, machine_description, time_in_turns, time_operation, versions
+from hardware_models.measuring.measure import (
+    RUNTIME,
+    counted,
+    machine_description,
+    time_in_turns,
+    time_operation,
+    versions,
+)
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape
 
@@ -108,7 +115,7 @@ def _fingerprint(threads: int, effort: Effort) -> str:
 def _measure(threads: int, effort: Effort, progress: Callable[[str], None]) -> dict[str, Any]:
     random = Random(0)
     operations = sample_operations(random, effort.operations_per_kind)
-    progress(f"host profile: timing {len(operations)} operations with {RUNTIME}, {threads} threads")
+    progress(f"host profile: timing {len(operations)} operations with {RUNTIME}, {counted(threads, 'thread')}")
     alone_ms = [time_operation(op, threads=threads, repeats=effort.repeats).min_ms for op in operations]
 
     networks = [random_network(random, i) for i in range(effort.fit_networks + effort.held_out_networks)]

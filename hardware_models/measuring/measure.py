@@ -24,6 +24,11 @@ RUNTIME = "onnxruntime"
 PARITY = 1e-3  # of the largest output: float32 sums in another order, through some hundred layers
 
 
+def counted(count: int, noun: str) -> str:
+    """The count with its noun, as 1 device or 2 devices."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
 class ParityError(EspalierError):
     """The exported network computes something else than the module it came from."""
 
