@@ -254,6 +254,15 @@ def test_ten_cells_of_a_device_price_the_others_additively(
     assert np.median(np.abs(np.array(totals) / measured_N - 1)) < error
 
 
+def test_a_row_that_alone_sets_the_bound_is_named(command: Cli) -> None:
+    networks = mobile_networks(15)
+    times = true_times(networks, true_device())
+    write_networks(Path("bench.csv"), networks, {**times, "net4": times["net4"] * 20})
+    assert "line 6 (net4) alone sets the bound" in done(command("measurements=bench.csv", "name=glitch"))
+    write_networks(Path("bench.csv"), networks, times)
+    assert "alone sets" not in done(command("measurements=bench.csv", "name=sound"))
+
+
 def test_additive_prices_are_refused_for_networks_of_another_space(command: Cli) -> None:
     write_networks(Path("bench.csv"), mobile_networks(10), true_times(mobile_networks(10), true_device()))
     refused(command("measurements=bench.csv", "name=dev", "model=additive"), "which NAS-Bench-201 has nowhere")

@@ -21,6 +21,7 @@ from trainers.run_folder import write_csv, write_json, write_text
 
 Report = Callable[[str], None]
 WORST = 5  # rows told by name
+GLITCH = 3.0  # a row this many times slower than any other, beside what is foretold, is measured again first
 
 
 def run_calibrate(config: CalibrateConfig, report: Report) -> None:
@@ -84,12 +85,25 @@ def summary(calibration: Calibration, measurements: Measurements) -> Iterator[st
     )
     seen = "too few rows to try it" if bound.coverage is None else f"covered {bound.coverage:.1%} of them"
     yield f"bound  {bound.factor:.4g} times the estimate at level {bound.level:g}, n {bound.n}; {seen}"
+    yield from glitch(calibration, measurements)
     if calibration.calibrator is not None:
         points = "  ".join(f"{sum_ms:.4g} ms -> {ms:.4g} ms" for sum_ms, ms in calibration.calibrator.points)
         yield f"map    from the sum of operations to the network: {points}"
     for row in worst_rows(calibration, measurements):
         yield "worst  {name}  measured {measured_ms:.4g} ms  predicted {predicted_ms:.4g}  ratio {ratio:.3g}".format(
             **row
+        )
+
+
+def glitch(calibration: Calibration, measurements: Measurements) -> Iterator[str]:
+    """Which row alone sets the bound, if it is far slower than foretold beside all others."""
+    ratio_N = calibration.held_out.ratio_N
+    slowest, second, *_ = sorted(range(len(ratio_N)), key=lambda i: -float(ratio_N[i]))
+    if ratio_N[slowest] > GLITCH * ratio_N[second] and calibration.bound.factor > ratio_N[second]:
+        row = measurements.rows[calibration.held_out.rows[slowest]]
+        yield (
+            f"note   line {row.line} ({row.name}) alone sets the bound: measured {ratio_N[slowest]:.3g} times what the "
+            f"others foretell, the next {ratio_N[second]:.3g}; measure it again"
         )
 
 
