@@ -312,7 +312,7 @@ def test_a_look_up_table_of_another_project_gives_a_profile_in_one_command(comma
         ("measurements=bench.csv name=dev level=1", ("level: got 1",)),
         ("measurements=bench.csv name=dev level=0.2", ("level: got 0.2",)),
         ("measurements=bench.csv name=dev level=0.95", ("line 13: the file ends after 12 networks", "at least 19")),
-        ("measurements=bench.csv name=dev model=forest", ("model: got 'forest'", "'roofline' or 'table'")),
+        ("measurements=bench.csv name=dev model=forest", ("model: got 'forest'", "'roofline', 'table' or 'additive'")),
         ("measurements=bench.csv name=dev model=table", ("a table has the prices of single operations",)),
         ("measurements=bench.csv name=dev precision=fp8", ("precision: got 'fp8'",)),
         ("measurements=bench.csv name=dev threads=0", ("threads: got 0",)),
