@@ -12,7 +12,7 @@ from torch import nn
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import METRICS, CostTable
 from hardware_models.profile import load_profile, profile_from_dict
-from trainers.certificate import COUNTED_TO, Verdict, certify, learn, verify_and_cut
+from trainers.certificate import COUNTED_TO, Certificate, Verdict, certify, learn, verify_and_cut
 from trainers.evaluation import Score
 from trainers.finalise import Candidate
 
@@ -60,9 +60,10 @@ def mistaken(limit_gflops: float) -> BudgetProblem:
 def verify(
     problem: BudgetProblem, networks: Sequence[Network], supply: Supply, *, measure: bool = False, max_cuts: int = 10
 ) -> Verdict:
-    return verify_and_cut(
-        problem, SPACE, candidates(*networks), build, measure=measure, fallback=supply, max_cuts=max_cuts
-    )
+    def prove(indices: Network) -> Certificate:
+        return certify(problem, SPACE, build(indices), indices, measure=measure)
+
+    return verify_and_cut(problem, candidates(*networks), prove, fallback=supply, max_cuts=max_cuts)
 
 
 def test_the_first_candidate_that_holds_is_taken_and_no_other_looked_at() -> None:

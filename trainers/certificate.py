@@ -19,7 +19,7 @@ from search_spaces.space import SearchSpace
 from trainers.finalise import Candidate
 
 COUNTED_TO = 1e-6  # relative: a recount adds the same integers in another order
-Build = Callable[[tuple[int, ...]], nn.Module]
+Prove = Callable[[tuple[int, ...]], "Certificate"]
 # From a tightened problem and the refuted networks to the next candidate, or to none.
 Fallback = Callable[[BudgetProblem, Sequence[tuple[int, ...]]], Candidate | None]
 
@@ -115,15 +115,7 @@ def _memory_of_local_units(profile: HardwareProfile, module: nn.Module, shape: S
 
 
 def verify_and_cut(
-    problem: BudgetProblem,
-    space: SearchSpace,
-    candidates: Sequence[Candidate],
-    build: Build,
-    *,
-    measure: bool,
-    machine: Machine | None = None,
-    fallback: Fallback,
-    max_cuts: int,
+    problem: BudgetProblem, candidates: Sequence[Candidate], prove: Prove, *, fallback: Fallback, max_cuts: int
 ) -> Verdict:
     """The first candidate that no recount or measurement refutes; when they run out, `fallback` gives more.
 
@@ -134,8 +126,7 @@ def verify_and_cut(
     queue, tightened = list(candidates), problem
     while queue and len(refuted) < max_cuts:
         candidate = queue.pop(0)
-        network, indices = build(candidate.indices), candidate.indices
-        certificate = certify(problem, space, network, indices, measure=measure, machine=machine)
+        certificate = prove(candidate.indices)
         if certificate.refuted_by is None:
             return Verdict(candidate, certificate, tuple(refuted))
         refuted.append((candidate, certificate))

@@ -10,7 +10,7 @@ from torch import nn
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
-from trainers.certificate import Verdict, verify_and_cut
+from trainers.certificate import Certificate, Verdict, certify, verify_and_cut
 from trainers.evaluation import PathNetwork, Score, finetune, recalibrate, score
 from trainers.finalise import Candidate, finalise, random_candidates
 from trainers.machines import machine_of
@@ -123,16 +123,12 @@ def _derive(
         return _settled(problem, Candidate(found.indices, utilisation, evaluator.validate(found.indices)))
 
     with machine_of(plan.config.boards.get(problem.name)) as machine:
-        verdict = verify_and_cut(
-            problem,
-            plan.space,
-            candidates,
-            evaluator.calibrated,
-            measure=problem.name in plan.measured,
-            machine=machine,
-            fallback=fallback,
-            max_cuts=settings.max_cuts,
-        )
+
+        def prove(indices: tuple[int, ...]) -> Certificate:
+            network, measure = evaluator.calibrated(indices), problem.name in plan.measured
+            return certify(problem, plan.space, network, indices, measure=measure, machine=machine)
+
+        verdict = verify_and_cut(problem, candidates, prove, fallback=fallback, max_cuts=settings.max_cuts)
     indices = verdict.candidate.indices
     network = evaluator.calibrated(indices)
     inherited = evaluator.test(network)

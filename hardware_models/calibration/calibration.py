@@ -3,7 +3,7 @@
 # Shapes: N rows, F amounts of work, bytes and operations.
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from math import nan
 from typing import Literal, get_args
@@ -74,9 +74,9 @@ class Calibration:
     held_out: HeldOut
     error: LatencyError
     bound: LatencyBound
-    undecided: tuple[str, ...]
-    unmeasured: tuple[PriceKind, ...]
-    drops_dead_code: bool | None
+    undecided: tuple[str, ...] = ()
+    unmeasured: tuple[PriceKind, ...] = ()
+    drops_dead_code: bool | None = None
 
 
 def calibrate(
@@ -114,12 +114,9 @@ def calibrate(
         return _table(measurements, level)
     coefficients_P, measured = fit.fit(amounts_NF, measured_N), measured_kinds(amounts_NF)
     kinds = PRICE_KINDS if measurements.subject == "network" else measured
-    return Calibration(
-        fit.model(coefficients_P, kinds),
-        _calibrator(measurements.subject, fit.features(amounts_NF) @ coefficients_P, measured_N),
-        held_out,
-        latency_error(held_out),
-        latency_bound(held_out, level=level, coverage=_coverage(predict, rows, level)),
+    return replace(
+        _judged(fit.model(coefficients_P, kinds), held_out, predict, rows, level),
+        calibrator=_calibrator(measurements.subject, fit.features(amounts_NF) @ coefficients_P, measured_N),
         undecided=fit.undecided(amounts_NF, coefficients_P),
         unmeasured=tuple(kind for kind in kinds if kind not in (*measured, *BESIDE)),
         drops_dead_code=drops,
@@ -172,6 +169,15 @@ def _calibrator(subject: Subject, sums_N: Array, measured_N: Array) -> Calibrato
     return fit_calibrator(sums_N, measured_N) if subject == "network" and (sums_N > 0).all() else None
 
 
+def _judged(
+    latency: Roofline | Table | Additive, held_out: HeldOut, predict: Predict, rows: Sequence[MeasuredRow], level: float
+) -> Calibration:
+    """A latency model with what its held-out predictions say of it."""
+    coverage = bound_coverage(predict, times(rows), groups_of(len(rows)), level=level)
+    bound = latency_bound(held_out, level=level, coverage=coverage)
+    return Calibration(latency, None, held_out, latency_error(held_out), bound)
+
+
 def _table(measurements: Measurements, level: float) -> Calibration:
     """The measured operations as exact entries; its error is that of interpolating each of them between the others."""
     rows = measurements.rows
@@ -185,16 +191,7 @@ def _table(measurements: Measurements, level: float) -> Calibration:
     held_out = hold_out(predict, times(rows), groups_of(len(rows)), subject="operation")
     _refuse(measurements, chain(_too_few_between(held_out, len(rows), level), rank_problems(held_out)))
     entries = {row.operations[0].notation: row.latency_ms for row in rows}
-    return Calibration(
-        Table(model="table", entries=entries),
-        None,
-        held_out,
-        latency_error(held_out),
-        latency_bound(held_out, level=level, coverage=_coverage(predict, rows, level)),
-        undecided=(),
-        unmeasured=(),
-        drops_dead_code=None,
-    )
+    return _judged(Table(model="table", entries=entries), held_out, predict, rows, level)
 
 
 def _additive(measurements: Measurements, level: float) -> Calibration:
@@ -207,16 +204,8 @@ def _additive(measurements: Measurements, level: float) -> Calibration:
 
     held_out = hold_out(predict, measured_N, groups_of(len(rows)), subject="network")
     _refuse(measurements, chain(held_out_problems(rows, held_out), rank_problems(held_out)))
-    return Calibration(
-        additive_model(additive_coefficients(x_NP, measured_N)),
-        None,
-        held_out,
-        latency_error(held_out),
-        latency_bound(held_out, level=level, coverage=_coverage(predict, rows, level)),
-        undecided=(),
-        unmeasured=(),
-        drops_dead_code=None,
-    )
+    model = additive_model(additive_coefficients(x_NP, measured_N))
+    return _judged(model, held_out, predict, rows, level)
 
 
 def _too_few_between(held_out: HeldOut, num_rows: int, level: float) -> Iterator[str]:
@@ -227,10 +216,6 @@ def _too_few_between(held_out: HeldOut, num_rows: int, level: float) -> Iterator
             f"own time can be compared with it; a bound at level {level:g} needs {needed}: measure more operations of "
             "each form, or set model=roofline"
         )
-
-
-def _coverage(predict: Predict, rows: Sequence[MeasuredRow], level: float) -> float | None:
-    return bound_coverage(predict, times(rows), groups_of(len(rows)), level=level)
 
 
 def _refuse(measurements: Measurements, problems: Iterator[str]) -> None:
