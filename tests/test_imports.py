@@ -12,15 +12,20 @@ MAY_IMPORT = {
     "trainers": {"trainers", "hardware_models", "search_spaces"},
 }
 FENCES = {  # package: files and folders that may import it
-    "hydra": ["trainers/cli.py"],
-    "omegaconf": ["trainers/cli.py"],
-    "wandb": ["trainers/tracking.py"],
-    "optuna": ["trainers/tune.py"],
+    "hydra": ["trainers/cli.py", "trainers/tuning/plugin/"],
+    "omegaconf": ["trainers/cli.py", "trainers/tuning/plugin/"],
+    "wandb": ["trainers/tracking/wandb_tracker.py"],
+    "wandb_workspaces": ["trainers/tracking/dashboard.py"],
+    "tensorboard": ["trainers/tracking/tensorboard_tracker.py"],
+    "mlflow": ["trainers/tracking/mlflow_tracker.py"],
+    "optuna": ["trainers/tuning/"],
+    "jinja2": ["trainers/reporting/"],
+    "pandas": ["trainers/analysis.py"],
     "nni": ["search_spaces/nni_spaces.py", "trainers/nni_baselines.py"],
     "fvcore": ["hardware_models/counting.py"],
     # Sent to boards as it is, so it cannot import from another file.
     "onnxruntime": ["hardware_models/measuring/runner.py"],
-    "matplotlib": ["trainers/calibrate_plot.py"],
+    "matplotlib": ["trainers/calibrate_plot.py", "trainers/reporting/plots.py", "trainers/analysis.py"],
     "pytorch_lightning": ["trainers/"],
 }
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
