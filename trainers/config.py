@@ -18,6 +18,7 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Part of a path, so no separators and no dots alone.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
+NOT_SCIENCE = ("paths", "sweep", "boards", "logger", "tags", "trial")
 OPTIMIZER = re.compile(r"torch\.optim\.[A-Z][A-Za-z]*")
 
 
@@ -44,6 +45,7 @@ class TrainerConfig(Section):
     finetune_lr: Positive
     max_cuts: Count
     threads: Annotated[int, Field(ge=1, le=1024)] | None
+    checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
     @model_validator(mode="after")
     def _prunes_forward(self) -> "TrainerConfig":
@@ -79,6 +81,15 @@ class PathsConfig(Section):
     cache: Annotated[str, Field(min_length=1)]
 
 
+class TrialConfig(Section):
+    """The trial of an Optuna study that a search is; set by the sweeper."""
+
+    storage: Line
+    study: Line
+    number: Annotated[int, Field(ge=0)]
+    metric: Line = "val/acc"
+
+
 class SearchConfig(Section):
     """One search. Components that have arguments of their own are mappings, checked where they are built."""
 
@@ -91,15 +102,19 @@ class SearchConfig(Section):
     margin: Margin
     trainer: TrainerConfig
     boards: Annotated[dict[str, BoardConfig], BeforeValidator(lambda boards: {} if boards is None else boards)] = {}
+    logger: dict[str, Any]
+    tags: list[Line]
+    trial: TrialConfig | None
     paths: PathsConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     sweep: FolderName
 
     @property
     def science(self) -> dict[str, Any]:
-        """What the result depends on: everything but where files lie and how many threads compute."""
+        """What the result depends on: not where files lie, how many threads compute, or who is told of it."""
         content = self.model_dump(
-            mode="json", exclude={"paths": True, "sweep": True, "boards": True, "trainer": {"threads"}}
+            mode="json",
+            exclude={**dict.fromkeys(NOT_SCIENCE, True), "trainer": {"threads", "checkpoint_seconds"}},
         )
         if self.boards:
             content["boards"] = sorted(self.boards)  # what is measured may be cut; where it is reached does not matter
@@ -135,7 +150,7 @@ def _table_files(content: Any) -> set[Path]:
 def validate(content: Mapping[str, Any]) -> SearchConfig:
     """The checked configuration. Raises: InvalidInputError that lists every wrong key at once."""
     problems = []
-    for key in ("space", "strategy", "data"):
+    for key in ("space", "strategy", "data", "logger"):
         if isinstance(content.get(key), Mapping) and not isinstance(content[key].get("name"), str):
             problems.append(
                 f"{key}.name: got {content[key].get('name')!r}, allowed: a name; choose one with {key}=<name>"
