@@ -42,23 +42,16 @@ def test_networks_known_on_other_devices_are_foretold_on_this_one() -> None:
 
 def test_the_bound_covers_what_it_says() -> None:
     script = benchmark("budgets_hold")
-    for device in script.fitted_devices(script.nasbench201(), seed=0):
+    for device in script.fitted_devices(seed=0):
         for level in script.LEVELS:
             # Mean of 100 splits: its standard error is half a point.
             share, _ = script.coverage(device, level=level, splits=100)
-            assert share == pytest.approx(level, abs=0.02), device.name
+            assert share == pytest.approx(level, abs=0.02), device.profile.name
 
 
 def test_measuring_and_cutting_violates_no_budget_in_two_measurements() -> None:
     script = benchmark("budgets_hold")
-    table = script.nasbench201()
-    accuracy_N = np.array([float(row["test_acc_cifar100"]) for row in script.rows("benchmarks/nb201.csv.gz")])
-    accuracy_N = accuracy_N[table.ordinary_N]
-    generator = np.random.default_rng(0)
-    for device in script.fitted_devices(table, seed=0):
-        held = generator.choice(len(accuracy_N), script.NUM_BOUND, replace=False)
-        factor = script.conformal_factor(device.predicted_N[held], device.measured_N[held], level=0.9)
+    for device in script.fitted_devices(seed=0):
         for quantile in script.BUDGET_QUANTILES:
-            budget_ms = float(np.quantile(device.measured_N, quantile))
-            taken = script.measure_and_cut(device, accuracy_N, budget_ms, factor, np.append(held, device.fitted))
-            assert device.measured_N[taken.network] <= budget_ms and taken.measurements <= 2
+            taken = script.measure_and_cut(device, float(np.quantile(device.measured_N, quantile)), "upper")
+            assert taken.within and taken.measurements <= 2

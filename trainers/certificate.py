@@ -120,7 +120,7 @@ def verify_and_cut(
     """The first candidate that no recount or measurement refutes; when they run out, `fallback` gives more.
 
     A measurement that refutes a network also tightens the budget for those tried after it: they must keep within it if
-    their estimate is as far off as that network's was.
+    their estimate is as far off as that network's was. Where that leaves none, `fallback` may still give the tightest.
     """
     refuted: list[tuple[Candidate, Certificate]] = []
     queue, tightened = list(candidates), problem

@@ -116,8 +116,9 @@ def _derive(
 
     def fallback(tightened: BudgetProblem, refuted: Sequence[tuple[int, ...]]) -> Candidate | None:
         # A network that was refuted is so wherever it is placed.
-        found = tightened.select(scores_N, forbidden=[indices[: plan.table.num_own] for indices in refuted])
-        if found is None:
+        tried = [indices[: plan.table.num_own] for indices in refuted]
+        found = tightened.select(scores_N, forbidden=tried) or problem.tightest()
+        if found.indices[: plan.table.num_own] in tried:
             return None
         utilisation = max(problem.utilisation(found.indices).values())
         return _settled(problem, Candidate(found.indices, utilisation, evaluator.validate(found.indices)))

@@ -132,7 +132,7 @@ class BudgetProblem:
         Raises: BudgetInfeasibleError, with the smallest reachable values, if no network meets every budget.
         """
         mask_N = self._all_choices()
-        tightest = tightest_network(self.table, self.device, mask_N=mask_N, limits_M=self.limits_M)
+        tightest = self.tightest()
         if tightest.value > 1:
             raise BudgetInfeasibleError(self._why_infeasible(max(self.utilisation(tightest.indices).values())))
         kept_N = mask_N.copy()
@@ -145,6 +145,10 @@ class BudgetProblem:
         nothing_M = np.zeros(len(METRICS))
         removals = [self._removal(int(c), 0.0, nothing_M, "presolve") for c in removed]
         return Survivors(kept_N, tightest.indices), removals
+
+    def tightest(self) -> Solution:
+        """The network that uses the least share of its tightest budget, and that share."""
+        return tightest_network(self.table, self.device, mask_N=self._all_choices(), limits_M=self.limits_M)
 
     def select(
         self, scores_N: Array, *, mask_N: Mask | None = None, forbidden: Sequence[Sequence[int]] = ()

@@ -67,6 +67,12 @@ def nb201_network(conv_1x1: int, conv_3x3: int, pools: int, adds: int) -> tuple[
     return (*operations, *head)
 
 
+def cell_counts(live: list[tuple[int, int, str]]) -> tuple[int, int, int, int]:
+    """How many operations of each form, and sums, a cell of these edges runs."""
+    conv_1x1, conv_3x3, pools = (sum(form == operation for *_, operation in live) for form in CELL_FORMS)
+    return conv_1x1, conv_3x3, pools, len(live) - len({target for _, target, _ in live})
+
+
 @cache
 def nb201_cells() -> list[tuple[tuple[int, int, int, int], dict[str, float]]]:
     """Counts of operations and times of every cell with three live edges or more and no dead one.
@@ -77,12 +83,10 @@ def nb201_cells() -> list[tuple[tuple[int, int, int, int], dict[str, float]]]:
     for row in rows("benchmarks/nb201.csv.gz"):
         live = live_edges(row)
         if len(live) >= 3 and len(live) == sum(row[edge] != "none" for edge, _, _ in EDGES):
-            conv_1x1, conv_3x3, pools = (sum(form == operation for *_, operation in live) for form in CELL_FORMS)
-            adds = len(live) - len({target for _, target, _ in live})
             times = {
                 column.removeprefix("lat_ms_"): float(row[column]) for column in row if column.startswith("lat_ms_")
             }
-            cells.append(((conv_1x1, conv_3x3, pools, adds), times))
+            cells.append((cell_counts(live), times))
     return cells
 
 
