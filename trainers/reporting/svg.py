@@ -1,0 +1,65 @@
+"""Pieces of SVG text shared by the drawings: elements, and colours that read in light, dark and print."""
+
+from collections.abc import Sequence
+from xml.etree.ElementTree import Element, SubElement, tostring
+
+# Okabe and Ito's palette, told apart by colour-blind readers: https://jfly.uni-koeln.de/color/ ; darker or lighter
+# by scheme. Each colour is also written as a word beside what it marks.
+LIGHT = ("#2f6fb3", "#c2620e", "#00806a", "#a8457f", "#5c6670")
+DARK = ("#6fb1ee", "#f0a04b", "#3cc7a5", "#e08bbd", "#a3adb8")
+# Rules are the same in every drawing and named `ea-`, so many drawings in one page do not disturb each other or it.
+STYLE = (
+    ".ea{{color:#1c2330;--ea-faint:#5d6674;--ea-band:#8a93a11c;{light}}}"
+    "@media screen and (prefers-color-scheme:dark)"
+    "{{.ea{{color:#e6e9ee;--ea-faint:#9aa4b2;--ea-band:#aab4c21c;{dark}}}}}"
+    ".ea text{{font:12px ui-sans-serif,system-ui,sans-serif;fill:currentColor}}"
+    ".ea .ea-s{{font-size:10.5px;fill:var(--ea-faint)}}.ea .ea-b{{font-weight:600}}.ea .ea-m{{text-anchor:middle}}"
+    ".ea .ea-l{{stroke:var(--ea-faint);fill:none;stroke-width:1.2}}"
+    ".ea .ea-band,.ea .ea-end{{fill:var(--ea-band)}}{kinds}"
+)
+KINDS = "".join(
+    f".ea .ea-f{i}{{fill:var(--ea-{i})}}.ea .ea-o{i}{{stroke:var(--ea-{i});fill:var(--ea-{i});fill-opacity:.16}}"
+    f".ea .ea-e{i}{{stroke:var(--ea-{i});fill:none;stroke-width:2.6}}"
+    for i in range(len(LIGHT))
+)
+
+
+def canvas(width: float, height: float, *, title: str, description: str) -> Element:
+    """An empty drawing with what a screen reader says of it. Stand-alone, and inside a page."""
+    root = Element(
+        "svg", {"xmlns": "http://www.w3.org/2000/svg", "viewBox": f"0 0 {width:g} {height:g}", "class": "ea"}
+    )
+    root.attrib |= {"role": "img", "width": f"{width:g}", "height": f"{height:g}", "aria-label": title}
+    SubElement(root, "title").text = title
+    SubElement(root, "desc").text = description
+    SubElement(root, "style").text = STYLE.format(light=_variables(LIGHT), dark=_variables(DARK), kinds=KINDS)
+    return root
+
+
+def _variables(colours: Sequence[str]) -> str:
+    return "".join(f"--ea-{i}:{colour};" for i, colour in enumerate(colours))
+
+
+def add(parent: Element, tag: str, style: str = "", **attributes: float | str) -> Element:
+    """A child of class `style`; underscores in names of attributes stand for dashes, numbers keep two decimals."""
+    written = {
+        key.replace("_", "-"): value if isinstance(value, str) else f"{round(value, 2):g}"
+        for key, value in attributes.items()
+    }
+    return SubElement(parent, tag, {"class": style, **written} if style else written)
+
+
+def label(parent: Element, text: str, *, x: float, y: float, style: str = "") -> None:
+    add(parent, "text", style, x=x, y=y).text = text
+
+
+def legend(root: Element, entries: Sequence[tuple[str, str]], *, x: float, y: float) -> None:
+    """A row of swatches: pairs of style and word. Space is kept by the number of letters."""
+    for style, word in entries:
+        add(root, "rect", style, x=x, y=y - 9, width=10, height=10, rx=2)
+        label(root, word, x=x + 15, y=y, style="ea-s")
+        x += 26 + 5.6 * len(word)
+
+
+def written(root: Element) -> str:
+    return tostring(root, encoding="unicode")
