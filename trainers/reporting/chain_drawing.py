@@ -18,9 +18,8 @@ def draw_chain(space: MobileSpace, choices: Mapping[str, Choice]) -> str:
 
     The scale is the same for all networks of one space, so drawings side by side compare.
     """
-    kept = [
-        [n for n in space.blocks if n.stage == s and n.block < int(choices[n.depth])] for s in range(len(space.widths))
-    ]
+    built = [name for name in space.blocks if name.block < int(choices[name.depth])]
+    kept = [[name for name in built if name.stage == stage] for stage in range(len(space.widths))]
     height = 96 + sum(_stage_height(blocks) for blocks in kept) + 92
     root = canvas(
         WIDTH,
