@@ -1,12 +1,23 @@
 """The one face that a run shows to whoever follows it: six methods, each tracker a file of its own."""
 
+import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from trainers.tracking.logger_config import check_logger
+from trainers.tracking.logger_config import (
+    CsvConfig,
+    LoggerConfig,
+    MlflowConfig,
+    TensorBoardConfig,
+    WandbConfig,
+    check_logger,
+)
+
+Report = Callable[[str], None]
+Cell = str | float | bool | None
 
 
 @dataclass(frozen=True)
@@ -27,29 +38,29 @@ class RunRecord:
 
 
 class Tracker(ABC):
-    """Follows one run. Nothing that it does changes the run's result or the files that it mirrors."""
+    """Follows one run. Nothing that it does changes the run's result."""
 
     @abstractmethod
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """One row, of `step` updates of weights; a row of a step that was told already is left out."""
+        """One row, after `step` updates of weights. A step that was told before, by an earlier attempt, is left out."""
 
     @abstractmethod
-    def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None: ...
+    def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None: ...
 
     @abstractmethod
     def picture(self, name: str, content: bytes | str) -> None:
         """A PNG as bytes, or a stand-alone SVG as text."""
 
     @abstractmethod
-    def artifact(self, name: str, *, kind: str, files: Mapping[str, Path], parents: Sequence[str]) -> None:
-        """Files under the names that they get, and the names of the artifacts that they were made from."""
+    def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
+        """Files of the run folder, and the names of the artifacts that they were made from."""
 
     @abstractmethod
     def alert(self, title: str, text: str) -> None: ...
 
     @abstractmethod
     def finish(self, exit_code: int) -> None:
-        """The last call of a run, in a `finally`; 0 if it has done its work."""
+        """The last call of a run, in a `finally`: the exit code of the command, 0 if it has done its work."""
 
 
 class LocalTracker(Tracker):
@@ -58,13 +69,13 @@ class LocalTracker(Tracker):
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         pass
 
-    def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         pass
 
     def picture(self, name: str, content: bytes | str) -> None:
         pass
 
-    def artifact(self, name: str, *, kind: str, files: Mapping[str, Path], parents: Sequence[str]) -> None:
+    def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
         pass
 
     def alert(self, title: str, text: str) -> None:
@@ -74,7 +85,62 @@ class LocalTracker(Tracker):
         pass
 
 
-def make_tracker(content: Mapping[str, Any], record: RunRecord, report: Callable[[str], None]) -> Tracker:
+class SteadyTracker(Tracker):
+    """Passes all on to another tracker. When that one fails, it says so once and leaves it: the run goes on."""
+
+    def __init__(self, tracker: Tracker, report: Report) -> None:
+        self.tracker, self.report = tracker, report
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        self._try(lambda: self.tracker.metrics(step, values))
+
+    def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        self._try(lambda: self.tracker.table(name, columns=columns, rows=rows))
+
+    def picture(self, name: str, content: bytes | str) -> None:
+        self._try(lambda: self.tracker.picture(name, content))
+
+    def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
+        self._try(lambda: self.tracker.artifact(name, kind=kind, files=files, parents=parents))
+
+    def alert(self, title: str, text: str) -> None:
+        self._try(lambda: self.tracker.alert(title, text))
+
+    def finish(self, exit_code: int) -> None:
+        self._try(lambda: self.tracker.finish(exit_code))
+
+    def _try(self, act: Callable[[], None]) -> None:
+        try:
+            act()
+        except Exception as error:  # whatever a service raises: hours of a search are worth more than its curves
+            self.report(f"the logger failed and is left out from here: {type(error).__name__}: {error}")
+            self.tracker = LocalTracker()
+
+
+def make_tracker(content: Mapping[str, Any], record: RunRecord, report: Report) -> Tracker:
     """The tracker that the section `logger` asks for. Raises: InvalidInputError as `check_logger` does."""
-    check_logger(content)
+    config = check_logger(content)
+    tracker = _tracker(config, record, report)
+    return tracker if isinstance(tracker, LocalTracker) else SteadyTracker(tracker, report)
+
+
+def _tracker(config: LoggerConfig, record: RunRecord, report: Report) -> Tracker:
+    if isinstance(config, WandbConfig):
+        from trainers.tracking.wandb_tracker import start_wandb
+
+        return start_wandb(config, record, report)
+    if isinstance(config, MlflowConfig):
+        # Read when MLflow is imported: a run tells nobody whom its user did not name.
+        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+        from trainers.tracking.mlflow_tracker import MlflowTracker
+
+        return MlflowTracker(config, record)
+    if isinstance(config, TensorBoardConfig):
+        from trainers.tracking.tensorboard_tracker import TensorBoardTracker
+
+        return TensorBoardTracker(record)
+    if isinstance(config, CsvConfig):
+        from trainers.tracking.csv_tracker import CsvTracker
+
+        return CsvTracker(record)
     return LocalTracker()

@@ -1,0 +1,103 @@
+"""What a tracker is sent of a finished run, read from its folder alone: tables, pictures, artifacts, last figures."""
+
+import csv
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from search_spaces.architecture import read_architecture
+from trainers.tracking import metric_names
+from trainers.tracking.tracker import Cell, Tracker
+
+RECORDS = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv")  # of the supernet and how it was trained
+RESULTS = ("result.json", "lineage.json", "report.html")
+FIGURES = ("budgets", "predicted", "upper", "recounted", "measured", "accuracy")
+ACCURACIES = ("supernet", "inherited", "finetuned", "random")
+WORDS = ("device", "decision", "choice", "reason")  # columns of prune.csv that are not numbers
+
+
+def publish_result(tracker: Tracker, folder: Path) -> None:
+    """Sends all of the result in `folder`. Raises: OSError or ValueError where it is not whole."""
+    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    # One step after the rows of the epochs, the last of which a tracker knows already.
+    tracker.metrics(result["search"]["steps"] + 1, last_figures(result))
+    columns, rows = prune_events(folder / "prune.csv")
+    tracker.table(metric_names.PRUNE_EVENTS, columns=columns, rows=rows)
+    columns, rows = architectures(result)
+    tracker.table(metric_names.ARCHITECTURES, columns=columns, rows=rows)
+    _pictures(tracker, folder, result)
+    _artifacts(tracker, folder, result)
+
+
+def last_figures(result: Mapping[str, Any]) -> dict[str, float]:
+    """The objective, what each device met, and the gaps between kinds of accuracy, under their contract's names."""
+    devices, search = result["devices"], result["search"]
+    figures = {metric_names.result(name): float(value) for name, value in result["objective"].items()}
+    figures |= {metric_names.met(name): float(device["met"]) for name, device in devices.items()}
+    for name, device in devices.items():
+        accuracy = device["accuracy"]
+        figures |= {metric_names.result(f"{name}/accuracy_{kind}"): accuracy[kind] for kind in ACCURACIES}
+    for kind, gap in (("supernet", metric_names.GAP_SUPERNET), ("inherited", metric_names.GAP_INHERITED)):
+        lost = [device["accuracy"]["finetuned"] - device["accuracy"][kind] for device in devices.values()]
+        figures[gap] = sum(lost) / len(lost)
+    figures[metric_names.DEVICE_HOURS] = (search["train_seconds"] + search["derive_seconds"]) / 3600
+    return figures
+
+
+def prune_events(path: Path) -> tuple[list[str], list[list[Cell]]]:
+    """Columns and rows of the prune ledger; what it leaves open is none."""
+    with path.open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    return header, [[_cell(column, text) for column, text in zip(header, line, strict=True)] for line in lines]
+
+
+def _cell(column: str, text: str) -> Cell:
+    if column in WORDS:
+        return text
+    return float(text) if text else None
+
+
+def architectures(result: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
+    """Columns and one row per device: its network, and each of its figures; none where there is none."""
+    rows = []
+    for name, device in result["devices"].items():
+        row: dict[str, Cell] = {"device": name, **{key: device[key] for key in ("id", "notation", "met", "binding")}}
+        for kind in FIGURES:
+            for figure, value in (device[kind] or {}).items():
+                if isinstance(value, int | float):
+                    row[f"{kind}/{figure}"] = float(value)
+        rows.append(row)
+    columns = list(dict.fromkeys(column for row in rows for column in row))
+    return columns, [[row.get(column) for column in columns] for row in rows]
+
+
+def _pictures(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> None:
+    from trainers.reporting.drawing import architecture_svg
+    from trainers.reporting.plots import alpha_heat_map  # matplotlib takes a second
+
+    tracker.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(folder / "alphas.npz"))
+    for name, device in result["devices"].items():
+        architecture = read_architecture(folder / device["architecture"])
+        tracker.picture(metric_names.architecture_picture(name), architecture_svg(architecture))
+
+
+def _artifacts(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> None:
+    """Supernet -> architecture -> measurement; lineage.json, which goes along, is the record of it."""
+    run = folder.name
+    supernet = f"supernet-{run}"
+    tracker.artifact(supernet, kind="supernet", files=_there(folder, RECORDS), parents=[])
+    networks = []
+    for name, device in result["devices"].items():
+        network = f"architecture-{run}-{name}"
+        files = [folder / device["architecture"], folder / device["weights"]]
+        tracker.artifact(network, kind="architecture", files=files, parents=[supernet])
+        if device["measured"] is not None:
+            files = [folder / "result.json"]
+            tracker.artifact(f"measurement-{run}-{name}", kind="measurement", files=files, parents=[network])
+        networks.append(network)
+    tracker.artifact(f"result-{run}", kind="result", files=_there(folder, RESULTS), parents=networks)
+
+
+def _there(folder: Path, names: tuple[str, ...]) -> list[Path]:
+    return [folder / name for name in names if (folder / name).is_file()]
