@@ -1,0 +1,116 @@
+"""Studies: opened or continued, with the sampler and the pruner that their settings name."""
+
+import json
+import warnings
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.errors import InvalidInputError
+from trainers.tuning.study_place import locked, open_storage
+from trainers.tuning.tuning_config import GpConfig, TpeConfig, TuningConfig
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.pruners import BasePruner
+    from optuna.samplers import BaseSampler
+
+ABOUT = "espalier"  # attribute of a study: what it was begun with
+
+
+def open_study(config: TuningConfig, space: "Mapping[str, BaseDistribution]", fixed: Mapping[str, Any]) -> "Study":
+    """The study of this name, begun now or continued.
+
+    `fixed` are the values of the configuration that no trial changes. Raises: InvalidInputError if the study was
+    begun with other ones, with another search space or with other objectives: its trials could not be compared.
+    """
+    import optuna
+    from optuna.distributions import distribution_to_json
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    about = {
+        "objectives": dict(config.objectives),
+        "constraints": dict(config.constraints),
+        "space": {name: distribution_to_json(distribution) for name, distribution in space.items()},
+        "pruner": {**config.pruner.model_dump(), "name": config.pruner_name},
+        "fixed": dict(fixed),
+    }
+    with locked(config.place):  # or two processes would both create its tables
+        storage = open_storage(config.place)
+        name, directions = config.study_name, list(config.objectives.values())
+        study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
+        if _is_void(study) and differences(study.user_attrs.get(ABOUT), about):
+            optuna.delete_study(storage=storage, study_name=name)
+            study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+            study.set_user_attr(ABOUT, about)
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                study.set_metric_names(list(config.objectives))
+    problems = differences(study.user_attrs.get(ABOUT), about)
+    if problems:
+        raise InvalidInputError(
+            "\n  ".join(
+                [f"the study {config.study_name} at {config.place.url} cannot be continued with this:", *problems]
+            )
+            + "\nrepeat its own command, or give the study another name or place"
+        )
+    study.pruner = pruner_of_study(study)
+    return study
+
+
+def _is_void(study: "Study") -> bool:
+    """Whether nothing would be lost with a study: none of its trials has come to anything or is about to."""
+    from optuna.trial import TrialState
+
+    return all(trial.state == TrialState.FAIL for trial in study.get_trials(deepcopy=False))
+
+
+def differences(begun: Any, now: Mapping[str, Any]) -> list[str]:
+    """What a study was begun with beside what it is to be continued with, a line for each that differs."""
+    if not isinstance(begun, dict) or set(begun) != set(now):
+        return ["it was made by another program"]
+    begun, now = json.loads(json.dumps(begun)), json.loads(json.dumps(now))
+    problems = []
+    for part in ("objectives", "constraints", "pruner"):
+        if begun[part] != now[part]:
+            problems.append(f"{part}: it has {_plain(begun[part])}, now {_plain(now[part])}")
+    for part in ("space", "fixed"):
+        for key in sorted(set(begun[part]) | set(now[part])):
+            old, new = begun[part].get(key, "nothing"), now[part].get(key, "nothing")
+            if old != new:
+                problems.append(f"{key}: it has {_plain(old)}, now {_plain(new)}")
+    return problems
+
+
+def _plain(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def sampler_of(config: TuningConfig, number: int) -> "BaseSampler":
+    """The sampler that suggests trial `number`: what it draws follows from the seed, the number and the trials told.
+
+    So processes that share a study draw different numbers, and a study that was killed goes on as it would have.
+    """
+    import numpy as np
+    from optuna.samplers import GPSampler, NSGAIISampler, TPESampler
+
+    seed = None if config.seed is None else int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
+    chosen = config.sampler
+    if isinstance(chosen, TpeConfig):
+        return TPESampler(seed=seed, n_startup_trials=chosen.startup_trials)
+    if isinstance(chosen, GpConfig):
+        return GPSampler(seed=seed, n_startup_trials=chosen.startup_trials)
+    return NSGAIISampler(seed=seed, population_size=chosen.population)
+
+
+def pruner_of_study(study: "Study") -> "BasePruner":
+    """The pruner that a study was begun with."""
+    from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
+
+    settings = study.user_attrs[ABOUT]["pruner"]
+    if settings["name"] == "median":
+        first = settings["warmup_epochs"] + 1  # epochs count from 1
+        return MedianPruner(n_startup_trials=settings["startup_trials"], n_warmup_steps=first)
+    if settings["name"] == "hyperband":
+        return HyperbandPruner(min_resource=settings["warmup_epochs"] + 1)
+    return NopPruner()

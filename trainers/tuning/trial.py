@@ -1,0 +1,42 @@
+"""A search as a trial of a study: its epochs are reported, and a hopeless one is stopped."""
+
+import math
+from collections.abc import Callable, Mapping
+
+from trainers.errors import SearchStoppedError
+from trainers.tuning.study_place import open_storage, study_place
+
+
+def watcher(*, storage: str, study: str, number: int, metric: str = "val/acc") -> Callable[[Mapping[str, float]], None]:
+    """A function that takes the row of an epoch, reports its `metric` to the study and may end the search.
+
+    Rows without the metric are passed over, epochs that an interrupted attempt reported are not reported again.
+    Raises, when called: SearchStoppedError if the study's pruner finds the trial hopeless.
+    """
+    import optuna
+
+    from trainers.tuning.studies import pruner_of_study
+
+    opened = open_storage(study_place(storage))
+    # Nothing is sampled here, so the cheapest sampler does.
+    loaded = optuna.load_study(study_name=study, storage=opened, sampler=optuna.samplers.RandomSampler())
+    loaded.pruner = pruner_of_study(loaded)
+    trial_id = opened.get_trial_id_from_study_id_trial_number(opened.get_study_id_from_name(study), number)
+    trial = optuna.trial.Trial(loaded, trial_id)
+    known = set(opened.get_trial(trial_id).intermediate_values)
+
+    def watch(row: Mapping[str, float]) -> None:
+        value = row.get(metric)
+        if value is None:
+            return
+        epoch = int(row["epoch"])
+        if epoch not in known:
+            trial.report(value, epoch)
+            known.add(epoch)
+        if math.isnan(value) or trial.should_prune():
+            raise SearchStoppedError(
+                f"trial {number} of study {study} is stopped after epoch {epoch}: "
+                f"its {metric} of {value:.4g} is hopeless beside the other trials"
+            )
+
+    return watch

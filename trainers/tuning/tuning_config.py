@@ -1,0 +1,130 @@
+"""The settings of a study, checked as a whole before anything is opened. Plain values in, typed values out."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from search_spaces.errors import InvalidInputError
+from trainers.config import Count, Line, Positive, Section
+from trainers.tuning.study_place import StudyPlace, study_place
+
+Direction = Literal["maximize", "minimize"]
+Figure = Annotated[float, Field(allow_inf_nan=False)]
+DEFAULT_OBJECTIVES: dict[str, Direction] = {"validation_accuracy": "maximize"}
+DEFAULT_CONSTRAINTS = {"utilisation": 1.0}  # a network over a budget is no answer
+SENSE: dict[str, Direction] = {
+    "val/acc": "maximize",
+    "train/acc": "maximize",
+    "val/loss": "minimize",
+    "train/loss": "minimize",
+}
+
+
+class TpeConfig(Section):
+    """Tree-structured Parzen estimator; `startup_trials` are random."""
+
+    name: Literal["tpe"]
+    startup_trials: Count
+
+
+class Nsga2Config(Section):
+    """NSGA-II, an evolution in generations of `population` trials."""
+
+    name: Literal["nsga2"]
+    population: Annotated[int, Field(ge=2)]
+
+
+class GpConfig(Section):
+    """Gaussian process; `startup_trials` are random."""
+
+    name: Literal["gp"]
+    startup_trials: Count
+
+
+class PrunerConfig(Section):
+    """What stops hopeless trials, from the `metric` of their epochs. `auto`: median where one objective allows it."""
+
+    name: Literal["auto", "none", "median", "hyperband"]
+    metric: Line
+    startup_trials: Annotated[int, Field(ge=0)]
+    warmup_epochs: Annotated[int, Field(ge=0)]
+
+
+class TuningConfig(Section):
+    """A study; the meaning of each key stands in conf/hydra/sweeper/espalier_optuna.yaml."""
+
+    storage: Line
+    study_name: Line
+    n_trials: Annotated[int, Field(ge=1, le=1_000_000)]
+    n_jobs: Annotated[int, Field(ge=1, le=10_000)]
+    seed: Annotated[int, Field(ge=0, lt=2**32)] | None
+    timeout_s: Positive | None
+    objectives: Annotated[
+        dict[Line, Direction],
+        Field(min_length=1),
+        BeforeValidator(lambda given: DEFAULT_OBJECTIVES if given is None else given),
+    ]
+    constraints: Annotated[
+        dict[Line, Figure], BeforeValidator(lambda given: DEFAULT_CONSTRAINTS if given is None else given)
+    ]
+    sampler: Annotated[TpeConfig | Nsga2Config | GpConfig, Field(discriminator="name")]
+    pruner: PrunerConfig
+
+    @property
+    def place(self) -> StudyPlace:
+        return study_place(self.storage)
+
+    @property
+    def pruner_name(self) -> str:
+        """The pruner in force: none, median or hyperband."""
+        if self.pruner.name != "auto":
+            return self.pruner.name
+        single = len(self.objectives) == 1 and next(iter(self.objectives)).endswith("validation_accuracy")
+        return "median" if single and self._agrees else "none"
+
+    @property
+    def _agrees(self) -> bool:
+        """Whether the metric of the epochs gets better in the direction in which the one objective does."""
+        return SENSE.get(self.pruner.metric) == next(iter(self.objectives.values()))
+
+    def problems(self, keys: Mapping[str, str]) -> list[str]:
+        """What is wrong with it beyond single values; `keys` are the names under which a user sets its fields."""
+        found = []
+        try:
+            _ = self.place
+        except InvalidInputError as error:
+            found.append(f"{keys['storage']}: {error}")
+        if self.pruner.metric not in SENSE:
+            found.append(f"{keys['pruner']}.metric: got {self.pruner.metric!r}, allowed: {', '.join(SENSE)}")
+        if self.pruner.name in ("median", "hyperband"):
+            if len(self.objectives) > 1:
+                found.append(
+                    f"{keys['pruner']}: {self.pruner.name} judges one objective, got {len(self.objectives)}; "
+                    "choose none, or one objective"
+                )
+            elif self.pruner.metric in SENSE and not self._agrees:
+                (name, direction), metric = next(iter(self.objectives.items())), self.pruner.metric
+                found.append(
+                    f"{keys['pruner']}.metric: {metric} is to {SENSE[metric]}, objective {name} to {direction}, "
+                    "so the best trials would be stopped; choose another metric, or none as pruner"
+                )
+        return found
+
+
+def validate_tuning(content: Mapping[str, Any], keys: Mapping[str, str]) -> tuple[TuningConfig | None, list[str]]:
+    """The checked settings, or none and every wrong one; `keys` are the names under which a user sets them."""
+    try:
+        config = TuningConfig.model_validate(content)
+    except ValidationError as error:
+        problems = []
+        for details in error.errors(include_url=False):
+            field, *rest = (str(part) for part in details["loc"])
+            if field == "sampler":
+                rest = rest[1:]  # the first is its kind
+            key = ".".join([keys.get(field, field), *rest])
+            got = "nothing" if details["type"] == "missing" else repr(details["input"])
+            problems.append(f"{key}: got {got}; {details['msg'].removeprefix('Value error, ')}")
+        return None, problems
+    problems = config.problems(keys)
+    return (None if problems else config), problems

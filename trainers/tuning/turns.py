@@ -1,0 +1,233 @@
+"""The trials of one process: taken under the study's lock, kept alive, and settled or given back.
+
+A trial belongs to the process whose token it bears. One whose process is gone goes back to those that wait, so it is
+run again under its own number, by one process only. Clocks of machines that share a study agree within a minute.
+"""
+
+import os
+import threading
+import time
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from trainers.tuning.studies import sampler_of
+from trainers.tuning.study_place import locked, open_storage
+from trainers.tuning.tuning_config import TuningConfig
+
+if TYPE_CHECKING:
+    from optuna import Study
+    from optuna.distributions import BaseDistribution
+    from optuna.trial import FrozenTrial, Trial, TrialState
+
+OWNER, HEARTBEAT, ATTEMPT, AGAIN, SAME_AS = "owner", "heartbeat", "attempt", "runs_again", "same_as"
+INFEASIBLE = "budgets"  # name of the constraint that a search without any network within its budgets violates
+BEAT_SECONDS = 15.0
+SILENCE_SECONDS = 120.0  # without a heartbeat before a trial counts as lost
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: `status` is that of its run, or refused or busy; without an objective unless it ended."""
+
+    status: str
+    objective: Mapping[str, float]
+    folder: str | None = None
+    error: str | None = None
+
+
+class Turns:
+    """Takes trials of a study for this process and tells what became of them."""
+
+    def __init__(self, study: "Study", config: TuningConfig, space: "Mapping[str, BaseDistribution]") -> None:
+        self.study, self.config, self.space = study, config, dict(space)
+        self.storage = open_storage(config.place)
+        self.study_id = self.storage.get_study_id_from_name(config.study_name)
+        self.owner = {"host": os.uname().nodename, "pid": os.getpid(), "token": uuid.uuid4().hex}
+        self.held: dict[int, Trial] = {}  # that run, or wait for a twin to end
+
+    def retry_failed(self) -> int:
+        """How many trials that failed are lined up to run again. They no longer count, those in their place do."""
+        from optuna.trial import TrialState
+
+        with locked(self.config.place):
+            trials = self.study.get_trials(deepcopy=False)
+            replaced = {trial.user_attrs.get(AGAIN) for trial in trials}
+            failed = [t for t in trials if t.state == TrialState.FAIL and t.number not in replaced]
+            for trial in failed:
+                self.study.enqueue_trial(trial.params, user_attrs={AGAIN: trial.number})
+        return len(failed)
+
+    def take(self, count: int) -> tuple[list["Trial"], list["FrozenTrial"]]:
+        """Up to `count` trials to run now, and those that were told at once because a twin had ended.
+
+        Both empty if none are left, or all that are left are run by others.
+        """
+        taken: list[Trial] = []
+        told: list[FrozenTrial] = []
+        with locked(self.config.place):
+            self._recover()
+            waiting = list(self.held.values())
+            while len(taken) < count and (waiting or self._is_one_left()):
+                trial = waiting.pop(0) if waiting else self._ask()
+                twin = self._twin(trial)
+                if twin is None:
+                    taken.append(trial)
+                elif twin.state.is_finished():
+                    told.append(self._tell_as(trial, twin))
+        return taken, told
+
+    def is_over(self) -> bool:
+        """Whether every trial of the study has ended."""
+        return not self._is_one_left() and all(t.state.is_finished() for t in self.study.get_trials(deepcopy=False))
+
+    def settle(self, trial: "Trial", outcome: Outcome) -> "FrozenTrial | None":
+        """The trial with what became of it told to the study; none if another process has it by now."""
+        state, values, constraints = self._verdict(outcome)
+        notes = {"status": outcome.status, "folder": outcome.folder, "error": outcome.error}
+        with locked(self.config.place):
+            if self.held.pop(trial.number, None) is None or not self._is_mine(trial.number):
+                return None
+            for key, value in {**notes, "figures": dict(outcome.objective)}.items():
+                trial.set_user_attr(key, value)
+            self._tell(trial, state, values, constraints)
+        return self._now(trial.number)
+
+    def give_back(self, trials: "Iterable[Trial] | None" = None) -> None:
+        """Lets others, or a repetition of the command, run these trials, or all that this process holds."""
+        with locked(self.config.place):
+            for number in list(self.held) if trials is None else [trial.number for trial in trials]:
+                if self.held.pop(number, None) is not None and self._is_mine(number):
+                    self._put_back(number)
+
+    def has_succeeded(self) -> bool:
+        """Whether any job of the study has come to its end."""
+        from optuna.trial import TrialState
+
+        return bool(self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
+
+    def attempt(self, trial: "Trial") -> int:
+        return int(self._now(trial.number).user_attrs[ATTEMPT])
+
+    @contextmanager
+    def alive(self) -> Iterator[None]:
+        """Shows other processes that the trials held are being run."""
+        ended = threading.Event()
+
+        def beat() -> None:
+            while not ended.wait(BEAT_SECONDS):
+                for number in list(self.held):
+                    try:
+                        self._note(number, {HEARTBEAT: time.time()})
+                    except Exception:  # the trial has ended meanwhile, or the storage is away: the main thread will see
+                        continue
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+
+    def _is_one_left(self) -> bool:
+        from optuna.trial import TrialState
+
+        trials = self.study.get_trials(deepcopy=False)
+        replaced = {trial.user_attrs.get(AGAIN) for trial in trials}
+        counted = sum(trial.number not in replaced for trial in trials)
+        return counted < self.config.n_trials or any(trial.state == TrialState.WAITING for trial in trials)
+
+    def _ask(self) -> "Trial":
+        self.study.sampler = sampler_of(self.config, len(self.study.get_trials(deepcopy=False)))
+        trial = self.study.ask(fixed_distributions=self.space)
+        attempt = trial.user_attrs.get(ATTEMPT, 0) + 1
+        self._note(trial.number, {OWNER: self.owner, HEARTBEAT: time.time(), ATTEMPT: attempt})
+        self.held[trial.number] = trial
+        return trial
+
+    def _twin(self, trial: "Trial") -> "FrozenTrial | None":
+        """The earlier trial of the same parameters, ended if one has; none if this one is to be run."""
+        from optuna.trial import TrialState
+
+        others = [t for t in self.study.get_trials(deepcopy=False) if t.number != trial.number]
+        twins = [t for t in others if t.params == trial.params and t.state != TrialState.FAIL]
+        ended = [twin for twin in twins if twin.state.is_finished()]
+        # Two jobs in one run folder would be one too many: the later trial waits for the earlier.
+        return next(iter([*ended, *(twin for twin in twins if twin.number < trial.number)]), None)
+
+    def _tell_as(self, trial: "Trial", twin: "FrozenTrial") -> "FrozenTrial":
+        from optuna.trial import TrialState
+
+        for key in ("status", "folder", "figures"):
+            trial.set_user_attr(key, twin.user_attrs.get(key))
+        trial.set_user_attr(SAME_AS, twin.number)
+        values = None if twin.state == TrialState.PRUNED else twin.values
+        self._tell(trial, twin.state, values, twin.constraints)
+        del self.held[trial.number]
+        return self._now(trial.number)
+
+    def _verdict(self, outcome: Outcome) -> tuple["TrialState", list[float] | None, dict[str, float]]:
+        from optuna.trial import TrialState
+
+        if outcome.status in ("done", "unmet"):
+            values = [float(outcome.objective[name]) for name in self.config.objectives]
+            over = {name: float(outcome.objective[name]) - limit for name, limit in self.config.constraints.items()}
+            return TrialState.COMPLETE, values, over
+        if outcome.status == "infeasible":  # without values, so not complete; samplers learn from the constraint
+            return TrialState.PRUNED, None, {INFEASIBLE: 1.0}
+        return (TrialState.PRUNED if outcome.status == "stopped" else TrialState.FAIL), None, {}
+
+    def _tell(
+        self, trial: "Trial", state: "TrialState", values: list[float] | None, constraints: Mapping[str, float]
+    ) -> None:
+        told = self._now(trial.number).constraints  # by a process that was killed before its last step
+        for name, value in constraints.items():
+            if name not in told:
+                trial.set_constraint(name, value)
+        self.study.tell(trial, values, state)
+
+    def _recover(self) -> None:
+        from optuna.trial import TrialState
+
+        for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+            if trial.number not in self.held and is_lost(trial.user_attrs, self.owner, now=time.time()):
+                self._put_back(trial.number)
+
+    def _put_back(self, number: int) -> None:
+        from optuna.trial import TrialState
+
+        self._note(number, {OWNER: None})
+        self.storage.set_trial_state_values(self._trial_id(number), TrialState.WAITING)
+
+    def _is_mine(self, number: int) -> bool:
+        return bool(self._now(number).user_attrs.get(OWNER) == self.owner)
+
+    def _now(self, number: int) -> "FrozenTrial":
+        return self.storage.get_trial(self._trial_id(number))
+
+    def _note(self, number: int, values: Mapping[str, Any]) -> None:
+        for key, value in values.items():
+            self.storage.set_trial_user_attr(self._trial_id(number), key, value)
+
+    def _trial_id(self, number: int) -> int:
+        return self.storage.get_trial_id_from_study_id_trial_number(self.study_id, number)
+
+
+def is_lost(notes: Mapping[str, Any], mine: Mapping[str, Any], *, now: float) -> bool:
+    """Whether the process that holds a running trial is gone, as seen from the process `mine`."""
+    owner = notes.get(OWNER)
+    if owner is None:  # it was killed between two steps of taking the trial, which only the holder of the lock does
+        return True
+    if owner["host"] == mine["host"]:
+        if owner["pid"] == mine["pid"]:  # an earlier process of the same number, as the first of a container
+            return bool(owner["token"] != mine["token"])
+        try:
+            os.kill(owner["pid"], 0)
+        except ProcessLookupError:
+            return True
+        except PermissionError:
+            pass
+    return bool(now - notes.get(HEARTBEAT, 0.0) > SILENCE_SECONDS)
