@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from hardware_models.budgets.cost_table import METRICS
 from search_spaces.architecture import read_architecture
 from trainers.tracking import metric_names
 from trainers.tracking.tracker import Cell, Tracker
 
 RECORDS = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv")  # of the supernet and how it was trained
 RESULTS = ("result.json", "lineage.json", "report.html")
-FIGURES = ("budgets", "predicted", "upper", "recounted", "measured", "accuracy")
+FIGURES = ("budget", "held", "predicted", "upper", "recounted", "measured", "utilisation")
 ACCURACIES = ("supernet", "inherited", "finetuned", "random")
 WORDS = ("device", "decision", "choice", "reason")  # columns of prune.csv that are not numbers
 
@@ -59,17 +60,22 @@ def _cell(column: str, text: str) -> Cell:
 
 
 def architectures(result: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
-    """Columns and one row per device: its network, and each of its figures; none where there is none."""
-    rows = []
-    for name, device in result["devices"].items():
-        row: dict[str, Cell] = {"device": name, **{key: device[key] for key in ("id", "notation", "met", "binding")}}
-        for kind in FIGURES:
-            for figure, value in (device[kind] or {}).items():
-                if isinstance(value, int | float):
-                    row[f"{kind}/{figure}"] = float(value)
-        rows.append(row)
-    columns = list(dict.fromkeys(column for row in rows for column in row))
-    return columns, [[row.get(column) for column in columns] for row in rows]
+    """Columns and one row per device: its network and each of its figures; none where there is none."""
+    columns = ["device", "id", "notation", "met", "binding"]
+    columns += [f"accuracy_{kind}" for kind in ACCURACIES]
+    columns += [f"{figure}_{metric}" for metric in METRICS for figure in FIGURES]
+    return columns, [
+        [_architecture_row(name, device)[c] for c in columns] for name, device in result["devices"].items()
+    ]
+
+
+def _architecture_row(name: str, device: Mapping[str, Any]) -> dict[str, Cell]:
+    row: dict[str, Cell] = {"device": name, **{key: device[key] for key in ("id", "notation", "met", "binding")}}
+    row |= {f"accuracy_{kind}": device["accuracy"][kind] for kind in ACCURACIES}
+    for figure in FIGURES:
+        found = device["budgets" if figure == "budget" else figure] or {}
+        row |= {f"{figure}_{metric}": found.get(metric) for metric in METRICS}
+    return row
 
 
 def _pictures(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> None:

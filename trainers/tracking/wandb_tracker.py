@@ -6,9 +6,12 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import wandb
 from PIL import Image
+from wandb.errors import AuthenticationError
+from wandb.errors import Error as WandbError
 from wandb.sdk.lib import wbauth
 
 from search_spaces.errors import InvalidInputError
@@ -54,7 +57,7 @@ def has_key() -> bool:
     host = wandb.setup().settings.base_url
     try:
         found = wbauth.authenticate_session(host=host, source="espalier", prompt=False, update_session=False)
-    except wandb.errors.AuthenticationError as error:
+    except AuthenticationError as error:
         raise InvalidInputError(f"the key of W&B cannot be used: {error}; run `wandb login`") from error
     return found is not None
 
@@ -66,6 +69,13 @@ def start_wandb(config: WandbConfig, record: RunRecord, report: Report) -> Track
         raise InvalidInputError(f"tags: W&B takes at most {MAX_TAG} characters each, got {long[0]!r}; shorten it")
     mode = check_mode(config.mode)
     return LocalTracker() if mode == "disabled" else WandbTracker(config, record, report, mode=mode)
+
+
+def register_chart(entity: str, name: str, chart: Mapping[str, Any]) -> str:
+    """Keeps a Vega-Lite specification at W&B, where panels find it; returns its id, ENTITY/NAME."""
+    return wandb.Api().create_custom_chart(
+        entity=entity, name=name, display_name=name, spec_type="vega2", access="private", spec=dict(chart)
+    )
 
 
 class WandbTracker(Tracker):
@@ -93,7 +103,7 @@ class WandbTracker(Tracker):
                 reinit="finish_previous",
                 settings=wandb.Settings(silent=True, console="off", symlink=False, save_code=False, disable_git=True),
             )
-        except wandb.errors.Error as error:
+        except WandbError as error:
             self._leave()
             raise InvalidInputError(
                 f"logger=wandb: W&B refused the run: {error}; logger.mode=offline goes on"
