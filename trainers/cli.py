@@ -5,69 +5,42 @@ import shlex
 import signal
 import sys
 import traceback
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import hydra
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import EspalierError, InvalidInputError
+from trainers import sweep
+from trainers.apps import CALIBRATE, MEASURE, SEARCH, App, tell
+from trainers.errors import SearchStoppedError
+from trainers.overrides import (
+    expand_home,
+    misplaced_profiles,
+    not_to_be_set,
+    overrides_last,
+    unknown_choice,
+    unknown_key,
+)
+from trainers.sweep import Job, JobFailedError
 
 DONE, ERROR, REFUSED, UNMET = 0, 1, 2, 3
-
-
-@dataclass(frozen=True)
-class App:
-    """A console script: its YAML file, what it does with plain values, and what an interrupted user is told.
-
-    `work` returns the exit code. It imports what it needs itself, so that --help and --cfg answer at once.
-    """
-
-    name: str
-    config: str
-    work: Callable[[dict[str, Any]], int]
-    interrupted: str
-
-
-def _search(content: dict[str, Any]) -> int:
-    from trainers.config import validate
-    from trainers.search import run_search
-
-    result = run_search(validate(content), _print)
-    return UNMET if result["status"] == "unmet" else DONE
-
-
-def _measure(content: dict[str, Any]) -> int:
-    from trainers.measure_config import validate_measure
-
-    config = validate_measure(content)
-    from trainers.measure import run_measure
-
-    run_measure(config, _print)
-    return DONE
-
-
-def _calibrate(content: dict[str, Any]) -> int:
-    from trainers.calibrate_config import validate_calibrate
-
-    config = validate_calibrate(content)
-    from trainers.calibrate import run_calibrate, run_propose
-
-    (run_calibrate if config.propose is None else run_propose)(config, _print)
-    return DONE
-
-
-SEARCH = App("espalier-search", "search", _search, "the same command starts this search again")
-MEASURE = App("espalier-measure", "measure", _measure, "what was measured is kept; this continues:\n  {command}")
-CALIBRATE = App("espalier-calibrate", "calibrate", _calibrate, "the same command starts again")
+CODES = {"done": DONE, "stopped": DONE, "unmet": UNMET, "infeasible": REFUSED, "refused": REFUSED, "failed": ERROR}
+WITH_A_RESULT = ("done", "unmet")
 
 
 def search() -> None:
@@ -88,48 +61,159 @@ def calibrate() -> None:
 def _run(app: App) -> None:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors arrive here as they are
     signal.signal(signal.SIGTERM, _interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell has it ignored in the background
+        signal.signal(signal.SIGINT, _interrupt)
     sys.exit(_guarded(app))
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    """Ends a run as Ctrl-C does, whatever it is at."""
+    """Ends a run as Ctrl-C does, whatever it is at, after the jobs that it has in other processes."""
+    if sweep.in_sweep():
+        sweep.stop_jobs()
     raise KeyboardInterrupt(number)
 
 
+def _interrupt_job(number: int, frame: FrameType | None) -> None:
+    """Ends a job in a process of its own; the sweep may pass on a signal that the whole terminal has had."""
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, signal.SIG_IGN)
+    raise KeyboardInterrupt(number)
+
+
+@contextmanager
+def _signals_of_a_job() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a job in a process of its own, whatever its launcher makes of them."""
+    before = {number: signal.signal(number, _interrupt_job) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
 def _guarded(app: App) -> int:
+    """The exit code of the command in `sys.argv`."""
     command = shlex.join([app.name, *sys.argv[1:]])
     sys.argv[1:] = overrides_last(map(expand_home, sys.argv[1:]))
-    codes: list[int] = []  # of the jobs of this command, in order
+    os.environ.pop(sweep.VARIABLE, None)
+    arguments = get_args_parser().parse_args()
+    wrong = not_to_be_set(arguments.overrides)
+    if arguments.experimental_rerun is not None:  # it unpickles what it is given
+        wrong.append("--experimental-rerun: not to be used; config.yaml in a run folder is what ran")
+    if wrong:
+        return _say(app, REFUSED, _listed(wrong))
+    flags = [f"--config-dir={arguments.config_dir}"] if arguments.config_dir else []
+    process, codes = os.getpid(), [DONE]
 
-    def job(config: DictConfig) -> None:
-        codes.append(_contained(app, config))
+    def job(config: DictConfig) -> dict[str, Any]:
+        own = shlex.join([app.name, *flags, *HydraConfig.get().overrides.task])
+        with nullcontext() if os.getpid() == process else _signals_of_a_job():
+            ended, returned = _contained(app, config, own, alone=os.getpid() != process)
+        codes.append(ended.code or DONE)
+        if sweep.in_sweep() and ended.state not in WITH_A_RESULT:
+            raise JobFailedError(ended.state, ended.code or DONE, ended.reason or ended.state)
+        return returned
 
     try:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(job)()
+    except JobFailedError:  # of which its user has been told
+        pass
     except (HydraException, OmegaConfBaseException, ValueError) as error:  # a configuration that cannot be composed
-        return _say(app, REFUSED, str(error))
+        codes.append(_say(app, REFUSED, explained(error)))
     except KeyboardInterrupt as error:
+        _end_sweep()
         code = 128 + (error.args[0] if error.args else signal.SIGINT)
         return _say(app, code, f"interrupted; {app.interrupted.format(command=command)}")
-    return min((code for code in codes if code != DONE), default=DONE)
+    except Exception as error:  # of a launcher, whose worker was killed
+        if not sweep.in_sweep():
+            raise
+        sweep.await_jobs()
+        codes.append(_say(app, ERROR, f"a process of the sweep is gone ({type(error).__name__})"))
+    return exit_code([*_end_sweep(), *codes])
 
 
-def _contained(app: App, config: DictConfig) -> int:
-    """One job. Its failure is told and kept here: raised, it would end a sweep's other jobs unseen."""
+def exit_code(codes: Iterable[int]) -> int:
+    """That of several jobs: 1 if any failed, else the first that is not 0."""
+    others = [code for code in codes if code != DONE]
+    return ERROR if ERROR in others else next(iter(others), DONE)
+
+
+def _end_sweep() -> list[int]:
+    """The exit codes of the jobs of the sweep that this was, if it was one, after a summary of it."""
+    folder = sweep.sweep_folder() if sweep.in_sweep() else None
+    ended = sweep.end_sweep() if sweep.in_sweep() else None
+    if folder is None or ended is None:
+        return []
+    for line in sweep.summary(ended.jobs):
+        tell(line)
+    tell(f"report  {_report_of(folder)}")
+    return [ERROR if job.code in (None, sweep.KILLED) else job.code or DONE for job in ended.jobs]
+
+
+def _report_of(folder: Path) -> str:
+    """Where the report of a sweep is, or why there is none: the sweep is worth as much without it."""
     try:
-        misplaced = misplaced_profiles(_placed_profiles())
-        if misplaced:
-            raise InvalidInputError("\n  ".join(["the configuration cannot be used:", *misplaced]))
-        content = OmegaConf.to_container(config, resolve=True)
-        assert isinstance(content, dict)
-        return app.work({str(key): value for key, value in content.items()})
-    except (InvalidInputError, BudgetInfeasibleError, OmegaConfBaseException) as error:
-        return _say(app, REFUSED, str(error))
+        from trainers.reporting.report import write_report
+
+        return str(write_report(folder))
+    except Exception as error:
+        return f"could not be written: {type(error).__name__}: {error}"
+
+
+def _contained(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple[Job, dict[str, Any]]:
+    """One job: what has become of it, and what sweepers are given. Its failure is told here, where it happened.
+
+    A signal ends the job if it is `alone` in its process, and all that the process is at if not.
+    """
+    settings = HydraConfig.get()
+    number = settings.job.num if sweep.in_sweep() else 0
+    job = Job(number=number, overrides=list(settings.overrides.task), pid=os.getpid(), host=os.uname().nodename)
+    if sweep.in_sweep() and sweep.is_stopping():
+        return job.ended("interrupted", 128 + signal.SIGTERM, "the sweep was interrupted before it began"), {}
+    job = _noted(job.model_copy(update={"state": "running"}))
+    returned: dict[str, Any] = {}
+    try:
+        content = _plain_values(config)
+        folder = app.folder(content)
+        if folder is not None and sweep.in_sweep():
+            job = _noted(job.model_copy(update={"folder": os.path.relpath(folder, sweep.sweep_folder())}))
+        result = app.work(content, command)
+        job = job.ended(result["status"], CODES[result["status"]], None)
+        returned = {"status": job.state, "objective": dict(result.get("objective", {})), "folder": str(folder)}
+    except BudgetInfeasibleError as error:
+        job = job.ended("infeasible", _say(app, REFUSED, str(error)), str(error))
+    except (InvalidInputError, OmegaConfBaseException) as error:
+        job = job.ended("refused", _say(app, REFUSED, str(error)), str(error))
+    except SearchStoppedError as error:
+        job = job.ended("stopped", _say(app, DONE, str(error)), str(error))
     except EspalierError as error:
-        return _say(app, ERROR, str(error))
+        job = job.ended("failed", _say(app, ERROR, str(error)), str(error))
+    except KeyboardInterrupt as error:
+        number = error.args[0] if error.args else signal.SIGINT
+        job = job.ended("interrupted", 128 + number, f"ended by {signal.Signals(number).name}")
+        if not alone:
+            _noted(job)
+            raise
     except Exception as error:
         traceback.print_exc()
-        return _say(app, ERROR, f"{type(error).__name__}: {error}; this is a fault of Espalier, please report it")
+        reason = f"{type(error).__name__}: {error}"
+        job = job.ended("failed", _say(app, ERROR, f"{reason}; this is a fault of Espalier, please report it"), reason)
+    return _noted(job), returned
+
+
+def _noted(job: Job) -> Job:
+    if sweep.in_sweep():
+        sweep.note_job(job)
+    return job
+
+
+def _plain_values(config: DictConfig) -> dict[str, Any]:
+    misplaced = misplaced_profiles(_placed_profiles())
+    if misplaced:
+        raise InvalidInputError(_listed(misplaced))
+    content = OmegaConf.to_container(config, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
 
 
 def _placed_profiles() -> list[tuple[str, str]]:
@@ -148,41 +232,54 @@ def _placed_profiles() -> list[tuple[str, str]]:
     ]
 
 
-def misplaced_profiles(placed: Iterable[tuple[str, str]]) -> list[str]:
-    """What is wrong with where profiles were put: one at another's key would replace it without a word."""
-    problems = []
-    for path, package in placed:
-        name = path.rpartition("/")[2]
-        if package != f"hardware.{name}":
-            problems.append(
-                f"{name}.yaml puts its profile at {package or 'the top'}; "
-                f"its first line must be `# @package hardware.{name}`"
-            )
-    return problems
+class Start(Callback):
+    """Before Hydra makes the folder of a sweep: refuses what is none, and writes down the jobs that there will be."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        name = str(config.hydra.help.app_name)
+        try:
+            folder = sweep.checked_folder(str(config.paths.runs), str(config.sweep))
+        except InvalidInputError as error:  # raised here, it would be a warning and no more
+            sys.exit(_tell(name, REFUSED, str(error)))
+        launcher = str(config.hydra.runtime.choices["hydra/launcher"])
+        jobs = _jobs(config)
+        if launcher == "submitit_local" and jobs:  # it starts them all at once
+            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(jobs))))
+        sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
 
 
-def overrides_last(arguments: Iterable[str]) -> list[str]:
-    """The same arguments with flags first: Hydra's parser refuses overrides on both sides of a flag such as `-m`."""
-    given = list(arguments)
-    overrides = [a for a in given if not a.startswith("-") and ("=" in a or a.startswith("~"))]
-    return [a for a in given if a not in overrides] + overrides
+def _jobs(config: DictConfig) -> list[list[str]]:
+    """The overrides of each job, if they are known: other sweepers than Hydra's own think of jobs as they go."""
+    if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
+        return []
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    overrides = parser.parse_overrides(list(config.hydra.overrides.task))
+    return BasicSweeper.split_arguments(overrides, None)[0]
 
 
-def expand_home(argument: str) -> str:
-    """The argument with `~/` at the start of its value replaced by the home folder: Hydra cannot read a `~` there."""
-    key, equals, value = argument.partition("=")
-    return f"{key}={os.path.expanduser(value)}" if equals and value.startswith("~/") else argument
+def explained(error: Exception) -> str:
+    """What is wrong with a command line that makes no configuration, in one line that names the key."""
+    cause = error.__cause__
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        return unknown_choice(error.missing_cfg_file, error.options)
+    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
+        parent = cause.parent_node
+        return unknown_key(cause.full_key, set(map(str, parent)) - {"hydra"} if isinstance(parent, DictConfig) else ())
+    if isinstance(error, OverrideParseException):
+        return f"{error.override}: {error.message}"
+    return str(error)
 
 
-def _print(line: str) -> None:
-    try:
-        print(line, flush=True)
-    except BrokenPipeError:  # whoever read the lines has gone, as `head` does; the work goes on unheard
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _listed(problems: Iterable[str]) -> str:
+    return "\n  ".join(["the configuration cannot be used:", *problems])
 
 
 def _say(app: App, code: int, message: str) -> int:
-    print(f"{app.name}: {message}", file=sys.stderr, flush=True)
+    return _tell(app.name, code, message)
+
+
+def _tell(name: str, code: int, message: str) -> int:
+    print(f"{name}: {message}", file=sys.stderr, flush=True)
     return code
 
 

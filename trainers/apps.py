@@ -1,0 +1,72 @@
+"""The console scripts: what each does with plain values. Nothing heavy is imported before one starts to work."""
+
+import os
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True)
+class App:
+    """A console script: its YAML file, what it does with plain values, and what an interrupted user is told.
+
+    `work` takes the configuration and the command that runs this job alone, and returns the content of a result with
+    its `status`. It imports what it needs itself, so that --help and --cfg answer at once. `folder` is where it works,
+    if that is a folder of its own.
+    """
+
+    name: str
+    config: str
+    work: Callable[[dict[str, Any], str], Mapping[str, Any]]
+    interrupted: str
+    folder: Callable[[dict[str, Any]], Path | None] = lambda content: None
+
+
+def _search(content: dict[str, Any], command: str) -> Mapping[str, Any]:
+    from trainers.config import validate
+
+    config = validate(content)
+    from trainers.search import run_search
+
+    return run_search(config, tell, command=command)
+
+
+def _search_folder(content: dict[str, Any]) -> Path:
+    from trainers.config import validate
+
+    return validate(content).run_folder
+
+
+def _measure(content: dict[str, Any], command: str) -> Mapping[str, Any]:
+    from trainers.measure_config import validate_measure
+
+    config = validate_measure(content)
+    from trainers.measure import run_measure
+
+    run_measure(config, tell)
+    return {"status": "done"}
+
+
+def _calibrate(content: dict[str, Any], command: str) -> Mapping[str, Any]:
+    from trainers.calibrate_config import validate_calibrate
+
+    config = validate_calibrate(content)
+    from trainers.calibrate import run_calibrate, run_propose
+
+    (run_calibrate if config.propose is None else run_propose)(config, tell)
+    return {"status": "done"}
+
+
+CONTINUES = "the same command continues:\n  {command}"
+SEARCH = App("espalier-search", "search", _search, CONTINUES, _search_folder)
+MEASURE = App("espalier-measure", "measure", _measure, "what was measured is kept; this continues:\n  {command}")
+CALIBRATE = App("espalier-calibrate", "calibrate", _calibrate, "the same command starts again")
+
+
+def tell(line: str) -> None:
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:  # whoever read the lines has gone, as `head` does; the work goes on unheard
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

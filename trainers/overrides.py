@@ -1,0 +1,64 @@
+"""The arguments of a console script: put in an order that Hydra takes, and what is wrong with them in one line each."""
+
+import os
+import re
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+# What of Hydra a user may set: how the jobs of a sweep are thought of and run. The rest moves files out of run folders.
+LAUNCHING = re.compile(r"[+~]*hydra(\.(launcher|sweeper)\b|/(launcher|sweeper)(@|=|$)|\.searchpath=)")
+OF_HYDRA = re.compile(r"[+~]*hydra(?=[./@=:]|$)")
+
+
+def overrides_last(arguments: Iterable[str]) -> list[str]:
+    """The same arguments with flags first: Hydra's parser refuses overrides on both sides of a flag such as `-m`."""
+    given = list(arguments)
+    overrides = [a for a in given if not a.startswith("-") and ("=" in a or a.startswith("~"))]
+    return [a for a in given if a not in overrides] + overrides
+
+
+def expand_home(argument: str) -> str:
+    """The argument with `~/` at the start of its value replaced by the home folder: Hydra cannot read a `~` there."""
+    key, equals, value = argument.partition("=")
+    return f"{key}={os.path.expanduser(value)}" if equals and value.startswith("~/") else argument
+
+
+def not_to_be_set(overrides: Iterable[str]) -> list[str]:
+    """What is wrong with overrides of Hydra's own settings."""
+    return [
+        f"{override.partition('=')[0].lstrip('+~')}: not to be set here; of hydra's keys take hydra/launcher, "
+        "hydra/sweeper, hydra.launcher.*, hydra.sweeper.* and hydra.searchpath; paths.runs says where run folders go"
+        for override in overrides
+        if OF_HYDRA.match(override) and not LAUNCHING.match(override)
+    ]
+
+
+def misplaced_profiles(placed: Iterable[tuple[str, str]]) -> list[str]:
+    """What is wrong with where profiles were put: one at another's key would replace it without a word."""
+    problems = []
+    for path, package in placed:
+        name = path.rpartition("/")[2]
+        if package != f"hardware.{name}":
+            problems.append(
+                f"{name}.yaml puts its profile at {package or 'the top'}; "
+                f"its first line must be `# @package hardware.{name}`"
+            )
+    return problems
+
+
+def unknown_key(key: str, allowed: Iterable[str]) -> str:
+    """That no configuration has `key`, with the keys beside it: the last part of it is one of `allowed` or wrong."""
+    above, dot, last = key.rpartition(".")
+    names = sorted(allowed)
+    close = [f"{above}{dot}{name}" for name in get_close_matches(last, names, n=2)]
+    meant = f"; did you mean {' or '.join(close)}?" if close else ";"
+    return f"{key}: no such key{meant} allowed{f' in {above}' if above else ''}: {', '.join(names) or 'none'}"
+
+
+def unknown_choice(choice: str, allowed: Iterable[str]) -> str:
+    """That a group has no such file, as space/resnet, with those that there are."""
+    group, _, name = choice.rpartition("/")
+    names = sorted(allowed)
+    close = get_close_matches(name, names, n=2)
+    meant = f"; did you mean {' or '.join(close)}?" if close else ";"
+    return f"{group}: no such choice: {choice}{meant} allowed: {', '.join(names)}"
