@@ -1,0 +1,177 @@
+"""Plots of a report as SVG text that follows the colours of its page, and pictures for trackers."""
+
+import io
+import re
+from collections.abc import Mapping
+from html import escape
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from search_spaces.errors import InvalidInputError
+from trainers.analysis.canvas import COLOURS, GREY, HEAT, INK, looks, panels, say, style
+from trainers.analysis.loading import Run
+from trainers.analysis.run_files import read_alphas
+from trainers.tracking import metric_names
+
+DOTS_PER_INCH = 120  # of pictures for trackers
+MARKS = 12  # on a line, at most about so many: a report of many epochs stays small
+SHADES = 20  # of a heat map: a shade for each twentieth
+# Colours that matplotlib writes, and what a page calls them; its stylesheet gives each a value for light and dark.
+THEMED = {colour.lower(): f"var(--plot-{i})" for i, colour in enumerate(COLOURS)}
+THEMED |= {GREY.lower(): "var(--faint)", INK.lower(): "var(--ink)", "#ffffff": "var(--page)", "#000000": "var(--ink)"}
+
+
+def themed_svg(figure: Figure, *, name: str, words: str) -> str:
+    """SVG text to stand inside a page. `name` keeps its ids apart from other plots'; `words` say what it shows."""
+    buffer = io.StringIO()
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "espalier", "text.parse_math": False}
+    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+    for axes in figure.axes:
+        for line in axes.lines:
+            line.set_markevery(max(1, len(line.get_xdata()) // MARKS))  # type: ignore[arg-type]
+    with matplotlib.rc_context(settings):
+        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    # A style of its own speaks of all elements of the page it stands in.
+    text = re.sub(r"<style.*?</style>|<!--.*?-->|\n *", " ", text, flags=re.DOTALL).replace("> <", "><")
+    text = re.sub(r"<[^>]+>", lambda tag: _in_page(tag[0], name), text)
+    opening = f'<svg class="plot" role="img" aria-label="{escape(words)}" '
+    return text.replace("<svg ", opening, 1).replace(">", f"><title>{escape(words)}</title>", 1)
+
+
+def _in_page(tag: str, name: str) -> str:
+    """A tag of matplotlib's as it stands in a page: ids told apart, colours of the page, a hundredth of a point."""
+    if tag.startswith("<image"):
+        head, data, rest = re.split(r"(data:[^\"]*)", tag, maxsplit=1)
+        return _in_page(head.replace("<image", "<IMAGE"), name).replace("<IMAGE", "<image") + data + rest
+    tag = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", tag)
+    tag = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", lambda m: f"{m[1]}: {THEMED.get(m[2], m[2])}", tag)
+    # The page's own fonts, and no names of groups that nothing refers to.
+    tag = re.sub(r" font-family: [^;\"]*;|(?<=<g) id=\"[^\"]*\"| transform=\"rotate\(-0 [^)]*\)\"", "", tag)
+    return re.sub(r"(\.\d\d)\d+", r"\1", tag)
+
+
+@style()
+def plot_candidates(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Of each device in result.json, validation accuracy of its candidates against the share of its tightest budget
+    that each uses; as many random networks within the same budgets beside them; a star on the one taken.
+    """
+    figure, grid = panels(list(devices))
+    for axes, device in zip(grid, devices.values(), strict=True):
+        groups = (("random", "random_candidates", "o", GREY), ("candidates", "candidates", "s", COLOURS[0]))
+        for label, key, marker, colour in groups:
+            x, y = ([row[field] for row in device[key]] for field in ("utilisation", "validation_accuracy"))
+            axes.scatter(x, y, s=26, marker=marker, color=colour, alpha=0.8, label=f"{label}, n = {len(x)}")
+        x, y = max(device["utilisation"].values()), device["validation"]["accuracy"]
+        axes.scatter([x], [y], s=130, marker="*", color=COLOURS[1], label="taken", zorder=3)
+        axes.axvline(1, color=GREY, linewidth=1)
+        axes.set(xlabel="share of the tightest budget used")
+        axes.legend(loc="best")
+    grid[0].set_ylabel("validation accuracy, share")
+    return figure
+
+
+@style()
+def plot_latency(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
+    """Test accuracy of each device's network against its latency, predicted to upper bound; the random baseline's, a
+    dash of the same colour, and the budget, a tick at the bottom. Weights are inherited, so that both compare.
+    """
+    figure, (axes,) = panels([""], width=6, height=3.2)
+    for (name, look), device in zip(looks(list(devices)).items(), devices.values(), strict=True):
+        x, y = device["predicted"]["latency_ms"], device["accuracy"]["inherited"]
+        upper, random = device["upper"]["latency_ms"], device["accuracy"]["random"]
+        axes.hlines(y, x, upper, color=look.color, linewidth=1)
+        axes.hlines(random, x / 1.12, x * 1.12, color=look.color, linestyle=(0, (2, 1)), linewidth=1.6)
+        axes.scatter([x], [y], s=40, color=look.color, marker=look.marker, label=name, zorder=3)
+        if "latency_ms" in device["budgets"]:
+            axes.plot(
+                device["budgets"]["latency_ms"],
+                0.02,
+                marker=look.marker,
+                color=look.color,
+                markerfacecolor="none",
+                transform=axes.get_xaxis_transform(),
+            )
+    axes.set(xscale="log", xlabel="latency, ms (predicted, to its upper bound; hollow: budget)")
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_ylabel("test accuracy, share\n(inherited weights; dashes: random)")
+    axes.legend(loc="best")
+    return figure
+
+
+@style()
+def plot_inside(run: Run) -> Figure:
+    """Losses, and entropy with the shares of operations, over the epochs."""
+    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    if run.metrics.empty:
+        say(left, "no epoch has ended yet")
+        say(right, "no epoch has ended yet")
+        return figure
+    _lines(left, run, {metric_names.TRAIN_LOSS: "training", metric_names.VALIDATION_LOSS: "validation"})
+    left.set_title("loss", loc="left")
+    shares = {name: words for name in run.metrics.columns if (words := share_words(name)) is not None}
+    named = {metric_names.ENTROPY: "entropy", **shares}
+    _lines(right, run, named)
+    right.set_title("entropy, and shares of operations", loc="left")
+    right.set_ylim(0, 1.05)
+    return figure
+
+
+def share_words(name: str) -> str | None:
+    """`share of skip_connect` for the metric of that share; none for other metrics."""
+    prefix, suffix = metric_names.share("*").split("*")
+    if not (name.startswith(prefix) and name.endswith(suffix)):
+        return None
+    return f"share of {name.removeprefix(prefix).removesuffix(suffix)}"
+
+
+def _lines(axes: Axes, run: Run, named: Mapping[str, str]) -> None:
+    present = {name: words for name, words in named.items() if name in run.metrics}
+    every = max(1, len(run.metrics) // 20)
+    for (words, look), name in zip(looks(list(present.values())).items(), present, strict=True):
+        settings: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 3.5, "markevery": every}
+        axes.plot(run.metrics[metric_names.EPOCH], run.metrics[name], label=words, **settings)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(loc="best")
+
+
+@style()
+def plot_beliefs(path: Path) -> Figure:
+    """The probability of each choice over the epochs, side by side for all devices, a row per choice.
+
+    Raises: InvalidInputError if the file is missing, or is not what a search writes.
+    """
+    alphas = read_alphas(path)
+    if alphas is None:
+        raise InvalidInputError(f"cannot read {path}: no such file; it is written when a search has trained")
+    starts = [i for i, name in enumerate(alphas.decision) if i == 0 or name != alphas.decision[i - 1]]
+    figure, grid = panels(alphas.device, width=3.0, height=min(9.0, 1.4 + 0.042 * max(40, len(alphas.choice))))
+    first, last = float(alphas.epoch[0]) - 0.5, float(alphas.epoch[-1]) + 0.5
+    for axes, weights_EN in zip(grid, alphas.weights.transpose(1, 0, 2), strict=True):
+        extent = (first, last, len(alphas.choice) - 0.5, -0.5)
+        shown: dict[str, Any] = {"aspect": "auto", "interpolation": "none", "extent": extent}
+        picture = axes.imshow(weights_EN.T, cmap=matplotlib.colormaps[HEAT].resampled(SHADES), vmin=0, vmax=1, **shown)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xlabel("epoch")
+    every = -(-len(starts) // 72)
+    grid[0].set_yticks(starts[::every], [alphas.decision[i] for i in starts[::every]])
+    grid[0].tick_params(axis="y", labelsize=5.5, length=0)
+    figure.colorbar(picture, ax=grid, label="probability of the choice", shrink=0.5)
+    return figure
+
+
+def alpha_heat_map(path: Path) -> bytes:
+    """A PNG picture of `alphas.npz`. Raises: InvalidInputError if it is missing, or is not what a search writes."""
+    buffer = io.BytesIO()
+    plot_beliefs(path).savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    return buffer.getvalue()

@@ -1,0 +1,71 @@
+"""Figures of a report, each taken from the file it stands in and marked with its field, so that a test can compare."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+from markupsafe import Markup
+
+Form = Literal["number", "given", "accuracy", "percent", "count", "seconds", "text", "code"]
+MISSING = "not recorded by this version"
+Quote = Callable[..., Markup]
+
+
+def quoting(content: Mapping[str, Any], source: str) -> Quote:
+    """A function from the path to a field of `content` to its value as HTML, or to why there is none.
+
+    It takes a keyword `form`, how the value is written, and `missing`, the words for a value that is null or absent.
+    """
+
+    def quote(*path: Any, form: Form = "number", missing: str = MISSING) -> Markup:
+        value: Any = content
+        for key in path:
+            value = value.get(key) if isinstance(value, Mapping) else value[key] if isinstance(value, list) else None
+        if value is None:
+            return Markup('<span class="none">{}</span>').format(missing)
+        field = ".".join(map(str, path))
+        if form == "code":
+            return Markup('<code data-source="{}" data-field="{}">{}</code>').format(source, field, value)
+        if form == "text":
+            return Markup('<span data-source="{}" data-field="{}">{}</span>').format(source, field, value)
+        attributes = Markup('value="{}" data-source="{}" data-field="{}"').format(json.dumps(value), source, field)
+        return Markup("<data {}>{}</data>").format(attributes, written(value, form))
+
+    return quote
+
+
+def derived(value: float | None, what: str, *, form: Form = "number", missing: str = MISSING) -> Markup:
+    """A number that is computed from the files' own, with how: `mean`, `deviation`, `count`, `share`."""
+    if value is None or math.isnan(value):
+        return Markup('<span class="none">{}</span>').format(missing)
+    attributes = Markup('value="{}" data-derived="{}"').format(json.dumps(value), what)
+    return Markup("<data {}>{}</data>").format(attributes, written(value, form))
+
+
+def written(value: Any, form: Form) -> str:
+    """The value as readers see it: four significant digits, or all of what was given; accuracies to a
+    thousandth, percents to a tenth."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    match form:
+        case "accuracy":
+            return f"{value:.3f}"
+        case "given":
+            return f"{value:,.9g}"
+        case "percent":
+            return f"{100 * value:.1f} %"
+        case "count":
+            return f"{value:,}"
+        case "seconds":
+            return f"{value:,.1f} s"
+        case _:
+            return significant(value)
+
+
+def significant(value: float, digits: int = 4) -> str:
+    """A number of so many significant digits, never in exponent notation: 0.1604, 24.70, 1,325; whole ones whole."""
+    if value == int(value):
+        return f"{int(value):,}"
+    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:,.{decimals}f}"
