@@ -28,7 +28,7 @@ def objective(x: float, n: int, kind: str) -> dict[str, float]:
     }
 
 
-@hydra.main(version_base="1.3", config_path=".", config_name="toy_study")
+@hydra.main(version_base="1.3", config_path=str(Path(__file__).parent), config_name="toy_study")
 def job(config: DictConfig) -> dict[str, Any]:
     _begin(config)
     watch = None if config.trial is None else watcher(**config.trial)

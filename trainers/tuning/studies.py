@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InvalidInputError
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
+    from optuna.storages import BaseStorage
 
 ABOUT = "espalier"  # attribute of a study: what it was begun with
 
@@ -114,3 +115,19 @@ def pruner_of_study(study: "Study") -> "BasePruner":
     if settings["name"] == "hyperband":
         return HyperbandPruner(min_resource=settings["warmup_epochs"] + 1)
     return NopPruner()
+
+
+def comparable_study(storage: "BaseStorage", name: str) -> "Study":
+    """A study as its pruner is to see it: without trials over a constraint, which are often the better ones."""
+    from optuna import Study
+    from optuna.samplers import RandomSampler
+    from optuna.trial import FrozenTrial, TrialState
+
+    class Comparable(Study):
+        def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
+            trials = super().get_trials(deepcopy, states)
+            return [trial for trial in trials if all(excess <= 0 for excess in trial.constraints.values())]
+
+    study = Comparable(name, storage, sampler=RandomSampler())  # that samples nothing here
+    study.pruner = pruner_of_study(study)
+    return study

@@ -58,12 +58,17 @@ def _file(text: str, kind: str | None, given: Path) -> StudyPlace:
         raise InvalidInputError(f"{path} is a folder; name a file in it")
     begins = {"sqlite": b"SQLite format 3\x00", "journal": b'{"'}[kind]
     try:
-        start = path.open("rb").read(len(begins)) if path.exists() else b""
+        start = _first_bytes(path, len(begins)) if path.exists() else b""
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
     if start not in (b"", begins):
         raise InvalidInputError(f"{path} is no {kind} file of a study; name another file")
     return StudyPlace(kind, f"{kind}:///{path}", path)
+
+
+def _first_bytes(path: Path, count: int) -> bytes:
+    with path.open("rb") as file:
+        return file.read(count)
 
 
 def _server(text: str, url: str) -> StudyPlace:

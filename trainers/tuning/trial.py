@@ -15,12 +15,10 @@ def watcher(*, storage: str, study: str, number: int, metric: str = "val/acc") -
     """
     import optuna
 
-    from trainers.tuning.studies import pruner_of_study
+    from trainers.tuning.studies import comparable_study
 
     opened = open_storage(study_place(storage))
-    # Nothing is sampled here, so the cheapest sampler does.
-    loaded = optuna.load_study(study_name=study, storage=opened, sampler=optuna.samplers.RandomSampler())
-    loaded.pruner = pruner_of_study(loaded)
+    loaded = comparable_study(opened, study)
     trial_id = opened.get_trial_id_from_study_id_trial_number(opened.get_study_id_from_name(study), number)
     trial = optuna.trial.Trial(loaded, trial_id)
     known = set(opened.get_trial(trial_id).intermediate_values)

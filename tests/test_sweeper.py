@@ -1,0 +1,325 @@
+"""The Optuna sweeper, through a real Hydra application of cheap jobs and real studies on disk."""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable
+from itertools import product
+from pathlib import Path
+
+import optuna
+import pytest
+import toy_study
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra_plugins.espalier_optuna import distribution_of
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState
+
+from search_spaces.errors import InvalidInputError
+
+Toy = Callable[..., "Ended"]
+
+
+class Ended:
+    """What a command of the toy left: its lines, the trials of its study, and what its jobs wrote."""
+
+    def __init__(self, output: str, folder: Path, storage: str | None) -> None:
+        self.lines = output.splitlines()
+        self.study = optuna.load_study(study_name="toy", storage=storage or f"sqlite:///{folder}/runs/toy/study.db")
+        self.trials: list[FrozenTrial] = self.study.trials
+        log = folder / "log"
+        self.events = [json.loads(line) for line in log.read_text().splitlines()] if log.exists() else []
+
+    def count(self, event: str) -> int:
+        return sum(entry["event"] == event for entry in self.events)
+
+    def states(self) -> Counter[str]:
+        return Counter(trial.state.name for trial in self.trials)
+
+
+@pytest.fixture
+def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Toy:
+    """Runs the toy as a sweep of this process."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
+
+    def call(*arguments: str, storage: str | None = None) -> Ended:
+        GlobalHydra.instance().clear()
+        own = [f"paths.runs={tmp_path}/runs", f"log={tmp_path}/log"]
+        monkeypatch.setattr(sys, "argv", ["toy_study.py", "-m", *own, *arguments])
+        toy_study.job()
+        return Ended(capsys.readouterr().out, tmp_path, storage)
+
+    return call
+
+
+# The search space
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("x=interval(0,1.5)", FloatDistribution(0, 1.5)),
+        ("x=tag(log,interval(0.003,0.3))", FloatDistribution(0.003, 0.3, log=True)),
+        ("x=int(interval(1,8))", IntDistribution(1, 8)),
+        ("x=tag(log,int(interval(1,64)))", IntDistribution(1, 64, log=True)),
+        ("x=range(1,9)", IntDistribution(1, 8)),  # as range of Python, without its end
+        ("x=range(1,9,3)", IntDistribution(1, 7, step=3)),
+        ("x=range(9,1,-4)", IntDistribution(5, 9, step=4)),
+        ("x=range(0.5,2.5,0.5)", FloatDistribution(0.5, 2.0, step=0.5)),
+        ("x=a,b,a", CategoricalDistribution(["a", "b"])),
+        ("x=choice([1,2],{k:1},true,'a b')", CategoricalDistribution(["[1,2]", "{k:1}", "True", "a\\ b"])),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_an_override_of_hydra_means_this_distribution(override: str, expected: BaseDistribution) -> None:
+    assert distribution_of(OverridesParser.create().parse_override(override)) == expected
+
+
+@pytest.mark.parametrize(
+    ("override", "word"),
+    [
+        ("x=interval(2,1)", "start"),
+        ("x=tag(log,interval(0,1))", "logarithm"),
+        ("x=tag(log,range(1,9,2))", "logarithm"),
+        ("x=tag(lgo,interval(1,2))", "lgo"),
+        ("x=range(3,3)", "empty"),
+    ],
+)
+def test_an_override_that_means_no_distribution_is_refused(override: str, word: str) -> None:
+    with pytest.raises(ValueError, match=word):
+        distribution_of(OverridesParser.create().parse_override(override))
+
+
+def test_choices_reach_the_job_as_they_were_written(toy: Toy) -> None:
+    ended = toy("curve=choice([1,2],[3,'a b'])", "x=interval(0,1)", "hydra.sweeper.n_trials=4")
+    assert {trial.params["curve"] for trial in ended.trials} <= {"[1,2]", "[3,'a b']"}
+    assert ended.states() == {"COMPLETE": 4}
+
+
+# Before any work
+
+
+def test_every_wrong_setting_is_told_at_once_before_a_study_is_made(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError) as refusal:
+        toy(
+            "x=interval(2,1)",
+            "hydra.sweeper.n_trials=0",
+            "hydra.sweeper.n_jobs=many",
+            "hydra.sweeper.objectives={validation_accuracy:best}",
+            "hydra.sweeper.sampler.startup_trials=0",
+            "hydra.sweeper.storage=somewhere",
+            "hydra.sweeper.pruner.name=sometimes",
+        )
+    lines = str(refusal.value).splitlines()
+    starts = ["x=interval(2,1)", *(f"hydra.sweeper.{key}" for key in ("n_trials", "n_jobs", "objectives", "sampler"))]
+    assert [start for start in starts if not any(line.strip().startswith(start) for line in lines)] == []
+    assert "hydra.sweeper.pruner.name" in str(refusal.value)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("storage", "word"),
+    [
+        ("somewhere", "allowed"),
+        ("mysql://me@host/base", "allowed"),
+        ("sqlite://", "allowed"),
+        ("postgresql://me:secret@127.0.0.1/base", "password"),
+        ("postgresql://me@127.0.0.1", "database"),
+        ("postgresql://me@127.0.0.1:1/base", "does not answer"),
+        ("/proc/none/study.db", "cannot write"),
+        (f"{Path(__file__)}.db/..", "allowed"),
+    ],
+)
+def test_a_storage_that_cannot_be_used_is_refused(toy: Toy, storage: str, word: str) -> None:
+    with pytest.raises(Exception, match=word) as refusal:
+        toy("x=interval(0,1)", f"hydra.sweeper.storage='{storage}'")
+    assert "secret" not in str(refusal.value)
+
+
+def test_a_file_that_is_no_study_is_left_as_it_is(toy: Toy, tmp_path: Path) -> None:
+    precious = tmp_path / "precious.db"
+    precious.write_text("my thesis")
+    with pytest.raises(InvalidInputError, match="no sqlite file"):
+        toy("x=interval(0,1)", f"hydra.sweeper.storage={precious}")
+    assert precious.read_text() == "my thesis"
+
+
+def test_nothing_to_search_over_is_refused(toy: Toy) -> None:
+    with pytest.raises(InvalidInputError, match="nothing to search over"):
+        toy("x=0.5")
+
+
+def test_a_key_that_no_job_has_is_refused_before_a_study_is_made(toy: Toy, tmp_path: Path) -> None:
+    with pytest.raises(Exception, match="learning_rate"):
+        toy("learning_rate=interval(0,1)")
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "word"),
+    [
+        (("hydra.sweeper.objectives={validation_accuracy:maximize,seconds:minimize}",), "one objective"),
+        (("hydra.sweeper.objectives={seconds:minimize}",), "best trials would be stopped"),
+    ],
+)
+def test_a_pruner_that_would_mislead_is_refused(toy: Toy, settings: tuple[str, ...], word: str) -> None:
+    with pytest.raises(InvalidInputError, match=word):
+        toy("x=interval(0,1)", "hydra.sweeper.pruner.name=median", *settings)
+
+
+def test_an_objective_that_no_job_returns_ends_the_study_and_may_be_mended(toy: Toy) -> None:
+    with pytest.raises(InvalidInputError, match=r"accuracy: no such figure.*validation_accuracy"):
+        toy("x=interval(0,1)", "hydra.sweeper.objectives={accuracy:maximize}")
+    ended = toy("x=interval(0,1)", "hydra.sweeper.n_trials=2")
+    assert ended.states() == {"COMPLETE": 2}
+
+
+def test_jobs_that_are_all_refused_end_the_study(toy: Toy) -> None:
+    with pytest.raises(InvalidInputError, match="epochs: got 0"):
+        toy("x=interval(0,1)", "epochs=0", "hydra.sweeper.n_trials=5")
+
+
+def test_other_values_than_the_study_was_begun_with_are_refused_by_name(toy: Toy) -> None:
+    toy("x=interval(0,1)", "n=3", "hydra.sweeper.n_trials=2")
+    with pytest.raises(InvalidInputError) as refusal:
+        toy("x=interval(0,2)", "n=4", "hydra.sweeper.n_trials=4", "hydra.sweeper.constraints={seconds:9}")
+    told = str(refusal.value)
+    assert "n: it has 3, now 4" in told and "x: it has" in told and "constraints: it has" in told
+
+
+# Through a study
+
+
+def test_the_same_command_with_more_trials_goes_on_as_one_command_would_have(toy: Toy, tmp_path: Path) -> None:
+    space = ("x=interval(0,1)", "n=range(1,9)", "kind=plain,fancy", "hydra.sweeper.sampler.startup_trials=4")
+    toy(*space, "hydra.sweeper.n_trials=5")
+    pieces = toy(*space, "hydra.sweeper.n_trials=9")
+    assert pieces.count("begin") == 9
+    whole = toy(*space, "hydra.sweeper.n_trials=9", "sweep=whole", "hydra.sweeper.study_name=toy",
+                storage=f"sqlite:///{tmp_path}/runs/whole/study.db")  # fmt: skip
+    assert [trial.params for trial in pieces.trials] == [trial.params for trial in whole.trials]
+
+
+def test_a_failed_job_is_told_and_the_others_go_on_and_the_same_command_runs_it_again(toy: Toy) -> None:
+    command = ("x=range(0.0,1.0,0.1)", "fails_above=0.45", "hydra.sweeper.n_trials=8")
+    first = toy(*command)
+    failed = [trial for trial in first.trials if trial.state == TrialState.FAIL]
+    assert failed and first.states()["COMPLETE"] == 8 - len(failed) and len(first.trials) == 8
+    assert all("is too large" in trial.user_attrs["error"] for trial in failed)
+    second = toy(*command)
+    again = second.trials[8:]
+    assert [trial.params for trial in again] == [trial.params for trial in failed]
+    assert second.count("begin") - first.count("begin") == len(again)
+
+
+def test_an_infeasible_configuration_breaks_a_constraint_and_is_not_run_twice(toy: Toy) -> None:
+    ended = toy("n=1,2,3", "x=0.1,0.9", "infeasible_above=0.5", "hydra.sweeper.n_trials=20")
+    infeasible = [trial for trial in ended.trials if trial.params["x"] == "0.9"]
+    assert infeasible
+    assert all(trial.constraints == {"budgets": 1.0} and trial.values is None for trial in infeasible)
+    begun = Counter((entry["n"], entry["x"]) for entry in ended.events if entry["event"] == "begin")
+    assert set(begun.values()) == {1}
+    assert all(trial.params["x"] == "0.1" for trial in ended.study.best_trials)
+
+
+def test_a_value_over_its_limit_is_no_answer(toy: Toy) -> None:
+    ended = toy("n=range(1,9)", "hydra.sweeper.n_trials=30", "hydra.sweeper.constraints={seconds:8.5}")
+    # x = 0.5, so seconds = n + 5 <= 8.5 leaves n <= 3, and accuracy rises up to n = 5.
+    assert {trial.params["n"] for trial in ended.trials} > {3, 4}
+    assert [trial.params["n"] for trial in ended.study.best_trials[:1]] == [3]
+    assert any("over seconds" in line for line in ended.lines)
+
+
+def test_a_front_under_a_constraint_is_that_of_brute_force(toy: Toy) -> None:
+    ended = toy(
+        "n=range(1,9)",
+        "kind=plain,fancy",
+        "x=0.3,0.6",
+        "hydra/sweeper/sampler=nsga2",
+        "hydra.sweeper.sampler.population=12",
+        "hydra.sweeper.n_trials=100",
+        "hydra.sweeper.objectives={validation_accuracy:maximize,seconds:minimize}",
+        "hydra.sweeper.constraints={utilisation:0.7}",
+    )
+    points = [toy_study.objective(x, n, kind) for x, n, kind in product((0.3, 0.6), range(1, 9), ("plain", "fancy"))]
+    within = [(p["validation_accuracy"], p["seconds"]) for p in points if p["utilisation"] <= 0.7]
+    front = {
+        (a, s) for a, s in within if not any(b >= a and t <= s and (b, t) != (a, s) for b, t in within)
+    }  # as its definition says
+    assert ended.count("begin") <= len(points)  # none was run twice
+    assert {tuple(trial.values) for trial in ended.study.best_trials} == front
+
+
+def test_gaussian_processes_learn_beside_infeasible_trials(toy: Toy) -> None:
+    ended = toy(
+        "x=interval(0,1)",
+        "infeasible_above=0.9",
+        "hydra/sweeper/sampler=gp",
+        "hydra.sweeper.sampler.startup_trials=6",
+        "hydra.sweeper.n_trials=12",
+        "hydra.sweeper.seed=1",
+        "hydra.sweeper.constraints={}",
+    )
+    assert "PRUNED" in ended.states()
+    assert abs(ended.study.best_trials[0].params["x"] - toy_study.GOOD_X) < 0.05
+
+
+@pytest.mark.parametrize("pruner", ["median", "hyperband"])
+def test_hopeless_trials_are_stopped_early_and_the_best_is_not(toy: Toy, pruner: str) -> None:
+    ended = toy("x=interval(0,1)", f"hydra.sweeper.pruner.name={pruner}", "epochs=9", "hydra.sweeper.n_trials=20")
+    stopped = [trial for trial in ended.trials if trial.state == TrialState.PRUNED]
+    assert stopped and ended.count("epoch") <= 9 * 20 - 4 * len(stopped)
+    assert all(trial.user_attrs["status"] == "stopped" for trial in stopped)
+    accuracies = {trial.number: toy_study.objective(trial.params["x"], 3, "plain") for trial in ended.trials}
+    best = max(accuracies, key=lambda number: accuracies[number]["validation_accuracy"])
+    assert ended.study.best_trials[0].number == best
+
+
+def test_no_pruner_runs_every_epoch(toy: Toy) -> None:
+    ended = toy("x=interval(0,1)", "hydra.sweeper.pruner.name=none", "epochs=9", "hydra.sweeper.n_trials=10")
+    assert ended.count("epoch") == 90
+
+
+def test_a_batch_whose_worker_is_killed_runs_again(toy: Toy, tmp_path: Path) -> None:
+    ended = toy(
+        "x=interval(0,1)",
+        "hydra/launcher=joblib",
+        "hydra.launcher.n_jobs=2",
+        "hydra.sweeper.n_jobs=2",
+        "hydra.sweeper.n_trials=4",
+        f"kills_itself={tmp_path}/killed",
+    )
+    assert (tmp_path / "killed").exists()
+    assert ended.states() == {"COMPLETE": 4}
+    assert {trial.user_attrs["attempt"] for trial in ended.trials} == {1, 2}
+
+
+def test_jobs_of_submitit_are_told_to_the_study(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the processes of its jobs find the toy
+    ended = toy(
+        "x=interval(0,1)", "hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"
+    )
+    assert ended.states() == {"COMPLETE": 2}
+
+
+def test_the_time_for_a_study_ends_it_between_trials(toy: Toy) -> None:
+    ended = toy("x=interval(0,1)", "hydra.sweeper.timeout_s=0.001", "hydra.sweeper.n_trials=50")
+    assert len(ended.trials) <= 1
+    assert any("the same command continues" in line for line in ended.lines)
+
+
+def test_help_imports_no_optuna() -> None:
+    script = f"import runpy, sys; sys.argv = ['toy', '--help']\ntry:\n    runpy.run_path({toy_study.__file__!r})\n"
+    script += (
+        "except SystemExit:\n    pass\nprint('optuna' in sys.modules, 'hydra_plugins.espalier_optuna' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split()[0] == "False"
+
+
+def test_lines_tell_each_trial_and_how_to_look_at_the_study(toy: Toy, tmp_path: Path) -> None:
+    ended = toy("n=range(1,9)", "hydra.sweeper.n_trials=3")
+    assert sum(line.startswith("trial ") and "(" in line for line in ended.lines) == 3
+    assert ended.lines[-1] == f"next  optuna-dashboard sqlite:///{tmp_path}/runs/toy/study.db"
