@@ -20,12 +20,12 @@ FENCES = {  # package: files and folders that may import it
     "mlflow": ["trainers/tracking/mlflow_tracker.py"],
     "optuna": ["trainers/tuning/"],
     "jinja2": ["trainers/reporting/"],
-    "pandas": ["trainers/analysis.py"],
+    "pandas": ["trainers/analysis/"],
     "nni": ["search_spaces/nni_spaces.py", "trainers/nni_baselines.py"],
     "fvcore": ["hardware_models/counting.py"],
     # Sent to boards as it is, so it cannot import from another file.
     "onnxruntime": ["hardware_models/measuring/runner.py"],
-    "matplotlib": ["trainers/calibrate_plot.py", "trainers/reporting/plots.py", "trainers/analysis.py"],
+    "matplotlib": ["trainers/calibrate_plot.py", "trainers/reporting/plots.py", "trainers/analysis/"],
     "pytorch_lightning": ["trainers/"],
 }
 FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))

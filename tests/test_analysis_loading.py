@@ -1,0 +1,310 @@
+"""Run folders of a real search as frames, and what is refused of folders from elsewhere."""
+
+import csv
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from hardware_models.profile import METRICS
+from search_spaces.errors import InvalidInputError
+from tests.tiny_search import MOBILE, tiny_config
+from trainers.analysis import candidates, load_run, load_sweep, transfer
+from trainers.search import run_search
+
+
+@pytest.fixture(scope="module")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a search of a few steps."""
+    config = tiny_config(tmp_path_factory.mktemp("runs"), *MOBILE, "strategy.pool_size=32", "sweep=seeds")
+    run_search(config, lambda line: None)
+    return config.run_folder
+
+
+@pytest.fixture
+def folder(searched: Path, tmp_path: Path) -> Path:
+    """A copy that a test may spoil."""
+    leave_out = shutil.ignore_patterns("weights", "checkpoints")
+    return Path(shutil.copytree(searched, tmp_path / "seeds" / searched.name, ignore=leave_out))
+
+
+def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
+
+
+def test_a_device_has_a_row_with_every_figure_of_the_result(searched: Path) -> None:
+    run = load_run(searched)
+    result = json.loads((searched / "result.json").read_text(encoding="utf-8"))
+    assert run.state.state == result["status"] and run.result == result
+    assert list(run.devices["device"]) == list(result["devices"]) == ["mid_tablet", "iot_terminal"]
+    for row in run.devices.to_dict("records"):
+        device = result["devices"][row["device"]]
+        assert {key: row[key] for key in ("id", "met", "binding")} == {k: device[k] for k in ("id", "met", "binding")}
+        for prefix, key in {
+            "budget": "budgets",
+            **{k: k for k in ("predicted", "upper", "recounted", "utilisation")},
+        }.items():
+            found = {metric: row[f"{prefix}_{metric}"] for metric in METRICS}
+            assert {m: v for m, v in found.items() if not np.isnan(v)} == device[key]
+        kinds = ("supernet", "inherited", "finetuned", "random")
+        assert {kind: row[f"accuracy_{kind}"] for kind in kinds} == {kind: device["accuracy"][kind] for kind in kinds}
+        assert row["accuracy_validation"] == device["validation"]["accuracy"]
+
+
+def test_a_figure_that_nobody_measured_is_missing_and_not_zero(searched: Path) -> None:
+    assert load_run(searched).devices[[f"measured_{metric}" for metric in METRICS]].isna().all(axis=None)
+
+
+def test_metrics_and_prunes_are_the_rows_of_their_files(searched: Path) -> None:
+    run = load_run(searched)
+    for frame, file in ((run.metrics, "metrics.csv"), (run.prunes, "prune.csv")):
+        with (searched / file).open(newline="", encoding="utf-8") as lines:
+            rows = list(csv.DictReader(lines))
+        assert len(frame) == len(rows) > 0 and list(frame.columns) == list(rows[0])
+        for (_, found), row in zip(frame.iterrows(), rows, strict=True):
+            for column, text in row.items():
+                if isinstance(found[column], str):
+                    assert found[column] == text
+                elif text:
+                    assert found[column] == float(text)
+                else:
+                    assert np.isnan(found[column])
+    assert run.metrics["step"].dtype.kind == run.prunes["step"].dtype.kind == "i"
+
+
+def test_alphas_are_probabilities_that_sum_to_one_in_each_decision(searched: Path) -> None:
+    alphas = load_run(searched).alphas
+    assert alphas is not None
+    assert alphas.weights.shape == (len(alphas.epoch), len(alphas.device), len(alphas.choice))
+    of_decision = pd.DataFrame(alphas.weights[-1, 0]).groupby(list(alphas.decision), sort=False).sum()
+    # Single precision: sums of at most three numbers below 1.
+    assert of_decision.to_numpy() == pytest.approx(1, abs=1e-5)
+
+
+def test_candidates_and_transfer_are_those_of_the_result(searched: Path) -> None:
+    run = load_run(searched)
+    assert run.result is not None
+    found = candidates(run)
+    for name, device in run.result["devices"].items():
+        for searched_for, key in ((True, "candidates"), (False, "random_candidates")):
+            own = found[(found["device"] == name) & (found["searched"] == searched_for)]
+            assert list(own["notation"]) == [candidate["notation"] for candidate in device[key]]
+            assert list(own["validation_accuracy"]) == [candidate["validation_accuracy"] for candidate in device[key]]
+    matrix = transfer(run).set_index(["network", "device"])
+    assert len(matrix) == 4
+    for network in run.result["devices"]:
+        own = run.devices.set_index("device").loc[network]
+        # A network costs on its own device what the certificate says.
+        assert matrix.loc[(network, network), "predicted_latency_ms"] == pytest.approx(own["predicted_latency_ms"])
+        assert matrix.loc[(network, network), "upper_latency_ms"] == pytest.approx(own["upper_latency_ms"])
+        for device in run.result["devices"]:
+            cell = run.result["transfer"][network][device]
+            assert matrix.loc[(network, device), "within"] == cell["within"]
+            assert matrix.loc[(network, device), "accuracy"] == own["accuracy_finetuned"]
+
+
+def test_a_sweep_has_a_row_per_run_and_device_led_by_what_tells_runs_apart(folder: Path) -> None:
+    waiting = folder.parent / "waiting"
+    waiting.mkdir()
+    shutil.copy(folder / "status.json", waiting)
+    rewrite(waiting / "status.json", lambda content: content.update(status="queued"))
+    failed = Path(shutil.copytree(folder, folder.parent / "failed"))
+    (failed / "result.json").unlink()
+    rewrite(failed / "status.json", lambda content: content.update(status="failed", error="out of memory"))
+    sweep = load_sweep(folder.parent)
+    assert list(sweep.table.columns[:6]) == ["run", "strategy", "seed", "space", "state", "device"]
+    assert [run.path.name for run in sweep.runs] == ["failed", folder.name, "waiting"]
+    rows = [tuple(row) for row in sweep.table[["run", "strategy", "seed", "state", "device"]].astype(object).to_numpy()]
+    assert rows[:4] == [
+        ("failed", "pool", 0, "failed", "mid_tablet"),
+        ("failed", "pool", 0, "failed", "iot_terminal"),
+        (folder.name, "pool", 0, "done", "mid_tablet"),
+        (folder.name, "pool", 0, "done", "iot_terminal"),
+    ]
+    assert rows[4][0] == "waiting" and rows[4][3] == "queued" and pd.isna(rows[4][4])
+    of_failed = sweep.table[sweep.table["run"] == "failed"]
+    assert of_failed["budget_latency_ms"].notna().all() and of_failed["predicted_latency_ms"].isna().all()
+    assert sweep.runs[0].state.reason == "out of memory"
+
+
+def test_a_run_from_before_some_files_existed_still_loads(folder: Path) -> None:
+    (folder / "alphas.npz").unlink()
+    (folder / "lineage.json").unlink()
+    rewrite(folder / "result.json", lambda content: content.pop("transfer"))
+    run = load_run(folder)
+    assert run.alphas is None and len(run.devices) == 2
+    assert transfer(run).empty
+
+
+def test_a_run_that_has_only_begun_has_empty_frames(folder: Path) -> None:
+    for file in ("result.json", "metrics.csv", "prune.csv", "alphas.npz"):
+        (folder / file).unlink()
+    rewrite(folder / "status.json", lambda content: content.update(status="interrupted"))
+    run = load_run(folder)
+    assert run.result is None and run.metrics.empty and run.prunes.empty and candidates(run).empty
+    assert list(run.devices["device"]) == ["mid_tablet", "iot_terminal"]
+
+
+def spoiled_device(**fields: Any) -> Callable[[Any], Any]:
+    return lambda content: content["devices"]["mid_tablet"].update(fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "field"),
+    [
+        (spoiled_device(met="yes"), r"devices\.mid_tablet\.met: got 'yes'"),
+        (spoiled_device(budgets={"latency_ms": "76"}), r"devices\.mid_tablet\.budgets\.latency_ms: got '76'"),
+        (spoiled_device(predicted={"watts": 1.0}), r"devices\.mid_tablet\.predicted\.watts"),
+        (spoiled_device(measured=3), r"devices\.mid_tablet\.measured: got 3"),
+        (spoiled_device(accuracy={"supernet": 0.5}), r"devices\.mid_tablet\.accuracy\.inherited: got nothing"),
+        (spoiled_device(candidates=[]), r"devices\.mid_tablet\.candidates"),
+        (lambda content: content.pop("devices"), r"devices: got nothing"),
+        (lambda content: content.update(schema=9), r"schema: got 9"),
+        (lambda content: content.update(transfer={"a": {"b": {}}}), r"transfer\.a\.b\.latency_ms: got nothing"),
+    ],
+)
+def test_a_malformed_result_is_refused_with_its_field(folder: Path, change: Callable[[Any], Any], field: str) -> None:
+    rewrite(folder / "result.json", change)
+    with pytest.raises(InvalidInputError, match=rf"result\.json is malformed:\s+{field}"):
+        load_run(folder)
+
+
+def test_all_that_is_wrong_with_a_result_is_told_at_once(folder: Path) -> None:
+    rewrite(folder / "result.json", spoiled_device(met="yes", id=3))
+    with pytest.raises(InvalidInputError, match=r"(?s)mid_tablet\.id: got 3.*mid_tablet\.met: got 'yes'"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize("text", ["", '{"schema": 1', "[" * 100_000, '{"schema": NaN}', "\xff"])
+def test_a_torn_result_is_refused(folder: Path, text: str) -> None:
+    (folder / "result.json").write_bytes(text.encode("latin-1"))
+    with pytest.raises(InvalidInputError, match=r"cannot read .*result\.json"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda config: config.pop("seed"), "seed: got nothing"),
+        (lambda config: config["strategy"].pop("name"), r"strategy\.name: got nothing"),
+        (lambda config: config["hardware"]["mid_tablet"].pop("budgets"), r"hardware\.mid_tablet\.budgets: got nothing"),
+    ],
+)
+def test_a_malformed_configuration_is_refused_with_its_field(
+    folder: Path, change: Callable[[Any], Any], message: str
+) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    change(config)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config), encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=rf"config\.yaml is malformed:\s+{message}"):
+        load_run(folder)
+
+
+def test_a_configuration_that_would_run_code_is_refused(folder: Path) -> None:
+    (folder / "config.yaml").write_text("!!python/object/apply:os.abort []", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"cannot read .*config\.yaml"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epoch,val/acc\n1,0.5\n", r"field \['step'\] missing"),
+        ("epoch,step,step\n1,2,3\n", "missing or there twice"),
+        ("epoch,step\n1,2,3\n", "line 2 has 3 fields, the header 2"),
+        ("epoch,step\n1,x\n", "line 2, field step: got 'x'; allowed: a whole number"),
+        ("epoch,step,val/acc\n1,2,nan\n", "line 2, field val/acc: got 'nan'; allowed: a finite number"),
+        ("epoch,step,val/acc\n1,,0.5\n", "line 2, field step: got ''"),
+        ('epoch,step\n1,"2\n', r"cannot read .*metrics\.csv"),
+    ],
+)
+def test_malformed_metrics_are_refused_with_line_and_field(folder: Path, text: str, message: str) -> None:
+    (folder / "metrics.csv").write_text(text, encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=message):
+        load_run(folder)
+
+
+class Bomb:
+    """Unpickled, it would make a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        return (Path.touch, (self.path,))
+
+
+def alphas_file(**changes: Any) -> dict[str, Any]:
+    whole = {
+        "epoch": np.array([1, 2]),
+        "step": np.array([10, 20]),
+        "weights": np.full((2, 1, 3), 0.5, dtype=np.float32),
+        "device": np.array(["phone"]),
+        "decision": np.array(["kernel", "kernel", "width"]),
+        "choice": np.array(["3", "5", "8"]),
+    }
+    return {key: value for key, value in (whole | changes).items() if value is not None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weights": None}, "weights"),
+        ({"weights": np.zeros((2, 1, 4), dtype=np.float32)}, "weights"),
+        ({"weights": np.full((2, 1, 3), 1.5, dtype=np.float32)}, "field weights: allowed: probabilities"),
+        ({"weights": np.full((2, 1, 3), np.nan, dtype=np.float32)}, "field weights: allowed: probabilities"),
+        ({"epoch": np.array([1.5, 2])}, "epoch"),
+        ({"step": np.array([10])}, "step"),
+        ({"choice": np.array([3, 5, 8])}, "choice"),
+    ],
+)
+def test_malformed_alphas_are_refused_with_the_field(folder: Path, changes: dict[str, Any], message: str) -> None:
+    np.savez(folder / "alphas.npz", **alphas_file(**changes))
+    with pytest.raises(InvalidInputError, match=rf"alphas\.npz.*{message}"):
+        load_run(folder)
+
+
+def test_a_probability_rounded_to_a_little_above_one_is_one(folder: Path) -> None:
+    above = np.nextafter(np.float32(1), np.float32(2))
+    np.savez(folder / "alphas.npz", **alphas_file(weights=np.full((2, 1, 3), above)))
+    alphas = load_run(folder).alphas
+    assert alphas is not None and alphas.weights.max() == above
+
+
+def test_alphas_that_would_run_code_are_refused_and_run_nothing(folder: Path) -> None:
+    mark = folder / "ran"
+    np.savez(folder / "alphas.npz", **alphas_file(device=np.array([Bomb(mark)], dtype=object)))
+    with pytest.raises(InvalidInputError, match=r"cannot read .*alphas\.npz"):
+        load_run(folder)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04", b"\x93NUMPY"])
+def test_torn_alphas_are_refused(folder: Path, content: bytes) -> None:
+    (folder / "alphas.npz").write_bytes(content)
+    with pytest.raises(InvalidInputError, match=r"alphas\.npz"):
+        load_run(folder)
+
+
+def test_one_array_is_no_file_of_alphas(folder: Path) -> None:
+    with (folder / "alphas.npz").open("wb") as file:
+        np.save(file, np.zeros(3))
+    with pytest.raises(InvalidInputError, match=r"alphas\.npz"):
+        load_run(folder)
+
+
+def test_a_folder_that_is_no_run_or_no_sweep_is_refused_with_what_to_give(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInputError, match=r"no run in .*seeds: it has no status\.json; give the folder"):
+        load_run(folder.parent)
+    with pytest.raises(InvalidInputError, match="is a run and no sweep; load it with load_run"):
+        load_sweep(folder)
+    with pytest.raises(InvalidInputError, match="no runs in"):
+        load_sweep(tmp_path)

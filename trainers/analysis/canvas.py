@@ -1,0 +1,110 @@
+"""What all pictures share: colours that colour-blind readers tell apart, and a ground that any notebook shows."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from itertools import cycle
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.axis import Axis
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
+from numpy.typing import NDArray
+
+# Source: Okabe and Ito, "Color universal design" (2008), without yellow, which is too light for lines on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # colour is never alone in telling lines apart
+GREY = "#595959"  # 7 to 1 on white: readable as small text
+INK = "#1A1A1A"
+HEAT = "cividis"  # even for readers without red or green
+CELL_INCHES = 0.19  # of a row that carries a label
+# Everything that a dark theme would change is set, so that a picture is the same in each.
+STYLE: Any = {
+    "figure.facecolor": "white",
+    "axes.facecolor": "white",
+    "savefig.facecolor": "white",
+    "axes.edgecolor": GREY,
+    "axes.labelcolor": INK,
+    "axes.titlesize": 10,
+    "axes.labelsize": 9,
+    "axes.grid": False,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "text.color": INK,
+    "text.parse_math": False,  # a dollar sign in a name would begin a formula
+    "xtick.color": GREY,
+    "ytick.color": GREY,
+    "xtick.labelsize": 8,
+    "ytick.labelsize": 8,
+    "legend.fontsize": 8,
+    "legend.facecolor": "white",
+    "legend.edgecolor": "white",
+    "legend.framealpha": 0.85,
+    "font.family": "sans-serif",
+    "svg.hashsalt": "espalier",  # the same picture is the same file
+}
+UNITS = {"latency_ms": "ms", "gflops": "GFLOPs", "params_m": "M parameters", "peak_memory_mb": "MB"}
+QUANTITIES = {
+    "latency_ms": "latency, ms",
+    "gflops": "multiply-adds, GFLOPs",
+    "params_m": "parameters, million",
+    "peak_memory_mb": "peak memory, MB",
+}
+
+
+@contextmanager
+def style() -> Iterator[None]:
+    """Decorates a function that draws: the look of its figure is that of `STYLE`, and no other figure's changes."""
+    with matplotlib.rc_context(STYLE):
+        yield
+
+
+@dataclass(frozen=True)
+class Look:
+    """How the points of one name are drawn."""
+
+    color: str
+    marker: str
+
+
+def panels(titles: Sequence[str], *, width: float = 3.6, height: float = 3.0) -> tuple[Figure, list[Axes]]:
+    """A row of empty axes with a title each, vertical scale shared; `width` and `height` in inches are of one."""
+    figure = Figure(figsize=(width * max(1, len(titles)), height), layout="constrained")
+    grid = figure.subplots(1, max(1, len(titles)), sharey=True, squeeze=False)
+    for axes, title in zip(grid[0], titles, strict=False):
+        axes.set_title(title, loc="left")
+    return figure, list(grid[0])
+
+
+def looks(names: Sequence[str]) -> dict[str, Look]:
+    """A colour and a marker for each name, in order; they repeat after seven."""
+    pairs = cycle(zip(COLOURS, MARKERS, strict=True))
+    return {name: Look(colour, marker) for name, (colour, marker) in zip(names, pairs, strict=False)}
+
+
+def plain_numbers(axis: Axis) -> None:
+    """Labels of a logarithmic axis that span a decade or less as well as several."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
+
+
+def legend_below(axes: Axes) -> None:
+    """A legend that covers no data."""
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+
+
+def say(axes: Axes, text: str) -> None:
+    """Tells why a picture has nothing to show, in its middle."""
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=9, wrap=True)
+    axes.set(xticks=[], yticks=[])
+
+
+def write_cells(axes: Axes, texts: Sequence[Sequence[str]], *, light: NDArray[Any]) -> None:
+    """Text in the middle of each cell of a heat map; white where `light` says that its ground is dark."""
+    for row, line in enumerate(texts):
+        for column, text in enumerate(line):
+            colour = "white" if light[row, column] else INK
+            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)

@@ -1,0 +1,82 @@
+"""Networks across devices, and what a latency model is worth: frames for the pictures of both."""
+
+# Shapes: S networks, n decisions.
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from hardware_models.budgets.cost_table import METRICS, CostTable
+from hardware_models.calibration.calibration import Calibration
+from hardware_models.latency_models.roofline import price_kind
+from hardware_models.measuring.measurements import Measurements
+from hardware_models.profile import HardwareProfile
+from search_spaces.errors import InvalidInputError
+from search_spaces.space import SearchSpace
+from trainers.analysis.loading import Run
+from trainers.calibrate import held_out_rows
+
+LATENCY = METRICS.index("latency_ms")
+TRANSFER_COLUMNS = (
+    *("network", "device", "accuracy"),
+    *(f"predicted_{metric}" for metric in METRICS),
+    *("upper_latency_ms", "utilisation", "within"),
+)
+
+
+def transfer(run: Run) -> pd.DataFrame:
+    """Every device's network on every device of a run: a row per pair, first the device that `network` was found for.
+
+    Costs are predicted by the profile of `device`, also on its own device; `utilisation` is the largest share of any of
+    its budgets, and `within` says whether all are met. `accuracy` is that of the fine-tuned network. No rows without
+    a result, or of one that does not tell.
+    """
+    result = run.result or {}
+    rows = [
+        {
+            "network": network,
+            "device": device,
+            "accuracy": result["devices"][network]["accuracy"]["finetuned"],
+            **{f"predicted_{metric}": costs[metric] for metric in METRICS},
+            "upper_latency_ms": costs["latency_upper_ms"],
+            "utilisation": costs["utilisation"],
+            "within": costs["within"],
+        }
+        for network, on_devices in result.get("transfer", {}).items()
+        for device, costs in on_devices.items()
+    ]
+    return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))
+
+
+def latencies(
+    space: SearchSpace, profiles: Sequence[HardwareProfile], *, num_networks: int, seed: int = 0
+) -> pd.DataFrame:
+    """Predicted latency, in ms, of networks drawn uniformly from `space` (rows) on each device (columns).
+
+    Raises: InvalidInputError for a device of several units: what it takes depends on where a network is placed.
+    """
+    several = [profile.name for profile in profiles if profile.units]
+    if several:
+        raise InvalidInputError(f"latencies: {several} have several units to place networks on; leave them out")
+    table = CostTable(space, profiles)
+    generator = np.random.default_rng(seed)
+    sizes = [len(decision.choices) for decision in space.decisions]
+    networks_Sn = generator.integers(0, sizes, size=(num_networks, len(sizes)))
+    return pd.DataFrame(
+        {
+            profile.name: [profile.estimate("latency_ms", ms) for ms in table.of(networks_Sn, place)[:, LATENCY]]
+            for place, profile in enumerate(profiles)
+        }
+    )
+
+
+def held_out(calibration: Calibration, measurements: Measurements) -> pd.DataFrame:
+    """Rows that a calibration foretold without having seen them: name, line, measured_ms, predicted_ms, ratio, kind.
+
+    `kind` is what a single operation is priced as, as `depthwise`; else whether the row is a network or a block.
+    """
+    rows = pd.DataFrame(held_out_rows(calibration, measurements))
+    measured = [measurements.rows[place] for place in calibration.held_out.rows]
+    single = measurements.subject == "operation"
+    return rows.assign(kind=[price_kind(row.operations[0]) if single else measurements.subject for row in measured])

@@ -1,0 +1,131 @@
+"""Runs and sweeps as data frames."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from hardware_models.profile import METRICS
+from search_spaces.errors import InvalidInputError
+from trainers.analysis.run_files import Alphas, read_alphas, read_config, read_result, read_table
+from trainers.ledger import COLUMNS as LEDGER_COLUMNS
+from trainers.run_state import RunState, state_of
+
+ACCURACIES = ("validation", "supernet", "inherited", "finetuned", "random")
+FIGURES = ("budget", "predicted", "upper", "recounted", "measured", "utilisation")
+DEVICE_COLUMNS = (
+    *("device", "id", "met", "binding"),
+    *(f"{figure}_{metric}" for figure in FIGURES for metric in METRICS),
+    *(f"accuracy_{kind}" for kind in ACCURACIES),
+)
+CANDIDATE_COLUMNS = ("notation", "utilisation", "validation_accuracy", "validation_loss")
+RUN_COLUMNS = ("run", "strategy", "seed", "space", "state")
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run folder. What a run has not left yet is an empty frame, or None.
+
+    `metrics` has a row per epoch, `prunes` one per choice that went, `devices` one per device: budgets, and for each
+    metric the figures predicted, at their upper bound, recounted and measured, which never mix. Accuracies are shares.
+    """
+
+    path: Path
+    state: RunState
+    result: dict[str, Any] | None
+    config: dict[str, Any]
+    metrics: pd.DataFrame
+    prunes: pd.DataFrame
+    devices: pd.DataFrame
+    alphas: Alphas | None
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """The runs of one sweep folder, by name. `table` has a row per run and device, also of runs without a result."""
+
+    path: Path
+    runs: tuple[Run, ...]
+    table: pd.DataFrame
+
+
+def load_run(path: Path | str) -> Run:
+    """The run in a folder. Raises: InvalidInputError, naming file and field, for what is there and malformed."""
+    folder = Path(path).expanduser()
+    if not (folder / "status.json").is_file():
+        raise InvalidInputError(f"no run in {folder}: it has no status.json; give the folder <runs>/<sweep>/<run>")
+    state = state_of(folder)
+    config = read_config(folder / "config.yaml")
+    result = read_result(folder / "result.json") if state.state in ("done", "unmet") else None
+    return Run(
+        path=folder,
+        state=state,
+        result=result,
+        config=config,
+        metrics=read_table(folder / "metrics.csv", required=("epoch", "step")),
+        prunes=read_table(folder / "prune.csv", required=LEDGER_COLUMNS),
+        devices=_devices(result, config),
+        alphas=read_alphas(folder / "alphas.npz"),
+    )
+
+
+def load_sweep(path: Path | str) -> Sweep:
+    """The runs of a sweep folder. Raises: InvalidInputError if it has none, or for what `load_run` refuses."""
+    folder = Path(path).expanduser()
+    if (folder / "status.json").is_file():
+        raise InvalidInputError(f"{folder} is a run and no sweep; load it with load_run, or give {folder.parent}")
+    found = sorted(file.parent for file in folder.glob("*/status.json"))
+    if not found:
+        raise InvalidInputError(f"no runs in {folder}; give the folder <runs>/<sweep>, which holds a folder per run")
+    runs = tuple(load_run(run) for run in found)
+    rows = [{**_labels(run), **device} for run in runs for device in run.devices.to_dict("records") or [{}]]
+    return Sweep(folder, runs, pd.DataFrame(rows, columns=[*RUN_COLUMNS, *DEVICE_COLUMNS]))
+
+
+def candidates(run: Run) -> pd.DataFrame:
+    """The networks that were validated for each device: a row each, best first, the same number drawn at random.
+
+    `searched` tells the two apart; `utilisation` is the share of the binding budget, accuracies are shares of the
+    validation split, with inherited weights. No rows without a result.
+    """
+    devices = (run.result or {"devices": {}})["devices"]
+    rows = [
+        {"device": name, "searched": searched, **{column: candidate[column] for column in CANDIDATE_COLUMNS}}
+        for name, device in devices.items()
+        for searched, key in ((True, "candidates"), (False, "random_candidates"))
+        for candidate in device[key]
+    ]
+    return pd.DataFrame(rows, columns=["device", "searched", *CANDIDATE_COLUMNS])
+
+
+def _labels(run: Run) -> dict[str, Any]:
+    """What tells a run from others; without a name where it has no configuration yet."""
+    names = {key: run.config[key]["name"] if run.config else None for key in ("strategy", "space")}
+    return {"run": run.path.name, **names, "seed": run.config.get("seed"), "state": run.state.state}
+
+
+def _devices(result: Mapping[str, Any] | None, config: Mapping[str, Any]) -> pd.DataFrame:
+    if result is not None:
+        rows = [{"device": name, **_figures(device)} for name, device in result["devices"].items()]
+    else:
+        hardware = config.get("hardware", {})
+        rows = [{"device": name, **_prefixed("budget", profile["budgets"])} for name, profile in hardware.items()]
+    return pd.DataFrame(rows, columns=list(DEVICE_COLUMNS))
+
+
+def _figures(device: Mapping[str, Any]) -> dict[str, Any]:
+    measured = device["measured"] or {}
+    return {
+        **{key: device[key] for key in ("id", "met", "binding")},
+        **_prefixed("budget", device["budgets"]),
+        **{k: v for key in ("predicted", "upper", "recounted") for k, v in _prefixed(key, device[key]).items()},
+        **_prefixed("measured", {metric: measured[metric] for metric in METRICS if metric in measured}),
+        **_prefixed("utilisation", device["utilisation"]),
+        **_prefixed("accuracy", {**device["accuracy"], "validation": device["validation"]["accuracy"]}),
+    }
+
+
+def _prefixed(prefix: str, figures: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{prefix}_{key}": value for key, value in figures.items()}

@@ -1,0 +1,218 @@
+"""The files of a run folder, read as data and checked; nothing in them runs."""
+
+# Shapes: E epochs, D devices, N choices of all decisions.
+
+import csv
+import json
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn
+
+import numpy as np
+import pandas as pd
+import yaml
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from hardware_models.profile import Metric
+from search_spaces.errors import InvalidInputError
+
+TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that hold words
+WHOLE = ("epoch", "step")
+ROUNDING = 1e-5  # of probabilities in single precision, which may sum to a little more than 1
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Figures = dict[Metric, Number]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+
+
+class _Measured(_Part):
+    latency_ms: Number
+
+
+class _Accuracy(_Part):
+    supernet: Number
+    inherited: Number
+    finetuned: Number
+    random: Number
+
+
+class _Validation(_Part):
+    accuracy: Number
+
+
+class _Candidate(_Part):
+    notation: str
+    utilisation: Number
+    validation_accuracy: Number
+    validation_loss: Number
+
+
+class _Transfer(_Part):
+    latency_ms: Number
+    gflops: Number
+    params_m: Number
+    peak_memory_mb: Number
+    latency_upper_ms: Number
+    utilisation: Number
+    within: bool
+
+
+class _Device(_Part):
+    id: str
+    met: bool
+    binding: Metric
+    budgets: Figures
+    predicted: Figures
+    upper: Figures
+    recounted: Figures
+    measured: _Measured | None
+    utilisation: Figures
+    accuracy: _Accuracy
+    validation: _Validation
+    notation: str
+    candidates: Annotated[list[_Candidate], Field(min_length=1)]
+    random_candidates: list[_Candidate]
+
+
+class _Result(_Part):
+    schema_: Annotated[Literal[1], Field(alias="schema")]
+    status: Literal["done", "unmet"]
+    devices: Annotated[dict[str, _Device], Field(min_length=1)]
+    transfer: dict[str, dict[str, _Transfer]] = {}  # results of the first version do not tell
+
+
+class _Named(_Part):
+    name: str
+
+
+class _Profile(_Part):
+    budgets: dict[Metric, Number | None]
+
+
+class _Config(_Part):
+    space: _Named
+    strategy: _Named
+    seed: int
+    hardware: dict[str, _Profile]
+
+
+@dataclass(frozen=True)
+class Alphas:
+    """Probability of each choice on each device after each epoch, `weights` (E, D, N).
+
+    `epoch` and `step` (E,) say when, `device` (D,) where; `decision` and `choice` (N,) name the last axis.
+    """
+
+    epoch: NDArray[np.int64]
+    step: NDArray[np.int64]
+    weights: NDArray[np.float32]
+    device: tuple[str, ...]
+    decision: tuple[str, ...]
+    choice: tuple[str, ...]
+
+
+def read_result(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"cannot read {path}: {error}; delete its folder and run the search again") from error
+    return _checked(path, content, _Result)
+
+
+def _no_number(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    if not path.is_file():  # a run that waits has none yet
+        return {}
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, RecursionError) as error:
+        raise InvalidInputError(f"cannot read {path}: {error}") from error
+    return _checked(path, content, _Config)
+
+
+def _checked(path: Path, content: Any, model: type[_Part]) -> dict[str, Any]:
+    """`content` as it is. Raises: InvalidInputError that lists every field that `model` refuses."""
+    try:
+        model.model_validate(content)
+    except ValidationError as error:
+        details = error.errors(include_url=False, include_context=False)
+    else:
+        assert isinstance(content, dict)
+        return content
+    lines = []
+    for problem in details:
+        field = ".".join(str(part) for part in problem["loc"]) or "the whole"
+        got = "nothing" if problem["type"] == "missing" else repr(problem["input"])[:80]
+        lines.append(f"{field}: got {got}; {problem['msg']}")
+    raise InvalidInputError("\n  ".join([f"{path} is malformed:", *lines]))
+
+
+def read_table(path: Path, *, required: Sequence[str]) -> pd.DataFrame:
+    """A CSV file of numbers, but for the columns of words; an empty cell is a missing number. Empty if there is none.
+
+    Raises: InvalidInputError for a column that is missing, a row of another length, a cell that is no number.
+    """
+    if not path.is_file():
+        return pd.DataFrame(columns=list(required))
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = list(csv.reader(file, strict=True)) or [[]]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InvalidInputError(f"cannot read {path}: {error}") from error
+    missing = sorted(set(required) - set(header))
+    if missing or len(set(header)) < len(header):
+        raise InvalidInputError(f"{path}: field {missing or header} missing or there twice; needed: {list(required)}")
+    columns: dict[str, list[Any]] = {name: [] for name in header}
+    for line, row in enumerate(rows, start=2):
+        if len(row) != len(header):
+            raise InvalidInputError(f"{path}: line {line} has {len(row)} fields, the header {len(header)}")
+        for name, cell in zip(header, row, strict=True):
+            columns[name].append(cell if name in TEXTS else _number(path, cell, line=line, name=name))
+    return pd.DataFrame(columns)
+
+
+def _number(path: Path, cell: str, *, line: int, name: str) -> float:
+    try:
+        number = int(cell) if name in WHOLE else float(cell or "nan")
+        if cell and not np.isfinite(number):
+            raise ValueError("neither infinity nor NaN is a figure")
+    except ValueError as error:
+        allowed = "a whole number" if name in WHOLE else "a finite number, or nothing"
+        problem = f"line {line}, field {name}: got {cell[:80]!r}; allowed: {allowed}"
+        raise InvalidInputError(f"{path}: {problem}") from error
+    return number
+
+
+def read_alphas(path: Path) -> Alphas | None:
+    if not path.is_file():
+        return None
+    try:
+        # Opened here: np.load leaves a file open that is no archive.
+        with path.open("rb") as archive, np.load(archive, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("epoch", "step", "weights", "device", "decision", "choice")}
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise InvalidInputError(f"cannot read {path}: {error}") from error
+    lengths = {name: (len(arrays[name]),) for name in arrays if name != "weights" and arrays[name].ndim == 1}
+    shape = tuple(n for name in ("epoch", "device", "decision") for n in lengths.get(name, ()))
+    kinds = {"epoch": "i", "step": "i", "weights": "f", "device": "U", "decision": "U", "choice": "U"}
+    wrong = [name for name, kind in kinds.items() if arrays[name].dtype.kind != kind]
+    if arrays["weights"].shape != shape or len(lengths) < 5:
+        wrong.append("weights")
+    if wrong or lengths["step"] != lengths["epoch"] or lengths["choice"] != lengths["decision"]:
+        raise InvalidInputError(
+            f"{path}: fields {wrong or ['step', 'choice']} do not fit together; got "
+            f"{ ({name: (str(array.dtype), array.shape) for name, array in arrays.items()}) }"
+        )
+    weights = arrays["weights"]
+    if not ((weights >= 0) & (weights <= 1 + ROUNDING)).all():
+        raise InvalidInputError(f"{path}: field weights: allowed: probabilities in [0, 1]")
+    words = {name: tuple(str(word) for word in arrays[name]) for name in ("device", "decision", "choice")}
+    return Alphas(arrays["epoch"].astype(np.int64), arrays["step"].astype(np.int64), weights, **words)

@@ -1,0 +1,146 @@
+"""Pictures of one run: costs against budgets, pruning, and what its strategy believed."""
+
+from itertools import groupby
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hardware_models.profile import METRICS
+from search_spaces.errors import InvalidInputError
+from trainers.analysis.canvas import (
+    CELL_INCHES,
+    GREY,
+    HEAT,
+    UNITS,
+    legend_below,
+    looks,
+    panels,
+    plain_numbers,
+    say,
+    style,
+)
+from trainers.analysis.loading import Run
+from trainers.analysis.run_files import Alphas
+from trainers.tracking import metric_names
+
+CHOSEN_LAST = "validation"  # the ledger's reason for choices that lost when the network was chosen
+MOST_LABELS = 60  # rows of a heat map that carry the name of their choice; of more, only decisions are named
+
+
+@style()
+def plot_costs(run: Run) -> Figure:
+    """Costs of each device over the epochs as shares of its budgets, predicted: of the average network that the
+    strategy draws, and of the dearest that pruning has left. Where the latter is below 1, every network fits.
+    """
+    devices = metric_names.devices_of(run.metrics.columns)
+    figure, grid = panels(devices, height=3.6)
+    if not devices:
+        say(grid[0], "no epoch has ended yet")
+        return figure
+    looks_of = looks(METRICS)
+    for axes, device in zip(grid, devices, strict=True):
+        for metric in METRICS:
+            if metric_names.budget(device, metric) not in run.metrics:
+                continue
+            budget = run.metrics[metric_names.budget(device, metric)]
+            label = f"{metric.rpartition('_')[0] or metric}: budget {budget.iloc[-1]:g} {UNITS[metric]}"
+            for name, line in ((metric_names.expected, "-"), (metric_names.worst, "--")):
+                shares = run.metrics[name(device, metric)] / budget
+                told = label if line == "-" else None
+                axes.plot(
+                    run.metrics["epoch"],
+                    shares,
+                    line,
+                    label=told,
+                    markersize=3.5,
+                    color=looks_of[metric].color,
+                    marker=looks_of[metric].marker,
+                )
+        axes.axhline(1, color=GREY, linewidth=1)
+        axes.set(xlabel="epoch", yscale="log")
+        plain_numbers(axes.yaxis)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        legend_below(axes)
+    grid[0].set_ylabel("share of budget, predicted\n(dashes: dearest network left)")
+    return figure
+
+
+@style()
+def plot_pruning(run: Run) -> Figure:
+    """How many choices each device had lost by each step of training, from the prune ledger.
+
+    Those that lost in the end, when the network was chosen, are left out.
+    """
+    figure, (axes,) = panels([""], width=6)
+    pruned = run.prunes[run.prunes["reason"] != CHOSEN_LAST]
+    if pruned.empty:
+        say(axes, "nothing was pruned")
+        return figure
+    last = run.metrics["step"].max() if len(run.metrics) else pruned["step"].max()
+    for device, look in looks(sorted(pruned["device"].unique())).items():
+        own = pruned[pruned["device"] == device]
+        reasons = ", ".join(f"{reason} {count}" for reason, count in own["reason"].value_counts().items())
+        gone = own.groupby("step").size().cumsum()
+        steps, counts = [0, *gone.index, last], [0, *gone, gone.iloc[-1]]
+        axes.plot(
+            steps,
+            counts,
+            drawstyle="steps-post",
+            markersize=4,
+            label=f"{device} ({reasons})",
+            color=look.color,
+            marker=look.marker,
+        )
+    axes.set(xlabel="step of training", ylabel="choices pruned so far", ylim=(0, None))
+    axes.legend(loc="upper left")
+    return figure
+
+
+@style()
+def plot_alphas(run: Run, *, device: str) -> Figure:
+    """The probability of each choice of `device` over the epochs, a row per choice, decisions parted by lines.
+
+    Raises: InvalidInputError if the run has no such device.
+    """
+    alphas = run.alphas
+    if alphas is None or not len(alphas.epoch):
+        figure, (axes,) = panels([device])
+        say(axes, "no alphas.npz: no epoch has ended yet, or the run is older than that file")
+        return figure
+    if device not in alphas.device:
+        raise InvalidInputError(f"{run.path} has no device {device!r}; its devices: {', '.join(alphas.device)}")
+    weights_NE = alphas.weights[:, alphas.device.index(device)].T
+    height = max(2.5, CELL_INCHES * min(len(weights_NE), MOST_LABELS) + 0.8)
+    figure, (axes,) = panels([device], width=6, height=height)
+    first, last = alphas.epoch[0] - 0.5, alphas.epoch[-1] + 0.5
+    extent = (first, last, len(weights_NE) - 0.5, -0.5)
+    picture = axes.imshow(weights_NE, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest", extent=extent)
+    starts = [start for _, start, _ in _decisions(alphas)]
+    axes.hlines(np.array(starts[1:]) - 0.5, first, last, color="white", linewidth=0.8)
+    places, labels = zip(*_row_labels(alphas), strict=True)
+    axes.set_yticks(places, labels)
+    axes.tick_params(axis="y", labelsize=6.5, length=0)
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    figure.colorbar(picture, ax=axes, label="probability of the choice", shrink=0.8)
+    return figure
+
+
+def _decisions(alphas: Alphas) -> list[tuple[str, int, int]]:
+    """Each decision with its first row and its number of rows."""
+    found, start = [], 0
+    for name, rows in groupby(alphas.decision):
+        count = len(list(rows))
+        found.append((name, start, count))
+        start += count
+    return found
+
+
+def _row_labels(alphas: Alphas) -> list[tuple[float, str]]:
+    if len(alphas.choice) <= MOST_LABELS:
+        named = zip(alphas.decision, alphas.choice, strict=True)
+        return [(place, f"{decision} = {choice}") for place, (decision, choice) in enumerate(named)]
+    decisions = _decisions(alphas)
+    every = -(-len(decisions) // MOST_LABELS)
+    return [(start + (count - 1) / 2, name) for name, start, count in decisions[::every]]

@@ -1,0 +1,138 @@
+"""Runs that differ in nothing but their seed: how far their networks agree, and how they get on over time."""
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import yaml
+
+from search_spaces.architecture import Architecture, build_space, read_architecture
+from search_spaces.errors import InvalidInputError
+from search_spaces.space import Choice, SearchSpace
+from trainers.analysis.loading import Run, Sweep
+from trainers.config import NOT_SCIENCE
+from trainers.tracking.metric_names import STEP, STEP_SECONDS, VALIDATION_ACCURACY
+
+OUTSIDE = {"trainer": ("threads", "checkpoint_seconds"), "data": ("root",)}  # of sections: what no result depends on
+SETTINGS_DIGITS = 8  # of the hash, as in the names of run folders
+DECISION_COLUMNS = ("space", "strategy", "settings", "device", "place", "decision", "pairs", "agreement", "chance")
+SCORE_COLUMNS = ("space", "strategy", "settings", "device", "seeds", "decisions", "agreement", "chance")
+
+
+@dataclass(frozen=True)
+class Stability:
+    """Agreement of networks across seeds, per decision and as the mean over decisions.
+
+    `agreement` is the share of `pairs` of seeds that chose alike, `chance` what it would be if every choice were as
+    likely: one over their number. `place` is that of the decision in its space. `settings` is the same for runs that
+    differ in nothing but the seed.
+    """
+
+    decisions: pd.DataFrame
+    scores: pd.DataFrame
+
+
+def settings_of(run: Run) -> str:
+    """A hash of what a run's result depends on, its seed aside: runs that share it are comparable across seeds."""
+    content = {key: value for key, value in run.config.items() if key not in (*NOT_SCIENCE, "seed")}
+    for section, keys in OUTSIDE.items():
+        if isinstance(content.get(section), dict):
+            content[section] = {key: value for key, value in content[section].items() if key not in keys}
+    content["boards"] = sorted(run.config.get("boards") or {})
+    return hashlib.sha256(yaml.safe_dump(content).encode()).hexdigest()[:SETTINGS_DIGITS]
+
+
+def by_settings(sweep: Sweep) -> dict[str, list[Run]]:
+    """The runs of a sweep that have a configuration, those of the same settings together."""
+    groups: dict[str, list[Run]] = {}
+    for run in sweep.runs:
+        if run.config:
+            groups.setdefault(settings_of(run), []).append(run)
+    return groups
+
+
+def used_decisions(space: SearchSpace, choices: Mapping[str, Choice]) -> dict[str, Choice]:
+    """The choices that make this network: any other in their place would give another one.
+
+    A block beyond the depth of its stage does not, nor does a decision of one choice.
+    """
+    notation = space.notation(choices)
+    return {
+        decision.name: choices[decision.name]
+        for decision in space.decisions
+        if any(
+            space.notation({**choices, decision.name: other}) != notation
+            for other in decision.choices
+            if other != choices[decision.name]
+        )
+    }
+
+
+def stability(sweep: Sweep) -> Stability:
+    """How far the networks of one search with several seeds agree; frames without rows if no search has two.
+
+    A decision counts in pairs whose networks both use it, and is left out where no pair does. Chance takes all choices
+    as equally likely; under a budget they are not, so hold the score against that of `strategy=random` on the same
+    budgets. Raises: InvalidInputError for an architecture file that is not whole.
+    """
+    decisions, scores = [], []
+    for settings, runs in by_settings(sweep).items():
+        for device in runs[0].config["hardware"]:
+            networks = [_architecture(run, device) for run in runs if run.result is not None]
+            if len(networks) < 2:
+                continue
+            names = {key: runs[0].config[key]["name"] for key in ("space", "strategy")}
+            group = {**names, "settings": settings, "device": device}
+            rows = [{**group, **row} for row in agreements(networks)]
+            decisions += rows
+            means = {key: float(np.mean([row[key] for row in rows])) for key in ("agreement", "chance")} if rows else {}
+            scores.append({**group, "seeds": len(networks), "decisions": len(rows), **means})
+    return Stability(
+        pd.DataFrame(decisions, columns=list(DECISION_COLUMNS)), pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
+    )
+
+
+def agreements(networks: Sequence[Architecture]) -> Iterator[dict[str, Any]]:
+    """A row per decision that two networks or more of one space use: pairs of them, the share alike, chance."""
+    space = build_space(networks[0])
+    if any((network.space, network.spec) != (networks[0].space, networks[0].spec) for network in networks):
+        raise InvalidInputError(f"networks of different spaces {sorted({n.space for n in networks})} have no agreement")
+    used = [used_decisions(space, network.choices) for network in networks]
+    for place, decision in enumerate(space.decisions):
+        taken = [choices[decision.name] for choices in used if decision.name in choices]
+        pairs = list(combinations(taken, 2))
+        if pairs:
+            alike = sum(a == b for a, b in pairs) / len(pairs)
+            yield {
+                "place": place,
+                "decision": decision.name,
+                "pairs": len(pairs),
+                "agreement": alike,
+                "chance": 1 / len(decision.choices),
+            }
+
+
+def anytime(run: Run) -> pd.DataFrame:
+    """At the end of each epoch: `step`, `seconds`, and `best_accuracy`, the best validation accuracy so far.
+
+    Seconds are those of training steps. The accuracy is that of networks within the budgets, weights shared, on part of
+    the validation split: it ranks moments of a search and is no result.
+    Raises: InvalidInputError if `metrics.csv` lacks a column for it.
+    """
+    metrics = run.metrics
+    if metrics.empty:
+        return pd.DataFrame(columns=["step", "seconds", "best_accuracy"])
+    missing = sorted({VALIDATION_ACCURACY, STEP_SECONDS} - set(metrics.columns))
+    if missing:
+        raise InvalidInputError(f"{run.path / 'metrics.csv'}: fields {missing} missing")
+    seconds = metrics[STEP] * metrics[STEP_SECONDS]  # a mean over all steps so far
+    best = metrics[VALIDATION_ACCURACY].cummax()
+    return pd.DataFrame({"step": metrics[STEP], "seconds": seconds, "best_accuracy": best})
+
+
+def _architecture(run: Run, device: str) -> Architecture:
+    return read_architecture(run.path / "architectures" / f"{device}.json")
