@@ -6,16 +6,25 @@ import os
 import re
 import runpy
 import shlex
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import yaml
-from hydra.core.global_hydra import GlobalHydra
+from console import (
+    HEAVY,
+    Cli,
+    Result,
+    complaints,
+    console,
+    done,
+    ends_with_examples_and_exit_codes,
+    examples,
+    imported_by,
+    spaces_in_help,
+)
+from console import refused as told_once
 from measured_networks import mobile_networks, true_device, true_times, write_networks, write_operations
 from PIL import Image
 from scipy.stats import spearmanr
@@ -32,40 +41,16 @@ from trainers.measure_plan import architecture_item
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
 OPERATIONS = [Operation("conv", (c, s, s), (32, s, s)) for c in (16, 32, 64) for s in (7, 14, 28, 56)]
-Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Runs a console script in this process, in an empty folder: exit code, output and errors."""
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the console script does
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def call(*arguments: str, app: cli.App = cli.CALIBRATE) -> tuple[int, str, str]:
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", [app.name, *arguments])
-        code = cli._guarded(app)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return console(cli.CALIBRATE, monkeypatch, capsys, tmp_path)
 
 
-def done(result: tuple[int, str, str]) -> str:
-    code, output, errors = result
-    assert (code, errors) == (0, "")
-    return output
-
-
-def refused(result: tuple[int, str, str], *words: str) -> None:
+def refused(result: Result, *words: str) -> None:
     """One message that says these words, and nothing written."""
-    code, _, errors = result
-    assert code == 2, errors
-    assert errors.startswith("espalier-calibrate: ")
-    assert errors.count("espalier-calibrate: ") == 1
-    assert "Traceback" not in errors
-    assert [word for word in words if word not in errors] == [], errors
+    told_once(result, "espalier-calibrate", *words)
     assert [path for path in Path.cwd().rglob("*") if path.suffix in (".yaml", ".png", ".json")] == []
 
 
@@ -81,38 +66,19 @@ def bench(command: Cli) -> Path:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
 def test_answers_without_a_calibration_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    script = (
-        "import json, sys\nfrom trainers.cli import calibrate\ntry:\n    calibrate()\nexcept SystemExit:\n"
-        "    print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    packages = set(json.loads(ended.stdout.splitlines()[-1]))
-    assert packages & {"torch", "pytorch_lightning", "scipy", "numpy", "matplotlib", "onnxruntime"} == set()
-
-
-def help_text() -> str:
-    path = ROOT / "conf" / "calibrate.yaml"
-    return str(yaml.safe_load(path.read_text(encoding="utf-8"))["hydra"]["help"]["template"])
+    _, _, packages = imported_by("calibrate", *arguments, folder=tmp_path)
+    assert packages & HEAVY == set()
 
 
 def test_help_names_every_space_and_ends_with_examples_and_exit_codes() -> None:
-    spaces = re.search(r"space=name\): (.*)", help_text())
-    assert spaces
-    assert set(spaces[1].split(", ")) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
-    *examples, codes = help_text().partition("Examples\n")[2].strip().splitlines()
-    assert len(examples) > 4
-    assert all(line.strip().startswith("espalier-calibrate ") for line in examples)
-    assert codes.startswith("Exit codes: 0 done, 1 error, 2 ")
+    assert spaces_in_help(cli.CALIBRATE) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
+    assert ends_with_examples_and_exit_codes(cli.CALIBRATE)
 
 
 def test_every_example_of_the_help_is_a_command_that_is_understood(command: Cli) -> None:
-    for example in re.findall(r"^\s+espalier-calibrate(.*)$", help_text().partition("Examples\n")[2], re.MULTILINE):
-        code, _, errors = command(*shlex.split(example), "seed=-1")  # all that is wrong with it
-        assert code == 2
-        complaints = [line.strip() for line in errors.splitlines()[1:]]
-        assert complaints == ["seed: got -1; Input should be greater than or equal to 0"]
+    for arguments in examples(cli.CALIBRATE):
+        told = complaints(command(*arguments, "seed=-1"))  # all that is wrong with it
+        assert told == {"seed: got -1; Input should be greater than or equal to 0"}
 
 
 def test_the_command_is_installed_under_its_name() -> None:

@@ -1,20 +1,29 @@
 """`espalier-measure`: what it measures ends in a file that is read back, wrong input in one clear error."""
 
-import json
 import os
 import re
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
 import pytest
-import yaml
 from boards import INSTALLED, REASON, loopback_server
-from hydra.core.global_hydra import GlobalHydra
+from console import (
+    HEAVY,
+    Cli,
+    Result,
+    complaints,
+    console,
+    done,
+    ends_with_examples_and_exit_codes,
+    examples,
+    imported_by,
+    spaces_in_help,
+)
+from console import refused as told_once
 from spaces import ROOT, SMALL, all_networks, narrow_space, small_space
 
 import trainers.measure
@@ -25,43 +34,20 @@ from search_spaces.operation import parse_operation
 from search_spaces.space import SearchSpace
 from trainers import cli
 from trainers.measure_plan import distinct_operations, draw_operations, random_networks
+from trainers.overrides import expand_home
 
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
 QUICK = ("warmup=1", "repeats=3")
-Cli = Callable[..., tuple[int, str, str]]
 
 
 @pytest.fixture
 def measure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    """Runs the command in this process, in an empty folder: exit code, output and errors."""
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the console script does
-    (tmp_path / "here").mkdir()
-    monkeypatch.chdir(tmp_path / "here")
-
-    def call(*arguments: str) -> tuple[int, str, str]:
-        GlobalHydra.instance().clear()
-        monkeypatch.setattr(sys, "argv", ["espalier-measure", *arguments])
-        code = cli._guarded(cli.MEASURE)
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return call
+    return console(cli.MEASURE, monkeypatch, capsys, tmp_path)
 
 
-def done(result: tuple[int, str, str]) -> str:
-    code, output, errors = result
-    assert (code, errors) == (0, "")
-    return output
-
-
-def refused(result: tuple[int, str, str], *words: str, code: int = 2) -> None:
+def refused(result: Result, *words: str, code: int = 2) -> None:
     """One message that says these words, its exit code, and nothing measured."""
-    got, _, errors = result
-    assert got == code, errors
-    assert errors.startswith("espalier-measure: ")
-    assert errors.count("espalier-measure: ") == 1
-    assert "Traceback" not in errors
-    assert [word for word in words if word not in errors] == [], errors
+    told_once(result, "espalier-measure", *words, code=code)
     assert list(Path.cwd().rglob("*")) == []
 
 
@@ -83,39 +69,19 @@ def architecture(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
 def test_answers_without_a_measurement_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    script = (
-        "import json, sys\nfrom trainers.cli import measure\ntry:\n    measure()\nexcept SystemExit:\n"
-        "    print(json.dumps(sorted({m.split('.')[0] for m in sys.modules})))\n"
-    )
-    ended = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, cwd=tmp_path
-    )
-    packages = set(json.loads(ended.stdout.splitlines()[-1]))
-    assert packages & {"torch", "pytorch_lightning", "scipy", "numpy", "onnxruntime", "nni", "sklearn"} == set()
-
-
-def help_text() -> str:
-    return str(
-        yaml.safe_load((ROOT / "conf" / "measure.yaml").read_text(encoding="utf-8"))["hydra"]["help"]["template"]
-    )
+    _, _, packages = imported_by("measure", *arguments, folder=tmp_path)
+    assert packages & HEAVY == set()
 
 
 def test_help_names_every_space_and_ends_with_examples_and_exit_codes() -> None:
-    spaces = re.search(r"space=name\): (.*)", help_text())
-    assert spaces
-    assert set(spaces[1].split(", ")) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
-    *examples, codes = help_text().partition("Examples\n")[2].strip().splitlines()
-    assert len(examples) > 4
-    assert all(line.strip().startswith("espalier-measure ") for line in examples)
-    assert codes.startswith("Exit codes: 0 done, 1 error, 2 ")
+    assert spaces_in_help(cli.MEASURE) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
+    assert ends_with_examples_and_exit_codes(cli.MEASURE)
 
 
 def test_every_example_of_the_help_is_a_command_that_is_understood(measure: Cli) -> None:
-    for example in re.findall(r"^\s+espalier-measure(.*)$", help_text().partition("Examples\n")[2], re.MULTILINE):
-        code, _, errors = measure(*shlex.split(example), "repeats=0")  # all that is wrong with it
-        assert code == 2
-        complaints = [line.strip() for line in errors.splitlines()[1:]]
-        assert complaints == ["repeats: got 0; Input should be greater than or equal to 1"]
+    for arguments in examples(cli.MEASURE):
+        told = complaints(measure(*arguments, "repeats=0"))  # all that is wrong with it
+        assert told == {"repeats: got 0; Input should be greater than or equal to 1"}
 
 
 # Wrong configurations
@@ -341,7 +307,12 @@ def test_mean_of_a_log_is_marked_and_never_mixed_with_medians(measure: Cli, arch
     ],
 )
 def test_log_that_cannot_be_taken_over_is_refused(
-    measure: Cli, architecture: Path, tmp_path: Path, content: str, arguments: tuple[str, ...], words: tuple[str, ...]
+    measure: Cli,
+    architecture: Path,
+    tmp_path: Path,
+    content: str,
+    arguments: tuple[str, ...],
+    words: tuple[str, ...],
 ) -> None:
     log = tmp_path / "run.log"
     log.write_text(content)
@@ -378,6 +349,6 @@ def test_every_network_of_a_small_space_can_be_drawn_once() -> None:
 
 def test_home_is_expanded_where_hydra_cannot_read_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cli.expand_home("board.identity=~/.ssh/key") == f"board.identity={tmp_path}/.ssh/key"
-    assert cli.expand_home("~hardware.odd") == "~hardware.odd"
-    assert cli.expand_home("a=b~/c") == "a=b~/c"
+    assert expand_home("board.identity=~/.ssh/key") == f"board.identity={tmp_path}/.ssh/key"
+    assert expand_home("~hardware.odd") == "~hardware.odd"
+    assert expand_home("a=b~/c") == "a=b~/c"

@@ -1,0 +1,99 @@
+"""Console scripts in tests: run in this process, in an empty folder, and what their help promises."""
+
+import json
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import yaml
+from hydra.core.global_hydra import GlobalHydra
+
+from trainers import cli
+
+CONF = Path(__file__).resolve().parents[1] / "conf"
+Result = tuple[int, str, str]  # exit code, output, errors
+Cli = Callable[..., Result]
+HEAVY = {"torch", "pytorch_lightning", "scipy", "numpy", "pandas", "matplotlib", "onnxruntime", "nni", "wandb"}
+
+
+def console(
+    app: cli.App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, *always: str
+) -> Cli:
+    """Runs the script with these arguments in the new empty folder `folder`/here; another app may be asked for."""
+    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the console script does
+    (folder / "here").mkdir()
+    monkeypatch.chdir(folder / "here")
+
+    def call(*arguments: str, app: cli.App = app) -> Result:
+        GlobalHydra.instance().clear()
+        monkeypatch.setattr(sys, "argv", [app.name, *always, *arguments])
+        code = cli._guarded(app)
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return call
+
+
+def done(result: Result) -> str:
+    """The output of a command that had nothing to complain of."""
+    code, output, errors = result
+    assert (code, errors) == (0, "")
+    return output
+
+
+def refused(result: Result, name: str, *words: str, code: int = 2) -> None:
+    """One message of the script `name` that says these words, and its exit code."""
+    got, _, errors = result
+    assert got == code, errors
+    assert errors.startswith(f"{name}: ")
+    assert errors.count(f"{name}: ") == 1
+    assert "Traceback" not in errors
+    assert [word for word in words if word not in errors] == [], errors
+
+
+def imported_by(entry: str, *arguments: str, folder: Path) -> tuple[int, str, set[str]]:
+    """Exit code and output of the script whose function in trainers.cli is `entry`, and the packages it imported."""
+    script = (
+        f"import json, sys\nfrom trainers.cli import {entry}\n"
+        f"try:\n    {entry}()\nexcept SystemExit as end:\n"
+        "    sys.stderr.write(json.dumps([end.code or 0, sorted({m.split('.')[0] for m in sys.modules})]))\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, cwd=folder
+    )
+    code, packages = json.loads(ended.stderr)
+    return code, ended.stdout, set(packages)
+
+
+def help_text(app: cli.App) -> str:
+    content = yaml.safe_load((CONF / f"{app.config}.yaml").read_text(encoding="utf-8"))
+    return str(content["hydra"]["help"]["template"])
+
+
+def spaces_in_help(app: cli.App) -> set[str]:
+    names = re.search(r"space=name\): (.*)", help_text(app))
+    assert names
+    return set(names[1].split(", "))
+
+
+def examples(app: cli.App) -> list[list[str]]:
+    """The arguments of each example of the help."""
+    lines = re.findall(rf"^\s+{app.name}(.*)$", help_text(app).partition("Examples\n")[2], re.MULTILINE)
+    return [shlex.split(line, comments=True) for line in lines]
+
+
+def ends_with_examples_and_exit_codes(app: cli.App) -> bool:
+    *lines, codes = help_text(app).partition("Examples\n")[2].strip().splitlines()
+    commands = [line for line in lines if line.strip().startswith(f"{app.name}")]
+    return len(commands) > 3 and codes.startswith("Exit codes: 0 done, 1 ")
+
+
+def complaints(result: Result) -> set[str]:
+    """What a refused configuration is refused for."""
+    code, _, errors = result
+    assert code == 2, errors
+    return {line.strip() for line in errors.splitlines()[1:]}
