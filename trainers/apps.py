@@ -1,6 +1,7 @@
 """The console scripts: what each does with plain values. Nothing heavy is imported before one starts to work."""
 
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -59,8 +60,30 @@ def _calibrate(content: dict[str, Any], command: str) -> Mapping[str, Any]:
     return {"status": "done"}
 
 
+def _tune(content: dict[str, Any], command: str) -> Mapping[str, Any]:
+    return _search(_of_search(content), _search_command(command))
+
+
+def _tune_folder(content: dict[str, Any]) -> Path:
+    return _search_folder(_of_search(content))
+
+
+def _of_search(content: dict[str, Any]) -> dict[str, Any]:
+    """The configuration without the settings of the study that its search is a trial of."""
+    return {key: value for key, value in content.items() if key not in OF_STUDIES}
+
+
+def _search_command(command: str) -> str:
+    """What runs the search of a trial alone."""
+    _, *arguments = shlex.split(command)
+    kept = [argument for argument in arguments if argument.partition("=")[0] not in (*OF_STUDIES, "trial")]
+    return shlex.join([SEARCH.name, *kept])
+
+
+OF_STUDIES = ("study", "trials", "jobs", "timeout_s", "objectives", "constraints", "pruner")  # keys of conf/tune.yaml
 CONTINUES = "the same command continues:\n  {command}"
 SEARCH = App("espalier-search", "search", _search, CONTINUES, _search_folder)
+TUNE = App("espalier-tune", "tune", _tune, CONTINUES, _tune_folder)
 MEASURE = App("espalier-measure", "measure", _measure, "what was measured is kept; this continues:\n  {command}")
 CALIBRATE = App("espalier-calibrate", "calibrate", _calibrate, "the same command starts again")
 

@@ -1,6 +1,7 @@
 """The console scripts, one Hydra application each. The configuration ends here; plain values go on."""
 
 import os
+import re
 import shlex
 import signal
 import sys
@@ -26,7 +27,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers import sweep
-from trainers.apps import CALIBRATE, MEASURE, SEARCH, App, tell
+from trainers.apps import CALIBRATE, MEASURE, SEARCH, TUNE, App, tell
 from trainers.errors import SearchStoppedError
 from trainers.overrides import (
     expand_home,
@@ -46,6 +47,13 @@ WITH_A_RESULT = ("done", "unmet")
 def search() -> None:
     """Runs `espalier-search` and exits: 0 done, 1 error, 2 refused, 3 a budget not met, 130 and 143 on signals."""
     _run(SEARCH)
+
+
+def tune() -> None:
+    """Runs `espalier-tune` and exits as `espalier-search` does after a sweep."""
+    # A group of Hydra's own, which has no shorter name.
+    sys.argv[1:] = [re.sub(r"^sampler=", "hydra/sweeper/sampler=", argument) for argument in sys.argv[1:]]
+    _run(TUNE)
 
 
 def measure() -> None:
@@ -155,7 +163,7 @@ def _report_of(folder: Path) -> str:
     try:
         from trainers.reporting.report import write_report
 
-        return str(write_report(folder))
+        return os.path.relpath(write_report(folder))
     except Exception as error:
         return f"could not be written: {type(error).__name__}: {error}"
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 # What of Hydra a user may set: how the jobs of a sweep are thought of and run. The rest moves files out of run folders.
-LAUNCHING = re.compile(r"[+~]*hydra(\.(launcher|sweeper)\b|/(launcher|sweeper)(@|=|$)|\.searchpath=)")
+LAUNCHING = re.compile(r"[+~]*hydra(\.(launcher|sweeper)\b|/(launcher|sweeper(/sampler)?)(@|=|$)|\.searchpath=)")
 OF_HYDRA = re.compile(r"[+~]*hydra(?=[./@=:]|$)")
 
 

@@ -58,14 +58,15 @@ def _run(turns: Turns, batch: Sequence["Trial"], launch: Launch, report: Report)
         outcomes = launch(batch)
     except JobsLostError as error:
         report(f"{error}; the {len(batch)} trials of this batch run again, at most {MAX_ATTEMPTS} times")
-        tired = [trial for trial in batch if turns.attempt(trial) >= MAX_ATTEMPTS]
-        turns.give_back(trial for trial in batch if trial not in tired)
-        batch, outcomes = tired, [Outcome("failed", {}, error=str(error))] * len(tired)
+        outcomes = [Outcome("interrupted", {}, error=str(error))] * len(batch)
     refusals = []
     for trial, outcome in zip(batch, outcomes, strict=True):
         if outcome.status == "busy":  # whoever is at its run folder will end it
             turns.give_back([trial])
             time.sleep(POLL_SECONDS)
+            continue
+        if outcome.status == "interrupted" and turns.attempt(trial) < MAX_ATTEMPTS:
+            turns.give_back([trial])
             continue
         checked = usable(outcome, [*turns.config.objectives, *turns.config.constraints])
         told = turns.settle(trial, checked)

@@ -1,6 +1,6 @@
 """The settings of a study, checked as a whole before anything is opened. Plain values in, typed values out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
@@ -96,24 +96,24 @@ class TuningConfig(Section):
         except InvalidInputError as error:
             found.append(f"{keys['storage']}: {error}")
         if self.pruner.metric not in SENSE:
-            found.append(f"{keys['pruner']}.metric: got {self.pruner.metric!r}, allowed: {', '.join(SENSE)}")
+            found.append(f"hydra.sweeper.pruner.metric: got {self.pruner.metric!r}, allowed: {', '.join(SENSE)}")
         if self.pruner.name in ("median", "hyperband"):
             if len(self.objectives) > 1:
                 found.append(
-                    f"{keys['pruner']}: {self.pruner.name} judges one objective, got {len(self.objectives)}; "
+                    f"{keys['pruner.name']}: {self.pruner.name} judges one objective, got {len(self.objectives)}; "
                     "choose none, or one objective"
                 )
             elif self.pruner.metric in SENSE and not self._agrees:
                 (name, direction), metric = next(iter(self.objectives.items())), self.pruner.metric
                 found.append(
-                    f"{keys['pruner']}.metric: {metric} is to {SENSE[metric]}, objective {name} to {direction}, "
+                    f"hydra.sweeper.pruner.metric: {metric} is to {SENSE[metric]}, objective {name} to {direction}, "
                     "so the best trials would be stopped; choose another metric, or none as pruner"
                 )
         return found
 
 
 def validate_tuning(content: Mapping[str, Any], keys: Mapping[str, str]) -> tuple[TuningConfig | None, list[str]]:
-    """The checked settings, or none and every wrong one; `keys` are the names under which a user sets them."""
+    """The settings, none if not of their form, and all that is wrong with them under the keys that a user sets."""
     try:
         config = TuningConfig.model_validate(content)
     except ValidationError as error:
@@ -122,9 +122,17 @@ def validate_tuning(content: Mapping[str, Any], keys: Mapping[str, str]) -> tupl
             field, *rest = (str(part) for part in details["loc"])
             if field == "sampler":
                 rest = rest[1:]  # the first is its kind
-            key = ".".join([keys.get(field, field), *rest])
+            key = _shown([field, *rest], keys)
             got = "nothing" if details["type"] == "missing" else repr(details["input"])
             problems.append(f"{key}: got {got}; {details['msg'].removeprefix('Value error, ')}")
         return None, problems
-    problems = config.problems(keys)
-    return (None if problems else config), problems
+    return config, config.problems(keys)
+
+
+def _shown(path: Sequence[str], keys: Mapping[str, str]) -> str:
+    """The key under which a user sets the setting at `path`."""
+    for length in range(len(path), 0, -1):
+        start = ".".join(path[:length])
+        if start in keys:
+            return ".".join([keys[start], *path[length:]])
+    return ".".join(["hydra.sweeper", *path])

@@ -5,7 +5,7 @@ every file there for each command, so all that is slow is imported where a study
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -106,8 +106,7 @@ class EspalierOptunaSweeper(Sweeper):
         """Setting: key under which the user sets it, which may be one that the setting refers to."""
         assert self.config is not None
         raw = OmegaConf.to_container(self.config.hydra.sweeper, resolve=False)
-        assert isinstance(raw, dict)
-        return {str(name): _referred(value) or f"hydra.sweeper.{name!s}" for name, value in raw.items()}
+        return {name: _referred(value) or f"hydra.sweeper.{name}" for name, value in dotted(raw).items()}
 
     def _own_keys(self) -> list[str]:
         """Keys of the configuration that are settings of the study."""
@@ -136,9 +135,7 @@ def _print(line: str) -> None:
 
 
 def _referred(value: Any) -> str | None:
-    """The key that a setting refers to; for a section, the one that its name refers to."""
-    if isinstance(value, dict):
-        value = value.get("name")
+    """The key that a setting refers to."""
     found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
     return found.group(1) if found else None
 
@@ -233,18 +230,18 @@ def trial_override(config: "TuningConfig", number: int) -> str:
 def fixed_values(content: Mapping[str, Any], changing: Iterable[str]) -> dict[str, Any]:
     """Dotted key: value, of a configuration without the keys that may change, nor anything below them."""
     left_out = {key.lstrip("+").partition("@")[0].replace("/", ".") for key in changing}
+    return dotted(content, left_out)
+
+
+def dotted(content: Any, left_out: Container[str] = (), prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted keys, without those `left_out` and what is below them."""
+    if not (isinstance(content, Mapping) and content):
+        return {prefix: content}
     found: dict[str, Any] = {}
-
-    def walk(prefix: str, value: Any) -> None:
-        if prefix in left_out:
-            return
-        if isinstance(value, Mapping) and value:
-            for key, inner in value.items():
-                walk(f"{prefix}.{key}" if prefix else str(key), inner)
-        else:
-            found[prefix] = value
-
-    walk("", content)
+    for name, value in content.items():
+        key = f"{prefix}.{name}" if prefix else str(name)
+        if key not in left_out:
+            found |= dotted(value, left_out, key)
     return found
 
 
@@ -256,7 +253,8 @@ def unknown_figures(content: Mapping[str, Any], names: Iterable[str], space: Map
     allowed = ["validation_accuracy", "utilisation", "seconds"]
     for device, profile in hardware.items():
         budgets = profile.get("budgets") if isinstance(profile, Mapping) else None
-        allowed += [f"{device}/validation_accuracy", *(f"{device}/{metric}" for metric in budgets or {})]
+        limited = [metric for metric, limit in (budgets or {}).items() if limit is not None]
+        allowed += [f"{device}/{figure}" for figure in ("validation_accuracy", *limited)]
     return [
         f"{name}: no such figure of a search; allowed: {', '.join(allowed)}" for name in names if name not in allowed
     ]
