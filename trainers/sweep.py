@@ -183,6 +183,11 @@ def read_sweep(folder: Path) -> Sweep | None:
     return sweep.model_copy(update={"jobs": [jobs[number] for number in sorted(jobs)]})
 
 
+def is_running(sweep: Sweep) -> bool:
+    """Whether the process of a sweep is still at it, as far as this machine can tell."""
+    return sweep.ended is None and not _is_gone(sweep.host, sweep.pid)
+
+
 def summary(jobs: Sequence[Job]) -> list[str]:
     """How many jobs ended in each state, and why those that did not end well did not."""
     counts = Counter(job.state for job in jobs)
