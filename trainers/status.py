@@ -1,0 +1,224 @@
+"""`espalier-status`: what became of the runs of a folder, why, and the commands that finish what is open."""
+
+import argparse
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from search_spaces.errors import InvalidInputError
+from trainers.run_state import RunState, state_of
+from trainers.sweep import Job, Sweep, is_running, own_overrides, read_sweep
+
+# The exit code is that of the first of these that a run of the folder is in.
+CODES = {
+    **dict.fromkeys(("unreadable", "failed", "interrupted", "refused"), 1),
+    **{"infeasible": 2, "unmet": 3, "running": 4, "queued": 4, "stopped": 0, "done": 0},
+}
+AGAIN = ("interrupted", "failed", "unreadable", "queued")  # what the same command runs again, if nothing else does
+COLUMNS = ("run", "state", "epoch", "attempt", "time", "accuracy", "met", "reason")
+EPILOG = """
+Examples
+  espalier-status                      every run in runs/
+  espalier-status runs/strategies      the runs of a sweep
+  espalier-status --json runs/strategies | jq '.runs[] | select(.state == "failed") | .reason'
+  until espalier-status runs/strategies > table.txt; do sleep 60; done
+Exit codes: 0 all done, 1 any failed, interrupted or refused, 2 any infeasible or no runs there, 3 any with a budget not
+met, 4 any queued or running; the first of these that holds.
+"""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A run, or a job of a sweep that has no run folder yet. `seconds` since its last sign if it runs, else it took.
+
+    `accuracy` is the mean over devices of the validation accuracy, a share; `met` counts the devices within budget.
+    """
+
+    run: str
+    state: str
+    reason: str | None = None
+    command: str | None = None
+    attempt: int | None = None
+    epoch: int | None = None
+    epochs: int | None = None
+    seconds: float | None = None
+    accuracy: float | None = None
+    met: int | None = None
+    devices: int | None = None
+
+
+def main() -> None:
+    """Runs `espalier-status` and exits: 0 all done; else 1, 2, 3 or 4, as its help says."""
+    parser = argparse.ArgumentParser(
+        prog="espalier-status",
+        description="What became of runs, why, and the commands that finish what is open.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "folder", nargs="?", default="runs", help="of a run, a sweep, or several sweeps (default: runs)"
+    )
+    parser.add_argument("--json", action="store_true", help="the same as JSON, with nothing shortened")
+    arguments = parser.parse_args()
+    try:
+        rows, commands = survey(Path(arguments.folder).expanduser())
+    except InvalidInputError as error:
+        print(f"espalier-status: {error}", file=sys.stderr)
+        sys.exit(2)
+    try:
+        if arguments.json:
+            print(json.dumps({"runs": [asdict(row) for row in rows], "commands": commands}, indent=2, allow_nan=False))
+        else:
+            _show(rows, commands)
+    except BrokenPipeError:  # whoever read the table has gone, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(exit_code(rows))
+
+
+def exit_code(rows: Iterable[Row]) -> int:
+    """0 if every run is done, else the code of the worst."""
+    states = {row.state for row in rows}
+    return next(code for state, code in CODES.items() if state in states)
+
+
+def survey(folder: Path, *, now: datetime | None = None) -> tuple[list[Row], list[str]]:
+    """Every run of a run folder, of a sweep's folder or of a folder of sweeps, and the commands that finish the open.
+
+    Raises: InvalidInputError if there is none.
+    """
+    if not folder.is_dir():
+        raise InvalidInputError(f"no such folder: {folder}; give the folder of a run, of a sweep, or paths.runs")
+    moment = now or datetime.now(UTC)
+    runs = sorted({path.parent for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}status.json")})
+    rows = [_row(run, os.path.relpath(run, folder), now=moment) for run in runs]
+    commands = [row.command for row in rows if row.command is not None and row.state in AGAIN]
+    for path in sorted({*folder.glob("sweep.json"), *folder.glob("*/sweep.json")}):
+        try:
+            sweep = read_sweep(path.parent)
+        except InvalidInputError as error:
+            rows.append(Row(os.path.relpath(path, folder), "unreadable", str(error)))
+            continue
+        assert sweep is not None
+        waiting = _without_a_folder(path.parent, sweep, prefix=os.path.relpath(path.parent, folder))
+        rows += waiting
+        states = dict(zip(runs, rows, strict=False))
+        commands = _with_sweep(commands, sweep, path.parent, states, waiting)
+    if not rows:
+        raise InvalidInputError(f"no runs in {folder}; give the folder of a run, of a sweep, or paths.runs")
+    return rows, list(dict.fromkeys(commands))
+
+
+def _with_sweep(
+    commands: list[str], sweep: Sweep, folder: Path, states: dict[Path, Row], waiting: Sequence[Row]
+) -> list[str]:
+    """The commands with that of a sweep in place of those of its jobs; none while it runs, for it may yet do them."""
+    own = {folder / job.folder for job in sweep.jobs if job.folder is not None}
+    theirs = {row.command for run, row in states.items() if Path(os.path.normpath(run)) in own}
+    again = any(row.state in AGAIN for row in (*waiting, *(row for run, row in states.items() if run in own)))
+    others = [command for command in commands if command not in theirs]
+    return [*others, sweep.command] if again and not is_running(sweep) else others
+
+
+def _row(run: Path, name: str, *, now: datetime) -> Row:
+    try:
+        state = state_of(run, now=now)
+    except InvalidInputError as error:
+        return Row(name, "unreadable", str(error))
+    accuracy, met, devices = _result(run) if state.state in ("done", "unmet") else (None, None, None)
+    return Row(
+        run=name,
+        state=state.state,
+        reason=state.reason,
+        command=state.command,
+        attempt=state.attempt,
+        epoch=state.epoch,
+        epochs=state.epochs,
+        seconds=_seconds(state, now=now),
+        accuracy=accuracy,
+        met=met,
+        devices=devices,
+    )
+
+
+def _seconds(state: RunState, *, now: datetime) -> float:
+    since, until = (state.heartbeat, now) if state.state == "running" else (state.started, state.heartbeat)
+    return max(0.0, (until - since).total_seconds())
+
+
+def _result(run: Path) -> tuple[float | None, int | None, int | None]:
+    """Validation accuracy, devices within budget, and devices of a finished run; none where its file does not say."""
+    try:
+        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
+        accuracy = result["objective"]["validation_accuracy"]
+        met = [device["met"] for device in result["devices"].values()]
+    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
+        return None, None, None
+    number = float(accuracy) if isinstance(accuracy, int | float) and 0 <= accuracy <= 1 else None
+    return number, sum(each is True for each in met), len(met)
+
+
+def _without_a_folder(folder: Path, sweep: Sweep, *, prefix: str) -> list[Row]:
+    """The jobs of a sweep that have no run folder: not begun, just begun, or refused."""
+    rows = []
+    for job, name in zip(sweep.jobs, own_overrides(sweep.jobs), strict=True):
+        has_folder = job.folder is not None and (folder / job.folder / "status.json").exists()
+        if not has_folder and job.state not in ("done", "unmet"):  # or its folder has been deleted since
+            rows.append(Row(os.path.normpath(f"{prefix}/{name}"), *_state_of_job(job, sweep)))
+    return rows
+
+
+def _state_of_job(job: Job, sweep: Sweep) -> tuple[str, str | None]:
+    if job.state == "queued" and not is_running(sweep):
+        return "queued", "its sweep has ended; repeat the command to begin it"
+    if job.state in CODES:
+        return job.state, job.reason
+    return "unreadable", f"sweep.json: field 'state' is {job.state!r}"
+
+
+def _show(rows: Sequence[Row], commands: Sequence[str]) -> None:
+    cells = [_cells(row) for row in rows]
+    if sys.stdout.isatty():
+        from rich.console import Console
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(*COLUMNS)
+        for line in cells:
+            table.add_row(*(Text(cell) for cell in line))  # a reason may hold what rich takes for markup
+        Console().print(table)
+    else:
+        widths = [max(map(len, column)) for column in zip(COLUMNS, *cells, strict=True)]
+        for line in (COLUMNS, *cells):
+            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    counts = Counter(row.state for row in rows)
+    print(", ".join(f"{count} {state}" for state, count in counts.items()))
+    for command in commands:
+        print(f"repeat  {printable(command)}")
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    shown = (
+        row.run,
+        row.state,
+        "" if row.epoch is None else f"{row.epoch}/{row.epochs}",
+        "" if row.attempt is None else str(row.attempt),
+        "" if row.seconds is None else f"{row.seconds:.0f} s",
+        "" if row.accuracy is None else f"{row.accuracy:.3f}",
+        "" if row.met is None else f"{row.met}/{row.devices}",
+        " ".join((row.reason or "").split()),
+    )
+    return tuple(map(printable, shown))
+
+
+def printable(text: str) -> str:
+    """The text without what would steer a terminal: files of runs may come from elsewhere."""
+    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
+
+
+if __name__ == "__main__":
+    main()
