@@ -22,7 +22,6 @@ from trainers.tracking.tracker import Cell, LocalTracker, Report, RunRecord, Tra
 
 MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
 MAX_TAG = 64  # characters, of W&B
-DATA_DIR = "WANDB_DATA_DIR"
 
 
 def check_mode(explicit: Mode | None) -> Mode:
@@ -83,10 +82,14 @@ class WandbTracker(Tracker):
 
     def __init__(self, config: WandbConfig, record: RunRecord, report: Report, *, mode: Mode) -> None:
         self.record = record
-        # W&B stages what it logs outside the run, where a later sync of a moved folder would miss it.
-        self.user_data_dir = os.environ.get(DATA_DIR)
-        if self.user_data_dir is None:
-            os.environ[DATA_DIR] = str(record.folder.resolve() / "wandb" / "data")
+        wanted = {
+            # W&B stages what it logs outside the run else, where deleting the run would leave it.
+            "WANDB_DATA_DIR": str(record.folder.resolve() / "wandb" / "data"),
+            # W&B 0.31 reports on its own health else, even offline.
+            "WANDB_ERROR_REPORTING": "false",
+        }
+        self.environment = {name: value for name, value in wanted.items() if name not in os.environ}
+        os.environ.update(self.environment)
         try:
             self.run = wandb.init(
                 project=config.project,
@@ -109,6 +112,9 @@ class WandbTracker(Tracker):
                 f"logger=wandb: W&B refused the run: {error}; logger.mode=offline goes on"
             ) from error
         keep_id(record.folder, "wandb", self.run.id)
+        for path in Path(self.run.dir).parent.glob("logs/*"):
+            if path.is_symlink():  # to the log of the service, outside the run folder
+                path.unlink()
         self.run.define_metric(metric_names.STEP)
         self.run.define_metric("*", step_metric=metric_names.STEP)
         report(_told(self.run, record.folder, config.mode))
@@ -145,8 +151,8 @@ class WandbTracker(Tracker):
 
     def _leave(self) -> None:
         wandb.teardown()
-        if self.user_data_dir is None:
-            os.environ.pop(DATA_DIR, None)
+        for name in self.environment:
+            os.environ.pop(name, None)
 
 
 def _told(run: wandb.Run, folder: Path, said: Mode | None) -> str:
