@@ -15,7 +15,6 @@ from hardware_models.profile import HardwareProfile
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import SearchSpace
 from trainers.analysis.loading import Run
-from trainers.calibrate import held_out_rows
 
 LATENCY = METRICS.index("latency_ms")
 TRANSFER_COLUMNS = (
@@ -76,7 +75,16 @@ def held_out(calibration: Calibration, measurements: Measurements) -> pd.DataFra
 
     `kind` is what a single operation is priced as, as `depthwise`; else whether the row is a network or a block.
     """
-    rows = pd.DataFrame(held_out_rows(calibration, measurements))
-    measured = [measurements.rows[place] for place in calibration.held_out.rows]
+    found = calibration.held_out
+    rows = [measurements.rows[place] for place in found.rows]
     single = measurements.subject == "operation"
-    return rows.assign(kind=[price_kind(row.operations[0]) if single else measurements.subject for row in measured])
+    return pd.DataFrame(
+        {
+            "name": [row.name for row in rows],
+            "line": [row.line for row in rows],
+            "measured_ms": found.measured_N,
+            "predicted_ms": found.predicted_N,
+            "ratio": found.ratio_N,
+            "kind": [price_kind(row.operations[0]) if single else measurements.subject for row in rows],
+        }
+    )

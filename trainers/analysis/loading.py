@@ -10,7 +10,6 @@ import pandas as pd
 from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.run_files import Alphas, read_alphas, read_config, read_result, read_table
-from trainers.ledger import COLUMNS as LEDGER_COLUMNS
 from trainers.run_state import RunState, state_of
 
 ACCURACIES = ("validation", "supernet", "inherited", "finetuned", "random")
@@ -21,6 +20,7 @@ DEVICE_COLUMNS = (
     *(f"accuracy_{kind}" for kind in ACCURACIES),
 )
 CANDIDATE_COLUMNS = ("notation", "utilisation", "validation_accuracy", "validation_loss")
+PRUNE_COLUMNS = ("step", "device", "decision", "choice", "reason")  # of the ledger, as far as it is read here
 RUN_COLUMNS = ("run", "strategy", "seed", "space", "state")
 
 
@@ -65,7 +65,7 @@ def load_run(path: Path | str) -> Run:
         result=result,
         config=config,
         metrics=read_table(folder / "metrics.csv", required=("epoch", "step")),
-        prunes=read_table(folder / "prune.csv", required=LEDGER_COLUMNS),
+        prunes=read_table(folder / "prune.csv", required=PRUNE_COLUMNS),
         devices=_devices(result, config),
         alphas=read_alphas(folder / "alphas.npz"),
     )
