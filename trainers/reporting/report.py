@@ -4,8 +4,9 @@ from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from trainers.analysis.loading import load_run
+from trainers.analysis.loading import load_run, load_sweep
 from trainers.reporting.run_view import run_view
+from trainers.reporting.sweep_view import sweep_view
 from trainers.run_folder import write_text
 
 NAME = "report.html"
@@ -18,13 +19,17 @@ def write_report(folder: Path) -> Path:
     written.
     """
     folder = Path(folder)
-    path = folder / NAME
-    write_text(path, run_page(folder))
-    return path
+    page = run_page(folder) if (folder / "status.json").is_file() else sweep_page(folder)
+    write_text(folder / NAME, page)
+    return folder / NAME
 
 
 def run_page(folder: Path) -> str:
     return _environment().get_template("run.html.j2").render(run_view(load_run(folder)))
+
+
+def sweep_page(folder: Path) -> str:
+    return _environment().get_template("sweep.html.j2").render(sweep_view(load_sweep(folder)))
 
 
 def _environment() -> Environment:

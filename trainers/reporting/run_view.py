@@ -12,7 +12,7 @@ from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
 from trainers.analysis.canvas import UNITS
 from trainers.analysis.loading import Run
-from trainers.analysis.run_plots import plot_costs, plot_pruning
+from trainers.analysis.run_plots import CHOSEN_LAST, plot_costs, plot_pruning
 from trainers.reporting.drawing import architecture_svg
 from trainers.reporting.plots import plot_beliefs, plot_candidates, plot_inside, plot_latency, share_words, themed_svg
 from trainers.reporting.quoting import derived, quoting
@@ -117,15 +117,15 @@ def pictures(run: Run) -> dict[str, Any]:
         found["latency_plot"] = Markup(themed_svg(plot_latency(devices), name="latency", words=words))
         words = "Validation accuracy of candidates and of random networks against the share of the budget they use."
         found["candidates_plot"] = Markup(themed_svg(plot_candidates(devices), name="candidates", words=words))
-    if not run.metrics.empty:
+    if len(run.metrics) > 1:  # of one epoch, a table says all
         words = "Expected and largest cost of each device over the epochs; the numbers stand in the table of epochs."
         found["costs_plot"] = Markup(themed_svg(plot_costs(run), name="costs", words=words))
         words = "Losses, entropy and shares of operations over the epochs; the numbers stand in the table of epochs."
         found["inside_plot"] = Markup(themed_svg(plot_inside(run), name="inside", words=words))
-    if not run.prunes.empty:
+    if (run.prunes["reason"] != CHOSEN_LAST).any():
         words = "Choices pruned on each device by step of training; the numbers stand in the table of pruning."
         found["pruning_plot"] = Markup(themed_svg(plot_pruning(run), name="pruning", words=words))
-    if run.alphas is not None:
+    if run.alphas is not None and len(run.alphas.epoch) > 1:
         words = "Probability of each choice on each device over the epochs; the last stand in the table of choices."
         found["beliefs_plot"] = Markup(themed_svg(plot_beliefs(run.path / "alphas.npz"), name="beliefs", words=words))
     return found
@@ -182,7 +182,7 @@ def next_commands(run: Run) -> list[tuple[str, str]]:
         case "failed":
             return [("read what went wrong", f"less {shlex.quote(str(run.path / 'run.log'))}"), *again]
         case "infeasible":
-            return [("see budgets and their keys", f"{command} --cfg job --package hardware")]
+            return [("raise its budgets, or widen the space, in the command", command)]
         case "running" | "queued":
             return [("see how far it is", f"espalier-status {shlex.quote(str(run.path.parent))}")]
         case _:

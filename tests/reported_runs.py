@@ -1,0 +1,77 @@
+"""Run folders for tests of reports: real small searches, and copies of them that ended otherwise."""
+
+import json
+import shutil
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from hardware_models.errors import BudgetInfeasibleError
+from tests.tiny_search import MOBILE, tiny_config
+from trainers.search import run_search
+
+COMMAND = "espalier-search -m 'seed=range(2)' sweep=tiny"
+RESULT_FILES = ("result.json", "lineage.json", "alphas.npz", "architectures", "weights", "report.html")
+
+
+def searched(runs: Path, *overrides: str) -> Path:
+    """The folder of a finished search of a few seconds."""
+    config = tiny_config(runs, *MOBILE, "strategy.pool_size=32", *overrides)
+    run_search(config, lambda line: None, command=COMMAND)
+    return config.run_folder
+
+
+def infeasible(runs: Path) -> Path:
+    """The folder of a search whose budget no network meets."""
+    config = tiny_config(runs, *MOBILE, "hardware.iot_terminal.budgets.latency_ms=0.01")
+    try:
+        run_search(config, lambda line: None, command=COMMAND)
+    except BudgetInfeasibleError:
+        return config.run_folder
+    raise AssertionError("a budget of a hundredth of a millisecond was met")
+
+
+def ended(run: Path, name: str, state: str, *, error: str | None, epoch: int = 1, **more: Any) -> Path:
+    """A copy of a finished run beside it, as one that ended before it had a result."""
+    copy = run.parent / name
+    shutil.copytree(run, copy)
+    for file in RESULT_FILES:
+        shutil.rmtree(copy / file, ignore_errors=True)
+        (copy / file).unlink(missing_ok=True)
+    status = json.loads((copy / "status.json").read_text())
+    progress = {"epoch": epoch, "epochs": 9}
+    change(copy / "status.json", **{**status, "status": state, "error": error, "progress": progress, **more})
+    return copy
+
+
+def unmet(run: Path, name: str) -> Path:
+    """A copy of a finished run whose second device is over its latency budget, as a measurement would leave it."""
+    copy = run.parent / name
+    shutil.copytree(run, copy)
+    result = json.loads((copy / "result.json").read_text())
+    device = result["devices"]["iot_terminal"]
+    device["budgets"]["latency_ms"] = device["upper"]["latency_ms"] * 0.8
+    device["utilisation"]["latency_ms"] = 1.25
+    device |= {"met": False, "refuted_by": "latency_ms", "binding": "latency_ms"}
+    change(copy / "result.json", **{**result, "status": "unmet"})
+    change(copy / "status.json", status="unmet")
+    return copy
+
+
+def change(path: Path, **fields: Any) -> None:
+    """Replaces fields of a JSON file."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**content, **fields}, indent=2), encoding="utf-8")
+
+
+def every_state(run: Path) -> dict[str, Path]:
+    """A run of each state but `done`, `unmet` and `infeasible`, beside a finished one."""
+    now = datetime.now(UTC).isoformat(timespec="seconds")
+    return {
+        "interrupted": ended(run, "interrupted", "interrupted", error="ended by SIGTERM"),
+        "failed": ended(run, "failed", "failed", error='ValueError: <b>no</b> & "nothing"'),
+        "stopped": ended(run, "stopped", "stopped", error="the study stopped trial 7: val/acc 0.1 is below the median"),
+        "killed": ended(run, "killed", "running", error=None, pid=2**22 + 1),  # above the largest process id
+        "running": ended(run, "running", "running", error=None, host="elsewhere", heartbeat=now),
+        "queued": ended(run, "queued", "queued", error=None, progress=None),
+    }

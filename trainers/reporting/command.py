@@ -1,0 +1,78 @@
+"""`espalier-report`: the report of a run or a sweep as one HTML file, and the check of a run against its files."""
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+DONE, FAILED, REFUSED = 0, 1, 2
+EPILOG = """
+Examples
+  espalier-report runs/search/mobile-pool-seed0-7fe47eb4     writes report.html into a run's folder
+  espalier-report runs/strategies                            and into that of a sweep
+  espalier-report verify runs/search/mobile-pool-seed0-7fe47eb4
+Exit codes: 0 done, and all that was verified is as told; 1 an error, or a check that failed; 2 no run or sweep there.
+
+`verify` hashes every file, rebuilds configuration, cost table, data split and networks, recounts and prices them again,
+and compares each with result.json. It prints a line per check: ok, FAILED, or not checked with the reason.
+"""
+
+
+def main() -> None:
+    """Runs `espalier-report` and exits: 0 done, 1 an error or a failed check, 2 for a folder that is neither."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="espalier-report",
+        usage="espalier-report [-h] [verify] FOLDER",
+        description="The report of a run or a sweep as one HTML file; `verify` checks a run against its own files.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        "words", nargs="+", metavar="FOLDER", help="folder of a run, or of a sweep; after `verify`, of a run"
+    )
+    words: list[str] = parser.parse_args(arguments).words
+    verify = words[0] == "verify" and len(words) > 1
+    if len(words) != 1 + verify:
+        return _refuse(f"got {len(words) - verify} folders: {' '.join(words)}; give one")
+    folder = Path(words[-1]).expanduser()
+    if not folder.is_dir():
+        return _refuse(
+            f"{folder} is no folder; give that of a run, <runs>/<sweep>/<run>, or of a sweep, <runs>/<sweep>"
+        )
+    from search_spaces.errors import EspalierError, InvalidInputError
+
+    try:
+        return _verify(folder) if verify else _report(folder)
+    except InvalidInputError as error:
+        return _refuse(str(error))
+    except EspalierError as error:
+        print(f"espalier-report: {error}", file=sys.stderr)
+        return FAILED
+
+
+def _report(folder: Path) -> int:
+    from trainers.reporting.report import write_report
+
+    print(write_report(folder))
+    return DONE
+
+
+def _verify(folder: Path) -> int:
+    from trainers.reporting.verify import verify_run
+
+    checks = verify_run(folder)
+    for check in checks:
+        print(check.line)
+    counts = Counter(check.outcome for check in checks)
+    print(f"{counts['ok']} ok, {counts['FAILED']} failed, {counts['not checked']} not checked")
+    return FAILED if counts["FAILED"] else DONE
+
+
+def _refuse(message: str) -> int:
+    print(f"espalier-report: {message}", file=sys.stderr)
+    return REFUSED

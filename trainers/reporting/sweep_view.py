@@ -1,0 +1,179 @@
+"""What the report of a sweep says, decided from the files of its runs."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+from typing import Any
+
+from markupsafe import Markup
+
+from trainers.analysis.canvas import UNITS
+from trainers.analysis.devices import transfer
+from trainers.analysis.loading import Run, Sweep
+from trainers.analysis.seeds import by_settings, stability
+from trainers.analysis.sweep_plots import plot_anytime, plot_pareto
+from trainers.reporting.plots import themed_svg
+from trainers.reporting.quoting import Quote, derived, quoting
+from trainers.reporting.run_view import STATES, told_state
+from trainers.reporting.trust import warnings_of
+
+ACCURACIES = ("finetuned", "inherited", "random", "supernet")
+REPEATED = ("failed", "interrupted", "queued")  # what the same command runs again
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run in the table of a sweep, with its quotes."""
+
+    run: Run
+    tone: str
+    r: Quote
+    s: Quote
+    c: Quote
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Mean and sample deviation of a figure over the seeds of one search; no deviation of a single seed."""
+
+    mean: float
+    deviation: float | None
+
+
+@dataclass(frozen=True)
+class Group:
+    """One search of a sweep on one device: the same settings but for the seed."""
+
+    label: str
+    device: str
+    seeds: int
+    figures: dict[str, Spread]
+
+
+def sweep_view(sweep: Sweep) -> dict[str, Any]:
+    """All that the template of a sweep asks for."""
+    rows = [row_of(run) for run in sweep.runs]
+    finished = [run for run in sweep.runs if run.result is not None]
+    states = [run.state.state for run in sweep.runs]
+    labels = labels_of(sweep)
+    done = states.count("done")
+    return {
+        "name": sweep.path.name,
+        "state": f"{done} of {len(states)} done",
+        "rows": rows,
+        "finished": [row_of(run) for run in finished],
+        "states": [(state, STATES[state], states.count(state)) for state in STATES if state in states],
+        "done": done,
+        "units": UNITS,
+        "derived": derived,
+        "groups": groups_of(sweep, labels),
+        "transfers": transfers_of(sweep, labels),
+        "stability": stability_view(sweep, labels),
+        "warnings": warning_counts(finished),
+        "seconds": sum(
+            run.result["objective"]["seconds"] for run in finished if run.result and "objective" in run.result
+        ),
+        "commands": next_commands(sweep),
+        **pictures(sweep, bool(finished)),
+    }
+
+
+def row_of(run: Run) -> Row:
+    name = run.path.name
+    return Row(
+        run,
+        STATES[run.state.state][0],
+        quoting(run.result or {}, f"{name}/result.json"),
+        quoting(told_state(run), f"{name}/status.json"),
+        quoting(run.config, f"{name}/config.yaml"),
+    )
+
+
+def labels_of(sweep: Sweep) -> dict[str, str]:
+    """Words for each search by its settings: the strategy, with the settings' hash where others share it."""
+    strategies = {settings: runs[0].config["strategy"]["name"] for settings, runs in by_settings(sweep).items()}
+    taken = list(strategies.values())
+    return {s: name if taken.count(name) == 1 else f"{name} {s}" for s, name in strategies.items()}
+
+
+def groups_of(sweep: Sweep, labels: dict[str, str]) -> list[Group]:
+    """Each search and device with mean and deviation over its finished seeds."""
+    found = []
+    for settings, runs in by_settings(sweep).items():
+        results = [run.result["devices"] for run in runs if run.result is not None]
+        for device in results[0] if results else ():
+            figures = {kind: spread(result[device]["accuracy"][kind] for result in results) for kind in ACCURACIES}
+            figures["latency_ms"] = spread(result[device]["predicted"]["latency_ms"] for result in results)
+            found.append(Group(labels[settings], device, len(results), figures))
+    return found
+
+
+def spread(values: Iterable[float]) -> Spread:
+    found = list(values)
+    return Spread(mean(found), stdev(found) if len(found) > 1 else None)
+
+
+def transfers_of(
+    sweep: Sweep, labels: dict[str, str]
+) -> list[tuple[str, list[str], dict[Any, tuple[float, int, int]]]]:
+    """Per search its devices, and for each pair of network and device: mean latency, how many are within, how many."""
+    found = []
+    for settings, runs in by_settings(sweep).items():
+        rows = [row for run in runs for row in transfer(run).to_dict("records")]
+        pairs: dict[Any, list[Any]] = {}
+        for row in rows:
+            pairs.setdefault((row["network"], row["device"]), []).append(row)
+        means = {
+            pair: (mean(r["predicted_latency_ms"] for r in own), sum(bool(r["within"]) for r in own), len(own))
+            for pair, own in pairs.items()
+        }
+        if means:
+            found.append((labels[settings], list(dict.fromkeys(network for network, _ in means)), means))
+    return found
+
+
+def stability_view(sweep: Sweep, labels: dict[str, str]) -> dict[str, Any]:
+    """Agreement across seeds per search and device; per decision, the mean over searches and devices, least first."""
+    found = stability(sweep)
+    scores = [{**row, "label": labels[row["settings"]]} for row in found.scores.to_dict("records")]
+    decisions: dict[str, list[Any]] = {}
+    for row in found.decisions.to_dict("records"):
+        decisions.setdefault(row["decision"], []).append(row)
+    means = [
+        (name, mean(r["agreement"] for r in rows), mean(r["chance"] for r in rows)) for name, rows in decisions.items()
+    ]
+    return {"scores": scores, "decisions": sorted(means, key=lambda row: row[1])}
+
+
+def warning_counts(finished: Sequence[Run]) -> list[tuple[str, str, int, int]]:
+    """Each kind of warning with its reason, how often it was raised, and in how many runs."""
+    raised: dict[str, list[tuple[str, str]]] = {}
+    for run in finished:
+        for warned in warnings_of(run.result or {}):
+            raised.setdefault(warned.what, []).append((run.path.name, warned.why))
+    return [(what, told[0][1], len(told), len({name for name, _ in told})) for what, told in raised.items()]
+
+
+def next_commands(sweep: Sweep) -> list[tuple[str, str]]:
+    """What to do now: repeat what did not end, each command once, and see how the sweep stands."""
+    again = dict.fromkeys(run.state.command for run in sweep.runs if run.state.state in REPEATED)
+    words = "run again what failed or was interrupted; finished runs are skipped"
+    status = ("see how its runs stand", f"espalier-status {shlex.quote(str(sweep.path))}")
+    return [*((words, command) for command in again), status]
+
+
+def pictures(sweep: Sweep, finished: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {"pareto": []}
+    if finished:
+        for number, device in enumerate(dict.fromkeys(sweep.table["device"].dropna())):
+            if sweep.table[(sweep.table["device"] == device)]["accuracy_inherited"].notna().any():
+                words = f"Accuracy against latency of the networks for {device}; the numbers stand in the table below."
+                svg = themed_svg(plot_pareto(sweep.table, device=device), name=f"pareto{number}", words=words)
+                found["pareto"].append(Markup(svg))  # its words were escaped where it was made
+    if any(len(run.metrics) > 1 for run in sweep.runs):
+        words = (
+            "Best validation accuracy so far by step of training, mean over seeds; the runs' reports have the numbers."
+        )
+        found["anytime"] = Markup(themed_svg(plot_anytime(sweep), name="anytime", words=words))
+    return found
