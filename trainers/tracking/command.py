@@ -66,7 +66,7 @@ def _parser() -> argparse.ArgumentParser:
             "--devices", type=_names(DEVICE, "devices"), metavar="A,B", help="default: of a plain search"
         )
         metrics = _names(DEVICE, "metrics")
-        command.add_argument("--metrics", type=metrics, default=["latency_ms", "gflops"], metavar="A,B")
+        command.add_argument("--metrics", type=metrics, metavar="A,B", help="default: latency_ms,gflops")
     return parser
 
 
@@ -133,7 +133,9 @@ def _devices(given: argparse.Namespace) -> list[str]:
 
 
 def _metrics(given: argparse.Namespace) -> list[str]:
-    from hardware_models.budgets.cost_table import METRICS
+    if given.metrics is None:
+        return ["latency_ms", "gflops"]
+    from hardware_models.profile import METRICS
 
     wrong = [metric for metric in given.metrics if metric not in METRICS]
     if wrong:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hardware_models.budgets.cost_table import METRICS
+from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
 from trainers.tracking import metric_names
 from trainers.tracking.tracker import Cell, Tracker

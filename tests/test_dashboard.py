@@ -1,0 +1,271 @@
+"""The dashboard: built without a network, every section there, nothing drawn that no search tells."""
+
+import json
+import re
+import socket
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+import vl_convert
+import yaml
+from tiny_search import CONF
+from tracked_runs import nobody
+
+from trainers.tracking import metric_names
+from trainers.tracking.command import main
+from trainers.tracking.publish import architectures, prune_events
+
+with warnings.catch_warnings():
+    # wandb-workspaces 0.4 declares its fields as pydantic 1 did.
+    warnings.simplefilter("ignore", category=DeprecationWarning)
+    from trainers.tracking.dashboard import CHARTS, build_dashboard, chart_name, charts, specification
+
+COMMAND = Path(sys.executable).parent / "espalier-dashboard"
+DEVICES = ("phone", "tablet")
+SECTIONS = {  # what each must hold, as W&B calls its panels
+    "Verdict": {"Scalar Chart", "Vega2", "Weave"},
+    "Cost of each device against its budget": {"Run History Line Plot"},
+    "Entropy": {"Run History Line Plot"},
+    "Heat map and architectures": {"Media Browser"},
+    "Pruning": {"Run History Line Plot", "Weave", "Vega2"},
+    "Collapse alarm": {"Run History Line Plot", "Bar Chart"},
+    "Accuracy and latency": {"Scatter Plot", "Vega2"},
+    "Parallel coordinates": {"Parallel Coordinates Plot", "Parameter Importance"},
+    "Run comparer": {"Run Comparer"},
+}
+
+
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*address: Any) -> None:
+        raise AssertionError(f"a connection to {address}")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+
+
+@pytest.fixture
+def sections(no_network: None) -> dict[str, list[dict[str, Any]]]:
+    """Panels of each section of the dashboard of two devices."""
+    workspace = build_dashboard("team", "project", devices=DEVICES, metrics=["latency_ms", "gflops"])
+    bank = specification(workspace)["spec"]["section"]["panelBankConfig"]
+    return {section["name"]: section["panels"] for section in bank["sections"] if section["panels"]}
+
+
+def test_every_section_is_there_in_order_with_its_panels(sections: dict[str, list[dict[str, Any]]]) -> None:
+    assert list(sections) == list(SECTIONS)
+    assert {name: {panel["viewType"] for panel in panels} for name, panels in sections.items()} == SECTIONS
+
+
+def test_each_device_has_each_cost_beside_its_budget(sections: dict[str, list[dict[str, Any]]]) -> None:
+    drawn = [panel["config"]["metrics"] for panel in sections["Cost of each device against its budget"]]
+    assert drawn == [
+        [f"hw/{device}/{metric}_{kind}" for kind in ("expected", "worst", "budget")]
+        for metric in ("latency_ms", "gflops")
+        for device in DEVICES
+    ]
+
+
+def test_the_heat_map_and_a_drawing_of_each_device_are_shown(sections: dict[str, list[dict[str, Any]]]) -> None:
+    shown = [panel["config"]["mediaKeys"] for panel in sections["Heat map and architectures"]]
+    assert shown == [["arch/alphas"], ["architecture/phone", "architecture/tablet"]]
+
+
+def test_the_alarm_draws_what_alerts_are_decided_by(sections: dict[str, list[dict[str, Any]]]) -> None:
+    drawn = {name for panel in sections["Collapse alarm"] for name in panel["config"].get("metrics", [])}
+    assert {"arch/skip_connect_share", "arch/none_share", "val/acc"} <= drawn
+
+
+def test_accuracy_stands_over_latency_for_each_device(sections: dict[str, list[dict[str, Any]]]) -> None:
+    plots = [panel["config"] for panel in sections["Accuracy and latency"] if panel["viewType"] == "Scatter Plot"]
+    assert [(plot["xAxis"], plot["yAxis"]) for plot in plots] == [
+        (f"summary:result/{device}/latency_ms", f"summary:result/{device}/accuracy_finetuned") for device in DEVICES
+    ]
+
+
+# Charts that W&B lacks: in the data, `wandb` is the table, and ${field:...} one of its columns.
+
+CELL = {"accuracy": dict.fromkeys(("supernet", "inherited", "finetuned", "random"), 0.9)}
+DEVICE = CELL | {
+    **{"id": "9f3a", "notation": "k3e4", "met": True, "binding": "latency_ms", "budgets": {"latency_ms": 12.0}},
+    **{"predicted": {"latency_ms": 8.0}, "upper": {"latency_ms": 9.0}, "held": {"latency_ms": 9.0}},
+    **{"recounted": {"gflops": 0.5}, "measured": None, "utilisation": {"latency_ms": 0.75}},
+}
+
+
+def table_of(name: str, tmp_path: Path) -> list[dict[str, Any]]:
+    """Rows of the table of a chart, made by the code that tells W&B of a run."""
+    if CHARTS[name][0] == metric_names.ARCHITECTURES:
+        columns, rows = architectures({"devices": {"phone": DEVICE, "tablet": DEVICE}})
+    else:
+        path = tmp_path / "prune.csv"
+        path.write_text(
+            "step,device,decision,choice,logit,saved_latency_ms,reason\n"
+            "4,phone,kernel,5,0.1,1.5,budget\n4,phone,kernel,7,0.1,1.5,budget\n9,tablet,kernel,5,0.2,,validation\n"
+        )
+        columns, rows = prune_events(path)
+    return [dict(zip(columns, row, strict=True)) for row in rows]
+
+
+@pytest.mark.parametrize(("name", "marks"), [("utilisation", 2), ("accuracy_latency", 2), ("pruning", 2)])
+def test_a_chart_is_drawn_by_vega_from_the_table_that_a_search_tells(name: str, marks: int, tmp_path: Path) -> None:
+    rows, fields = table_of(name, tmp_path), CHARTS[name][1]
+    assert set(fields.values()) <= set(rows[0])
+    text = json.dumps(charts()[chart_name(name)])
+    asked = set(re.findall(r"\$\{field:(\w+)\}", text))
+    assert asked == set(fields)
+    for field, column in fields.items():
+        text = text.replace(f"${{field:{field}}}", column)
+    drawn = json.loads(text)
+    drawn["data"] = {"values": rows}
+    picture = vl_convert.vegalite_to_svg(drawn, vl_version="5.21")
+    groups = re.findall(r'aria-roledescription="(bar|point|line mark)"', picture)
+    assert len(groups) >= marks, picture
+
+
+def test_every_chart_is_in_the_dashboard_under_a_name_that_changes_with_it(
+    sections: dict[str, list[dict[str, Any]]],
+) -> None:
+    drawn = [panel["config"] for panels in sections.values() for panel in panels if panel["viewType"] == "Vega2"]
+    assert {config["panelDefId"] for config in drawn} == {f"team/{name}" for name in charts()}
+    assert all(re.fullmatch(r"espalier-[a-z-]+-[0-9a-f]{8}", name) for name in charts())
+
+
+# The command
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as end:
+        main(arguments)
+    captured = capsys.readouterr()
+    assert isinstance(end.value.code, int)
+    return end.value.code, captured.out, captured.err
+
+
+def test_build_prints_the_dashboard_of_a_plain_searchs_devices(
+    capsys: pytest.CaptureFixture[str], no_network: None
+) -> None:
+    code, output, errors = said(capsys, "build")
+    assert (code, errors) == (0, "")
+    content = json.loads(output)
+    assert set(content["charts"]) == set(charts())
+    defaults = yaml.safe_load((CONF / "search.yaml").read_text())["defaults"]
+    for device in next(entry["hardware"] for entry in defaults if "hardware" in entry):
+        assert f"hw/{device}/latency_ms_budget" in output
+
+
+def test_build_writes_a_file_for_the_devices_and_metrics_asked_for(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    path = tmp_path / "dashboard.json"
+    arguments = ("me/mine", "--devices", "pixel6", "--metrics", "peak_memory_mb", "--output", str(path))
+    assert said(capsys, "build", *arguments)[0] == 0
+    content = json.loads(path.read_text())
+    assert (content["workspace"]["entity"], content["workspace"]["project"]) == ("me", "mine")
+    assert "hw/pixel6/peak_memory_mb_worst" in path.read_text() and "latency_ms_worst" not in path.read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ((), "build|push"),
+        (("push",), "ENTITY/PROJECT"),
+        (("push", "project-alone"), "got 'project-alone', allowed: ENTITY/PROJECT"),
+        (("build", "--devices", "a,,b"), "got '', allowed: names of devices"),
+        (("build", "--devices", "../x"), "got '../x', allowed: names of devices"),
+        (("build", "--metrics", "watts"), "--metrics: got 'watts', allowed: latency_ms, "),
+        (("build", "--output", "/nowhere/at/all.json"), "--output /nowhere/at/all.json: No such file"),
+    ],
+)
+def test_wrong_input_is_refused_with_its_name(
+    capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], words: str
+) -> None:
+    code, output, errors = said(capsys, *arguments)
+    assert (code, output) == (2, "")
+    assert words in errors and "Traceback" not in errors
+
+
+def test_push_without_a_key_is_refused_without_a_prompt_and_says_what_to_do(tmp_path: Path) -> None:
+    command = [COMMAND, "push", "team/project"]
+    done = subprocess.run(
+        command, env=nobody(tmp_path), stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "espalier-dashboard: there is no key of W&B; run `wandb login` or set WANDB_API_KEY; `build` needs none\n"
+    )
+
+
+class Server(BaseHTTPRequestHandler):
+    """Answers as W&B's GraphQL does to what a push asks of it; keeps what it was sent."""
+
+    sent: list[dict[str, Any]]
+
+    def do_POST(self) -> None:
+        try:
+            body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        except ValueError:  # a report of W&B on itself
+            self.send_error(404)
+            return
+        self.sent.append(body)
+        view = {"view": {"id": "1", "name": "nw-seen-v"}, "inserted": True}
+        data = {"upsertView": view, "createCustomChart": {"chart": {"id": "1"}}}
+        data["viewer"] = {"id": "1", "username": "me", "entity": "me", "flags": "{}"}
+        answer = json.dumps({"data": data}).encode()
+        self.send_response(200)
+        self.send_header("content-type", "application/json")
+        self.send_header("content-length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def log_message(self, format: str, *arguments: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[HTTPServer]:
+    Server.sent = []
+    with HTTPServer(("127.0.0.1", 0), Server) as served:
+        thread = threading.Thread(target=served.serve_forever)
+        thread.start()
+        yield served
+        served.shutdown()
+        thread.join()
+
+
+def test_push_sends_the_charts_and_the_view_that_build_shows(server: HTTPServer, tmp_path: Path) -> None:
+    environment = nobody(tmp_path) | {
+        "WANDB_BASE_URL": f"http://127.0.0.1:{server.server_port}",
+        "WANDB_API_KEY": "0" * 40,
+        "WANDB_ERROR_REPORTING": "false",
+    }
+    command = [COMMAND, "push", "me/mine", "--devices", "pixel6"]
+    done = subprocess.run(
+        command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == f"http://127.0.0.1:{server.server_port}/me/mine?nw=seen\n"
+    sent = [body.get("variables") or {} for body in Server.sent]
+    told = {variables["chartName"]: json.loads(variables["spec"]) for variables in sent if "chartName" in variables}
+    assert told == charts()
+    (view,) = [variables for variables in sent if "displayName" in variables and "chartName" not in variables]
+    assert (view["entityName"], view["projectName"], view["displayName"]) == ("me", "mine", "Espalier")
+    named = [section["name"] for section in json.loads(view["spec"])["section"]["panelBankConfig"]["sections"]]
+    assert [name for name in named if name in SECTIONS] == list(SECTIONS)
+
+
+def test_help_answers_without_anything_heavy_and_ends_with_examples() -> None:
+    script = (
+        "import sys\nfrom trainers.tracking.command import main\n"
+        "try:\n    main(['--help'])\nexcept SystemExit:\n"
+        "    sys.stderr.write(' '.join(sorted({m.split('.')[0] for m in sys.modules})))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert "examples\n  espalier-dashboard build" in done.stdout and "exit codes: 0 done" in done.stdout
+    assert set(done.stderr.split()) & {"torch", "wandb", "wandb_workspaces", "numpy", "matplotlib", "pandas"} == set()
