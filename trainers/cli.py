@@ -18,7 +18,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -32,6 +32,8 @@ from trainers.errors import SearchStoppedError
 from trainers.overrides import (
     expand_home,
     misplaced_profiles,
+    named,
+    not_text,
     not_to_be_set,
     overrides_last,
     unknown_choice,
@@ -105,7 +107,7 @@ def _guarded(app: App) -> int:
     sys.argv[1:] = overrides_last(map(expand_home, sys.argv[1:]))
     os.environ.pop(sweep.VARIABLE, None)
     arguments = get_args_parser().parse_args()
-    wrong = not_to_be_set(arguments.overrides)
+    wrong = [*not_text(sys.argv[1:]), *not_to_be_set(arguments.overrides)]
     if arguments.experimental_rerun is not None:  # it unpickles what it is given
         wrong.append("--experimental-rerun: not to be used; config.yaml in a run folder is what ran")
     if wrong:
@@ -126,17 +128,16 @@ def _guarded(app: App) -> int:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(job)()
     except JobFailedError:  # of which its user has been told
         pass
-    except (HydraException, OmegaConfBaseException, ValueError) as error:  # a configuration that cannot be composed
-        codes.append(_say(app, REFUSED, explained(error)))
     except KeyboardInterrupt as error:
         _end_sweep()
         code = 128 + (error.args[0] if error.args else signal.SIGINT)
         return _say(app, code, f"interrupted; {app.interrupted.format(command=command)}")
-    except Exception as error:  # of a launcher, whose worker was killed
-        if not sweep.in_sweep():
-            raise
-        sweep.await_jobs()
-        codes.append(_say(app, ERROR, f"a process of the sweep is gone ({type(error).__name__})"))
+    except Exception as error:
+        if sweep.in_sweep() and sweep.has_begun():  # a launcher has lost a worker
+            sweep.await_jobs()
+            codes.append(_say(app, ERROR, f"a process of the sweep is gone ({type(error).__name__})"))
+        else:  # Hydra has composed no configuration: what a job raises stays in the job
+            codes.append(_say(app, REFUSED, named(explained(error), arguments.overrides)))
     return exit_code([*_end_sweep(), *codes])
 
 
@@ -275,7 +276,7 @@ def explained(error: Exception) -> str:
         return unknown_key(cause.full_key, set(map(str, parent)) - {"hydra"} if isinstance(parent, DictConfig) else ())
     if isinstance(error, OverrideParseException):
         return f"{error.override}: {error.message}"
-    return str(error)
+    return str(error) or type(error).__name__
 
 
 def _listed(problems: Iterable[str]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shlex
 from collections.abc import Iterable
 from difflib import get_close_matches
 
@@ -26,11 +27,31 @@ def expand_home(argument: str) -> str:
 def not_to_be_set(overrides: Iterable[str]) -> list[str]:
     """What is wrong with overrides of Hydra's own settings."""
     return [
-        f"{override.partition('=')[0].lstrip('+~')}: not to be set here; of hydra's keys take hydra/launcher, "
+        f"{key_of(override)}: not to be set here; of hydra's keys take hydra/launcher, "
         "hydra/sweeper, hydra.launcher.*, hydra.sweeper.* and hydra.searchpath; paths.runs says where run folders go"
         for override in overrides
         if OF_HYDRA.match(override) and not LAUNCHING.match(override)
     ]
+
+
+def not_text(arguments: Iterable[str]) -> list[str]:
+    """What is wrong with arguments that no file could hold: bytes that are no UTF-8."""
+    return [
+        f"{argument!r}: not in UTF-8" for argument in arguments if argument != argument.encode(errors="ignore").decode()
+    ]
+
+
+def key_of(override: str) -> str:
+    """What an override sets: `trainer.steps` of `++trainer.steps=3`."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def named(message: str, overrides: Iterable[str]) -> str:
+    """The message, with the overrides that it may speak of if it names none."""
+    given = list(overrides)
+    if any(key_of(override) in message for override in given) or not given:
+        return message
+    return f"{message}; given: {' '.join(shlex.quote(override) for override in given)}"
 
 
 def misplaced_profiles(placed: Iterable[tuple[str, str]]) -> list[str]:

@@ -122,6 +122,11 @@ def sweep_folder() -> Path:
     return Path(os.environ[VARIABLE]).parents[1]
 
 
+def has_begun() -> bool:
+    """Whether a job of the sweep that this process belongs to has begun."""
+    return any(Path(os.environ[VARIABLE]).glob("*.json"))
+
+
 def is_stopping() -> bool:
     """Whether the sweep that this process belongs to is being interrupted."""
     return (Path(os.environ[VARIABLE]) / STOPPING).exists()
