@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
@@ -21,6 +22,7 @@ from trainers.tracking import metric_names
 DOTS_PER_INCH = 120  # of pictures for trackers
 MARKS = 12  # on a line, at most about so many: a report of many epochs stays small
 SHADES = 20  # of a heat map: a shade for each twentieth
+MOST_CELLS = 30_000  # of a heat map: of more, epochs are left out evenly
 # Colours that matplotlib writes, and what a page calls them; its stylesheet gives each a value for light and dark.
 THEMED = {colour.lower(): f"var(--plot-{i})" for i, colour in enumerate(COLOURS)}
 THEMED |= {GREY.lower(): "var(--faint)", INK.lower(): "var(--ink)", "#ffffff": "var(--page)", "#000000": "var(--ink)"}
@@ -154,13 +156,16 @@ def plot_beliefs(path: Path) -> Figure:
     alphas = read_alphas(path)
     if alphas is None:
         raise InvalidInputError(f"cannot read {path}: no such file; it is written when a search has trained")
+    shown = max(2, MOST_CELLS // alphas.weights[0].size)
+    kept = np.unique(np.linspace(0, len(alphas.epoch) - 1, min(shown, len(alphas.epoch))).round().astype(int))
     starts = [i for i, name in enumerate(alphas.decision) if i == 0 or name != alphas.decision[i - 1]]
     figure, grid = panels(alphas.device, width=3.0, height=min(9.0, 1.4 + 0.042 * max(40, len(alphas.choice))))
     first, last = float(alphas.epoch[0]) - 0.5, float(alphas.epoch[-1]) + 0.5
-    for axes, weights_EN in zip(grid, alphas.weights.transpose(1, 0, 2), strict=True):
+    for axes, weights_EN in zip(grid, alphas.weights[kept].transpose(1, 0, 2), strict=True):
         extent = (first, last, len(alphas.choice) - 0.5, -0.5)
-        shown: dict[str, Any] = {"aspect": "auto", "interpolation": "none", "extent": extent}
-        picture = axes.imshow(weights_EN.T, cmap=matplotlib.colormaps[HEAT].resampled(SHADES), vmin=0, vmax=1, **shown)
+        colours = matplotlib.colormaps[HEAT].resampled(SHADES)
+        picture = axes.imshow(weights_EN.T, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="none")
+        picture.set_extent(extent)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.set_xlabel("epoch")
     every = -(-len(starts) // 72)

@@ -58,7 +58,7 @@ def written(value: Any, form: Form) -> str:
         case "count":
             return f"{value:,}"
         case "seconds":
-            return f"{value:,.1f} s"
+            return f"{significant(value)} s"
         case _:
             return significant(value)
 

@@ -1,0 +1,399 @@
+"""Reports: every number is that of the files, every state of a run has one, and one file is all it takes."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import mean, stdev
+from typing import Any
+from xml.etree.ElementTree import Element
+
+import html5lib
+import numpy as np
+import pytest
+import yaml
+
+from search_spaces.errors import InvalidInputError
+from tests.reported_runs import change, every_state, infeasible, searched, unmet
+from trainers.analysis.loading import load_run, load_sweep
+from trainers.analysis.run_files import read_table
+from trainers.analysis.seeds import stability
+from trainers.reporting.command import run as espalier_report
+from trainers.reporting.report import run_page, sweep_page, write_report
+from trainers.reporting.run_view import told_state
+
+LARGEST = 500_000  # bytes of a report
+SECTIONS = ["budgets", "accuracy", "architectures", "timeline", "inside", "trust", "cost", "reproduction", "next"]
+STATES = ("interrupted", "failed", "stopped", "killed", "running", "queued", "infeasible")
+WORDS = {True: {"yes", "within", "within budget"}, False: {"no", "over", "over budget"}}
+NUMBER = re.compile(r"(?<![\w.-])\d[\d,.]*")
+
+
+@dataclass(frozen=True)
+class Runs:
+    """A sweep folder with two finished seeds, one run with a budget not met, and one of each other state."""
+
+    sweep: Path
+    done: Path
+    second: Path
+    others: dict[str, Path]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
+    folder = tmp_path_factory.mktemp("runs")
+    done, second = searched(folder, "seed=0"), searched(folder, "seed=1")
+    others = {"infeasible": infeasible(folder), "unmet": unmet(done, "unmet"), **every_state(done)}
+    return Runs(done.parent, done, second, others)
+
+
+def parsed(page: str) -> Element:
+    """The page as a tree. Raises: html5lib.html5parser.ParseError if it is not valid HTML."""
+    root: Element = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page)
+    return root
+
+
+def text_of(element: Element) -> str:
+    return "".join(element.itertext()).strip()
+
+
+def quoted(page: str) -> list[tuple[str, str, str, str | None]]:
+    """Source, field, text and value of every element that says which field it shows."""
+    found = []
+    for element in parsed(page).iter():
+        if "data-field" in element.attrib:
+            attributes = element.attrib
+            found.append(
+                (attributes["data-source"], attributes["data-field"], text_of(element), attributes.get("value"))
+            )
+    return found
+
+
+def looked_up(content: Any, field: str) -> Any:
+    for key in field.split("."):
+        content = content[int(key)] if isinstance(content, list) else content[key]
+    return content
+
+
+def source_of(run: Path, source: str) -> Any:
+    """What a report quotes from: a JSON or YAML file, the state of a run, or a line of `metrics.csv`."""
+    if source == "status.json":
+        return told_state(load_run(run))
+    if source.startswith("metrics.csv line "):
+        rows = read_table(run / "metrics.csv", required=("epoch",)).to_dict("records")
+        return rows[int(source.rpartition(" ")[2]) - 2]
+    return yaml.safe_load((run / source).read_text(encoding="utf-8"))
+
+
+def shows(text: str, value: Any) -> bool:
+    """Whether the text is the value, rounded to no fewer than three digits or to a thousandth."""
+    if isinstance(value, bool):
+        return text in WORDS[value]
+    if isinstance(value, str):
+        return text == value.strip()
+    bare = text.removesuffix(" s").replace(",", "")
+    number = float(bare.removesuffix(" %")) / 100 if bare.endswith("%") else float(bare)
+    return number == pytest.approx(value, rel=6e-4, abs=5.1e-4)
+
+
+def assert_true_to_files(page: str, run: Path) -> list[str]:
+    """The fields that a page quotes, each seen to be as in its file."""
+    contents: dict[str, Any] = {}
+    fields = []
+    for source, field, text, value in quoted(page):
+        if source not in contents:
+            contents[source] = source_of(run, source)
+        content = contents[source]
+        recorded = content[field] if source.startswith("metrics") else looked_up(content, field)
+        assert shows(text, recorded), (source, field, text, recorded)
+        assert value is None or json.loads(value) == recorded, (source, field)
+        fields.append(field)
+    return fields
+
+
+def leaves(content: Any, field: str) -> Iterator[str]:
+    """The fields that hold a number."""
+    if isinstance(content, dict):
+        for key, value in content.items():
+            yield from leaves(value, f"{field}.{key}")
+    elif isinstance(content, int | float):
+        yield field
+
+
+def loose_numbers(root: Element) -> list[str]:
+    """Numbers in the text that nothing says the origin of. Names, commands and drawings are not figures."""
+    found = []
+
+    def walk(element: Element) -> None:
+        marked = "data-field" in element.attrib or "name" in element.attrib.get("class", "").split()
+        if str(element.tag).rpartition("}")[2] in ("data", "code", "pre", "time", "svg", "style", "title") or marked:
+            return
+        found.extend(NUMBER.findall(element.text or ""))
+        for child in element:
+            walk(child)
+            found.extend(NUMBER.findall(child.tail or ""))
+
+    walk(root)
+    return found
+
+
+def test_every_number_of_a_report_is_that_of_its_file(runs: Runs) -> None:
+    page = run_page(runs.done)
+    shown = set(assert_true_to_files(page, runs.done))
+    result = json.loads((runs.done / "result.json").read_text())
+    parts = ("budgets", "predicted", "upper", "recounted", "utilisation", "accuracy")
+    for name, device in result["devices"].items():
+        due = {field for part in parts for field in leaves(device[part], f"devices.{name}.{part}")}
+        assert len(due) > 15 and due <= shown
+    assert set(leaves(result["transfer"], "transfer")) & shown
+    assert {f"search.{key}" for key in ("train_seconds", "derive_seconds", "steps", "peak_memory_mb")} <= shown
+    assert {"hashes.config", "hashes.cost_table", "data.split_hash", "seed", "command"} <= shown
+
+
+def test_no_number_stands_in_a_report_without_its_origin(runs: Runs) -> None:
+    for page in (run_page(runs.done), run_page(runs.others["failed"]), sweep_page(runs.sweep)):
+        assert loose_numbers(parsed(page)) == []
+
+
+def test_sections_stand_in_their_order(runs: Runs) -> None:
+    for run in (runs.done, *runs.others.values()):
+        root = parsed(run_page(run))
+        assert [section.attrib["id"] for section in root.iter("section")] == SECTIONS
+
+
+def test_the_verdict_comes_first_and_counts_the_devices_within_budget(runs: Runs) -> None:
+    for run, met in ((runs.done, 2), (runs.others["unmet"], 1)):
+        (heading,) = parsed(run_page(run)).iter("h1")
+        assert text_of(heading) == f"{met} of 2 devices within budget"
+
+
+def test_a_budget_that_is_not_met_is_told_with_the_metric(runs: Runs) -> None:
+    page = run_page(runs.others["unmet"])
+    assert_true_to_files(page, runs.others["unmet"])
+    assert "a budget is not met" in page and "latency_ms breaks its budget" in page
+    assert next(text_of(e) for e in parsed(page).iter("span") if e.attrib.get("class") == "pill bad") == "unmet"
+
+
+@pytest.mark.parametrize("state", STATES)
+def test_a_run_without_a_result_has_a_report_of_what_it_left(runs: Runs, state: str) -> None:
+    run = runs.others[state]
+    page = run_page(run)
+    assert_true_to_files(page, run)
+    root = parsed(page)
+    told = load_run(run).state
+    assert told.state in [text_of(e) for e in root.iter("span") if "pill" in e.attrib.get("class", "")]
+    if told.reason:
+        assert told.reason in [text_of(e) for e in root.iter("samp")]
+    assert "Architecture per device" in page and "No network was derived" in page
+    assert [text_of(e) for e in root.iter("h1")] != ["2 of 2 devices within budget"]
+
+
+def test_an_interrupted_run_tells_the_command_that_goes_on(runs: Runs) -> None:
+    root = parsed(run_page(runs.others["interrupted"]))
+    (section,) = (s for s in root.iter("section") if s.attrib["id"] == "next")
+    assert [text_of(e) for e in section.iter("code")] == ["espalier-search -m 'seed=range(2)' sweep=tiny"]
+
+
+def test_figures_that_an_older_version_did_not_record_are_told_as_missing(runs: Runs, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs.done, tmp_path / "older"))
+    result = json.loads((run / "result.json").read_text())
+    for key in ("hashes", "transfer", "objective", "files", "attempts", "command"):
+        del result[key]
+    (run / "result.json").write_text(json.dumps(result))
+    page = run_page(run)
+    assert_true_to_files(page, run)
+    assert page.count("not recorded by this version") == 2  # hashes of the configuration and of the cost table
+    assert "Each network on the other devices" not in page
+
+
+def test_predicted_recounted_and_measured_figures_stand_apart(runs: Runs, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs.done, tmp_path / "measured"))
+    result = json.loads((run / "result.json").read_text())
+    result["devices"]["mid_tablet"] |= {"measured": {"latency_ms": 4.321, "p90_ms": 5.5}, "measured_reason": None}
+    (run / "result.json").write_text(json.dumps(result))
+    page = run_page(run)
+    assert "devices.mid_tablet.measured.latency_ms" in assert_true_to_files(page, run)
+    table = next(parsed(page).iter("table"))
+    headings = [text_of(e) for e in table.iter("th")][2:8]
+    assert headings == ["budget", "predicted", "upper bound", "recounted", "measured", "used"]
+    latency = next(row for row in table.iter("tr") if "latency_ms" in text_of(row))
+    cells = [text_of(cell) for cell in latency.iter("td")][1:]
+    assert cells[3:5] == ["n/a", "4.321"] and "not measured" not in cells
+
+
+def test_hostile_text_stays_text(runs: Runs, tmp_path: Path) -> None:
+    hostile = "</style><script>alert('x')</script>\" onload=\"alert(1)"
+    run = Path(shutil.copytree(runs.done, tmp_path / "hostile"))
+    result = json.loads((run / "result.json").read_text())
+    result["devices"]["mid_tablet"]["profile"] |= {"title": hostile, "source": hostile, "measured": [hostile]}
+    result["devices"]["mid_tablet"]["notation"] = hostile
+    result["devices"] = {("<img src=x>" if k == "iot_terminal" else k): v for k, v in result["devices"].items()}
+    result["transfer"] = {}
+    (run / "result.json").write_text(json.dumps(result))
+    change(run / "status.json", command=hostile)
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    (run / "config.yaml").write_text(yaml.safe_dump({**config, "tags": [hostile]}))
+    failed = runs.others["failed"]
+    for page in (run_page(run), run_page(failed), sweep_page(failed.parent)):
+        root = parsed(page)
+        assert not [key for element in root.iter() for key in element.attrib if key.startswith("on")]
+        assert {e.tag for e in root.iter() if str(e.tag).endswith(("script", "img", "iframe", "object"))} == set()
+    assert hostile in [text_of(e) for e in parsed(run_page(run)).iter("code")]
+
+
+def test_a_report_loads_nothing(runs: Runs) -> None:
+    for page in (run_page(runs.done), sweep_page(runs.sweep)):
+        for element in parsed(page).iter():
+            for key, value in element.attrib.items():
+                if key.rpartition("}")[2] in ("src", "href", "data", "action", "srcset"):
+                    local = value.startswith(("#", "data:")) or re.fullmatch(r"[\w%.-]+/report\.html", value)
+                    assert local, (element.tag, key, value)
+        assert "@import" not in page and not re.search(r"url\((?!#)", page)
+
+
+def test_a_report_of_three_devices_and_200_epochs_is_small(runs: Runs, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs.done, tmp_path / "long", ignore=shutil.ignore_patterns("weights")))
+    lengthen(run, device="a_third_device", num_epochs=200, num_choices=199)
+    page = write_report(run)
+    assert_true_to_files(page.read_text(encoding="utf-8"), run)
+    assert page.stat().st_size <= LARGEST
+
+
+def lengthen(run: Path, *, device: str, num_epochs: int, num_choices: int) -> None:
+    """Makes a run longer and wider: one more device, so many epochs, so many choices of 71 decisions."""
+    result = json.loads((run / "result.json").read_text())
+    result["devices"][device] = result["devices"]["mid_tablet"]
+    rows = 4 * result["devices"][device]["candidates"]
+    for content in result["devices"].values():
+        content |= {"candidates": rows[:10], "random_candidates": rows[:10]}
+    (run / "result.json").write_text(json.dumps({**result, "transfer": {}}))
+    header, line = (run / "metrics.csv").read_text().splitlines()[:2]
+    pairs = dict(zip(header.split(","), line.split(","), strict=True))
+    pairs |= {name.replace("mid_tablet", device): value for name, value in pairs.items() if "mid_tablet" in name}
+    generator = np.random.default_rng(0)
+    lines = [",".join(pairs)]
+    for epoch in range(1, num_epochs + 1):
+        jittered = {k: repr(float(v) * generator.uniform(0.8, 1.2)) if v else v for k, v in pairs.items()}
+        lines.append(",".join({**jittered, "epoch": str(epoch), "step": str(10 * epoch)}.values()))
+    (run / "metrics.csv").write_text("\n".join(lines) + "\n")
+    np.savez(
+        run / "alphas.npz",
+        epoch=np.arange(1, num_epochs + 1),
+        step=10 * np.arange(1, num_epochs + 1),
+        weights=generator.uniform(size=(num_epochs, 3, num_choices)).astype(np.float32),
+        device=np.array(list(result["devices"])),
+        decision=np.array([f"stage{i * 71 // num_choices}.block.kernel" for i in range(num_choices)]),
+        choice=np.array([str(i) for i in range(num_choices)]),
+    )
+
+
+def test_a_report_of_a_sweep_of_30_runs_is_small(runs: Runs, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    for number in range(30):
+        copy = sweep / f"mobile-pool-seed{number}-0123abcd"
+        shutil.copytree(runs.done, copy, ignore=shutil.ignore_patterns("weights"))
+        config = yaml.safe_load((copy / "config.yaml").read_text())
+        config |= {"seed": number % 3, "strategy": {"name": "pool", "pool_size": 32 + number // 3}}
+        (copy / "config.yaml").write_text(yaml.safe_dump(config))
+    path = write_report(sweep)
+    parsed(path.read_text(encoding="utf-8"))
+    assert path.stat().st_size <= LARGEST
+
+
+def test_a_sweep_report_tells_every_run_with_its_state_and_reason(runs: Runs) -> None:
+    page = sweep_page(runs.sweep)
+    table = next(parsed(page).iter("table"))
+    told = {}
+    for row in list(table.iter("tr"))[1:]:
+        cells = [text_of(cell) for cell in row]
+        told[cells[0]] = cells[3]
+    expected = {}
+    for folder in sorted(runs.sweep.iterdir()):
+        state = load_run(folder).state
+        expected[folder.name + (state.reason or "")] = state.state
+    assert told == expected
+    assert sorted(told.values()) == sorted(
+        ["done", "done", "unmet", "infeasible", "interrupted", "interrupted", "failed", "stopped", "running", "queued"]
+    )
+    assert text_of(next(parsed(page).iter("h1"))) == "2 of 10 runs done"
+
+
+def test_numbers_of_a_sweep_report_are_those_of_its_runs(runs: Runs) -> None:
+    count = 0
+    contents: dict[str, Any] = {}
+    for source, field, text, value in quoted(sweep_page(runs.sweep)):
+        if source not in contents:
+            run, _, file = source.partition("/")
+            contents[source] = source_of(runs.sweep / run, file)
+        recorded = looked_up(contents[source], field)
+        assert shows(text, recorded), (source, field, text)
+        assert value is None or json.loads(value) == recorded
+        count += 1
+    assert count > 60
+
+
+def rows_of(page: str, section: str) -> list[list[str]]:
+    root = parsed(page)
+    (found,) = (s for s in root.iter("section") if s.attrib["id"] == section)
+    return [[text_of(cell) for cell in row] for row in next(found.iter("table")).iter("tr")][1:]
+
+
+def test_means_and_deviations_over_seeds_are_those_of_the_results(runs: Runs, tmp_path: Path) -> None:
+    for run in (runs.done, runs.second):
+        shutil.copytree(run, tmp_path / run.name)
+    rows = rows_of(sweep_page(tmp_path), "strategies")
+    results = [json.loads((run / "result.json").read_text())["devices"] for run in (runs.done, runs.second)]
+    for row, device in zip(rows, ("mid_tablet", "iot_terminal"), strict=True):
+        assert row[:3] == ["pool", device, "2"]
+        for cell, kind in zip(row[3:7], ("finetuned", "inherited", "random", "supernet"), strict=True):
+            values = [result[device]["accuracy"][kind] for result in results]
+            assert cell == f"{mean(values):.3f} ± {stdev(values):.3f}"
+    alone = tmp_path / "alone"
+    shutil.copytree(runs.done, alone / runs.done.name)
+    assert "one seed" in rows_of(sweep_page(alone), "strategies")[0][3]
+
+
+def test_stability_and_transfer_of_a_sweep_are_told(runs: Runs, tmp_path: Path) -> None:
+    for run in (runs.done, runs.second):
+        shutil.copytree(run, tmp_path / run.name)
+    page = sweep_page(tmp_path)
+    scores = stability(load_sweep(tmp_path)).scores
+    shown = {row[1]: row[4] for row in rows_of(page, "stability")}
+    assert shown == {row.device: f"{100 * row.agreement:.1f} %" for row in scores.itertuples()}
+    results = [json.loads((run / "result.json").read_text()) for run in (runs.done, runs.second)]
+    cell = rows_of(page, "transfer")[0][2]  # the tablet's network on the terminal
+    pairs = [result["transfer"]["mid_tablet"]["iot_terminal"] for result in results]
+    latency_ms = mean(pair["latency_ms"] for pair in pairs)
+    assert cell == f"{latency_ms:#.4g} ms{sum(pair['within'] for pair in pairs)} of 2 within"
+
+
+def test_a_sweep_without_a_finished_run_has_a_report(runs: Runs, tmp_path: Path) -> None:
+    for name in ("queued", "failed", "infeasible"):
+        shutil.copytree(runs.others[name], tmp_path / name)
+    page = sweep_page(tmp_path)
+    assert loose_numbers(parsed(page)) == []
+    assert "No run has a result yet" in page and "0 of 3 runs done" in text_of(next(parsed(page).iter("h1")))
+
+
+def test_the_command_writes_the_file_and_says_where(runs: Runs, capsys: pytest.CaptureFixture[str]) -> None:
+    assert espalier_report([str(runs.done)]) == 0
+    assert capsys.readouterr().out.strip() == str(runs.done / "report.html")
+    parsed((runs.done / "report.html").read_text(encoding="utf-8"))
+
+
+def test_a_folder_that_is_neither_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for words in ([str(tmp_path)], [str(tmp_path / "none")], ["verify", str(tmp_path)], ["a", "b"]):
+        assert espalier_report(words) == 2
+        assert capsys.readouterr().err.startswith("espalier-report: ")
+
+
+def test_a_malformed_file_is_refused_by_name(runs: Runs, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = Path(shutil.copytree(runs.done, tmp_path / "torn"))
+    text = (run / "result.json").read_text()
+    (run / "result.json").write_text(text[: len(text) // 2])
+    assert espalier_report([str(run)]) == 2
+    assert "result.json" in capsys.readouterr().err
+    with pytest.raises(InvalidInputError):
+        write_report(run)
