@@ -24,6 +24,7 @@ from trainers.tracking.wandb_tracker import decide_mode
 
 SEARCH = Path(sys.executable).parent / "espalier-search"
 OFFLINE = {"name": "wandb", "project": "espalier", "entity": None, "mode": None}
+SEARCHED = (*CELLS, "strategy.pool_size=32", "trainer.steps=20")
 DEVICES = ("nb201_pixel3", "mid_tablet")
 
 
@@ -31,9 +32,7 @@ DEVICES = ("nb201_pixel3", "mid_tablet")
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The run folder of a search of cells that W&B followed offline."""
     home = tmp_path_factory.mktemp("home")
-    config = tiny_config(
-        home / "runs", *CELLS, "strategy.pool_size=32", "trainer.steps=20", "logger=wandb", "tags=[paper, draft]"
-    )
+    config = tiny_config(home / "runs", *SEARCHED, "logger=wandb", "tags=[paper, draft]")
     said: list[str] = []
     with as_nobody(home):
         run_search(config, said.append)
@@ -212,6 +211,21 @@ def test_a_network_is_told_when_its_device_is_within_budget(attempt: Followed) -
 def test_nothing_of_it_lies_outside_the_run_folder_and_no_link_leads_out(searched: Path) -> None:
     assert [path for path in searched.rglob("*") if path.is_symlink()] == []
     assert sorted(p.name for p in searched.parents[2].iterdir()) == ["cache", "runs"]  # W&B logs its service there
+
+
+def test_who_follows_a_search_changes_nothing_of_it(searched: Path, result: dict[str, Any], tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, *SEARCHED, "logger=csv")
+    again = run_search(config, lambda line: None)
+    assert config.run_folder.name == searched.name
+    assert {name: device["id"] for name, device in again["devices"].items()} == {
+        name: device["id"] for name, device in result["devices"].items()
+    }
+    with (searched / "metrics.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (config.run_folder / "csv" / "metrics.csv").open(newline="") as file:
+        told = {(line["step"], line["metric"]): line["value"] for line in csv.DictReader(file)}
+    untimed = [{name: text for name, text in row.items() if name != "time/step_s"} for row in rows]
+    assert [{name: told[row["step"], name] for name in row} for row in untimed] == untimed
 
 
 # Attempts, jobs, and what is around them
