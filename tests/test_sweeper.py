@@ -193,29 +193,29 @@ def test_other_values_than_the_study_was_begun_with_are_refused_by_name(toy: Toy
 
 
 def test_the_same_command_with_more_trials_goes_on_as_one_command_would_have(toy: Toy, tmp_path: Path) -> None:
-    space = ("x=interval(0,1)", "n=range(1,9)", "kind=plain,fancy", "hydra.sweeper.sampler.startup_trials=4")
-    toy(*space, "hydra.sweeper.n_trials=5")
-    pieces = toy(*space, "hydra.sweeper.n_trials=9")
-    assert pieces.count("begin") == 9
-    whole = toy(*space, "hydra.sweeper.n_trials=9", "sweep=whole", "hydra.sweeper.study_name=toy",
+    space = ("x=interval(0,1)", "n=range(1,9)", "kind=plain,fancy", "hydra.sweeper.sampler.startup_trials=2")
+    toy(*space, "hydra.sweeper.n_trials=3")
+    pieces = toy(*space, "hydra.sweeper.n_trials=6")
+    assert pieces.count("begin") == 6
+    whole = toy(*space, "hydra.sweeper.n_trials=6", "sweep=whole", "hydra.sweeper.study_name=toy",
                 storage=f"sqlite:///{tmp_path}/runs/whole/study.db")  # fmt: skip
     assert [trial.params for trial in pieces.trials] == [trial.params for trial in whole.trials]
 
 
 def test_a_failed_job_is_told_and_the_others_go_on_and_the_same_command_runs_it_again(toy: Toy) -> None:
-    command = ("x=range(0.0,1.0,0.1)", "fails_above=0.45", "hydra.sweeper.n_trials=8")
+    command = ("x=range(0.0,1.0,0.1)", "fails_above=0.45", "hydra.sweeper.n_trials=5")
     first = toy(*command)
     failed = [trial for trial in first.trials if trial.state == TrialState.FAIL]
-    assert failed and first.states()["COMPLETE"] == 8 - len(failed) and len(first.trials) == 8
+    assert failed and first.states()["COMPLETE"] == 5 - len(failed) and len(first.trials) == 5
     assert all("is too large" in trial.user_attrs["error"] for trial in failed)
     second = toy(*command)
-    again = second.trials[8:]
+    again = second.trials[5:]
     assert [trial.params for trial in again] == [trial.params for trial in failed]
     assert second.count("begin") - first.count("begin") == len(again)
 
 
 def test_an_infeasible_configuration_breaks_a_constraint_and_is_not_run_twice(toy: Toy) -> None:
-    ended = toy("n=1,2,3", "x=0.1,0.9", "infeasible_above=0.5", "hydra.sweeper.n_trials=20")
+    ended = toy("n=1,2,3", "x=0.1,0.9", "infeasible_above=0.5", "hydra.sweeper.n_trials=12")
     infeasible = [trial for trial in ended.trials if trial.params["x"] == "0.9"]
     assert infeasible
     assert all(trial.constraints == {"budgets": 1.0} and trial.values is None for trial in infeasible)
@@ -225,10 +225,10 @@ def test_an_infeasible_configuration_breaks_a_constraint_and_is_not_run_twice(to
 
 
 def test_a_value_over_its_limit_is_no_answer(toy: Toy) -> None:
-    ended = toy("n=range(1,9)", "hydra.sweeper.n_trials=30", "hydra.sweeper.constraints={seconds:8.5}")
-    # x = 0.5, so seconds = n + 5 <= 8.5 leaves n <= 3, and accuracy rises up to n = 5.
-    assert {trial.params["n"] for trial in ended.trials} > {3, 4}
-    assert [trial.params["n"] for trial in ended.study.best_trials[:1]] == [3]
+    ended = toy("n=3,4,5", "hydra.sweeper.n_trials=12", "hydra.sweeper.constraints={seconds:8.5}")
+    # x = 0.5, so seconds = n + 5 <= 8.5 leaves n = 3, and accuracy rises up to n = 5.
+    assert {trial.params["n"] for trial in ended.trials} == {"3", "4", "5"}
+    assert ended.study.best_trials[0].params == {"n": "3"}
     assert any("over seconds" in line for line in ended.lines)
 
 
@@ -236,14 +236,14 @@ def test_a_front_under_a_constraint_is_that_of_brute_force(toy: Toy) -> None:
     ended = toy(
         "n=range(1,9)",
         "kind=plain,fancy",
-        "x=0.3,0.6",
+        "x=0.3",
         "hydra/sweeper/sampler=nsga2",
-        "hydra.sweeper.sampler.population=12",
-        "hydra.sweeper.n_trials=100",
+        "hydra.sweeper.sampler.population=10",
+        "hydra.sweeper.n_trials=60",
         "hydra.sweeper.objectives={validation_accuracy:maximize,seconds:minimize}",
         "hydra.sweeper.constraints={utilisation:0.7}",
     )
-    points = [toy_study.objective(x, n, kind) for x, n, kind in product((0.3, 0.6), range(1, 9), ("plain", "fancy"))]
+    points = [toy_study.objective(0.3, n, kind) for n, kind in product(range(1, 9), ("plain", "fancy"))]
     within = [(p["validation_accuracy"], p["seconds"]) for p in points if p["utilisation"] <= 0.7]
     front = {
         (a, s) for a, s in within if not any(b >= a and t <= s and (b, t) != (a, s) for b, t in within)
@@ -255,10 +255,10 @@ def test_a_front_under_a_constraint_is_that_of_brute_force(toy: Toy) -> None:
 def test_gaussian_processes_learn_beside_infeasible_trials(toy: Toy) -> None:
     ended = toy(
         "x=interval(0,1)",
-        "infeasible_above=0.9",
+        "infeasible_above=0.6",
         "hydra/sweeper/sampler=gp",
-        "hydra.sweeper.sampler.startup_trials=6",
-        "hydra.sweeper.n_trials=12",
+        "hydra.sweeper.sampler.startup_trials=5",
+        "hydra.sweeper.n_trials=9",
         "hydra.sweeper.seed=1",
         "hydra.sweeper.constraints={}",
     )
@@ -268,9 +268,9 @@ def test_gaussian_processes_learn_beside_infeasible_trials(toy: Toy) -> None:
 
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
 def test_hopeless_trials_are_stopped_early_and_the_best_is_not(toy: Toy, pruner: str) -> None:
-    ended = toy("x=interval(0,1)", f"hydra.sweeper.pruner.name={pruner}", "epochs=9", "hydra.sweeper.n_trials=20")
+    ended = toy("x=interval(0,1)", f"hydra.sweeper.pruner.name={pruner}", "epochs=5", "hydra.sweeper.n_trials=14")
     stopped = [trial for trial in ended.trials if trial.state == TrialState.PRUNED]
-    assert stopped and ended.count("epoch") <= 9 * 20 - 4 * len(stopped)
+    assert stopped and ended.count("epoch") <= 5 * 14 - 2 * len(stopped)
     assert all(trial.user_attrs["status"] == "stopped" for trial in stopped)
     accuracies = {trial.number: toy_study.objective(trial.params["x"], 3, "plain") for trial in ended.trials}
     best = max(accuracies, key=lambda number: accuracies[number]["validation_accuracy"])
@@ -278,8 +278,8 @@ def test_hopeless_trials_are_stopped_early_and_the_best_is_not(toy: Toy, pruner:
 
 
 def test_no_pruner_runs_every_epoch(toy: Toy) -> None:
-    ended = toy("x=interval(0,1)", "hydra.sweeper.pruner.name=none", "epochs=9", "hydra.sweeper.n_trials=10")
-    assert ended.count("epoch") == 90
+    ended = toy("x=interval(0,1)", "hydra.sweeper.pruner.name=none", "epochs=5", "hydra.sweeper.n_trials=8")
+    assert ended.count("epoch") == 40
 
 
 def test_a_batch_whose_worker_is_killed_runs_again(toy: Toy, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ class App:
 
     `work` takes the configuration and the command that runs this job alone, and returns the content of a result with
     its `status`. It imports what it needs itself, so that --help and --cfg answer at once. `folder` is where it works,
-    if that is a folder of its own.
+    if that is a folder of its own; `sweeps` if each command is a sweep.
     """
 
     name: str
@@ -23,6 +23,7 @@ class App:
     work: Callable[[dict[str, Any], str], Mapping[str, Any]]
     interrupted: str
     folder: Callable[[dict[str, Any]], Path | None] = lambda content: None
+    sweeps: bool = False
 
 
 def _search(content: dict[str, Any], command: str) -> Mapping[str, Any]:
@@ -61,7 +62,7 @@ def _calibrate(content: dict[str, Any], command: str) -> Mapping[str, Any]:
 
 
 def _tune(content: dict[str, Any], command: str) -> Mapping[str, Any]:
-    return _search(_of_search(content), _search_command(command))
+    return _search(_of_search(content), _search_command(command, content["sweep"]))
 
 
 def _tune_folder(content: dict[str, Any]) -> Path:
@@ -73,17 +74,17 @@ def _of_search(content: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in content.items() if key not in OF_STUDIES}
 
 
-def _search_command(command: str) -> str:
-    """What runs the search of a trial alone."""
+def _search_command(command: str, sweep: str) -> str:
+    """What runs the search of a trial alone, in the same run folder."""
     _, *arguments = shlex.split(command)
-    kept = [argument for argument in arguments if argument.partition("=")[0] not in (*OF_STUDIES, "trial")]
-    return shlex.join([SEARCH.name, *kept])
+    kept = [a for a in arguments if a.partition("=")[0] not in (*OF_STUDIES, "trial", "sweep")]
+    return shlex.join([SEARCH.name, *kept, f"sweep={sweep}"])
 
 
 OF_STUDIES = ("study", "trials", "jobs", "timeout_s", "objectives", "constraints", "pruner")  # keys of conf/tune.yaml
 CONTINUES = "the same command continues:\n  {command}"
 SEARCH = App("espalier-search", "search", _search, CONTINUES, _search_folder)
-TUNE = App("espalier-tune", "tune", _tune, CONTINUES, _tune_folder)
+TUNE = App("espalier-tune", "tune", _tune, CONTINUES, _tune_folder, sweeps=True)
 MEASURE = App("espalier-measure", "measure", _measure, "what was measured is kept; this continues:\n  {command}")
 CALIBRATE = App("espalier-calibrate", "calibrate", _calibrate, "the same command starts again")
 

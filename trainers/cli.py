@@ -112,11 +112,14 @@ def _guarded(app: App) -> int:
         wrong.append("--experimental-rerun: not to be used; config.yaml in a run folder is what ran")
     if wrong:
         return _say(app, REFUSED, _listed(wrong))
+    runs = not (arguments.cfg or arguments.info or arguments.help or arguments.hydra_help or arguments.shell_completion)
+    if app.sweeps and runs and not arguments.multirun:
+        sys.argv.insert(1, "--multirun")
     flags = [f"--config-dir={arguments.config_dir}"] if arguments.config_dir else []
     process, codes = os.getpid(), [DONE]
 
     def job(config: DictConfig) -> dict[str, Any]:
-        own = shlex.join([app.name, *flags, *HydraConfig.get().overrides.task])
+        own = shlex.join([app.name, *flags, *_task_overrides(HydraConfig.get())])
         with nullcontext() if os.getpid() == process else _signals_of_a_job():
             ended, returned = _contained(app, config, own, alone=os.getpid() != process)
         codes.append(ended.code or DONE)
@@ -176,7 +179,7 @@ def _contained(app: App, config: DictConfig, command: str, *, alone: bool) -> tu
     """
     settings = HydraConfig.get()
     number = settings.job.num if sweep.in_sweep() else 0
-    job = Job(number=number, overrides=list(settings.overrides.task), pid=os.getpid(), host=os.uname().nodename)
+    job = Job(number=number, overrides=_task_overrides(settings), pid=os.getpid(), host=os.uname().nodename)
     if sweep.in_sweep() and sweep.is_stopping():
         return job.ended("interrupted", 128 + signal.SIGTERM, "the sweep was interrupted before it began"), {}
     job = _noted(job.model_copy(update={"state": "running"}))
@@ -225,13 +228,20 @@ def _plain_values(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in content.items()}
 
 
+def _task_overrides(settings: Any) -> list[str]:
+    """As they were given: read one by one, an interpolation among them would be resolved."""
+    overrides = OmegaConf.to_container(settings.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    return [str(override) for override in overrides]
+
+
 def _placed_profiles() -> list[tuple[str, str]]:
     """Each chosen file of the group `hardware`, as hardware/host, and the key of the configuration it was put at.
 
     Those that the command line places itself, as hardware@hardware.second=host, are left out.
     """
     settings = HydraConfig.get()
-    overrides = [*settings.overrides.hydra, *settings.overrides.task]
+    overrides = [*settings.overrides.hydra, *_task_overrides(settings)]
     loader = GlobalHydra.instance().config_loader()
     composed = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN)
     return [
@@ -262,7 +272,7 @@ def _jobs(config: DictConfig) -> list[list[str]]:
     if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
         return []
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    overrides = parser.parse_overrides(list(config.hydra.overrides.task))
+    overrides = parser.parse_overrides(_task_overrides(config.hydra))
     return BasicSweeper.split_arguments(overrides, None)[0]
 
 

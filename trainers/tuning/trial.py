@@ -4,10 +4,13 @@ import math
 from collections.abc import Callable, Mapping
 
 from trainers.errors import SearchStoppedError
+from trainers.tracking.metric_names import EPOCH, VALIDATION_ACCURACY
 from trainers.tuning.study_place import open_storage, study_place
 
 
-def watcher(*, storage: str, study: str, number: int, metric: str = "val/acc") -> Callable[[Mapping[str, float]], None]:
+def watcher(
+    *, storage: str, study: str, number: int, metric: str = VALIDATION_ACCURACY
+) -> Callable[[Mapping[str, float]], None]:
     """A function that takes the row of an epoch, reports its `metric` to the study and may end the search.
 
     Rows without the metric are passed over, epochs that an interrupted attempt reported are not reported again.
@@ -27,7 +30,7 @@ def watcher(*, storage: str, study: str, number: int, metric: str = "val/acc") -
         value = row.get(metric)
         if value is None:
             return
-        epoch = int(row["epoch"])
+        epoch = int(row[EPOCH])
         if epoch not in known:
             trial.report(value, epoch)
             known.add(epoch)

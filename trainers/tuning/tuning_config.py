@@ -7,6 +7,7 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from search_spaces.errors import InvalidInputError
 from trainers.config import Count, Line, Positive, Section
+from trainers.tracking.metric_names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 from trainers.tuning.study_place import StudyPlace, study_place
 
 Direction = Literal["maximize", "minimize"]
@@ -14,10 +15,10 @@ Figure = Annotated[float, Field(allow_inf_nan=False)]
 DEFAULT_OBJECTIVES: dict[str, Direction] = {"validation_accuracy": "maximize"}
 DEFAULT_CONSTRAINTS = {"utilisation": 1.0}  # a network over a budget is no answer
 SENSE: dict[str, Direction] = {
-    "val/acc": "maximize",
-    "train/acc": "maximize",
-    "val/loss": "minimize",
-    "train/loss": "minimize",
+    VALIDATION_ACCURACY: "maximize",
+    TRAIN_ACCURACY: "maximize",
+    VALIDATION_LOSS: "minimize",
+    TRAIN_LOSS: "minimize",
 }
 
 

@@ -46,7 +46,8 @@ class Turns:
         self.storage = open_storage(config.place)
         self.study_id = self.storage.get_study_id_from_name(config.study_name)
         self.owner = {"host": os.uname().nodename, "pid": os.getpid(), "token": uuid.uuid4().hex}
-        self.held: dict[int, Trial] = {}  # that run, or wait for a twin to end
+        self.held: dict[int, Trial] = {}
+        self.waiting: list[Trial] = []  # those held that are run once their twin is known not to end
 
     def retry_failed(self) -> int:
         """How many trials that failed are lined up to run again. They no longer count, those in their place do."""
@@ -69,14 +70,17 @@ class Turns:
         told: list[FrozenTrial] = []
         with locked(self.config.place):
             self._recover()
-            waiting = list(self.held.values())
-            while len(taken) < count and (waiting or self._is_one_left()):
-                trial = waiting.pop(0) if waiting else self._ask()
+            waited, self.waiting = self.waiting, []
+            while len(taken) < count and (waited or self._is_one_left()):
+                trial = waited.pop(0) if waited else self._ask()
                 twin = self._twin(trial)
                 if twin is None:
                     taken.append(trial)
                 elif twin.state.is_finished():
                     told.append(self._tell_as(trial, twin))
+                else:
+                    self.waiting.append(trial)
+            self.waiting += waited
         return taken, told
 
     def is_over(self) -> bool:

@@ -1,0 +1,241 @@
+"""`espalier-tune`: real searches as trials of a study; what is told to a study, and by whom."""
+
+import json
+import math
+import shlex
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from console import CONF, Cli, console, done, imported_by, refused
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+from tiny_search import MOBILE, SHORT, tiny_config
+
+from trainers import cli
+from trainers.apps import TUNE
+from trainers.errors import SearchStoppedError
+from trainers.search import run_search
+from trainers.tuning import turns
+from trainers.tuning.studies import open_study
+from trainers.tuning.study_loop import usable
+from trainers.tuning.trial import watcher
+from trainers.tuning.tuning_config import TuningConfig, validate_tuning
+from trainers.tuning.turns import Outcome, Turns
+
+SPACE = {"x": FloatDistribution(0, 1)}
+
+
+def config(folder: Path, **changes: Any) -> TuningConfig:
+    content = {
+        **{"storage": f"{folder}/study.db", "study_name": "s", "n_trials": 9, "n_jobs": 1, "seed": 0},
+        **{"timeout_s": None, "objectives": None, "constraints": {}},
+        "sampler": {"name": "tpe", "startup_trials": 10},
+        "pruner": {"name": "median", "metric": "val/acc", "startup_trials": 1, "warmup_epochs": 0},
+    }
+    found, problems = validate_tuning(content | changes, dict.fromkeys(["storage", "pruner.name"], "key"))
+    assert found is not None and problems == []
+    return found
+
+
+def worker(settings: TuningConfig) -> Turns:
+    return Turns(open_study(settings, SPACE, {}), settings, SPACE)
+
+
+def ended(accuracy: float) -> Outcome:
+    return Outcome("done", {"validation_accuracy": accuracy})
+
+
+# The command
+
+
+@pytest.fixture
+def tune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    return console(TUNE, monkeypatch, capsys, tmp_path, f"paths.runs={tmp_path}/runs")
+
+
+def test_a_study_of_real_searches_goes_on_where_it_was_and_each_search_runs_alone(tune: Cli, tmp_path: Path) -> None:
+    space = (*MOBILE, *SHORT, "strategy.pool_size=32", "optimizer.lr=tag(log,interval(0.003,0.3))")
+    first = done(tune("study=lr.db", "trials=1", *space))
+    assert "trial 0 (1/1)  done  validation_accuracy" in first
+    second = done(tune("study=lr.db", "trials=2", *space))
+    assert "trial 0" not in second.partition("best")[0] and "trial 1 (2/2)  done" in second
+    study = optuna.load_study(study_name="tune", storage=f"sqlite:///{tmp_path}/here/lr.db")
+    assert [trial.state for trial in study.trials] == [TrialState.COMPLETE] * 2
+    assert f"next  optuna-dashboard sqlite:///{tmp_path}/here/lr.db" in second
+    for trial in study.trials:
+        folder = Path(trial.user_attrs["folder"])
+        result = json.loads((folder / "result.json").read_text())
+        assert trial.values == [result["objective"]["validation_accuracy"]]
+        assert trial.constraints == {"utilisation": result["objective"]["utilisation"] - 1}
+        name, *arguments = shlex.split(result["command"])
+        assert name == "espalier-search"
+        assert f"finished already: {folder}" in done(tune(*arguments, app=cli.SEARCH))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (("trials=0", "jobs=x", "pruner=often"), ("trials: got 0", "jobs: got 'x'", "pruner: got 'often'", "nothing")),
+        (("seed=1,2", "study=here"), ("study: got 'here'",)),
+        (("seed=1,2", "trials=2,3"), ("trials: got several values",)),
+        (
+            ("seed=1,2", "objectives={pixel6/accuracy:maximize}"),
+            ("pixel6/accuracy: no such figure", "mid_tablet/gflops"),
+        ),
+        (("seed=1,2", "objectives={seconds:least}"), ("objectives.seconds: got 'least'",)),
+        (("seed=1,2", "constraints={utilisation:.nan}"), ("constraints.utilisation",)),
+        (("seed=1,2", "hydra/sweeper/sampler=cma"), ("sampler/cma", "gp, nsga2, tpe")),
+        (("seed=1,2", "optimizer.rate=0.1"), ("optimizer.rate: no such key", "lr, momentum")),
+        (("optimizer.lr=tag(log,interval(0,1))",), ("optimizer.lr=tag(log,interval(0,1))", "above 0")),
+    ],
+    ids=lambda value: " ".join(value),
+)
+def test_a_wrong_study_is_refused_by_the_names_of_its_keys(
+    tune: Cli, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    refused(tune(*arguments), "espalier-tune", *words)
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
+def test_answers_without_a_study_import_no_optuna(arguments: tuple[str, ...], tmp_path: Path) -> None:
+    code, output, packages = imported_by("tune", *arguments, folder=tmp_path)
+    assert code == 0 and "study" in output
+    assert packages & {"optuna", "torch", "numpy", "sqlalchemy"} == set()
+
+
+def test_every_sampler_of_the_configuration_is_one_of_the_study(tmp_path: Path) -> None:
+    import yaml
+
+    for path in (CONF / "hydra" / "sweeper" / "sampler").glob("*.yaml"):
+        settings = config(tmp_path, sampler=yaml.safe_load(path.read_text()))
+        assert settings.sampler.name == path.stem
+
+
+# The epochs of a search
+
+
+def test_a_hopeless_search_is_stopped_at_its_first_epoch(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    first = worker(settings)
+    [good], _ = first.take(1)
+    for epoch in range(1, 20):
+        good.report(1.0, epoch)  # no search can be as good
+    first.settle(good, ended(1.0))
+    [hopeless], _ = first.take(1)
+    trial = {"storage": settings.place.url, "study": "s", "number": hopeless.number, "metric": "val/acc"}
+    search = tiny_config(tmp_path / "runs", *MOBILE, "strategy.pool_size=32", "trainer.steps=40")
+    search = search.model_validate({**search.model_dump(), "trial": trial})
+    with pytest.raises(SearchStoppedError, match=r"trial 1 of study s is stopped after epoch 1"):
+        run_search(search, lambda line: None)
+    assert json.loads((search.run_folder / "status.json").read_text())["status"] == "stopped"
+    told = first.settle(hopeless, Outcome("stopped", {}))
+    assert told is not None
+    assert (told.state, list(told.intermediate_values)) == (TrialState.PRUNED, [1])
+
+
+def test_epochs_that_an_interrupted_attempt_told_are_not_told_again(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    mine = worker(settings)
+    [trial], _ = mine.take(1)
+    where = {"storage": settings.place.url, "study": "s", "number": trial.number}
+    watcher(**where)({"epoch": 1, "val/acc": 0.5})
+    again = watcher(**where)
+    again({"epoch": 1, "val/acc": 0.9})
+    again({"epoch": 2, "val/loss": 0.1})  # an epoch without the metric
+    again({"epoch": 3, "val/acc": 0.7})
+    assert mine.study.trials[0].intermediate_values == {1: 0.5, 3: 0.7}
+
+
+def test_a_search_that_diverges_is_stopped(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    [trial], _ = worker(settings).take(1)
+    with pytest.raises(SearchStoppedError):
+        watcher(storage=settings.place.url, study="s", number=trial.number)({"epoch": 1, "val/acc": math.nan})
+
+
+# Who tells
+
+
+def test_a_process_that_comes_back_late_does_not_tell_a_trial_that_another_has(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = config(tmp_path)
+    late, other = worker(settings), worker(settings)
+    late.owner["host"] = "elsewhere"
+    [trial], _ = late.take(1)
+    monkeypatch.setattr(turns, "SILENCE_SECONDS", -1.0)
+    [taken], _ = other.take(1)
+    assert (taken.number, taken.params) == (trial.number, trial.params)
+    assert late.settle(trial, ended(0.1)) is None
+    told = other.settle(taken, ended(0.9))
+    assert told is not None and told.values == [0.9] and told.user_attrs["attempt"] == 2
+
+
+def test_twins_wait_for_each_other_and_are_told_as_one(tmp_path: Path) -> None:
+    settings = config(tmp_path)
+    mine = worker(settings)
+    for _ in range(2):
+        mine.study.enqueue_trial({"x": 0.25})
+    [first], told = mine.take(1)
+    assert told == []
+    [third], told = mine.take(1)  # the second waits for the first
+    assert (first.number, third.number, told) == (0, 2, [])
+    mine.settle(first, ended(0.5))
+    _, told = mine.take(1)
+    assert [(trial.number, trial.values, trial.user_attrs["same_as"]) for trial in told] == [(1, [0.5], 0)]
+
+
+@pytest.mark.parametrize(
+    ("objective", "status", "error"),
+    [
+        ({"a": 0.5, "b": 2}, "done", None),
+        ({"a": 0.5}, "refused", "b: no such figure of a job; allowed: a"),
+        ({"a": None, "b": 1.0}, "failed", "a is no number: None"),
+        ({"a": 0.5, "b": math.inf}, "failed", "b is no number: inf"),
+    ],
+)
+def test_a_missing_number_is_an_error(objective: dict[str, Any], status: str, error: str | None) -> None:
+    outcome = usable(Outcome("done", objective), ["a", "b"])
+    assert (outcome.status, outcome.error) == (status, error)
+
+
+# Looking at a study
+
+
+def test_a_study_opens_in_optuna_dashboard(tmp_path: Path) -> None:
+    pytest.importorskip("optuna_dashboard", reason="pip install optuna-dashboard")
+    settings = config(tmp_path)
+    mine = worker(settings)
+    [trial], _ = mine.take(1)
+    mine.settle(trial, ended(0.5))
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [Path(sys.executable).parent / "optuna-dashboard", "--port", str(port), settings.place.url]
+    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        answer = _answer(f"http://127.0.0.1:{port}/api/studies", server)
+    finally:
+        server.terminate()
+        server.wait()
+    assert [summary["study_name"] for summary in answer["study_summaries"]] == ["s"]
+
+
+def _answer(url: str, server: "subprocess.Popen[bytes]") -> Any:
+    end = time.monotonic() + 60
+    while True:
+        try:
+            with urllib.request.urlopen(url) as response:
+                return json.load(response)
+        except urllib.error.URLError:
+            assert server.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
