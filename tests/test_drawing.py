@@ -8,6 +8,7 @@ import pytest
 
 from search_spaces.architecture import SPACES, Architecture, architecture_of
 from search_spaces.errors import InvalidInputError
+from search_spaces.mobile import MobileSpace
 from search_spaces.nasbench201 import NasBench201Space, parse_arch
 from tests.spaces import draw, yaml_space
 from tests.tiny_search import small_space
@@ -75,6 +76,16 @@ def test_bars_of_a_chain_grow_with_the_square_root_of_channels() -> None:
     solid = [float(r.attrib["width"]) for r in root.iter(f"{SVG}rect") if r.attrib["class"] == "ea-f0"][:5]
     assert solid[1] / solid[0] == pytest.approx(2**0.5, rel=1e-3)  # 16 channels after 8; lengths keep two decimals
     assert solid[3] / solid[0] == pytest.approx(3**0.5, rel=1e-3)  # 24
+
+
+@pytest.mark.parametrize("space", [small_space(), yaml_space("mobile")], ids=["small", "mobile"])
+def test_no_bar_of_a_chain_reaches_the_words_beside_it(space: MobileSpace) -> None:
+    """In a small space the head is wider than any block: its bar once lay over its own name."""
+    root = drawn(architecture_of(space, {decision.name: decision.choices[-1] for decision in space.decisions}))
+    bars = [r for r in root.iter(f"{SVG}rect") if r.attrib["class"] != "ea-band" and float(r.attrib["width"]) > 26]
+    assert len(bars) > 5
+    for bar in bars:
+        assert float(bar.attrib["x"]) >= 99 and float(bar.attrib["x"]) + float(bar.attrib["width"]) <= 285
 
 
 def test_a_cell_shows_live_edges_solid_and_all_others_dashed() -> None:

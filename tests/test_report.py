@@ -5,6 +5,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
@@ -29,6 +30,9 @@ SECTIONS = ["budgets", "accuracy", "architectures", "timeline", "inside", "trust
 STATES = ("interrupted", "failed", "stopped", "killed", "running", "queued", "infeasible")
 WORDS = {True: {"yes", "within", "within budget"}, False: {"no", "over", "over budget"}}
 NUMBER = re.compile(r"(?<![\w.-])\d[\d,.]*")
+
+
+run_page_of = cache(run_page)  # of runs that no test changes
 
 
 @dataclass(frozen=True)
@@ -140,7 +144,7 @@ def loose_numbers(root: Element) -> list[str]:
 
 
 def test_every_number_of_a_report_is_that_of_its_file(runs: Runs) -> None:
-    page = run_page(runs.done)
+    page = run_page_of(runs.done)
     shown = set(assert_true_to_files(page, runs.done))
     result = json.loads((runs.done / "result.json").read_text())
     parts = ("budgets", "predicted", "upper", "recounted", "utilisation", "accuracy")
@@ -153,24 +157,24 @@ def test_every_number_of_a_report_is_that_of_its_file(runs: Runs) -> None:
 
 
 def test_no_number_stands_in_a_report_without_its_origin(runs: Runs) -> None:
-    for page in (run_page(runs.done), run_page(runs.others["failed"]), sweep_page(runs.sweep)):
+    for page in (run_page_of(runs.done), run_page_of(runs.others["failed"]), sweep_page(runs.sweep)):
         assert loose_numbers(parsed(page)) == []
 
 
 def test_sections_stand_in_their_order(runs: Runs) -> None:
     for run in (runs.done, *runs.others.values()):
-        root = parsed(run_page(run))
+        root = parsed(run_page_of(run))
         assert [section.attrib["id"] for section in root.iter("section")] == SECTIONS
 
 
 def test_the_verdict_comes_first_and_counts_the_devices_within_budget(runs: Runs) -> None:
     for run, met in ((runs.done, 2), (runs.others["unmet"], 1)):
-        (heading,) = parsed(run_page(run)).iter("h1")
+        (heading,) = parsed(run_page_of(run)).iter("h1")
         assert text_of(heading) == f"{met} of 2 devices within budget"
 
 
 def test_a_budget_that_is_not_met_is_told_with_the_metric(runs: Runs) -> None:
-    page = run_page(runs.others["unmet"])
+    page = run_page_of(runs.others["unmet"])
     assert_true_to_files(page, runs.others["unmet"])
     assert "a budget is not met" in page and "latency_ms breaks its budget" in page
     assert next(text_of(e) for e in parsed(page).iter("span") if e.attrib.get("class") == "pill bad") == "unmet"
@@ -179,7 +183,7 @@ def test_a_budget_that_is_not_met_is_told_with_the_metric(runs: Runs) -> None:
 @pytest.mark.parametrize("state", STATES)
 def test_a_run_without_a_result_has_a_report_of_what_it_left(runs: Runs, state: str) -> None:
     run = runs.others[state]
-    page = run_page(run)
+    page = run_page_of(run)
     assert_true_to_files(page, run)
     root = parsed(page)
     told = load_run(run).state
@@ -191,7 +195,7 @@ def test_a_run_without_a_result_has_a_report_of_what_it_left(runs: Runs, state: 
 
 
 def test_an_interrupted_run_tells_the_command_that_goes_on(runs: Runs) -> None:
-    root = parsed(run_page(runs.others["interrupted"]))
+    root = parsed(run_page_of(runs.others["interrupted"]))
     (section,) = (s for s in root.iter("section") if s.attrib["id"] == "next")
     assert [text_of(e) for e in section.iter("code")] == ["espalier-search -m 'seed=range(2)' sweep=tiny"]
 
@@ -236,7 +240,7 @@ def test_hostile_text_stays_text(runs: Runs, tmp_path: Path) -> None:
     config = yaml.safe_load((run / "config.yaml").read_text())
     (run / "config.yaml").write_text(yaml.safe_dump({**config, "tags": [hostile]}))
     failed = runs.others["failed"]
-    for page in (run_page(run), run_page(failed), sweep_page(failed.parent)):
+    for page in (run_page(run), run_page_of(failed), sweep_page(failed.parent)):
         root = parsed(page)
         assert not [key for element in root.iter() for key in element.attrib if key.startswith("on")]
         assert {e.tag for e in root.iter() if str(e.tag).endswith(("script", "img", "iframe", "object"))} == set()
@@ -244,7 +248,7 @@ def test_hostile_text_stays_text(runs: Runs, tmp_path: Path) -> None:
 
 
 def test_a_report_loads_nothing(runs: Runs) -> None:
-    for page in (run_page(runs.done), sweep_page(runs.sweep)):
+    for page in (run_page_of(runs.done), sweep_page(runs.sweep)):
         for element in parsed(page).iter():
             for key, value in element.attrib.items():
                 if key.rpartition("}")[2] in ("src", "href", "data", "action", "srcset"):

@@ -29,7 +29,8 @@ def draw_chain(space: MobileSpace, choices: Mapping[str, Choice]) -> str:
     )
     add(root, "line", "ea-l", x1=MIDDLE, x2=MIDDLE, y1=30, y2=height - 46)
     label(root, f"image {choices['resolution']} × {choices['resolution']} px", x=MIDDLE, y=20, style="ea-b ea-m")
-    scale = HALF / (max(max(w) for w in space.widths) * max(space.expansions)) ** 0.5
+    widest = max(max(w) for w in space.widths) * max(space.expansions)
+    scale = HALF / max(widest, HEAD_CHANNELS, CLASSIFIER_CHANNELS) ** 0.5
     _plain(root, scale, 38, channels=STEM_CHANNELS, words=("stem", "3×3 conv, stride 2"))
     y = 74.0
     for blocks in kept:
@@ -72,7 +73,7 @@ def _block(
     label(root, f"×{choices[name.own('expand')]}", x=LABELS + 34, y=y + 13)
     if choices[name.own("se")] == "on":
         add(root, "rect", f"ea-o{colour}", x=LABELS + 58, y=y + 1.5, width=26, height=15, rx=7)
-        label(root, "SE", x=LABELS + 71, y=y + 13, style="ea-s ea-m")
+        label(root, "SE", x=LABELS + 71, y=y + 13, style="ea-t ea-m")
 
 
 def _plain(root: Element, scale: float, y: float, *, channels: int, words: tuple[str, str]) -> None:

@@ -12,7 +12,7 @@ STYLE = (
     ".ea{{color:#1c2330;--ea-faint:#5d6674;--ea-band:#8a93a11c;{light}}}"
     "@media screen and (prefers-color-scheme:dark)"
     "{{.ea{{color:#e6e9ee;--ea-faint:#9aa4b2;--ea-band:#aab4c21c;{dark}}}}}"
-    ".ea text{{font:12px ui-sans-serif,system-ui,sans-serif;fill:currentColor}}"
+    ".ea text{{font:12px ui-sans-serif,system-ui,sans-serif;fill:currentColor}}.ea .ea-t{{font-size:10.5px}}"
     ".ea .ea-s{{font-size:10.5px;fill:var(--ea-faint)}}.ea .ea-b{{font-weight:600}}.ea .ea-m{{text-anchor:middle}}"
     ".ea .ea-l{{stroke:var(--ea-faint);fill:none;stroke-width:1.2}}"
     ".ea .ea-band,.ea .ea-end{{fill:var(--ea-band)}}{kinds}"

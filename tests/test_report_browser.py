@@ -1,0 +1,106 @@
+"""Reports in a real browser: nothing overflows, all text can be read, nothing is asked of any network."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.architecture import architecture_of
+from search_spaces.nasbench201 import NasBench201Space, parse_arch
+from tests.report_browser import CHROMIUM, PHONE, WIDE, chromium, opened
+from tests.reported_runs import every_state, searched, unmet
+from tests.spaces import yaml_space
+from trainers.reporting.drawing import architecture_svg
+from trainers.reporting.report import write_report
+
+pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: Debian's package chromium")
+READABLE = 4.5  # contrast of text with its ground, WCAG 2.2, level AA
+FOUR = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]
+TWO = [(WIDE, "light"), (PHONE, "dark")]
+VIEWS = [(name, *view) for name in ("done", "sweep") for view in FOUR]
+VIEWS += [(name, *view) for name in ("unmet", "failed", "drawings") for view in TWO]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with chromium() as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where pictures of the pages go: a folder of the tests, or the one that ESPALIER_SCREENSHOTS names."""
+    named = os.environ.get("ESPALIER_SCREENSHOTS")
+    folder = Path(named) if named else tmp_path_factory.mktemp("screenshots")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    run = searched(tmp_path_factory.mktemp("runs"), "trainer.steps=12")
+    folders = {"done": run, "unmet": unmet(run, "unmet"), "failed": every_state(run)["failed"], "sweep": run.parent}
+    found = {name: write_report(folder) for name, folder in folders.items()}
+    found["drawings"] = tmp_path_factory.mktemp("drawings") / "drawings.html"
+    found["drawings"].write_text(drawings(), encoding="utf-8")
+    return found
+
+
+def drawings() -> str:
+    """A page of both kinds of drawing, as a report shows them."""
+    mobile, cell = yaml_space("mobile"), NasBench201Space()
+    choices = {decision.name: decision.choices[-1] for decision in mobile.decisions}
+    arch = "|nor_conv_3x3~0|+|nor_conv_1x1~0|skip_connect~1|+|avg_pool_3x3~0|none~1|nor_conv_3x3~2|"
+    svgs = [
+        architecture_svg(architecture_of(mobile, choices)),
+        architecture_svg(architecture_of(cell, parse_arch(arch))),
+    ]
+    dark = "@media(prefers-color-scheme:dark){html{background:#11151b}}"
+    style = "<style>html{background:#fff}svg{max-width:100%;height:auto}" + dark + "</style>"
+    return f"<!DOCTYPE html><html lang=en><title>drawings</title>{style}<body>{''.join(svgs)}</body></html>"
+
+
+@pytest.mark.parametrize(("name", "width", "scheme"), VIEWS)
+def test_a_page_fits_its_window_and_can_be_read(
+    browser: Any, pages: dict[str, Path], shots: Path, name: str, width: int, scheme: str
+) -> None:
+    with opened(browser, pages[name], width=width, scheme=scheme) as seen:
+        seen.page.screenshot(path=shots / f"{name}-{width}-{scheme}.png", full_page=True)
+        assert seen.overflow() == 0
+        assert seen.wider_than_the_page() == []
+        assert seen.low_contrast(least=READABLE) == []
+        assert seen.errors == []
+        assert seen.requests == [pages[name].as_uri()]
+
+
+def test_text_that_is_too_pale_is_found(browser: Any, tmp_path: Path) -> None:
+    page = tmp_path / "pale.html"
+    drawing = (
+        '<svg width="90" height="30"><rect width="90" height="30" fill="#111"/><text x="9" y="20">black</text></svg>'
+    )
+    page.write_text(f'<!DOCTYPE html><html style="background:#fff"><p style="color:#999">pale</p><p>dark</p>{drawing}')
+    with opened(browser, page, width=WIDE, scheme="light") as seen:
+        assert [found[0] for found in seen.low_contrast(least=READABLE)] == ["pale", "black"]
+
+
+def test_a_page_without_pictures_still_says_every_number(browser: Any, pages: dict[str, Path], shots: Path) -> None:
+    with opened(browser, pages["done"], width=WIDE, scheme="light", pictures=False) as seen:
+        seen.page.screenshot(path=shots / "done-without-pictures.png", full_page=True)
+        assert seen.page.evaluate("[...document.querySelectorAll('data')].every(d => d.getClientRects().length > 0)")
+        headings = seen.page.evaluate("[...document.querySelectorAll('figcaption, table')].length")
+        assert headings > 10 and seen.overflow() == 0
+
+
+def test_a_page_prints_on_a4_in_light_colours_with_all_details(
+    browser: Any, pages: dict[str, Path], shots: Path
+) -> None:
+    with opened(browser, pages["done"], width=688, scheme="dark") as seen:  # A4 less margins, at 96 dots an inch
+        seen.page.evaluate("document.querySelectorAll('details').forEach(d => d.open = false)")
+        seen.page.emulate_media(media="print")
+        seen.page.screenshot(path=shots / "done-print.png", full_page=True)
+        assert seen.page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
+        assert seen.overflow() == 0 and seen.low_contrast(least=READABLE) == []
+        assert seen.page.evaluate("document.querySelector('details td').getClientRects().length") > 0
+        assert seen.page.pdf(path=shots / "done.pdf", format="A4").startswith(b"%PDF")
