@@ -1,5 +1,6 @@
 """Run folders of a real search as frames, and what is refused of folders from elsewhere."""
 
+import contextlib
 import csv
 import json
 import shutil
@@ -208,8 +209,11 @@ def test_a_malformed_configuration_is_refused_with_its_field(
         load_run(folder)
 
 
-def test_a_configuration_that_would_run_code_is_refused(folder: Path) -> None:
-    (folder / "config.yaml").write_text("!!python/object/apply:os.abort []", encoding="utf-8")
+@pytest.mark.parametrize(
+    "text", ["!!python/object/apply:os.abort []", "seed: 2026-99-99", "a: [", "a: \x01", "[" * 2000]
+)
+def test_a_configuration_that_is_no_plain_yaml_is_refused_and_runs_nothing(folder: Path, text: str) -> None:
+    (folder / "config.yaml").write_text(text, encoding="utf-8")
     with pytest.raises(InvalidInputError, match=r"cannot read .*config\.yaml"):
         load_run(folder)
 
@@ -223,6 +227,7 @@ def test_a_configuration_that_would_run_code_is_refused(folder: Path) -> None:
         ("epoch,step\n1,x\n", "line 2, field step: got 'x'; allowed: a whole number"),
         ("epoch,step,val/acc\n1,2,nan\n", "line 2, field val/acc: got 'nan'; allowed: a finite number"),
         ("epoch,step,val/acc\n1,,0.5\n", "line 2, field step: got ''"),
+        (f"epoch,step\n1,{'9' * 400}\n", "line 2, field step: got '999"),
         ('epoch,step\n1,"2\n', r"cannot read .*metrics\.csv"),
     ],
 )
@@ -299,6 +304,23 @@ def test_one_array_is_no_file_of_alphas(folder: Path) -> None:
         np.save(file, np.zeros(3))
     with pytest.raises(InvalidInputError, match=r"alphas\.npz"):
         load_run(folder)
+
+
+@pytest.mark.parametrize(
+    "file", ["status.json", "result.json", "config.yaml", "metrics.csv", "prune.csv", "alphas.npz"]
+)
+def test_a_file_with_bytes_cut_or_changed_loads_or_is_refused(searched: Path, tmp_path: Path, file: str) -> None:
+    leave_out = shutil.ignore_patterns("weights", "checkpoints")
+    folder = Path(shutil.copytree(searched, tmp_path / "run", ignore=leave_out))
+    whole = (searched / file).read_bytes()
+    generator = np.random.default_rng(0)
+    for _ in range(60):
+        content = bytearray(whole[: int(generator.integers(len(whole)))] if generator.random() < 0.3 else whole)
+        for place in generator.integers(max(1, len(content)), size=3):
+            content[place : place + 1] = generator.bytes(1)
+        (folder / file).write_bytes(content)
+        with contextlib.suppress(InvalidInputError):
+            load_run(folder)
 
 
 def test_a_folder_that_is_no_run_or_no_sweep_is_refused_with_what_to_give(folder: Path, tmp_path: Path) -> None:

@@ -78,19 +78,20 @@ def plot_pruning(run: Run) -> Figure:
         say(axes, "nothing was pruned")
         return figure
     last = run.metrics["step"].max() if len(run.metrics) else pruned["step"].max()
-    for device, look in looks(sorted(pruned["device"].unique())).items():
+    devices = looks(sorted(pruned["device"].unique()))
+    for rank, (device, look) in enumerate(devices.items()):
         own = pruned[pruned["device"] == device]
         reasons = ", ".join(f"{reason} {count}" for reason, count in own["reason"].value_counts().items())
         gone = own.groupby("step").size().cumsum()
-        steps, counts = [0, *gone.index, last], [0, *gone, gone.iloc[-1]]
         axes.plot(
-            steps,
-            counts,
+            [0, *gone.index, last],
+            [0, *gone, gone.iloc[-1]],
             drawstyle="steps-post",
-            markersize=4,
             label=f"{device} ({reasons})",
             color=look.color,
             marker=look.marker,
+            markersize=4,
+            linewidth=1.5 + 2 * (len(devices) - 1 - rank),  # a line under another shows beside it
         )
     axes.set(xlabel="step of training", ylabel="choices pruned so far", ylim=(0, None))
     axes.legend(loc="upper left")
