@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +24,9 @@ from trainers import cli
 from trainers.apps import TUNE
 from trainers.errors import SearchStoppedError
 from trainers.search import run_search
-from trainers.tuning import turns
+from trainers.tuning import study_loop, turns
 from trainers.tuning.studies import open_study
-from trainers.tuning.study_loop import usable
+from trainers.tuning.study_loop import JobsLostError, run_study, usable
 from trainers.tuning.trial import watcher
 from trainers.tuning.tuning_config import TuningConfig, validate_tuning
 from trainers.tuning.turns import Outcome, Turns
@@ -192,6 +193,37 @@ def test_twins_wait_for_each_other_and_are_told_as_one(tmp_path: Path) -> None:
     mine.settle(first, ended(0.5))
     _, told = mine.take(1)
     assert [(trial.number, trial.values, trial.user_attrs["same_as"]) for trial in told] == [(1, [0.5], 0)]
+
+
+def test_jobs_of_which_nothing_is_heard_run_three_times_at_most(tmp_path: Path) -> None:
+    mine, batches, lines = worker(config(tmp_path, n_trials=2, n_jobs=2)), list[list[int]](), list[str]()
+
+    def launch(trials: Sequence[optuna.Trial]) -> list[Outcome]:
+        batches.append([trial.number for trial in trials])
+        raise JobsLostError("a worker was killed")
+
+    run_study(mine, launch, lines.append)
+    assert batches == [[0, 1]] * 3
+    assert [trial.state for trial in mine.study.trials] == [TrialState.FAIL] * 2
+    assert sum("a worker was killed" in line for line in lines) >= 3
+
+
+def test_a_trial_whose_run_another_process_is_at_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_loop, "POLL_SECONDS", 0.0)
+    mine, outcomes = worker(config(tmp_path, n_trials=1)), [Outcome("busy", {}), Outcome("busy", {}), ended(0.5)]
+    run_study(mine, lambda trials: [outcomes.pop(0)], lambda line: None)
+    assert [(trial.number, trial.values) for trial in mine.study.trials] == [(0, [0.5])]
+
+
+def test_an_interrupted_process_gives_its_trials_back(tmp_path: Path) -> None:
+    mine = worker(config(tmp_path))
+
+    def launch(trials: Sequence[optuna.Trial]) -> list[Outcome]:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_study(mine, launch, lambda line: None)
+    assert [trial.state for trial in mine.study.trials] == [TrialState.WAITING]
 
 
 @pytest.mark.parametrize(
