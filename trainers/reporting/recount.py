@@ -41,6 +41,11 @@ class Priced:
         indices = self.space.indices({**first, **architecture.choices})
         return indices if problem is None else problem.settled(indices)
 
+    def decided_by(self, architecture: Architecture, problem: BudgetProblem | None) -> list[str]:
+        """Names of the decisions that make the network, and of those where its own device runs it."""
+        placed = () if problem is None else problem.table.placements[problem.device]
+        return [*architecture.choices, *(self.space.decisions[k].name for k in placed)]
+
 
 def recounted_devices(folder: Path, config: SearchConfig, result: Mapping[str, Any]) -> Iterator[Check]:
     """Checks of every device's files and figures. Raises: EspalierError for an architecture file that is not whole."""
@@ -104,9 +109,10 @@ def _device(
     choices = priced.space.choices(indices)
     notation = {"notation": priced.space.notation(choices)}
     yield compared(f"{name}: notation", {"notation": device["notation"]}, notation, field=field)
-    yield compared(
-        f"{name}: prune ledger", replay_network(folder / "prune.csv", priced.space, name), choices, field=name
-    )
+    left = replay_network(folder / "prune.csv", priced.space, name)
+    own = priced.decided_by(architecture, problem)  # where other devices would run it is left to chance
+    ledger = {decision: left[decision] for decision in own}
+    yield compared(f"{name}: prune ledger", ledger, {decision: choices[decision] for decision in own}, field=name)
     if problem is None:
         yield Check(f"{name}: predicted, upper bound, budgets", "not checked", HOST)
         return

@@ -1,9 +1,12 @@
 """The report of a run or a sweep: one HTML file that needs nothing else."""
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
+from search_spaces.errors import InvalidInputError
 from trainers.analysis.loading import load_run, load_sweep
 from trainers.reporting.run_view import run_view
 from trainers.reporting.sweep_view import sweep_view
@@ -25,11 +28,20 @@ def write_report(folder: Path) -> Path:
 
 
 def run_page(folder: Path) -> str:
-    return _environment().get_template("run.html.j2").render(run_view(load_run(folder)))
+    run = load_run(folder)
+    return _page(folder, "run.html.j2", lambda: run_view(run))
 
 
 def sweep_page(folder: Path) -> str:
-    return _environment().get_template("sweep.html.j2").render(sweep_view(load_sweep(folder)))
+    sweep = load_sweep(folder)
+    return _page(folder, "sweep.html.j2", lambda: sweep_view(sweep))
+
+
+def _page(folder: Path, template: str, view: Callable[[], dict[str, Any]]) -> str:
+    try:
+        return _environment().get_template(template).render(view())
+    except (KeyError, TypeError, AttributeError, UndefinedError) as error:  # result.json may come from elsewhere
+        raise InvalidInputError(f"{folder}: result.json is not whole: {type(error).__name__}: {error}") from error
 
 
 def _environment() -> Environment:

@@ -1,5 +1,6 @@
 """Everything a finished run says of itself that can be made again: hashed, rebuilt, recounted, and compared."""
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,12 @@ from trainers.reporting.check import OLDER, Check, compared
 from trainers.reporting.recount import recounted_devices
 from trainers.result import objective
 
+UNFIT = (
+    KeyError,
+    TypeError,
+    AttributeError,
+    ValueError,
+)  # of a file from elsewhere: a field that is not what it must be
 PARTS_ROUNDED_TO = 0.011  # seconds: the sum of two figures, each rounded to a hundredth
 
 
@@ -32,6 +39,7 @@ def verify_run(folder: Path) -> list[Check]:
         )
     checks = [
         *_checks("files", lambda: _files(run.path, result)),
+        *_checks("lineage", lambda: _lineage(run.path, result)),
         *_checks("status", lambda: _status(run, result)),
         *_checks("versions", lambda: _versions(result)),
         *_checks("objective", lambda: _objective(result)),
@@ -60,6 +68,8 @@ def _checks(what: str, compare: Callable[[], Iterator[Check]]) -> list[Check]:
         found.extend(compare())
     except EspalierError as error:
         found.append(Check(what, "FAILED", str(error)))
+    except UNFIT as error:
+        found.append(Check(what, "FAILED", f"result.json is not whole: {type(error).__name__} {error}"))
     return found
 
 
@@ -77,6 +87,24 @@ def _files(folder: Path, result: Mapping[str, Any]) -> Iterator[Check]:
         else:
             found = file_hashes(folder, [name])[name]
             yield compared(f"file {name}", digest, found, field=f"files.{name}")
+
+
+def _lineage(folder: Path, result: Mapping[str, Any]) -> Iterator[Check]:
+    if "files" not in result:
+        yield Check("lineage", "not checked", OLDER)
+        return
+    try:
+        content = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
+        kept = content["architectures"]
+        told = {name: {"id": kept[name]["id"], "weights_sha256": kept[name]["weights_sha256"]} for name in kept}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        yield Check("lineage", "FAILED", f"lineage.json cannot be read: {type(error).__name__}: {error}")
+        return
+    found = {
+        name: {"id": device["id"], "weights_sha256": result["files"].get(f"weights/{name}.safetensors")}
+        for name, device in result["devices"].items()
+    }
+    yield compared("lineage", told, found, field="lineage.json: architectures")
 
 
 def _status(run: Run, result: Mapping[str, Any]) -> Iterator[Check]:
