@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import signal
 import socket
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from PIL import Image
 from tiny_search import CELLS, MOBILE, SHORT, tiny_config
 from tracked_runs import Followed, as_nobody, followed, nobody
 
+from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
 from trainers.search import run_search
 from trainers.tracking import metric_names
@@ -345,3 +347,32 @@ def service_processes(home: Path) -> list[str]:
         except OSError:  # it has ended, or is another user's
             continue
     return found
+
+
+def test_an_infeasible_search_alerts_and_its_run_failed_with_its_exit_code(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "runs", *SEARCHED, "logger=wandb", "hardware.mid_tablet.budgets.latency_ms=1e-6")
+    with as_nobody(tmp_path), pytest.raises(BudgetInfeasibleError):
+        run_search(config, lambda line: None)
+    (attempt,) = followed(config.run_folder)
+    (alert,) = attempt.records["alert"]
+    assert alert["title"] == "infeasible" and "mid_tablet" in alert["text"]
+    assert attempt.exit_code == 2
+
+
+def test_an_interrupted_search_alerts_and_its_repetition_ends_the_same_run(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path / "runs", *SEARCHED, "logger=wandb", "trainer.checkpoint_seconds=0")
+
+    def interrupted(line: str) -> None:
+        if line.startswith("epoch 2/"):
+            raise KeyboardInterrupt(signal.SIGINT)
+
+    with as_nobody(tmp_path):
+        with pytest.raises(KeyboardInterrupt):
+            run_search(config, interrupted)
+        run_search(config, lambda line: None)
+    first, second = followed(config.run_folder)
+    assert [alert["title"] for alert in first.records["alert"]][-1] == "interrupted"
+    assert (first.exit_code, second.exit_code) == (130, 0)
+    assert first.run["run_id"] == second.run["run_id"]
+    told = [[row["epoch"] for row in attempt.rows if "val/acc" in row] for attempt in (first, second)]
+    assert told == [[1], [2, 3]]
