@@ -3,7 +3,9 @@
 import json
 import shutil
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from hardware_models.errors import BudgetInfeasibleError
@@ -11,12 +13,21 @@ from tests.tiny_search import MOBILE, tiny_config
 from trainers.search import run_search
 
 COMMAND = "espalier-search -m 'seed=range(2)' sweep=tiny"
+KEPT: list[TemporaryDirectory[str]] = []  # until the tests end
 RESULT_FILES = ("result.json", "lineage.json", "alphas.npz", "architectures", "weights", "report.html")
 
 
 def searched(runs: Path, *overrides: str) -> Path:
-    """The folder of a finished search of a few seconds."""
-    config = tiny_config(runs, *MOBILE, "strategy.pool_size=32", *overrides)
+    """The folder, in `runs`, of a finished search of a few seconds and two epochs; each is made once and copied."""
+    made = _made(overrides)
+    return Path(shutil.copytree(made, runs / made.parent.name / made.name))
+
+
+@cache
+def _made(overrides: tuple[str, ...]) -> Path:
+    folder = TemporaryDirectory(prefix="espalier-runs-")
+    KEPT.append(folder)
+    config = tiny_config(Path(folder.name), *MOBILE, "strategy.pool_size=32", "trainer.steps=12", *overrides)
     run_search(config, lambda line: None, command=COMMAND)
     return config.run_folder
 

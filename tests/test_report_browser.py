@@ -40,7 +40,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    run = searched(tmp_path_factory.mktemp("runs"), "trainer.steps=12")
+    run = searched(tmp_path_factory.mktemp("runs"), "seed=0")
     folders = {"done": run, "unmet": unmet(run, "unmet"), "failed": every_state(run)["failed"], "sweep": run.parent}
     found = {name: write_report(folder) for name, folder in folders.items()}
     found["drawings"] = tmp_path_factory.mktemp("drawings") / "drawings.html"

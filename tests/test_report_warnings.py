@@ -1,0 +1,85 @@
+"""Warnings of a report: each is raised by what it speaks of, with its reason, and by nothing else."""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+
+from trainers.reporting.trust import Warned, warnings_of
+
+SOUND: dict[str, Any] = {
+    "attempts": 1,
+    "data": {"images": {"test": 10_000}},
+    "devices": {
+        "phone": {
+            "met": True,
+            "refuted_by": None,
+            "binding": "latency_ms",
+            "budgets": {"latency_ms": 10.0},
+            "utilisation": {"latency_ms": 0.95},
+            "margin": "upper",
+            "upper_level": 0.9,
+            "upper_subject": "network",
+            "measured": None,
+            "cut": [],
+            "accuracy": {"supernet": 0.9, "inherited": 0.91, "finetuned": 0.93, "random": 0.88},
+            "profile": {"error": {"mape": 0.1}},
+        }
+    },
+}
+
+
+def warned(entropy: float | None = 0.1, **fields: Any) -> list[Warned]:
+    """Warnings of a sound result with some fields of its one device, or of the search, changed."""
+    result = deepcopy(SOUND)
+    for key, value in fields.items():
+        (result if key in result else result["devices"]["phone"])[key] = value
+    return warnings_of(result, entropy=entropy)
+
+
+def test_a_sound_result_raises_none() -> None:
+    assert warned() == [] and warned(entropy=None) == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"attempts": 2}, "more than one attempt"),
+        ({"data": {"images": {"test": 359}}}, "few test images"),
+        ({"met": False, "refuted_by": "latency_ms"}, "a budget is not met"),
+        ({"utilisation": {"latency_ms": 0.79}}, "latency_ms budget barely used"),
+        ({"margin": "point"}, "budget held without a margin"),
+        ({"cut": [{"notation": "k3"}]}, "candidates were refuted"),
+        ({"accuracy": {"supernet": 0.37, "inherited": 0.91, "random": 0.88}}, "wide discretisation gap"),
+        ({"accuracy": {"supernet": 0.9, "inherited": 0.88, "random": 0.88}}, "random search is as good"),
+        ({"profile": {"error": None, "error_reason": "never measured"}}, "latency of unknown error"),
+        ({"profile": {"error": {"mape": 0.3}}}, "profile of wide error"),
+        ({"upper_level": None, "upper_subject": None}, "no upper bound"),
+        ({"upper_subject": "block"}, "bound of parts"),
+    ],
+)
+def test_each_is_raised_by_its_cause_alone(fields: dict[str, Any], what: str) -> None:
+    (found,) = warned(**fields)
+    assert found.what == what and found.why
+    assert found.device == (None if set(fields) & set(SOUND) else "phone")
+
+
+def test_a_strategy_that_has_not_decided_is_told() -> None:
+    assert [w.what for w in warned(entropy=0.88)] == ["the search did not decide"]
+
+
+def test_a_measurement_makes_what_is_not_known_of_a_profile_indifferent() -> None:
+    assert warned(measured={"latency_ms": 9.0}, profile={"error": None}, upper_level=None) == []
+
+
+def test_the_reason_of_an_unknown_error_is_the_profiles_own() -> None:
+    (found,) = warned(profile={"error": None, "error_reason": "never measured"})
+    assert found.why == "never measured"
+
+
+def test_figures_name_fields_of_the_result() -> None:
+    (found,) = warned(accuracy={"supernet": 0.37, "inherited": 0.91, "random": 0.88})
+    assert found.figures == (
+        ("supernet", ("devices", "phone", "accuracy", "supernet")),
+        ("inherited", ("devices", "phone", "accuracy", "inherited")),
+    )
