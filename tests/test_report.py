@@ -200,6 +200,23 @@ def test_an_interrupted_run_tells_the_command_that_goes_on(runs: Runs) -> None:
     assert [text_of(e) for e in section.iter("code")] == ["espalier-search -m 'seed=range(2)' sweep=tiny"]
 
 
+def test_a_run_that_has_left_only_its_state_has_a_report(runs: Runs, tmp_path: Path) -> None:
+    run = tmp_path / "sweep" / "waits"
+    run.mkdir(parents=True)
+    shutil.copy(runs.others["queued"] / "status.json", run)
+    page = run_page(run)
+    assert_true_to_files(page, run)
+    assert "it waits, or ended before it wrote one" in page and loose_numbers(parsed(page)) == []
+    assert "not known yet" in sweep_page(run.parent)
+
+
+def test_the_next_seed_is_proposed_of_a_single_command(runs: Runs, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs.done, tmp_path / "single"))
+    change(run / "status.json", command="espalier-search seed=0")
+    assert "espalier-search seed=0 seed=1" in run_page(run)
+    assert "sweep=tiny seed=1" not in run_page_of(runs.done)  # of a command of many runs, it would start all again
+
+
 def test_figures_that_an_older_version_did_not_record_are_told_as_missing(runs: Runs, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs.done, tmp_path / "older"))
     result = json.loads((run / "result.json").read_text())

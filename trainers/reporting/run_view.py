@@ -176,7 +176,7 @@ def next_commands(run: Run) -> list[tuple[str, str]]:
                 ("recount and check all of this", f"espalier-report verify {folder}"),
                 ("time the network on a machine", f"espalier-measure {architecture}"),
             ]
-            if command.startswith("espalier-search"):
+            if command.startswith("espalier-search") and not {"-m", "--multirun"} & set(command.split()):
                 found.append(("see whether another seed agrees", f"{command} seed={run.config['seed'] + 1}"))
             return found
         case "failed":
