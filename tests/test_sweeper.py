@@ -239,7 +239,7 @@ def test_a_front_under_a_constraint_is_that_of_brute_force(toy: Toy) -> None:
         "x=0.3",
         "hydra/sweeper/sampler=nsga2",
         "hydra.sweeper.sampler.population=10",
-        "hydra.sweeper.n_trials=60",
+        "hydra.sweeper.n_trials=45",
         "hydra.sweeper.objectives={validation_accuracy:maximize,seconds:minimize}",
         "hydra.sweeper.constraints={utilisation:0.7}",
     )
