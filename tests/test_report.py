@@ -173,6 +173,15 @@ def test_the_verdict_comes_first_and_counts_the_devices_within_budget(runs: Runs
         assert text_of(heading) == f"{met} of 2 devices within budget"
 
 
+def test_the_table_of_epochs_has_every_metric_with_a_budget_and_no_other(runs: Runs, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs.done, tmp_path / "memory"))
+    text = (run / "metrics.csv").read_text()
+    (run / "metrics.csv").write_text(text.replace("iot_terminal/gflops", "iot_terminal/peak_memory_mb"))
+    table = next(t for t in parsed(run_page(run)).iter("table") if "Expected cost" in text_of(t))
+    heads = [text_of(cell) for cell in next(table.iter("tr"))][2:]
+    assert heads == ["mid_tablet, ms", "mid_tablet, GFLOPs", "iot_terminal, ms", "iot_terminal, MB"]
+
+
 def test_a_budget_that_is_not_met_is_told_with_the_metric(runs: Runs) -> None:
     page = run_page_of(runs.others["unmet"])
     assert_true_to_files(page, runs.others["unmet"])

@@ -74,6 +74,7 @@ def run_view(run: Run) -> dict[str, Any]:
         "pruned": pruned(run),
         "beliefs": beliefs(run),
         "shares": {name: words for name in last if (words := share_words(name))},
+        "costs": [(d, m) for d in devices for m in METRICS if metric_names.expected(d, m) in last],
         "expected": metric_names.expected,
         "worst": metric_names.worst,
         "config": yaml.safe_dump(run.config, sort_keys=False) if run.config else None,
