@@ -33,8 +33,10 @@ class Architecture:
         text = json.dumps(self._content(), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(text.encode()).hexdigest()
 
-    def to_json(self) -> str:
-        return json.dumps({**self._content(), "id": self.id}, indent=2) + "\n"
+    def to_json(self, *, origin: Mapping[str, Any] | None = None) -> str:
+        """The file. `origin` says what it came from; the same network from elsewhere has the same id."""
+        more = {} if origin is None else {"origin": dict(origin)}
+        return json.dumps({**self._content(), "id": self.id, **more}, indent=2) + "\n"
 
     def _content(self) -> dict[str, Any]:
         return {

@@ -87,6 +87,7 @@ class NasBench201Space(SearchSpace):
         self.num_classes, self.channels = num_classes, channels
         self.deploy_shape: Shape = (channels, image_size, image_size)
         self.decisions = tuple(Decision(edge_name(*edge), OPERATIONS) for edge in EDGES)
+        self.operation_decisions = frozenset(decision.name for decision in self.decisions)
         # Whether an edge is live depends on the other edges of the cell, so the cell is one site.
         names = tuple(decision.name for decision in self.decisions)
         self.sites = (Site("frame", (), self._frame), Site("cells", names, self._cells))

@@ -90,6 +90,8 @@ class SearchSpace(ABC):
     num_classes: int
     # Decisions whose choice cannot be mixed (an image size): a selection gives them by index, or by a one-hot vector.
     hard_decisions: frozenset[str] = frozenset()
+    # Decisions that each choose one operation of the same set by its name, as the edges of a cell do.
+    operation_decisions: frozenset[str] = frozenset()
 
     @abstractmethod
     def spec(self) -> dict[str, Any]:

@@ -126,11 +126,14 @@ class SearchConfig(Section):
         return content
 
     @property
+    def digest(self) -> str:
+        """sha256 of the science."""
+        return hashlib.sha256(json.dumps(self.science, sort_keys=True).encode()).hexdigest()
+
+    @property
     def run_key(self) -> str:
         """Name of the run folder: readable, and the same for the same science."""
-        text = json.dumps(self.science, sort_keys=True)
-        digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-        return f"{self.space['name']}-{self.strategy['name']}-seed{self.seed}-{digest}"
+        return f"{self.space['name']}-{self.strategy['name']}-seed{self.seed}-{self.digest[:8]}"
 
     @property
     def run_folder(self) -> Path:

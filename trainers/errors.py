@@ -13,3 +13,7 @@ class RunFolderError(EspalierError):
 
 class RunInUseError(EspalierError):
     """Another process is at the same run."""
+
+
+class OutOfMemoryError(EspalierError):
+    """A search needs more memory than there is."""

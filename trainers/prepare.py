@@ -20,6 +20,7 @@ from trainers.config import SearchConfig
 from trainers.data import DataConfig, ImageData, load_data
 from trainers.machines import machine_of
 from trainers.strategies import STRATEGIES, Strategy
+from trainers.tracking.logger_config import check_logger
 
 CHANNELS = 3  # of deployed networks; grey images are repeated
 
@@ -41,6 +42,7 @@ class Plan:
 
 def prepare(config: SearchConfig) -> Plan:
     """Builds and checks the parts of a search. Raises: InvalidInputError for whatever cannot be used."""
+    check_logger(config.logger)
     check_arguments("strategy", STRATEGIES, config.strategy, given=frozenset())
     make_optimizer(config.optimizer, "optimizer")([torch.nn.Parameter(torch.zeros(1))])
     make_optimizer(config.arch_optimizer, "arch_optimizer")([torch.nn.Parameter(torch.zeros(1))])

@@ -1,40 +1,95 @@
 """What a search tells while it runs: one plain line an epoch, a row of `metrics.csv`, a bar on a terminal."""
 
-# Shapes: D devices, M metrics, N choices of all decisions.
+# Shapes: E epochs, D devices, M metrics, N choices of all decisions, C choices of one decision.
 
-from collections.abc import Callable
+import io
+from collections.abc import Callable, Mapping, Sequence
 from itertools import pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 from hardware_models.budgets.cost_table import METRICS
+from search_spaces.space import SearchSpace
 from trainers.data import ImageData
 from trainers.evaluation import PathNetwork, first_images
-from trainers.run_folder import write_csv
+from trainers.run_folder import RunFolder, write_bytes, write_csv
 from trainers.search_module import SearchModule
+from trainers.tracking import metric_names
 
+Watcher = Callable[[Mapping[str, Any]], None]  # told of each row of metrics; may raise to end the search
 VALIDATION_IMAGES = 256  # per epoch line; the finaliser uses more
 
 
 class EpochReport(pl.Callback):
-    """Writes `metrics.csv` whole after every epoch and reports one line."""
+    """After every epoch: a row for `metrics.csv` and for each watcher, a snapshot for `alphas.npz`, one line."""
 
-    def __init__(self, data: ImageData, path: Path, report: Callable[[str], None], *, batch_size: int) -> None:
-        self.data, self.path, self.report, self.batch_size = data, path, report, batch_size
+    def __init__(
+        self,
+        data: ImageData,
+        folder: RunFolder,
+        report: Callable[[str], None],
+        *,
+        batch_size: int,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        self.data, self.folder, self.report, self.batch_size = data, folder, report, batch_size
+        self.watchers = watchers
         self.rows: list[dict[str, Any]] = []
+        self.weights_EDN: list[Tensor] = []
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
-        row = {"epoch": trainer.current_epoch + 1, "step": pl_module.step, **metrics_of(pl_module)}
+        epochs = trainer.max_epochs or 0
+        row = {
+            metric_names.EPOCH: trainer.current_epoch + 1,
+            metric_names.STEP: pl_module.step,
+            **metrics_of(pl_module),
+        }
         row |= validation_of(pl_module, self.data, batch_size=self.batch_size)
         self.rows.append(row)
-        write_csv(self.path, self.rows, list(self.rows[0]))
-        self.report(epoch_line(row, pl_module, epochs=trainer.max_epochs or 0))
+        self.weights_EDN.append(weights_of(pl_module).float())
+        write_csv(self.folder.path / "metrics.csv", self.rows, list(row))
+        self.folder.progress(trainer.current_epoch + 1, epochs=epochs)
+        self.report(epoch_line(row, pl_module, epochs=epochs))
+        for watch in self.watchers:
+            watch(row)
+
+    def write_alphas(self, module: SearchModule) -> None:
+        """Leaves `alphas.npz`."""
+        write_bytes(self.folder.path / "alphas.npz", alphas(self.rows, torch.stack(self.weights_EDN), module))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "weights": self.weights_EDN}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.weights_EDN = list(state_dict["rows"]), list(state_dict["weights"])
+
+
+@torch.no_grad()
+def weights_of(module: SearchModule) -> Tensor:
+    """Weights (D, N) of all choices on each device."""
+    return torch.stack([module.strategy.weights(device).double() for device in range(len(module.problems))])
+
+
+def alphas(rows: Sequence[Mapping[str, Any]], weights_EDN: Tensor, module: SearchModule) -> bytes:
+    """An npz file without pickles: the weights of all choices at each epoch, and what their axes are."""
+    pairs = [(decision.name, str(choice)) for decision in module.space.decisions for choice in decision.choices]
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        epoch=np.array([row[metric_names.EPOCH] for row in rows]),
+        step=np.array([row[metric_names.STEP] for row in rows]),
+        weights=weights_EDN.numpy(),
+        device=np.array([problem.name for problem in module.problems]),
+        decision=np.array([decision for decision, _ in pairs]),
+        choice=np.array([choice for _, choice in pairs]),
+    )
+    return buffer.getvalue()
 
 
 @torch.no_grad()
@@ -43,31 +98,42 @@ def metrics_of(module: SearchModule) -> dict[str, float]:
     totals = module.totals
     images = max(1.0, totals["images"])
     row = {
-        "train/loss": totals["loss"] / images,
-        "train/acc": totals["correct"] / images,
-        "time/step_s": module.step_seconds / max(1, module.step),
+        metric_names.TRAIN_LOSS: totals["loss"] / images,
+        metric_names.TRAIN_ACCURACY: totals["correct"] / images,
+        metric_names.STEP_SECONDS: module.step_seconds / max(1, module.step),
     }
     module.totals = {"loss": 0.0, "correct": 0.0, "images": 0.0}
-    entropies, alive = [], 0
+    entropies, alive, weights_DN = [], 0, weights_of(module)
     for device, problem in enumerate(module.problems):
-        weights_N = module.strategy.weights(device)
+        weights_N = weights_DN[device]
         survivors = module.strategy.survivors[device]
-        entropies.append(entropy_share(weights_N.double().numpy(), module.strategy.table.first_choice))
+        entropies.append(entropy_share(weights_N.numpy(), module.strategy.table.first_choice))
         alive += int(survivors.mask_N.sum())
         expected_M = module.strategy.table.expected(weights_N)[device].numpy()
         worst_M = module.strategy.table.worst(survivors.mask_N, device)
         for k, metric in enumerate(METRICS):
             if np.isfinite(problem.limits_M[k]):
-                name, limit = f"hw/{problem.name}/{metric}", problem.limits[metric]
+                name, limit = problem.name, problem.limits[metric]
                 held = problem.held(metric, float(expected_M[k]))
-                row[f"{name}_expected"] = held
-                row[f"{name}_budget"] = limit
-                row[f"{name}_slack"] = limit - held
-                row[f"{name}_worst"] = problem.held(metric, float(worst_M[k]))
-        row[f"hw/{problem.name}/met"] = float((worst_M <= problem.limits_M).all())
-    row["arch/entropy"] = float(np.mean(entropies))
-    row["prune/choices_alive"] = float(alive)
-    return row
+                row[metric_names.expected(name, metric)] = held
+                row[metric_names.budget(name, metric)] = limit
+                row[metric_names.slack(name, metric)] = limit - held
+                row[metric_names.worst(name, metric)] = problem.held(metric, float(worst_M[k]))
+        row[metric_names.met(problem.name)] = float((worst_M <= problem.limits_M).all())
+    row[metric_names.ENTROPY] = float(np.mean(entropies))
+    row[metric_names.CHOICES_ALIVE] = float(alive)
+    return row | operation_shares(module.space, weights_DN)
+
+
+def operation_shares(space: SearchSpace, weights_DN: Tensor) -> dict[str, float]:
+    """Mean weight of each operation, over the decisions that choose operations and over the devices."""
+    blocks = weights_DN.split([len(decision.choices) for decision in space.decisions], dim=1)
+    shares: dict[str, list[float]] = {}
+    for decision, block_DC in zip(space.decisions, blocks, strict=True):
+        if decision.name in space.operation_decisions:
+            for choice, share in zip(decision.choices, block_DC.mean(dim=0).tolist(), strict=True):
+                shares.setdefault(metric_names.share(str(choice)), []).append(share)
+    return {name: float(np.mean(values)) for name, values in shares.items()}
 
 
 @torch.no_grad()
@@ -85,7 +151,10 @@ def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> 
             shares.append(float((logits.argmax(1) == y).float().mean()))
     for name, buffer in module.supernet.named_buffers():
         buffer.copy_(kept[name])
-    return {"val/loss": float(np.mean(losses)), "val/acc": float(np.mean(shares))}
+    return {
+        metric_names.VALIDATION_LOSS: float(np.mean(losses)),
+        metric_names.VALIDATION_ACCURACY: float(np.mean(shares)),
+    }
 
 
 def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
@@ -100,8 +169,12 @@ def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
 
 def epoch_line(row: dict[str, Any], module: SearchModule, *, epochs: int) -> str:
     """`epoch 1/8  val 0.49  entropy 0.99  choices 597  flagship_phone worst 1.07x budget ✗ ...`"""
-    parts = [f"epoch {row['epoch']}/{epochs}", f"val {row['val/acc']:.3f}", f"entropy {row['arch/entropy']:.2f}"]
-    parts.append(f"choices {row['prune/choices_alive']:.0f}")
+    parts = [
+        f"epoch {row[metric_names.EPOCH]}/{epochs}",
+        f"val {row[metric_names.VALIDATION_ACCURACY]:.3f}",
+        f"entropy {row[metric_names.ENTROPY]:.2f}",
+        f"choices {row[metric_names.CHOICES_ALIVE]:.0f}",
+    ]
     for problem, survivors in zip(module.problems, module.strategy.survivors, strict=True):
         worst = problem.overshoot(survivors.mask_N).max()
         parts.append(f"{problem.name} worst {worst:.2f}x budget {'✓' if worst <= 1 else '✗'}")

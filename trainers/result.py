@@ -1,41 +1,50 @@
 """What a finished search leaves: result.json, architectures, weights and the ledger."""
 
-import platform
 import resource
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from importlib.metadata import version
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 
+from trainers.checkpoints import remove_checkpoints
 from trainers.derive import Derived
 from trainers.finalise import Candidate
 from trainers.ledger import ledger_rows, write_ledger
 from trainers.prepare import Plan
+from trainers.provenance import file_hashes, hashes, lineage, versions
 from trainers.run_folder import RunFolder, write_bytes, write_json, write_text
 from trainers.search_module import SearchModule
 
 SCHEMA = 1
 WELL_USED = 0.8  # share of the binding budget below which the larger candidates that lost are named
-PACKAGES = ("torch", "pytorch-lightning", "fvcore", "scipy", "numpy", "onnxruntime")
+RUN_FILES = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv", "lineage.json")
 
 
 def write_result(
     plan: Plan, module: SearchModule, derived: Sequence[Derived], folder: RunFolder, *, seconds: dict[str, float]
 ) -> dict[str, Any]:
     """Writes every file of the result, result.json last, and returns its content."""
+    origin = {**hashes(plan), "run": plan.config.run_key, "versions": versions()}
+    network_files = []
     for network in derived:
-        name = network.device
-        write_text(folder.path / "architectures" / f"{name}.json", network.architecture.to_json())
+        network_files += [f"architectures/{network.device}.json", f"weights/{network.device}.safetensors"]
+        text = network.architecture.to_json(origin={**origin, "device": network.device})
+        write_text(folder.path / network_files[-2], text)
         weights = {key: value.contiguous() for key, value in network.network.state_dict().items()}
         metadata = {"architecture": network.architecture.id}
-        write_bytes(folder.path / "weights" / f"{name}.safetensors", safetensors.torch.save(weights, metadata))
+        write_bytes(folder.path / network_files[-1], safetensors.torch.save(weights, metadata))
     choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
     write_ledger(folder.path / "prune.csv", ledger_rows(module.prune_log, plan.space, choices, last_step=module.step))
+    files = file_hashes(folder.path, network_files)
+    write_json(folder.path / "lineage.json", lineage(plan, module.supernet, derived, files))
+    devices = {network.device: _device(plan, network) for network in derived}
     content = {
         "schema": SCHEMA,
         "status": "done" if all(network.verdict.met for network in derived) else "unmet",
+        "command": folder.command,
+        "attempts": folder.attempt,
         "space": plan.space.name,
         "strategy": plan.config.strategy["name"],
         "seed": plan.config.seed,
@@ -45,12 +54,51 @@ def write_result(
             "split_hash": plan.data.splits.hash,
             "images": {s: plan.data.size(s) for s in ("weights", "architecture", "validation", "test")},
         },
-        "devices": {network.device: _device(plan, network) for network in derived},
+        "devices": devices,
+        "objective": objective(devices, seconds=sum(seconds.values())),
+        "transfer": {network.device: _transfer(plan, network) for network in derived},
         "search": _search(module, seconds),
-        "versions": {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}},
+        "hashes": hashes(plan),
+        "files": files | file_hashes(folder.path, RUN_FILES),
+        "versions": versions(),
     }
     write_json(folder.path / "result.json", content)
+    remove_checkpoints(folder.path / "checkpoints")
     return content
+
+
+def objective(devices: Mapping[str, Mapping[str, Any]], *, seconds: float) -> dict[str, float]:
+    """What a sweep may compare or bound.
+
+    Of accuracies only those on the validation split: the test split is for the end. Costs are the figures that budgets
+    are held against; `utilisation` is the largest share of any budget.
+    """
+    accuracies = {name: float(device["validation"]["accuracy"]) for name, device in devices.items()}
+    found = {
+        "validation_accuracy": sum(accuracies.values()) / len(accuracies),
+        "utilisation": max(max(device["utilisation"].values()) for device in devices.values()),
+        "seconds": seconds,
+    }
+    for name, device in devices.items():
+        found[f"{name}/validation_accuracy"] = accuracies[name]
+        found |= {f"{name}/{metric}": value for metric, value in device["held"].items()}
+    return found
+
+
+def _transfer(plan: Plan, derived: Derived) -> dict[str, Any]:
+    """What the network of one device is predicted to cost on every device of the search, and whether it is within."""
+    found: dict[str, Any] = {}
+    for problem in plan.problems:
+        indices = problem.settled(derived.verdict.candidate.indices)
+        totals, profile = plan.table.named(indices, problem.device), problem.profile
+        predicted = {metric: profile.estimate(metric, total) for metric, total in totals.items()}
+        found[problem.name] = {
+            **predicted,
+            "latency_upper_ms": profile.upper("latency_ms", totals["latency_ms"]),
+            "utilisation": max(problem.utilisation_of(totals).values()),
+            "within": bool(problem.is_feasible(np.array([indices]))[0]),
+        }
+    return found
 
 
 def _search(module: SearchModule, seconds: dict[str, float]) -> dict[str, Any]:
@@ -77,6 +125,7 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
     utilisation = certificate.utilisation
     binding = max(utilisation, key=lambda metric: utilisation[metric])
     measured = certificate.measured
+    totals = plan.table.named(chosen.indices, problem.device)
     return {
         "architecture": f"architectures/{derived.device}.json",
         "weights": f"weights/{derived.device}.safetensors",
@@ -92,6 +141,7 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
         "upper": certificate.upper,
         "upper_level": None if profile.bound is None else profile.bound.level,
         "upper_subject": None if profile.bound is None else profile.bound.subject,
+        "held": {metric: problem.held(metric, total) for metric, total in totals.items() if metric in problem.limits},
         "recounted": certificate.recounted,
         "measured": None if measured is None else {"latency_ms": measured.p50_ms, **asdict(measured)},
         "measured_reason": None if measured else "the device is neither this machine nor one of boards",

@@ -1,34 +1,47 @@
-"""The files a run leaves, each written whole or not at all."""
+"""The folder of one run: who is at it and what became of it. Each file is written whole or not at all."""
 
 import csv
+import fcntl
 import io
 import json
 import os
 import tempfile
+import threading
 import traceback
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from search_spaces.errors import InvalidInputError
+from trainers.errors import RunFolderError, RunInUseError
+from trainers.run_state import STATES, RunState, state_of
 
-STATES = ("running", "done", "failed", "infeasible", "interrupted", "unmet")
+PART = ".part"  # ends the names of files that are being written
+HEARTBEAT_SECONDS = 30.0  # a quarter of the silence after which a run counts as interrupted
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Replaces a file in one step: a temporary file in the same folder, flushed to disk, renamed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Replaces a file in one step: a temporary file in the same folder, flushed to disk, renamed.
+
+    Raises: RunFolderError if it cannot be written; the file that was there is then untouched.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        except BaseException:
+            Path(temporary).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise RunFolderError(
+            f"cannot write {path}: {error.strerror or error}; free space or allow writing there and repeat the command"
+        ) from error
 
 
 def write_text(path: Path, content: str) -> None:
@@ -49,26 +62,62 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[s
 
 
 class RunFolder:
-    """The folder of one run. `status.json` says what became of it."""
+    """The folder of one run. `status.json` says what became of it; a thread keeps its heartbeat while it is open."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: Path, *, command: str) -> None:
+        self.path, self.command = path, command
+        self.attempt = 1
+        self._started = self._now()
+        self._progress: dict[str, int] | None = None
+        self._lock: IO[bytes] | None = None
+        self._writing = threading.Lock()
+        self._closed = threading.Event()
 
-    def open(self) -> None:
-        """Makes the folder and marks the run as running. Raises: InvalidInputError if it cannot be written."""
+    def take(self) -> None:
+        """Makes the folder and holds it for this process; the system lets go of it however the process ends.
+
+        Raises: InvalidInputError if it cannot be written; RunInUseError if another process is at it.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self.status("running")
+            self._lock = (self.path / ".lock").open("ab")
         except OSError as error:
             raise InvalidInputError(
                 f"cannot write the run folder {self.path}: {error.strerror}; set paths.runs to a folder you can write"
             ) from error
+        state = self._earlier()
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Locks do not reach other hosts everywhere; heartbeats do.
+            busy = state is not None and state.state == "running" and state.host != os.uname().nodename
+        except BlockingIOError:
+            busy = True
+        if busy:
+            self.release()
+            who = "another process" if state is None else f"process {state.pid} on {state.host}"
+            raise RunInUseError(f"{self.path} is being run by {who}; wait for it, or end it, and repeat the command")
+        self.attempt = 1 if state is None else state.attempt + 1
 
-    def status(self, state: str, error: str | None = None) -> None:
+    def start(self) -> None:
+        """Marks the run as running, and keeps saying so."""
+        for torn in self.path.rglob(f".*{PART}"):  # of an attempt that was killed while it wrote
+            torn.unlink()
+        self._write("running", None)
+        threading.Thread(target=self._beat, name="heartbeat", daemon=True).start()
+
+    def progress(self, epoch: int, *, epochs: int) -> None:
+        """Tells how far the run is."""
+        self._progress = {"epoch": epoch, "epochs": epochs}
+        self._write("running", None)
+
+    def close(self, state: str, error: str | None = None) -> None:
+        """The last word on this attempt."""
         assert state in STATES
-        now = datetime.now(UTC).isoformat(timespec="seconds")
-        content = {"status": state, "pid": os.getpid(), "host": os.uname().nodename, "time": now, "error": error}
-        write_json(self.path / "status.json", content)
+        self._closed.set()
+        try:
+            self._write(state, error)
+        finally:
+            self.release()
 
     def read_result(self) -> dict[str, Any] | None:
         """The result of a finished run; none if the run has not finished."""
@@ -84,3 +133,43 @@ class RunFolder:
     def log_exception(self) -> None:
         """Keeps the traceback in `run.log`; the terminal gets one line."""
         write_text(self.path / "run.log", traceback.format_exc())
+
+    def release(self) -> None:
+        """Lets go of the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _earlier(self) -> RunState | None:
+        """What the attempt before left; none if there was none, or if its status was torn."""
+        try:
+            return state_of(self.path)
+        except InvalidInputError:
+            return None
+
+    def _beat(self) -> None:
+        while not self._closed.wait(HEARTBEAT_SECONDS):
+            try:
+                self._write("running", None)
+            except RunFolderError:
+                continue  # the run itself says so when it next writes
+
+    def _write(self, state: str, error: str | None) -> None:
+        content = {
+            "status": state,
+            "pid": os.getpid(),
+            "host": os.uname().nodename,
+            "started": self._started,
+            "heartbeat": self._now(),
+            "attempt": self.attempt,
+            "command": self.command,
+            "progress": self._progress,
+            "error": error,
+        }
+        with self._writing:
+            if state != "running" or not self._closed.is_set():
+                write_json(self.path / "status.json", content)
+
+    @staticmethod
+    def _now() -> str:
+        return datetime.now(UTC).isoformat(timespec="seconds")

@@ -1,57 +1,89 @@
-"""One search: feasible? train and prune, choose, prove, write."""
+"""One search: feasible? train and prune, choose, prove, write. However it ends, its folder says so."""
 
+import signal
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 import yaml
 
-from hardware_models.budgets.budget_problem import UNITS, Survivors
-from hardware_models.budgets.cost_table import METRICS
 from hardware_models.errors import BudgetInfeasibleError
-from hardware_models.measuring.measure import counted
 from trainers.config import SearchConfig
 from trainers.derive import derive
+from trainers.errors import OutOfMemoryError, RunFolderError, SearchStoppedError
 from trainers.prepare import Plan, prepare
+from trainers.progress import Watcher
 from trainers.result import write_result
 from trainers.run_folder import RunFolder, write_text
 from trainers.search_module import PruneRecord
+from trainers.tracking.alerts import epoch_alerts
+from trainers.tracking.metric_names import STEP
+from trainers.tracking.tracker import LocalTracker, RunRecord, Tracker, make_tracker
 from trainers.training import train
+from trainers.verdict import feasible_line, headline, report_verdict
 
 Report = Callable[[str], None]
+FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
+EXIT_CODES = {"done": 0, "stopped": 0, "failed": 1, "infeasible": 2, "unmet": 3}
 
 
-def run_search(config: SearchConfig, report: Report) -> dict[str, Any]:
-    """The content of result.json of a search, made now or found finished in its run folder."""
-    folder = RunFolder(config.run_folder)
+@dataclass(frozen=True)
+class Ending:
+    """How an attempt ended: the state of its run, what is told of it, and the exit code that goes with it."""
+
+    state: str
+    error: str | None
+    exit_code: int
+
+
+def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTHON) -> dict[str, Any]:
+    """The content of result.json of a search: found finished in its run folder, or made, or made to its end.
+
+    Raises: InvalidInputError before any work; RunInUseError if another process is at it; BudgetInfeasibleError;
+    SearchStoppedError; RunFolderError if a file cannot be written; KeyboardInterrupt, with its number, on a signal.
+    """
+    folder = RunFolder(config.run_folder, command=command)
     finished = folder.read_result()
+    if finished is None:
+        plan = prepare(config)
+        folder.take()
+        finished = folder.read_result()  # another process may have ended it meanwhile
     if finished is not None:
+        folder.release()
+        if not (folder.path / "report.html").exists():  # the attempt ended between its result and its report
+            _told(lambda: _write_report(folder.path), "report.html", report)
         report(f"this search is finished already: {folder.path}; delete the folder to run it again")
-        report_verdict(finished, folder, report)
+        report_verdict(finished, folder.path, report)
         return finished
-    plan = prepare(config)
-    folder.open()
+    return _attempt(plan, folder, report)
+
+
+def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
+    folder.start()
+    tracker: Tracker = LocalTracker()
     try:
-        result = _run(plan, folder, report)
-    except BudgetInfeasibleError as error:
-        folder.status("infeasible", str(error))
-        raise
-    except KeyboardInterrupt:
-        folder.status("interrupted", "a signal ended the run")
-        raise
+        tracker = make_tracker(plan.config.logger, _record(plan.config, folder), report)
+        result = _run(plan, folder, tracker, report)
+        ending = Ending(result["status"], None, EXIT_CODES[result["status"]])
     except BaseException as error:
-        folder.status("failed", f"{type(error).__name__}: {error}")
-        folder.log_exception()
+        named = _named(error)
+        ending = ending_of(named)
+        if ending.state in ("infeasible", "interrupted"):
+            tracker.alert(ending.state, str(ending.error))
+        if named is not error:
+            raise named from error
         raise
-    folder.status(result["status"])
-    report_verdict(result, folder, report)
+    finally:
+        _end(folder, tracker, ending, report)
+    report_verdict(result, folder.path, report)
     return result
 
 
-def _run(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
+def _run(plan: Plan, folder: RunFolder, tracker: Tracker, report: Report) -> dict[str, Any]:
     config = plan.config
     write_text(folder.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     if config.trainer.threads is not None:
@@ -65,90 +97,94 @@ def _run(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
         starts.append(survivors)
         presolved += [PruneRecord(0, problem.name, removal) for removal in removals]
         report(feasible_line(plan, problem.device, survivors))
-    clock = time.perf_counter()
-    module = train(plan, starts, presolved, folder, report)
-    seconds = {"train": time.perf_counter() - clock}
-    clock = time.perf_counter()
+    module = train(plan, starts, presolved, folder, report, watchers=_watchers(config, tracker))
+    clock, train_seconds = time.perf_counter(), module.train_seconds
     derived = derive(plan, module, starts, report)
-    seconds["derive"] = time.perf_counter() - clock
+    seconds = {"train": train_seconds, "derive": time.perf_counter() - clock}
     return write_result(plan, module, derived, folder, seconds=seconds)
 
 
-def headline(plan: Plan) -> str:
-    images = sum(plan.data.size(s) for s in ("weights", "architecture", "validation", "test"))
-    own = plan.space.decisions[: plan.table.num_own]
-    decades = int(np.floor(sum(np.log10(len(d.choices)) for d in own)))
-    return (
-        f"space {plan.space.name} · 10^{decades} networks · {counted(len(plan.problems), 'device')} · "
-        f"{plan.data.name} ({images:,} images) · {plan.config.strategy['name']} · seed {plan.config.seed}"
+def ending_of(error: BaseException) -> Ending:
+    """What an error makes of an attempt."""
+    text = f"{type(error).__name__}: {error}"
+    match error:
+        case BudgetInfeasibleError():
+            return Ending("infeasible", str(error), EXIT_CODES["infeasible"])
+        case SearchStoppedError():
+            return Ending("stopped", str(error), EXIT_CODES["stopped"])
+        case KeyboardInterrupt():
+            number = error.args[0] if error.args else signal.SIGINT
+            return Ending("interrupted", f"ended by {signal.Signals(number).name}", 128 + number)
+        case _:
+            return Ending("failed", text, EXIT_CODES["failed"])
+
+
+def _named(error: BaseException) -> BaseException:
+    """The same error, or the one that says that memory ran out."""
+    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
+    full |= isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return OutOfMemoryError(f"out of memory ({error}); lower trainer.batch_size or space.widths") if full else error
+
+
+def _end(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) -> None:
+    """Leaves the last word in the folder, its report, and with the tracker. What fails here hides no earlier error."""
+    if ending.state == "failed":
+        _told(folder.log_exception, "run.log", report)
+    try:
+        folder.close(ending.state, ending.error)
+    except RunFolderError as error:
+        if ending.error is None:
+            raise  # a run that cannot say that it is finished is not
+        report(str(error))
+    _told(lambda: _write_report(folder.path), "report.html", report)
+    if ending.state in ("done", "unmet"):
+        _told(lambda: _publish(tracker, folder.path), "the tracker's copy of the result", report)
+    tracker.finish(ending.exit_code)
+
+
+def _told(act: Callable[[], object], what: str, report: Report) -> None:
+    try:
+        act()
+    except Exception as error:
+        report(f"{what} could not be written: {error}")
+
+
+def _write_report(folder: Path) -> None:
+    from trainers.reporting.report import write_report  # needs matplotlib, which takes a second to import
+
+    write_report(folder)
+
+
+def _publish(tracker: Tracker, folder: Path) -> None:
+    from trainers.tracking.publish import publish_result  # draws too
+
+    publish_result(tracker, folder)
+
+
+def _record(config: SearchConfig, folder: RunFolder) -> RunRecord:
+    return RunRecord(
+        name=config.run_key,
+        group=config.sweep,
+        job_type="search",
+        tags=tuple(config.tags),
+        config=config.model_dump(mode="json"),
+        folder=folder.path,
+        resumed=folder.attempt > 1,
     )
 
 
-def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
-    """The cheapest and the dearest network of the space beside each budget, by what the budget is held against."""
-    problem = plan.problems[device]
-    low = problem.held_all(plan.table.cheapest(survivors.mask_N, device))
-    high = problem.held_all(plan.table.worst(survivors.mask_N, device))
-    parts = []
-    for k, metric in enumerate(METRICS):
-        if metric in problem.limits:
-            note = "" if high[k] > problem.limits[metric] else ", never binds"
-            parts.append(f"{metric} {low[k]:.3g}–{high[k]:.3g} (budget {problem.limits[metric]:g}{note})")
-    return f"feasible  {problem.name}  " + "  ".join(parts)
+def _watchers(config: SearchConfig, tracker: Tracker) -> list[Watcher]:
+    """Who is told of each row of metrics: the tracker, what turns rows into alerts, and the study of a trial."""
+    previous: list[Mapping[str, Any]] = []
 
+    def alert(row: Mapping[str, Any]) -> None:
+        for title, text in epoch_alerts(previous[-1] if previous else None, row):
+            tracker.alert(title, text)
+        previous[:] = [row]
 
-def bound_words(device: Mapping[str, Any]) -> str:
-    """What the upper bound of a device's latency covers."""
-    subject = device["upper_subject"]
-    return f"{device['upper_level']:.0%} bound" + ("" if subject == "network" else f" of single {subject}s")
+    watchers: list[Watcher] = [lambda row: tracker.metrics(row[STEP], row), alert]
+    if config.trial is not None:
+        from trainers.tuning.trial import watcher  # needs optuna
 
-
-def report_verdict(result: dict[str, Any], folder: RunFolder, report: Report) -> None:
-    """The table a user reads first: each device's budgets beside what its network costs."""
-    report("")
-    for name, device in result["devices"].items():
-        met = "met" if device["met"] else f"NOT MET ({device['refuted_by']})"
-        used = f"{device['utilisation'][device['binding']]:.1%} used"
-        report(f"{name}: budgets {met}, held against {held_against(device)}; binding {device['binding']}, {used}")
-        report(f"  network         {device['notation']}")
-        for line in placement_lines(device):
-            report(line)
-        for metric, limit in device["budgets"].items():
-            figures = [f"predicted {device['predicted'][metric]:.4g}"]
-            if device["upper"][metric] != device["predicted"][metric]:
-                figures.append(f"upper {device['upper'][metric]:.4g} ({bound_words(device)})")
-            if metric in device["recounted"]:
-                figures.append(f"recounted {device['recounted'][metric]:.4g}")
-            if device["measured"] and metric in device["measured"]:
-                figures.append(f"measured {device['measured'][metric]:.4g}")
-            report(f"  {metric:15} budget {limit:<7g} {', '.join(figures)} {UNITS[metric]}")
-        accuracy = device["accuracy"]
-        shown = "  ".join(f"{key} {accuracy[key]:.3f}" for key in ("supernet", "inherited", "finetuned", "random"))
-        report(f"  accuracy        {shown}  ({accuracy['images']:,} test images)")
-        for lost in (device["larger_candidates_that_lost"] or [])[:3]:
-            report(
-                f"  larger, lost    uses {lost['utilisation']:.1%}, validation {lost['validation_accuracy']:.3f} "
-                f"against {device['validation']['accuracy']:.3f}"
-            )
-    met = sum(device["met"] for device in result["devices"].values())
-    report(f"{met}/{len(result['devices'])} devices within budget   result {folder.path / 'result.json'}")
-
-
-def held_against(device: dict[str, Any]) -> str:
-    """What decided whether the latency budget of a device is met."""
-    if device["measured"]:
-        return "the measurement"
-    if device["margin"] == "point":
-        return "the estimate"
-    return "the estimate, which has no bound" if device["upper_level"] is None else "the upper bound"
-
-
-def placement_lines(device: dict[str, Any]) -> list[str]:
-    """Where the network runs, if it has several units to run on; and what is not known of the prices."""
-    lines = []
-    if device["placement"] is not None:
-        stays = [f"{stay['unit']} ({len(stay['operations'])} operations)" for stay in device["placement"]]
-        lines.append(f"  placed on       {' -> '.join(stays)}")
-    if device["profile"]["error"] is None:
-        lines.append(f"  latency         of unknown error: {device['profile']['error_reason']}")
-    return lines
+        watchers.append(watcher(**config.trial.model_dump()))
+    return watchers

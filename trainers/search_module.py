@@ -92,7 +92,8 @@ class SearchModule(pl.LightningModule):
         self.problems: Sequence[BudgetProblem] = strategy.problems
         self.step = 0
         self.prune_log: list[PruneRecord] = []
-        self.pass_seconds = self.step_seconds = 0.0
+        self.pass_seconds = self.step_seconds = self._seconds_before = 0.0
+        self._started = time.perf_counter()
         with torch.no_grad():
             self.utilities = [log_weights(strategy.weights(device)) for device in range(len(self.problems))]
         self.baseline: list[float | None] = [None] * len(self.problems)
@@ -126,6 +127,35 @@ class SearchModule(pl.LightningModule):
         """Weights (N,) of all choices, by decision."""
         sizes = [len(decision.choices) for decision in self.space.decisions]
         return dict(zip((d.name for d in self.space.decisions), weights_N.split(sizes), strict=True))
+
+    @property
+    def train_seconds(self) -> float:
+        """Time of training up to now, of all attempts."""
+        return self._seconds_before + time.perf_counter() - self._started
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["search"] = {
+            "step": self.step,
+            "prune_log": [{**vars(record), "removal": vars(record.removal)} for record in self.prune_log],
+            "utilities": [torch.from_numpy(utilities_N.copy()) for utilities_N in self.utilities],
+            "baseline": self.baseline,
+            "totals": self.totals,
+            "seconds": (self.pass_seconds, self.step_seconds, self.train_seconds),
+            "strategy": self.strategy.state(),
+            "random": torch.get_rng_state(),
+        }
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        state = checkpoint["search"]
+        self.step, self.baseline, self.totals = state["step"], list(state["baseline"]), dict(state["totals"])
+        self.prune_log = [
+            PruneRecord(record["step"], record["device"], Removal(**record["removal"])) for record in state["prune_log"]
+        ]
+        self.utilities = [utilities_N.numpy() for utilities_N in state["utilities"]]
+        self.pass_seconds, self.step_seconds, self._seconds_before = state["seconds"]
+        self.strategy.load_state(state["strategy"])
+        self._restrict_supernet()
+        torch.set_rng_state(state["random"])
 
     def _warmup_path(self, device: int) -> tuple[int, ...]:
         """Paths that reach all weights: in turn the largest network and one drawn for each device."""

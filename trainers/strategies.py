@@ -2,9 +2,11 @@
 
 # Shapes: S networks of a pool, n decisions, N choices of all decisions, M metrics.
 
+import json
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -61,6 +63,18 @@ class Strategy(ABC):
             scores: Array = self.parameters(device).double().numpy()
         return scores
 
+    def state(self) -> dict[str, Any]:
+        """All that its next draw depends on, of tensors and plain values."""
+        return {
+            "survivors": [(torch.from_numpy(s.mask_N.copy()), list(s.witness)) for s in self.survivors],
+            "generator": json.dumps(self.generator.bit_generator.state),
+        }
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state` gave."""
+        self.survivors = [Survivors(mask_N.numpy(), tuple(witness)) for mask_N, witness in state["survivors"]]
+        self.generator.bit_generator.state = json.loads(state["generator"])
+
 
 class Pool(Strategy):
     """Softmax of the logits, conditioned on meeting every budget: a pool of feasible networks, re-weighted each step.
@@ -111,6 +125,16 @@ class Pool(Strategy):
             self._refresh(device, alive_S.astype(np.float64))
         else:
             self._replace(device, self._fresh(device))
+
+    def state(self) -> dict[str, Any]:
+        networks = [torch.from_numpy(networks.copy()) for networks in self.networks]
+        return {**super().state(), "networks": networks, "reference": self.reference}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        self.networks = [networks.numpy() for networks in state["networks"]]
+        self.one_hot = [self._encode(networks) for networks in self.networks]
+        self.reference = list(state["reference"])
 
     def _log_weights(self, device: int) -> Tensor:
         """Log importance weights (S,) of the pool's networks under the present logits."""
@@ -222,6 +246,13 @@ class Dual(Penalty):
         overshoot = self._overshoot(device, weights_N)
         self.multipliers[device] = (self.multipliers[device] + self.step_size * overshoot.detach()).clamp(min=0)
         return (self.multipliers[device] * overshoot).sum().float()
+
+    def state(self) -> dict[str, Any]:
+        return {**super().state(), "multipliers": self.multipliers}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        super().load_state(state)
+        self.multipliers = list(state["multipliers"])
 
 
 STRATEGIES: dict[str, type[Strategy]] = {"pool": Pool, "random": Random, "penalty": Penalty, "dual": Dual}

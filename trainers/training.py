@@ -13,8 +13,9 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from hardware_models.budgets.budget_problem import Survivors
 from trainers.architecture_parameters import ArchitectureParameters
+from trainers.checkpoints import EpochCheckpoint, HashedCheckpointIO, latest_checkpoint
 from trainers.prepare import Plan, make_optimizer, make_strategy
-from trainers.progress import EpochReport
+from trainers.progress import EpochReport, Watcher
 from trainers.run_folder import RunFolder
 from trainers.search_module import PruneRecord, Schedule, SearchModule
 
@@ -22,9 +23,18 @@ Report = Callable[[str], None]
 
 
 def train(
-    plan: Plan, starts: Sequence[Survivors], presolved: Sequence[PruneRecord], folder: RunFolder, report: Report
+    plan: Plan,
+    starts: Sequence[Survivors],
+    presolved: Sequence[PruneRecord],
+    folder: RunFolder,
+    report: Report,
+    *,
+    watchers: Sequence[Watcher] = (),
 ) -> SearchModule:
-    """A searched, pruned supernet. Raises: TrainingDivergedError; KeyboardInterrupt (with its number) on a signal."""
+    """A searched, pruned supernet, from the last whole checkpoint in `folder` on.
+
+    Raises: TrainingDivergedError; KeyboardInterrupt (with its number) on a signal; whatever a watcher raises.
+    """
     config, settings = plan.config, plan.config.trainer
     supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
@@ -49,11 +59,17 @@ def train(
         clip_norm=settings.clip_norm,
     )
     module.prune_log += presolved
-    loader = plan.data.loader(batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.current_epoch)
-    epochs = -(-settings.steps // len(loader))
-    trainer = _trainer(
-        EpochReport(plan.data, folder.path / "metrics.csv", report, batch_size=settings.batch_size), epochs
+    # By the module's own steps: at a resume Lightning asks for the first batches before it has counted its epochs.
+    loader = plan.data.loader(
+        batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.step // len(loader)
     )
+    epochs = -(-settings.steps // len(loader))
+    epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
+    checkpoints = folder.path / "checkpoints"
+    trainer = _trainer(epochs, [epoch_report, EpochCheckpoint(checkpoints, seconds=settings.checkpoint_seconds)])
+    checkpoint = latest_checkpoint(checkpoints, report)
+    if checkpoint is not None:
+        report(f"resumed after epoch {int(checkpoint.stem.split('-')[1])} of {epochs}")
     with warnings.catch_warnings():
         # Lightning advises workers for a loader whose images are in memory already.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -62,26 +78,27 @@ def train(
         # Lightning 2.6 asks torch 2.13 in a way that the next one will not answer.
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
         try:
-            trainer.fit(module, loader)
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
         except SystemExit:  # how Lightning 2.6 ends on SIGTERM, with code 0, and on Ctrl-C, with code 1
             raise KeyboardInterrupt(signal.SIGTERM if trainer.received_sigterm else signal.SIGINT) from None
+    epoch_report.write_alphas(module)
     return module
 
 
-def _trainer(epoch_report: pl.Callback, epochs: int) -> pl.Trainer:
+def _trainer(epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    callbacks = [epoch_report]
     terminal = sys.stdout.isatty()
     if terminal:
-        callbacks.append(RichProgressBar(leave=False))
+        callbacks = [*callbacks, RichProgressBar(leave=False)]
     return pl.Trainer(
         accelerator="cpu",
         devices=1,
         max_epochs=epochs,
         callbacks=callbacks,
+        plugins=[HashedCheckpointIO()],
         logger=False,
-        enable_checkpointing=False,
+        enable_checkpointing=True,
         enable_model_summary=False,
         enable_progress_bar=terminal,
         num_sanity_val_steps=0,

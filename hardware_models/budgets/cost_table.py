@@ -3,6 +3,7 @@
 # Shapes: D devices, M metrics, F factors, E entries of all factors together, N choices of all decisions together,
 # n decisions, S networks, K decisions in the widest scope.
 
+import hashlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,6 +56,15 @@ class CostTable:
     @property
     def num_entries(self) -> int:
         return int(self.offsets[-1])
+
+    @property
+    def digest(self) -> str:
+        """sha256 of every price, and of the choices and devices that they belong to."""
+        names = [self.device_names, [(d.name, d.choices) for d in self.space.decisions], METRICS]
+        digest = hashlib.sha256(repr(names).encode())
+        for array in (self.summed, self.peak, self.constant, self.strides):
+            digest.update(np.ascontiguousarray(array).tobytes())
+        return digest.hexdigest()
 
     def device(self, name: str) -> int:
         return self.device_names.index(name)

@@ -56,7 +56,7 @@ class PlacedSpace(SearchSpace):
         self.decisions = (*base.decisions, *placements)
         self.sites, self.segments = base.sites, base.segments
         self.deploy_shape, self.num_classes = base.deploy_shape, base.num_classes
-        self.hard_decisions = base.hard_decisions
+        self.hard_decisions, self.operation_decisions = base.hard_decisions, base.operation_decisions
 
     def spec(self) -> dict[str, Any]:
         return self.base.spec()

@@ -1,0 +1,93 @@
+"""What a search goes on from: its whole state at the end of an epoch, in files that prove that they are whole."""
+
+import hashlib
+import io
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import CheckpointIO
+
+from trainers.errors import RunFolderError
+from trainers.run_folder import write_bytes
+from trainers.search_module import SearchModule
+
+NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.ckpt")
+KEPT = 2  # so that one is left if the newest is torn
+
+
+class HashedCheckpointIO(CheckpointIO):
+    """Checkpoints named by epoch and content, of which the last few are kept. Nothing in them is executed."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes `checkpoint` into the folder of `path` and then removes what is older than the last two."""
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        content = buffer.getvalue()
+        target = Path(path).with_name(f"{Path(path).stem}-{_digest(content)}.ckpt")
+        write_bytes(target, content)
+        for older in sorted(p for p in target.parent.glob("*.ckpt") if NAME.fullmatch(p.name))[:-KEPT]:
+            self.remove_checkpoint(older)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        content: dict[str, Any] = torch.load(io.BytesIO(_whole(Path(path))), map_location="cpu", weights_only=True)
+        return content
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class EpochCheckpoint(Checkpoint):
+    """A checkpoint at the end of an epoch, if the last one is `seconds` old; and always at the end of the last."""
+
+    def __init__(self, folder: Path, *, seconds: float) -> None:
+        self.folder, self.seconds = folder, seconds
+        self._written = time.monotonic()
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        is_last = pl_module.step >= pl_module.schedule.steps
+        if is_last or time.monotonic() - self._written >= self.seconds:
+            trainer.save_checkpoint(self.folder / f"epoch-{trainer.current_epoch + 1:06d}.ckpt")
+            self._written = time.monotonic()
+
+
+def latest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint in `folder`, or none. One that is torn is told of and passed over."""
+    for path in sorted(folder.glob("*.ckpt"), reverse=True):
+        try:
+            _whole(path)
+        except RunFolderError as error:
+            report(f"{error}; an earlier one is taken")
+            continue
+        return path
+    return None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of a run that is finished."""
+    for path in folder.glob("*.ckpt"):
+        path.unlink()
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _whole(path: Path) -> bytes:
+    """The bytes of a checkpoint. Raises: RunFolderError unless they are those that its name promises."""
+    named = NAME.fullmatch(path.name)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    if named is None or _digest(content) != named[2]:
+        raise RunFolderError(f"the checkpoint {path} is not whole: its content is not what its name says")
+    return content
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

@@ -1,0 +1,68 @@
+"""Where a result comes from, by content: hashes of what went in and of what came out, and lineage."""
+
+import hashlib
+import platform
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from trainers.derive import Derived
+from trainers.prepare import Plan
+
+SCHEMA = 1
+PACKAGES = ("espalier", "torch", "pytorch-lightning", "fvcore", "scipy", "numpy", "onnxruntime")
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that figures depend on."""
+    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
+
+
+def hashes(plan: Plan) -> dict[str, str]:
+    """sha256 of what a result depends on: the configuration, the prices made of it, which images are in which split."""
+    return {"config": plan.config.digest, "cost_table": plan.table.digest, "data_split": plan.data.splits.hash}
+
+
+def file_hashes(folder: Path, files: Sequence[str]) -> dict[str, str]:
+    """sha256 of each of `files`, by its path below `folder`."""
+    return {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in files}
+
+
+def lineage(
+    plan: Plan, supernet: torch.nn.Module, derived: Sequence[Derived], files: Mapping[str, str]
+) -> dict[str, Any]:
+    """The supernet, by its inputs and the content of its weights; the networks that came of it; their measurements."""
+    parent = weights_digest(supernet)
+    measured = {network.device: network.verdict.certificate.measured for network in derived}
+    return {
+        "schema": SCHEMA,
+        "run": plan.config.run_key,
+        "supernet": {"id": parent, **hashes(plan)},
+        "architectures": {
+            network.device: {
+                "id": network.architecture.id,
+                "parent": parent,
+                "file": f"architectures/{network.device}.json",
+                "weights": f"weights/{network.device}.safetensors",
+                "weights_sha256": files[f"weights/{network.device}.safetensors"],
+            }
+            for network in derived
+        },
+        "measurements": {
+            network.device: {"parent": network.architecture.id, "latency_ms": measurement.p50_ms}
+            for network in derived
+            if (measurement := measured[network.device]) is not None
+        },
+    }
+
+
+def weights_digest(module: torch.nn.Module) -> str:
+    """sha256 of the names and values of all weights and statistics of a module."""
+    digest = hashlib.sha256()
+    for name, value in sorted(module.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(value.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
