@@ -3,11 +3,13 @@
 import csv
 import io
 import json
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,8 @@ from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
 from trainers.search import run_search
 from trainers.tracking import metric_names
-from trainers.tracking.tracker import RunRecord, make_tracker
+from trainers.tracking.publish import publish_result
+from trainers.tracking.tracker import LocalTracker, RunRecord, make_tracker
 from trainers.tracking.wandb_tracker import decide_mode
 
 SEARCH = Path(sys.executable).parent / "espalier-search"
@@ -51,7 +54,7 @@ def attempt(searched: Path) -> Followed:
     return attempt
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def result(searched: Path) -> dict[str, Any]:
     return json.loads((searched / "result.json").read_text())
 
@@ -195,6 +198,23 @@ def test_artifacts_lead_from_the_supernet_to_the_architectures_and_hold_the_line
     assert files[supernet] == {"config.yaml", "metrics.csv", "alphas.npz", "prune.csv"}
     assert files[networks[0]] == {"architectures/nb201_pixel3.json", "weights/nb201_pixel3.safetensors"}
     assert {"result.json", "lineage.json"} <= files[f"result-{run}"]
+
+
+def test_a_measured_network_has_an_artifact_of_its_measurement(
+    searched: Path, result: dict[str, Any], tmp_path: Path
+) -> None:
+    class Kept(LocalTracker):
+        def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
+            told.append((name, kind, [path.name for path in files], list(parents)))
+
+    told: list[Any] = []
+    run = tmp_path / searched.name
+    shutil.copytree(searched, run)
+    result["devices"]["mid_tablet"]["measured"] = {"latency_ms": 21.5}
+    (run / "result.json").write_text(json.dumps(result))
+    publish_result(Kept(), run)
+    measured = (f"measurement-{run.name}-mid_tablet", "measurement", ["result.json"])
+    assert [(*measured, [f"architecture-{run.name}-mid_tablet"])] == [t for t in told if t[1] == "measurement"]
 
 
 def contents(artifact: dict[str, Any]) -> set[str]:
