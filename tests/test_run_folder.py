@@ -3,12 +3,21 @@
 import csv
 import json
 import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+import trainers.run_folder
 from search_spaces.errors import InvalidInputError
-from trainers.run_folder import RunFolder, write_bytes, write_csv, write_json
+from trainers.errors import RunFolderError, RunInUseError
+from trainers.run_folder import PART, RunFolder, write_bytes, write_csv, write_json
+from trainers.run_state import state_of
 
 
 def test_a_write_that_fails_midway_leaves_the_old_file_whole_and_nothing_beside_it(
@@ -21,7 +30,7 @@ def test_a_write_that_fails_midway_leaves_the_old_file_whole_and_nothing_beside_
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", no_space)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RunFolderError, match=r"result\.json: No space left on device; free space"):
         write_json(path, {"second": 2})
     assert json.loads(path.read_text(encoding="utf-8")) == {"first": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
@@ -49,54 +58,168 @@ def test_csv_keeps_columns_in_order_and_a_missing_cell_empty(tmp_path: Path) -> 
     assert list(csv.reader(lines)) == [["a", "b"], ["2", "1"], ["3", ""]]
 
 
-@pytest.mark.parametrize("state", ["running", "failed", "interrupted", "infeasible"])
-def test_a_run_that_did_not_finish_has_no_result(tmp_path: Path, state: str) -> None:
-    folder = RunFolder(tmp_path)
-    write_json(tmp_path / "result.json", {"seed": 0})
-    folder.status(state)
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[RunFolder]:
+    folder = RunFolder(tmp_path / "sweep" / "key", command="espalier-search seed=1")
+    folder.take()
+    folder.start()
+    yield folder
+    folder.release()
+
+
+@pytest.mark.parametrize("state", ["failed", "interrupted", "infeasible", "stopped"])
+def test_a_run_that_did_not_finish_has_no_result(folder: RunFolder, state: str) -> None:
+    write_json(folder.path / "result.json", {"seed": 0})
+    assert folder.read_result() is None  # it runs
+    folder.close(state)
     assert folder.read_result() is None
 
 
 @pytest.mark.parametrize("state", ["done", "unmet"])
-def test_a_finished_run_gives_its_result(tmp_path: Path, state: str) -> None:
-    folder = RunFolder(tmp_path)
-    write_json(tmp_path / "result.json", {"seed": 0})
-    folder.status(state)
+def test_a_finished_run_gives_its_result(folder: RunFolder, state: str) -> None:
+    write_json(folder.path / "result.json", {"seed": 0})
+    folder.close(state)
     assert folder.read_result() == {"seed": 0}
 
 
 @pytest.mark.parametrize("torn", ["status.json", "result.json"])
 @pytest.mark.parametrize("content", [b"", b'{"status": "do', b"\xff\xfe\x00", b"[]", None])
-def test_a_torn_or_missing_file_is_no_result(tmp_path: Path, torn: str, content: bytes | None) -> None:
-    folder = RunFolder(tmp_path)
-    write_json(tmp_path / "result.json", {"seed": 0})
-    folder.status("done")
-    (tmp_path / torn).unlink()
+def test_a_torn_or_missing_file_is_no_result(folder: RunFolder, torn: str, content: bytes | None) -> None:
+    write_json(folder.path / "result.json", {"seed": 0})
+    folder.close("done")
+    (folder.path / torn).unlink()
     if content is not None:
-        (tmp_path / torn).write_bytes(content)
+        (folder.path / torn).write_bytes(content)
     assert folder.read_result() is None
 
 
-def test_status_says_who_runs_and_what_went_wrong(tmp_path: Path) -> None:
-    RunFolder(tmp_path).status("failed", "the weights loss is nan")
-    status = json.loads((tmp_path / "status.json").read_text(encoding="utf-8"))
+def test_status_says_who_ran_what_how_far_and_what_went_wrong(folder: RunFolder) -> None:
+    folder.progress(3, epochs=8)
+    folder.close("failed", "the weights loss is nan")
+    status = json.loads((folder.path / "status.json").read_text(encoding="utf-8"))
     assert (status["status"], status["pid"], status["error"]) == ("failed", os.getpid(), "the weights loss is nan")
+    assert (status["command"], status["attempt"]) == ("espalier-search seed=1", 1)
+    assert status["progress"] == {"epoch": 3, "epochs": 8}
 
 
-def test_opening_marks_the_run_as_running(tmp_path: Path) -> None:
-    RunFolder(tmp_path / "sweep" / "key").open()
-    assert json.loads((tmp_path / "sweep" / "key" / "status.json").read_text())["status"] == "running"
+def test_a_second_attempt_counts_on_and_a_torn_status_does_not_stop_it(folder: RunFolder) -> None:
+    folder.close("interrupted", "ended by SIGINT")
+    second = RunFolder(folder.path, command="again")
+    second.take()
+    assert second.attempt == 2
+    second.release()
+    (folder.path / "status.json").write_bytes(b'{"status": "inter')
+    third = RunFolder(folder.path, command="again")
+    third.take()
+    assert third.attempt == 1  # how many there were is lost with the file
+    third.release()
+
+
+def test_a_run_that_another_process_is_at_is_refused_and_free_when_that_is_gone(folder: RunFolder) -> None:
+    with pytest.raises(RunInUseError, match=f"process {os.getpid()} on "):
+        RunFolder(folder.path, command="again").take()
+    folder.release()
+    again = RunFolder(folder.path, command="again")
+    again.take()
+    again.release()
+
+
+def test_a_run_of_another_host_is_refused_while_its_heart_beats_only(folder: RunFolder) -> None:
+    folder.close("done")
+    status = json.loads((folder.path / "status.json").read_text(encoding="utf-8"))
+    status |= {"status": "running", "host": "elsewhere"}
+    write_json(folder.path / "status.json", status)
+    with pytest.raises(RunInUseError, match="on elsewhere"):
+        RunFolder(folder.path, command="again").take()
+    write_json(folder.path / "status.json", status | {"heartbeat": "2020-01-01T00:00:00+00:00"})
+    again = RunFolder(folder.path, command="again")
+    again.take()
+    again.release()
+
+
+def test_the_heart_beats_while_a_run_is_open_and_not_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainers.run_folder, "HEARTBEAT_SECONDS", 0.01)
+    folder = RunFolder(tmp_path, command="here")
+    folder.take()
+    folder.start()
+    (tmp_path / "status.json").unlink()
+    until = time.monotonic() + 30
+    while not (tmp_path / "status.json").exists():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    folder.close("done")
+    assert state_of(tmp_path).state == "done"
+    time.sleep(0.05)  # several beats
+    assert state_of(tmp_path).state == "done"
+
+
+def test_what_a_killed_attempt_was_writing_is_swept_away(folder: RunFolder) -> None:
+    torn = folder.path / "checkpoints" / f".epoch-000001.ckpt.x{PART}"
+    torn.parent.mkdir()
+    torn.write_bytes(b"half")
+    folder.close("failed")
+    again = RunFolder(folder.path, command="again")
+    again.take()
+    again.start()
+    again.close("done")
+    assert not torn.exists()
 
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_it_and_the_key(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where a folder should be")
     with pytest.raises(InvalidInputError, match=r"runs/key: Not a directory; set paths\.runs"):
-        RunFolder(tmp_path / "runs" / "key").open()
+        RunFolder(tmp_path / "runs" / "key", command="here").take()
+
+
+# What became of a run
+
+
+def status_of(**changed: Any) -> dict[str, Any]:
+    """A whole status.json of a run of this process, beating now."""
+    now = datetime.now(UTC).isoformat()
+    whole = {"status": "running", "pid": os.getpid(), "host": os.uname().nodename, "started": now, "heartbeat": now}
+    return {**whole, "attempt": 1, "command": "espalier-search", "progress": None, "error": None, **changed}
+
+
+def test_a_run_whose_process_is_gone_is_interrupted(tmp_path: Path) -> None:
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    write_json(tmp_path / "status.json", status_of(pid=gone.pid))
+    state = state_of(tmp_path)
+    assert (state.state, state.reason) == ("interrupted", f"process {gone.pid} is gone: killed, or out of memory")
+
+
+@pytest.mark.parametrize(("silence_s", "state"), [(100, "running"), (140, "interrupted")])
+def test_a_run_elsewhere_is_interrupted_after_two_minutes_of_silence(
+    tmp_path: Path, silence_s: int, state: str
+) -> None:
+    write_json(tmp_path / "status.json", status_of(host="elsewhere", heartbeat="2026-01-01T00:00:00+00:00"))
+    now = datetime(2026, 1, 1, tzinfo=UTC) + timedelta(seconds=silence_s)
+    assert state_of(tmp_path, now=now).state == state
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("status", "sleeping"),
+        ("pid", "7"),
+        ("pid", True),
+        ("attempt", None),
+        ("heartbeat", "yesterday"),
+        ("started", "2026-01-01T00:00:00"),
+        ("progress", {"epoch": 1}),
+        ("error", 3),
+    ],
+)
+def test_a_status_that_is_not_whole_is_refused_by_its_field(tmp_path: Path, field: str, value: Any) -> None:
+    write_json(tmp_path / "status.json", status_of(**{field: value}))
+    with pytest.raises(InvalidInputError, match=f"status.json: field '{field}'"):
+        state_of(tmp_path)
 
 
 def test_a_traceback_goes_to_the_log(tmp_path: Path) -> None:
     try:
         raise ValueError("odd")
     except ValueError:
-        RunFolder(tmp_path).log_exception()
+        RunFolder(tmp_path, command="here").log_exception()
     assert (tmp_path / "run.log").read_text(encoding="utf-8").endswith("ValueError: odd\n")

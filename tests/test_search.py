@@ -43,6 +43,10 @@ FILES = {
     "result.json",
     "metrics.csv",
     "prune.csv",
+    "alphas.npz",
+    "lineage.json",
+    "report.html",
+    ".lock",
     "architectures/{}.json",
     "weights/{}.safetensors",
 }
@@ -82,8 +86,8 @@ def run(runs: Path, *overrides: str) -> Run:
     config, lines, kept = tiny_config(runs, *overrides), list[str](), list[tuple[Plan, SearchModule]]()
     train = trainers.search.train
 
-    def train_and_keep(plan: Plan, *arguments: Any) -> SearchModule:
-        kept.append((plan, train(plan, *arguments)))
+    def train_and_keep(plan: Plan, *arguments: Any, **more: Any) -> SearchModule:
+        kept.append((plan, train(plan, *arguments, **more)))
         return kept[-1][1]
 
     with pytest.MonkeyPatch.context() as patch:

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import pickle
 import re
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from trainers.errors import RunFolderError
 from trainers.run_folder import write_bytes
 from trainers.search_module import SearchModule
 
+CHECKPOINTS = "checkpoints"  # their folder in that of the run
 NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.ckpt")
 KEPT = 2  # so that one is left if the newest is torn
 
@@ -35,7 +37,13 @@ class HashedCheckpointIO(CheckpointIO):
             self.remove_checkpoint(older)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        content: dict[str, Any] = torch.load(io.BytesIO(_whole(Path(path))), map_location="cpu", weights_only=True)
+        """Raises: RunFolderError if it is not whole, or holds more than tensors and plain values."""
+        try:
+            content: dict[str, Any] = torch.load(io.BytesIO(_whole(Path(path))), map_location="cpu", weights_only=True)
+        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+            raise RunFolderError(
+                f"{path} is no checkpoint of a search: {error}; delete it, and repeat the command"
+            ) from error
         return content
 
     def remove_checkpoint(self, path: Any) -> None:

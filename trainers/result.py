@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
-from trainers.checkpoints import remove_checkpoints
 from trainers.derive import Derived
 from trainers.finalise import Candidate
 from trainers.ledger import ledger_rows, write_ledger
@@ -63,7 +62,6 @@ def write_result(
         "versions": versions(),
     }
     write_json(folder.path / "result.json", content)
-    remove_checkpoints(folder.path / "checkpoints")
     return content
 
 

@@ -12,6 +12,7 @@ import torch
 import yaml
 
 from hardware_models.errors import BudgetInfeasibleError
+from trainers.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.config import SearchConfig
 from trainers.derive import derive
 from trainers.errors import OutOfMemoryError, RunFolderError, SearchStoppedError
@@ -54,8 +55,9 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
         finished = folder.read_result()  # another process may have ended it meanwhile
     if finished is not None:
         folder.release()
-        if not (folder.path / "report.html").exists():  # the attempt ended between its result and its report
+        if not (folder.path / "report.html").exists():  # the attempt was killed between its result and its report
             _told(lambda: _write_report(folder.path), "report.html", report)
+        remove_checkpoints(folder.path / CHECKPOINTS)
         report(f"this search is finished already: {folder.path}; delete the folder to run it again")
         report_verdict(finished, folder.path, report)
         return finished
@@ -138,6 +140,7 @@ def _end(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) ->
         report(str(error))
     _told(lambda: _write_report(folder.path), "report.html", report)
     if ending.state in ("done", "unmet"):
+        remove_checkpoints(folder.path / CHECKPOINTS)
         _told(lambda: _publish(tracker, folder.path), "the tracker's copy of the result", report)
     tracker.finish(ending.exit_code)
 

@@ -13,7 +13,7 @@ from pytorch_lightning.callbacks import RichProgressBar
 
 from hardware_models.budgets.budget_problem import Survivors
 from trainers.architecture_parameters import ArchitectureParameters
-from trainers.checkpoints import EpochCheckpoint, HashedCheckpointIO, latest_checkpoint
+from trainers.checkpoints import CHECKPOINTS, EpochCheckpoint, HashedCheckpointIO, latest_checkpoint
 from trainers.prepare import Plan, make_optimizer, make_strategy
 from trainers.progress import EpochReport, Watcher
 from trainers.run_folder import RunFolder
@@ -65,7 +65,7 @@ def train(
     )
     epochs = -(-settings.steps // len(loader))
     epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
-    checkpoints = folder.path / "checkpoints"
+    checkpoints = folder.path / CHECKPOINTS
     trainer = _trainer(epochs, [epoch_report, EpochCheckpoint(checkpoints, seconds=settings.checkpoint_seconds)])
     checkpoint = latest_checkpoint(checkpoints, report)
     if checkpoint is not None:

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 MARK = "espalier-runner"  # begins each of its lines: what else a login prints is passed over
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # onnxruntime 1.32 else reports to its makers once it is imported
 
 try:
     import numpy as np

@@ -1,0 +1,219 @@
+"""A search that was interrupted goes on from its last checkpoint, to the same bits; torn or full, it says so."""
+
+import errno
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from interrupted_search import POOL, ended, outcome, search_config, start, wait
+
+from trainers.checkpoints import HashedCheckpointIO, latest_checkpoint
+from trainers.config import SearchConfig
+from trainers.errors import RunFolderError
+from trainers.run_state import state_of
+
+STRATEGIES = {"pool": POOL, "dual": ("strategy=dual",)}
+Whole = Callable[[str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Processes are forked here, which is sound only while nothing else runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """Outcome of the search of a strategy that nothing interrupts."""
+    known: dict[str, dict[str, Any]] = {}
+
+    def of(strategy: str) -> dict[str, Any]:
+        if strategy not in known:
+            config = search_config(tmp_path_factory.mktemp("whole"), *STRATEGIES[strategy])
+            assert wait(start(config)) == 0
+            known[strategy] = outcome(config.run_folder)
+        return known[strategy]
+
+    return of
+
+
+def interrupted(config: SearchConfig, *, after_epoch: int) -> None:
+    """Runs the search and kills it once that epoch has left its checkpoint."""
+    process = start(config)
+    while not list((config.run_folder / "checkpoints").glob(f"epoch-{after_epoch:06d}-*.ckpt")):
+        assert not ended(process)
+        time.sleep(0.005)
+    os.kill(process, signal.SIGKILL)
+    assert wait(process) == -signal.SIGKILL
+
+
+def checkpoints(config: SearchConfig) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in (config.run_folder / "checkpoints").glob("*.ckpt")}
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_a_search_killed_at_any_moments_ends_as_one_that_was_not(tmp_path: Path, strategy: str, whole: Whole) -> None:
+    expected = whole(strategy)
+    config, moments = search_config(tmp_path, *STRATEGIES[strategy]), random.Random(strategy)
+    for _ in range(4):
+        process = start(config)
+        time.sleep(moments.uniform(0.1, 1.5))
+        if ended(process):
+            break
+        os.kill(process, signal.SIGKILL)
+        wait(process)
+        if (config.run_folder / "status.json").exists():
+            assert state_of(config.run_folder).state in ("interrupted", "done")  # done: it was at its report
+    else:
+        assert wait(start(config)) == 0
+    assert outcome(config.run_folder) == expected
+    assert not (config.run_folder / "checkpoints").exists()
+
+
+@pytest.mark.parametrize("num_torn", [1, 2])
+def test_checkpoints_torn_at_random_are_passed_over(tmp_path: Path, num_torn: int, whole: Whole) -> None:
+    config, places = search_config(tmp_path), random.Random(num_torn)
+    interrupted(config, after_epoch=3)
+    for path in sorted((config.run_folder / "checkpoints").glob("*.ckpt"))[-num_torn:]:
+        os.truncate(path, places.randrange(path.stat().st_size))
+    assert wait(start(config)) == 0
+    assert outcome(config.run_folder) == whole("pool")
+
+
+@pytest.mark.parametrize("file", ["status.json", "metrics.csv", "config.yaml"])
+def test_other_files_torn_at_random_do_not_change_a_resumed_search(tmp_path: Path, file: str, whole: Whole) -> None:
+    config = search_config(tmp_path)
+    interrupted(config, after_epoch=2)
+    path = config.run_folder / file
+    os.truncate(path, random.Random(file).randrange(path.stat().st_size))
+    assert wait(start(config)) == 0
+    assert outcome(config.run_folder) == whole("pool")
+
+
+def test_a_write_that_fails_part_way_is_a_clear_error_and_leaves_the_last_checkpoint(
+    tmp_path: Path, whole: Whole, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = search_config(tmp_path)
+    interrupted(config, after_epoch=2)
+    before = checkpoints(config)
+    smallest = min(map(len, before.values()))
+
+    def limit_files() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (smallest // 2, resource.RLIM_INFINITY))
+
+    assert wait(start(config, before=limit_files)) == 1
+    assert "; free space or allow writing there and repeat the command" in capfd.readouterr().err
+    state = state_of(config.run_folder)
+    assert state.state == "failed"
+    assert os.strerror(errno.EFBIG) in (state.reason or "")
+    assert checkpoints(config) == before
+    assert wait(start(config)) == 0
+    assert outcome(config.run_folder) == whole("pool")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system that is easily filled."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
+        pytest.skip("no right to mount a small file system")
+    yield disk
+    subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_full_disk_is_a_clear_error_and_leaves_the_last_checkpoint_whole(
+    small_disk: Path, whole: Whole, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = search_config(small_disk)
+    filling = small_disk / "filling"
+
+    def fill_after_one_epoch() -> None:
+        write = HashedCheckpointIO.save_checkpoint
+
+        def write_and_fill(self: HashedCheckpointIO, *arguments: Any, **more: Any) -> None:
+            write(self, *arguments, **more)
+            filling.write_bytes(bytes(_free(small_disk) - 2_000_000))
+
+        HashedCheckpointIO.save_checkpoint = write_and_fill  # type: ignore[method-assign]
+
+    assert wait(start(config, before=fill_after_one_epoch)) == 1
+    assert "No space left on device; free space" in capfd.readouterr().err
+    filling.unlink()
+    assert latest_checkpoint(config.run_folder / "checkpoints", pytest.fail) is not None
+    assert wait(start(config)) == 0
+    assert outcome(config.run_folder) == whole("pool")
+
+
+def _free(disk: Path) -> int:
+    status = os.statvfs(disk)
+    return status.f_bavail * status.f_frsize
+
+
+def test_a_search_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
+    config = search_config(tmp_path, *POOL, "trainer.batch_size=64", "data.image_size=[96,96]")
+
+    def limit_memory() -> None:
+        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
+        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 60_000_000, resource.RLIM_INFINITY))
+
+    assert wait(start(config, before=limit_memory)) == 1
+    state = state_of(config.run_folder)
+    assert state.state == "failed"
+    assert "out of memory" in (state.reason or "")
+
+
+class Hostile:
+    """What a pickle may hold: a command to be run when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_a_checkpoint_from_elsewhere_executes_nothing(tmp_path: Path) -> None:
+    checkpoint_io, trace = HashedCheckpointIO(), tmp_path / "executed"
+    checkpoint_io.save_checkpoint({"search": Hostile(trace)}, tmp_path / "epoch-000001.ckpt")
+    (path,) = tmp_path.glob("*.ckpt")
+    with pytest.raises(RunFolderError, match="is no checkpoint of a search"):
+        checkpoint_io.load_checkpoint(path)
+    assert not trace.exists()
+
+
+def test_a_checkpoint_under_a_name_that_is_not_its_own_is_not_taken(tmp_path: Path) -> None:
+    told: list[str] = []
+    HashedCheckpointIO().save_checkpoint({"x": torch.zeros(3)}, tmp_path / "epoch-000001.ckpt")
+    (path,) = tmp_path.glob("*.ckpt")
+    assert latest_checkpoint(tmp_path, told.append) == path
+    path.rename(tmp_path / "epoch-000002-0123456789abcdef.ckpt")
+    assert latest_checkpoint(tmp_path, told.append) is None
+    assert "is not whole" in told[0]
+
+
+def test_a_finished_run_that_lost_its_report_gets_it_again(tmp_path: Path) -> None:
+    config = search_config(tmp_path)
+    assert wait(start(config)) == 0
+    (config.run_folder / "report.html").unlink()
+    written = (config.run_folder / "result.json").stat().st_mtime_ns
+    assert wait(start(config)) == 0
+    assert (config.run_folder / "report.html").exists()
+    assert (config.run_folder / "result.json").stat().st_mtime_ns == written
+    weights = np.load(config.run_folder / "alphas.npz", allow_pickle=False)["weights"]
+    assert json.loads((config.run_folder / "status.json").read_text(encoding="utf-8"))["attempt"] == 1
+    assert np.isfinite(weights).all()
