@@ -7,8 +7,8 @@ designed measurements with the prior of thirteen others (see few_measurements.py
 set its bound.
 
 Coverage: 39 random cells set the factor, all others are tested; mean over splits.
-Measure-and-cut is the search's own loop (`verify_and_cut`) on the space's cost table, with the benchmark's time in place of
-a measurement. The search is told the accuracy of every cell (CIFAR-100, 200 epochs) and takes the best within a budget.
+Measure-and-cut is the search's own loop (`verify_and_cut`) on the space's cost table, with the benchmark's time in place
+of a measurement. The search is told the accuracy of every cell (CIFAR-100, 200 epochs) and takes the best within a budget.
 Regret is the accuracy of the best cell truly within the budget less that of the one taken, in points. Reads the data
 folder at $ESPALIER_DATA, or `shared/data` beside the repository.
 """
@@ -57,7 +57,7 @@ class Cells:
 
 @dataclass(frozen=True)
 class Device:
-    """One fitted device: its profile with a bound at 90 %, times (N,) measured and predicted, and the cells of the fit."""
+    """One fitted device: its profile with a bound at 90 %, times (N,) measured and predicted, the cells of the fit."""
 
     profile: HardwareProfile
     table: CostTable
