@@ -18,7 +18,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.errors import MissingConfigException, OverrideParseException
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -44,6 +44,7 @@ from trainers.sweep import Job, JobFailedError
 DONE, ERROR, REFUSED, UNMET = 0, 1, 2, 3
 CODES = {"done": DONE, "stopped": DONE, "unmet": UNMET, "infeasible": REFUSED, "refused": REFUSED, "failed": ERROR}
 WITH_A_RESULT = ("done", "unmet")
+CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError)  # where none can be composed
 
 
 def search() -> None:
@@ -108,6 +109,8 @@ def _guarded(app: App) -> int:
     os.environ.pop(sweep.VARIABLE, None)
     arguments = get_args_parser().parse_args()
     wrong = [*not_text(sys.argv[1:]), *not_to_be_set(arguments.overrides)]
+    if arguments.config_dir is not None and not os.path.isdir(arguments.config_dir):
+        wrong.append(f"--config-dir: no such folder: {arguments.config_dir}")
     if arguments.experimental_rerun is not None:  # it unpickles what it is given
         wrong.append("--experimental-rerun: not to be used; config.yaml in a run folder is what ran")
     if wrong:
@@ -135,12 +138,15 @@ def _guarded(app: App) -> int:
         _end_sweep()
         code = 128 + (error.args[0] if error.args else signal.SIGINT)
         return _say(app, code, f"interrupted; {app.interrupted.format(command=command)}")
+    except SystemExit as end:  # of Hydra, when it has told what it was asked for; or of `Start`
+        codes.append(int(end.code or DONE))
+    except CONFIGURATION as error:
+        codes.append(_say(app, REFUSED, named(explained(error), arguments.overrides)))
     except Exception as error:
-        if sweep.in_sweep() and sweep.has_begun():  # a launcher has lost a worker
-            sweep.await_jobs()
-            codes.append(_say(app, ERROR, f"a process of the sweep is gone ({type(error).__name__})"))
-        else:  # Hydra has composed no configuration: what a job raises stays in the job
-            codes.append(_say(app, REFUSED, named(explained(error), arguments.overrides)))
+        if not (sweep.in_sweep() and sweep.has_begun()):
+            raise
+        sweep.await_jobs()  # of a launcher that has lost one
+        codes.append(_say(app, ERROR, f"a process of the sweep is gone ({type(error).__name__})"))
     return exit_code([*_end_sweep(), *codes])
 
 
@@ -220,7 +226,7 @@ def _noted(job: Job) -> Job:
 
 
 def _plain_values(config: DictConfig) -> dict[str, Any]:
-    misplaced = misplaced_profiles(_placed_profiles())
+    misplaced = misplaced_profiles(_placed_profiles()) if _has_own_files() else []
     if misplaced:
         raise InvalidInputError(_listed(misplaced))
     content = OmegaConf.to_container(config, resolve=True)
@@ -233,6 +239,13 @@ def _task_overrides(settings: Any) -> list[str]:
     overrides = OmegaConf.to_container(settings.overrides.task, resolve=False)
     assert isinstance(overrides, list)
     return [str(override) for override in overrides]
+
+
+def _has_own_files() -> bool:
+    """Whether the configuration may hold files that do not come with Espalier."""
+    return any(
+        source.provider not in ("hydra", "main", "schema") for source in HydraConfig.get().runtime.config_sources
+    )
 
 
 def _placed_profiles() -> list[tuple[str, str]]:
@@ -258,13 +271,12 @@ class Start(Callback):
         name = str(config.hydra.help.app_name)
         try:
             folder = sweep.checked_folder(str(config.paths.runs), str(config.sweep))
-        except InvalidInputError as error:  # raised here, it would be a warning and no more
-            sys.exit(_tell(name, REFUSED, str(error)))
-        launcher = str(config.hydra.runtime.choices["hydra/launcher"])
-        jobs = _jobs(config)
-        if launcher == "submitit_local" and jobs:  # it starts them all at once
-            os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(jobs))))
-        sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
+            launcher, jobs = str(config.hydra.runtime.choices["hydra/launcher"]), _jobs(config)
+            if launcher == "submitit_local" and jobs:  # it starts them all at once
+                os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(jobs))))
+            sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
+        except (*CONFIGURATION, EspalierError) as error:  # raised here, it would be a warning and no more
+            sys.exit(_tell(name, REFUSED, named(explained(error), _task_overrides(config.hydra))))
 
 
 def _jobs(config: DictConfig) -> list[list[str]]:

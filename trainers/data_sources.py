@@ -62,7 +62,7 @@ class Subset:
         if is_test_N is None:
             if self.test is not None:
                 raise DataError(
-                    f"limit_test={self.test} on a set that has no test part of its own; leave it null, use limit"
+                    f"data.limit_test={self.test} on a set that has no test part of its own; leave it null, use limit"
                 )
             is_test_N = torch.zeros_like(labels_N, dtype=torch.bool)
         parts = ((self.train, ~is_test_N, "limit"), (self.test, is_test_N, "limit_test"))

@@ -47,11 +47,13 @@ def key_of(override: str) -> str:
 
 
 def named(message: str, overrides: Iterable[str]) -> str:
-    """The message, with the overrides that it may speak of if it names none."""
-    given = list(overrides)
-    if any(key_of(override) in message for override in given) or not given:
+    """The message, with the overrides that it may speak of where it names the key of none."""
+    given = list(dict.fromkeys(overrides))
+    if any(f"{key_of(override)}:" in message or f"'{key_of(override)}'" in message for override in given):
         return message
-    return f"{message}; given: {' '.join(shlex.quote(override) for override in given)}"
+    values = {override: override.partition("=")[2] for override in given}
+    spoken_of = [override for override in given if len(values[override]) > 1 and values[override] in message] or given
+    return f"{message}; given: {' '.join(map(shlex.quote, spoken_of))}" if given else message
 
 
 def misplaced_profiles(placed: Iterable[tuple[str, str]]) -> list[str]:
