@@ -17,6 +17,7 @@ import pytest
 import torch
 from interrupted_search import POOL, ended, outcome, search_config, start, wait
 
+import trainers.search
 from trainers.checkpoints import HashedCheckpointIO, latest_checkpoint
 from trainers.config import SearchConfig
 from trainers.errors import RunFolderError
@@ -167,11 +168,17 @@ def _free(disk: Path) -> int:
 def test_a_search_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
     config = search_config(tmp_path, *POOL, "trainer.batch_size=64", "data.image_size=[96,96]")
 
-    def limit_memory() -> None:
-        pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
-        resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + 60_000_000, resource.RLIM_INFINITY))
+    def limit_memory_of_training() -> None:
+        train = trainers.search.train
 
-    assert wait(start(config, before=limit_memory)) == 1
+        def train_in_little(*arguments: Any, **more: Any) -> Any:
+            bytes_used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (bytes_used + 60_000_000, resource.RLIM_INFINITY))
+            return train(*arguments, **more)
+
+        trainers.search.train = train_in_little
+
+    assert wait(start(config, before=limit_memory_of_training)) == 1
     state = state_of(config.run_folder)
     assert state.state == "failed"
     assert "out of memory" in (state.reason or "")

@@ -2,7 +2,8 @@
 
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,8 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
     folder = RunFolder(config.run_folder, command=command)
     finished = folder.read_result()
     if finished is None:
-        plan = prepare(config)
+        with _memory_named():
+            plan = prepare(config)
         folder.take()
         finished = folder.read_result()  # another process may have ended it meanwhile
     if finished is not None:
@@ -69,15 +71,13 @@ def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
     tracker: Tracker = LocalTracker()
     try:
         tracker = make_tracker(plan.config.logger, _record(plan.config, folder), report)
-        result = _run(plan, folder, tracker, report)
+        with _memory_named():
+            result = _run(plan, folder, tracker, report)
         ending = Ending(result["status"], None, EXIT_CODES[result["status"]])
     except BaseException as error:
-        named = _named(error)
-        ending = ending_of(named)
+        ending = ending_of(error)
         if ending.state in ("infeasible", "interrupted"):
             tracker.alert(ending.state, str(ending.error))
-        if named is not error:
-            raise named from error
         raise
     finally:
         _end(folder, tracker, ending, report)
@@ -121,11 +121,15 @@ def ending_of(error: BaseException) -> Ending:
             return Ending("failed", text, EXIT_CODES["failed"])
 
 
-def _named(error: BaseException) -> BaseException:
-    """The same error, or the one that says that memory ran out."""
-    full = isinstance(error, MemoryError | torch.OutOfMemoryError)
-    full |= isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
-    return OutOfMemoryError(f"out of memory ({error}); lower trainer.batch_size or space.widths") if full else error
+@contextmanager
+def _memory_named() -> Iterator[None]:
+    """Raises OutOfMemoryError for whatever says that memory ran out."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+            raise OutOfMemoryError(f"out of memory ({error}); lower trainer.batch_size or space.widths") from error
+        raise
 
 
 def _end(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) -> None:

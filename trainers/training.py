@@ -10,6 +10,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import RichProgressBar
+from pytorch_lightning.plugins.io import AsyncCheckpointIO
 
 from hardware_models.budgets.budget_problem import Survivors
 from trainers.architecture_parameters import ArchitectureParameters
@@ -96,7 +97,7 @@ def _trainer(epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
         devices=1,
         max_epochs=epochs,
         callbacks=callbacks,
-        plugins=[HashedCheckpointIO()],
+        plugins=[AsyncCheckpointIO(HashedCheckpointIO())],  # a disk may take seconds for a large supernet
         logger=False,
         enable_checkpointing=True,
         enable_model_summary=False,
