@@ -38,7 +38,7 @@ def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
     path = folder / "status.json"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # a torn file is neither UTF-8 nor JSON
+    except (OSError, ValueError, RecursionError) as error:  # a torn file is neither UTF-8 nor JSON
         raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error
     found = _checked(path, content)
     if found.state != "running":

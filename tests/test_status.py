@@ -1,0 +1,239 @@
+"""`espalier-status`: what became of each run and why, the commands that finish the open, an exit code for scripts."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from search_spaces.errors import InvalidInputError
+from trainers import sweep
+from trainers.status import exit_code, survey
+from trainers.sweep import Job, begin_sweep, end_sweep, note_job, read_sweep
+
+STATUS = Path(sys.executable).parent / "espalier-status"
+NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+def write_run(folder: Path, state: str, **fields: Any) -> Path:
+    """A run folder as a search leaves it; of another machine, so that no process of this one is asked for."""
+    folder.mkdir(parents=True)
+    content = {
+        **{"status": state, "pid": 77, "host": "another", "attempt": 1, "command": f"espalier-search {folder.name}"},
+        **{"started": (NOW - timedelta(seconds=90)).isoformat(), "heartbeat": NOW.isoformat()},
+        **{"progress": None, "error": None},
+        **fields,
+    }
+    (folder / "status.json").write_text(json.dumps(content), encoding="utf-8")
+    return folder
+
+
+def status(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([STATUS, *arguments], capture_output=True, text=True)
+
+
+@pytest.fixture(autouse=True)
+def no_sweep_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(sweep.VARIABLE, raising=False)
+
+
+def test_runs_are_told_apart_with_reasons_and_the_commands_of_the_open(tmp_path: Path) -> None:
+    finished = write_run(tmp_path / "s" / "a", "done", progress={"epoch": 8, "epochs": 8})
+    result = {"objective": {"validation_accuracy": 0.5}, "devices": {"x": {"met": True}, "y": {"met": True}}}
+    (finished / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    write_run(tmp_path / "s" / "b", "failed", error="the weights loss is nan", attempt=2)
+    write_run(tmp_path / "s" / "c", "running", progress={"epoch": 3, "epochs": 8})
+    write_run(tmp_path / "s" / "d", "running", heartbeat=(NOW - timedelta(seconds=121)).isoformat())
+    write_run(tmp_path / "s" / "e", "infeasible", error="gflops: the smallest network needs 2")
+    rows, commands = survey(tmp_path, now=NOW + timedelta(seconds=7))
+    assert [(row.run, row.state) for row in rows] == [
+        *(("s/a", "done"), ("s/b", "failed"), ("s/c", "running"), ("s/d", "interrupted"), ("s/e", "infeasible"))
+    ]
+    done, failed, running, lost, infeasible = rows
+    assert (done.accuracy, done.met, done.devices, done.seconds) == (0.5, 2, 2, 90)
+    assert (failed.reason, failed.attempt) == ("the weights loss is nan", 2)
+    assert (running.epoch, running.epochs, running.seconds) == (3, 8, 7)  # since its last sign
+    assert lost.reason is not None and "128 s" in lost.reason
+    assert infeasible.reason == "gflops: the smallest network needs 2"
+    assert commands == ["espalier-search b", "espalier-search d"]
+
+
+@pytest.mark.parametrize(
+    ("states", "code"),
+    [
+        (("done", "stopped"), 0),
+        (("done", "unmet"), 3),
+        (("unmet", "running", "queued"), 3),
+        (("done", "queued"), 4),
+        (("unmet", "infeasible"), 2),
+        (("infeasible", "failed", "unmet"), 1),
+        (("done", "interrupted"), 1),
+    ],
+    ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",
+)
+def test_exit_code_is_that_of_the_worst_run(tmp_path: Path, states: tuple[str, ...], code: int) -> None:
+    for number, state in enumerate(states):
+        write_run(tmp_path / str(number), state)
+    assert exit_code(survey(tmp_path, now=NOW)[0]) == code
+
+
+def test_the_command_answers_in_plain_aligned_lines_and_without_torch(tmp_path: Path) -> None:
+    write_run(tmp_path / "short", "done")
+    write_run(tmp_path / "a-longer-name", "failed", error="first line\n  second \x1b[2J line")
+    ended = status(tmp_path)
+    assert (ended.returncode, ended.stderr) == (1, "")
+    header, first, second, counts, command = ended.stdout.splitlines()
+    assert header.split() == ["run", "state", "epoch", "attempt", "time", "accuracy", "met", "reason"]
+    assert first.startswith("a-longer-name  failed ") and first.endswith("first line second �[2J line")
+    assert first.index("failed") == second.index("done") == header.index("state")
+    assert counts == "1 failed, 1 done"
+    assert command == "repeat  espalier-search a-longer-name"
+    script = "import sys; sys.argv = ['espalier-status', 'none']; from trainers.status import main\ntry:\n    main()\n"
+    script += "except SystemExit:\n    print(set(sys.modules) & {'torch', 'numpy', 'hydra', 'rich'})"
+    assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"
+
+
+def test_json_holds_what_the_table_shows(tmp_path: Path) -> None:
+    write_run(tmp_path / "s" / "a", "failed", error="line\nline")
+    ended = status("--json", tmp_path)
+    content = json.loads(ended.stdout)
+    [run] = content["runs"]
+    assert (ended.returncode, run["run"], run["state"], run["reason"]) == (1, "s/a", "failed", "line\nline")
+    assert content["commands"] == ["espalier-search a"]
+
+
+@pytest.mark.parametrize("folder", ["nowhere", "."])
+def test_a_folder_without_runs_is_refused(tmp_path: Path, folder: str) -> None:
+    ended = status(tmp_path / folder)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("espalier-status: no ") and "paths.runs" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_help_ends_with_examples_and_exit_codes() -> None:
+    text = status("--help").stdout
+    assert text.count("\n  espalier-status") >= 2
+    assert "Exit codes: 0 all done, 1 any failed" in text
+
+
+# A sweep
+
+
+def begin(folder: Path, *, jobs: int) -> None:
+    begin_sweep(folder, command="espalier-search -m all", launcher="joblib", jobs=[[f"seed={n}"] for n in range(jobs)])
+
+
+def here(number: int, **fields: Any) -> Job:
+    return Job(number=number, overrides=[f"seed={number}"], pid=os.getpid(), host=os.uname().nodename, **fields)
+
+
+def test_jobs_of_a_sweep_that_runs_are_queued_until_they_begin_and_nothing_is_to_be_repeated(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "s"
+    begin(folder, jobs=3)
+    write_run(folder / "key0", "failed")
+    note_job(here(0, folder="key0").ended("failed", 1, "nan"))
+    note_job(here(1, state="running"))
+    rows, commands = survey(tmp_path / "runs", now=NOW)
+    assert [(row.run, row.state) for row in rows] == [
+        ("s/key0", "failed"),
+        ("s/seed=1", "running"),
+        ("s/seed=2", "queued"),
+    ]
+    assert commands == []
+
+
+def test_a_sweep_that_was_killed_leaves_its_command_and_the_jobs_that_never_began(tmp_path: Path) -> None:
+    child = subprocess.Popen(["true"])  # for the number of a process that is no more
+    child.wait()
+    folder = tmp_path / "s"
+    begin(folder, jobs=2)
+    content = json.loads((folder / "sweep.json").read_text()) | {"pid": child.pid}
+    (folder / "sweep.json").write_text(json.dumps(content))
+    note_job(here(0, state="running").model_copy(update={"pid": child.pid}))
+    rows, commands = survey(tmp_path, now=NOW)
+    assert [(row.run, row.state) for row in rows] == [("s/seed=0", "interrupted"), ("s/seed=1", "queued")]
+    assert rows[0].reason == f"process {child.pid} is gone: killed, or out of memory"
+    assert commands == ["espalier-search -m all"]
+    begin(folder, jobs=2)  # again, which clears up
+    assert len(list((folder / ".jobs").iterdir())) == 1
+
+
+def test_the_end_of_a_sweep_keeps_what_became_of_its_jobs_and_leaves_no_notes(tmp_path: Path) -> None:
+    begin(tmp_path, jobs=2)
+    note_job(here(1).ended("refused", 2, "seed: got x"))
+    ended = end_sweep()
+    assert ended is not None and ended == read_sweep(tmp_path)
+    assert [job.state for job in ended.jobs] == ["queued", "refused"]
+    assert sweep.summary(ended.jobs) == [
+        *("2 jobs: 1 queued, 1 refused", "  queued      seed=0: never began", "  refused     seed=1: seed: got x")
+    ]
+    assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
+
+
+def test_a_sweep_none_of_whose_jobs_began_leaves_no_file(tmp_path: Path) -> None:
+    begin(tmp_path, jobs=2)
+    assert end_sweep() is None
+    assert list(tmp_path.iterdir()) == []
+
+
+# Files from elsewhere
+
+FIELDS = ("status", "pid", "attempt", "heartbeat", "started", "progress", "error", "host")
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(
+    field=st.sampled_from(["status", "pid", "attempt", "heartbeat", "started", "progress", "error", "host"]), value=JSON
+)
+def test_any_status_file_is_read_or_named_with_its_field(
+    tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("runs")
+    write_run(folder / "a", "running", **{field: value})
+    [row], _ = survey(folder, now=NOW)
+    if row.state == "unreadable":
+        assert row.reason is not None and f"'{field}'" in row.reason
+
+
+def problem_of(folder: Path) -> InvalidInputError | None:
+    try:
+        read_sweep(folder)
+    except InvalidInputError as error:
+        return error
+    return None
+
+
+@settings(max_examples=150, deadline=None, derandomize=True, database=None)
+@given(field=st.sampled_from(sorted(sweep.Sweep.model_fields)), value=JSON)
+def test_any_sweep_file_is_read_or_named_with_its_field(
+    tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
+) -> None:
+    folder = tmp_path_factory.mktemp("runs")
+    begin(folder, jobs=1)
+    content = json.loads((folder / "sweep.json").read_text())
+    (folder / "sweep.json").write_text(json.dumps(content | {field: value}))
+    assert problem_of(folder) is None or f"field '{field}" in str(problem_of(folder))
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b"[" * 5000, b"null", b'{"status": "done"}'])
+def test_a_torn_file_is_a_row_of_its_own(tmp_path: Path, content: bytes) -> None:
+    write_run(tmp_path / "a", "done")
+    (tmp_path / "a" / "result.json").write_bytes(content)
+    write_run(tmp_path / "b", "done")
+    (tmp_path / "b" / "status.json").write_bytes(content)
+    (tmp_path / "sweep.json").write_bytes(content)
+    rows, _ = survey(tmp_path, now=NOW)
+    assert [(row.run, row.state) for row in rows] == [("a", "done"), ("b", "unreadable"), ("sweep.json", "unreadable")]
+    assert exit_code(rows) == 1

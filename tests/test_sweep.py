@@ -1,0 +1,96 @@
+"""Sweeps: what becomes of each job is known, whatever becomes of the others, and the same command does the rest."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tiny_search import MOBILE, SHORT, tiny_config
+
+from trainers.run_state import RunState, state_of
+from trainers.status import exit_code, survey
+
+COMMAND = Path(sys.executable).parent / "espalier-search"
+STATUS = Path(sys.executable).parent / "espalier-status"
+TINY = (*MOBILE, *SHORT, "strategy.pool_size=32")
+LONGER = ("trainer.steps=16", "trainer.checkpoint_seconds=0")  # so that a job can be caught at work
+
+
+def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [COMMAND, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        # A shell that starts jobs in the background has them ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def at_work(run: Path, process: subprocess.Popen[str]) -> RunState:
+    """The state of a run as soon as it is running."""
+    while process.poll() is None:
+        if (run / "status.json").exists():
+            return state_of(run)
+        time.sleep(0.02)
+    raise AssertionError(process.communicate())
+
+
+def files_of(run: Path) -> dict[str, int]:
+    """When each file was last written."""
+    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+
+
+def run_folders(runs: Path, *overrides: str, seeds: int) -> list[Path]:
+    own = ("strategy.pool_size=32", *overrides)
+    return [tiny_config(runs, *MOBILE, *own, f"seed={seed}").run_folder for seed in range(seeds)]
+
+
+def test_a_sweep_whose_jobs_raise_and_are_killed_is_told_apart_and_finished_by_the_same_command(tmp_path: Path) -> None:
+    folders = run_folders(tmp_path / "runs", "sweep=night", *LONGER, seeds=6)
+    raising, killed, ended, *fine = folders
+    command = (*TINY, *LONGER, "-m", "seed=range(6)", "sweep=night", "hydra/launcher=submitit_local")
+    raising.mkdir(parents=True)
+    (raising / "weights").write_text("a file where the search makes a folder")
+    process = start(*command, folder=tmp_path)
+    try:
+        killed_pid, ended_pid = at_work(killed, process).pid, at_work(ended, process).pid
+        os.kill(killed_pid, signal.SIGKILL)
+        os.kill(ended_pid, signal.SIGTERM)
+        output, errors = process.communicate(timeout=180)
+    finally:
+        process.kill()
+    assert process.returncode == 1, errors
+    assert "Traceback" not in errors
+
+    states = {run: state_of(run) for run in folders}
+    assert [states[run].state for run in folders] == ["failed", "interrupted", "interrupted", "done", "done", "done"]
+    assert "weights" in (states[raising].reason or "")
+    assert states[killed].reason == f"process {killed_pid} is gone: killed, or out of memory"
+    assert "SIGTERM" in (states[ended].reason or "")
+    assert "6 jobs: " in output
+    assert "report  runs/night/report.html" in output, output
+    told = subprocess.run([STATUS, "runs/night"], cwd=tmp_path, capture_output=True, text=True)
+    assert told.returncode == 1, told.stderr
+    for run in (raising, killed, ended):
+        [line] = [line for line in told.stdout.splitlines() if line.startswith(run.name)]
+        assert " ".join((states[run].reason or "").split()) in line
+    assert "3 done" in told.stdout
+    assert told.stdout.count("repeat  espalier-search ") == 1
+
+    before = {run: files_of(run) for run in fine}
+    (raising / "weights").unlink()
+    again = start(*command, folder=tmp_path)
+    output, errors = again.communicate(timeout=180)
+    assert again.returncode == 0, errors
+    assert [state_of(run).attempt for run in folders] == [2, 2, 2, 1, 1, 1]
+    assert {run: files_of(run) for run in fine} == before
+    rows, commands = survey(tmp_path / "runs" / "night")
+    assert [row.state for row in rows] == ["done"] * 6
+    assert (exit_code(rows), commands) == (0, [])
+    report = (tmp_path / "runs" / "night" / "report.html").read_text(encoding="utf-8")
+    assert [run.name for run in folders if run.name not in report] == []
