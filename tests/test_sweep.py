@@ -1,16 +1,20 @@
 """Sweeps: what becomes of each job is known, whatever becomes of the others, and the same command does the rest."""
 
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import pytest
+from joblib import cpu_count
 from tiny_search import MOBILE, SHORT, tiny_config
 
 from trainers.run_state import RunState, state_of
 from trainers.status import exit_code, survey
+from trainers.sweep import read_sweep
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 STATUS = Path(sys.executable).parent / "espalier-status"
@@ -18,14 +22,15 @@ TINY = (*MOBILE, *SHORT, "strategy.pool_size=32")
 LONGER = ("trainer.steps=16", "trainer.checkpoint_seconds=0")  # so that a job can be caught at work
 
 
-def start(*arguments: str, folder: Path) -> subprocess.Popen[str]:
+def start(*arguments: str, folder: Path, threads: str | None = "1") -> subprocess.Popen[str]:
+    others = {key: value for key, value in os.environ.items() if not key.endswith("_NUM_THREADS")}
     return subprocess.Popen(
         [COMMAND, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         cwd=folder,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        env=others if threads is None else {**others, "OMP_NUM_THREADS": threads},
         # A shell that starts jobs in the background has them ignore Ctrl-C.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
@@ -94,3 +99,29 @@ def test_a_sweep_whose_jobs_raise_and_are_killed_is_told_apart_and_finished_by_t
     assert (exit_code(rows), commands) == (0, [])
     report = (tmp_path / "runs" / "night" / "report.html").read_text(encoding="utf-8")
     assert [run.name for run in folders if run.name not in report] == []
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_to_a_sweep_in_two_processes_interrupts_its_jobs_and_names_the_command(
+    tmp_path: Path, number: signal.Signals, code: int
+) -> None:
+    two = ("sweep=two", "trainer.steps=100000")
+    running = run_folders(tmp_path / "runs", *two, seeds=2)
+    command = (*TINY, *two, "-m", "seed=range(3)", "hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+    process = start(*command, folder=tmp_path, threads=None)
+    try:
+        for run in running:
+            worker = at_work(run, process).pid
+        given = dict(part.partition("=")[::2] for part in Path(f"/proc/{worker}/environ").read_text().split("\0"))
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == code, errors
+    assert "Traceback" not in errors
+    assert f"interrupted; the same command continues:\n  {shlex.join(['espalier-search', *command])}\n" in errors
+    assert [state_of(run).state for run in running] == ["interrupted", "interrupted"]
+    sweep = read_sweep(tmp_path / "runs" / "two")
+    assert sweep is not None and sweep.ended is not None
+    assert [job.state for job in sweep.jobs] == ["interrupted", "interrupted", "queued"]
+    assert given["OMP_NUM_THREADS"] == str(max(1, cpu_count() // 2))  # which torch obeys: jobs share the cores
