@@ -11,6 +11,7 @@ import numpy as np
 import pytorch_lightning as pl
 import torch
 import torch.nn.functional as F
+from pytorch_lightning.callbacks import RichProgressBar
 from torch import Tensor
 
 from hardware_models.budgets.cost_table import METRICS
@@ -179,3 +180,28 @@ def epoch_line(row: dict[str, Any], module: SearchModule, *, epochs: int) -> str
         worst = problem.overshoot(survivors.mask_N).max()
         parts.append(f"{problem.name} worst {worst:.2f}x budget {'✓' if worst <= 1 else '✗'}")
     return "  ".join(parts)
+
+
+class StatusLine(RichProgressBar):
+    """Lightning's bar; beside it, for each device, the expected cost that is nearest its budget, of the last epoch."""
+
+    def __init__(self, epoch_report: EpochReport) -> None:
+        super().__init__(leave=False)
+        self.epoch_report = epoch_report
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        return status_words(self.epoch_report.rows[-1]) if self.epoch_report.rows else {}
+
+
+def status_words(row: Mapping[str, Any]) -> dict[str, str]:
+    """`19.8/12 latency_ms ✗` for each device of a row: the expected cost, its budget, and whether it is within."""
+    found = {}
+    for device in metric_names.devices_of(row):
+        costs = [
+            (row[metric_names.expected(device, metric)], row[metric_names.budget(device, metric)], metric)
+            for metric in METRICS
+            if metric_names.budget(device, metric) in row
+        ]
+        cost, budget, metric = max(costs, key=lambda found: found[0] / found[1])
+        found[device] = f"{cost:.3g}/{budget:g} {metric} {'✓' if cost <= budget else '✗'}"
+    return found

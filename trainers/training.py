@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import RichProgressBar
 from pytorch_lightning.plugins.io import AsyncCheckpointIO
 
 from hardware_models.budgets.budget_problem import Survivors
 from trainers.architecture_parameters import ArchitectureParameters
 from trainers.checkpoints import CHECKPOINTS, EpochCheckpoint, HashedCheckpointIO, latest_checkpoint
 from trainers.prepare import Plan, make_optimizer, make_strategy
-from trainers.progress import EpochReport, Watcher
+from trainers.progress import EpochReport, StatusLine, Watcher
 from trainers.run_folder import RunFolder
 from trainers.search_module import PruneRecord, Schedule, SearchModule
 
@@ -67,7 +66,10 @@ def train(
     epochs = -(-settings.steps // len(loader))
     epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
     checkpoints = folder.path / CHECKPOINTS
-    trainer = _trainer(epochs, [epoch_report, EpochCheckpoint(checkpoints, seconds=settings.checkpoint_seconds)])
+    callbacks = [epoch_report, EpochCheckpoint(checkpoints, seconds=settings.checkpoint_seconds)]
+    if sys.stdout.isatty():
+        callbacks.append(StatusLine(epoch_report))
+    trainer = _trainer(epochs, callbacks)
     checkpoint = latest_checkpoint(checkpoints, report)
     if checkpoint is not None:
         report(f"resumed after epoch {int(checkpoint.stem.split('-')[1])} of {epochs}")
@@ -89,9 +91,6 @@ def train(
 def _trainer(epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    terminal = sys.stdout.isatty()
-    if terminal:
-        callbacks = [*callbacks, RichProgressBar(leave=False)]
     return pl.Trainer(
         accelerator="cpu",
         devices=1,
@@ -101,6 +100,6 @@ def _trainer(epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
         logger=False,
         enable_checkpointing=True,
         enable_model_summary=False,
-        enable_progress_bar=terminal,
+        enable_progress_bar=sys.stdout.isatty(),
         num_sanity_val_steps=0,
     )
