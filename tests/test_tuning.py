@@ -163,6 +163,29 @@ def test_a_search_that_diverges_is_stopped(tmp_path: Path) -> None:
         watcher(storage=settings.place.url, study="s", number=trial.number)({"epoch": 1, "val/acc": math.nan})
 
 
+@pytest.mark.parametrize("file", ["study.db", "study.journal"])
+def test_a_storage_that_is_away_for_some_epochs_is_told_once_and_ends_no_search(
+    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    home, away = tmp_path / "home", tmp_path / "away"
+    home.mkdir()
+    settings = config(home, storage=f"{home}/{file}")
+    mine = worker(settings)
+    [trial], _ = mine.take(1)
+    watch = watcher(storage=settings.place.url, study="s", number=trial.number)
+    watch({"epoch": 1, "val/acc": 0.1})
+    home.rename(away)
+    watch({"epoch": 2, "val/acc": 0.2})
+    watch({"epoch": 3, "val/acc": 0.3})
+    with pytest.raises(SearchStoppedError):
+        watch({"epoch": 4, "val/acc": math.nan})
+    away.rename(home)
+    watch({"epoch": 5, "val/acc": 0.5})
+    assert worker(settings).study.trials[0].intermediate_values == {1: 0.1, 5: 0.5}
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith("study s does not hear of epoch 2; the search goes on: ")
+
+
 # Who tells
 
 
