@@ -14,7 +14,7 @@ from tiny_search import CONF, composed
 from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
-from trainers.config import PathsConfig, SearchConfig, TrainerConfig, validate
+from trainers.config import PathsConfig, SearchConfig, TrainerConfig, science_of, validate
 from trainers.data import DataConfig
 from trainers.prepare import check_arguments, data_config, is_host, make_optimizer, make_space
 from trainers.strategies import STRATEGIES
@@ -214,6 +214,12 @@ def test_the_run_key_changes_with_every_value_that_the_result_depends_on_and_wit
         and validate(changed(default, path, another(at(default, path)))).run_key == key
     ]
     assert sorted(unchanged) == sorted(NOT_SCIENCE)
+
+
+def test_which_boards_measure_is_science_and_where_they_are_reached_is_not() -> None:
+    content = {"seed": 0, "trainer": {"steps": 9, "threads": 2}, "paths": {"runs": "here"}, "boards": {"b": {}, "a": {}}}
+    assert science_of(content) == {"seed": 0, "trainer": {"steps": 9}, "boards": ["a", "b"]}
+    assert science_of({"x": 1, "boards": None}) == {"x": 1}
 
 
 def test_the_run_key_does_not_depend_on_the_order_of_keys(default: dict[str, Any]) -> None:

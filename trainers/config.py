@@ -18,7 +18,11 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Part of a path, so no separators and no dots alone.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
-NOT_SCIENCE = ("paths", "sweep", "boards", "logger", "tags", "trial")
+# What no result depends on, by dotted keys: where files lie, how many threads compute, who is told of it.
+NOT_SCIENCE = (
+    *("paths", "sweep", "logger", "tags", "trial"),
+    *("data.root", "trainer.threads", "trainer.checkpoint_seconds"),
+)
 OPTIMIZER = re.compile(r"torch\.optim\.[A-Z][A-Za-z]*")
 
 
@@ -111,14 +115,8 @@ class SearchConfig(Section):
 
     @property
     def science(self) -> dict[str, Any]:
-        """What the result depends on: not where files lie, how many threads compute, or who is told of it."""
-        content = self.model_dump(
-            mode="json",
-            exclude={**dict.fromkeys(NOT_SCIENCE, True), "trainer": {"threads", "checkpoint_seconds"}},
-        )
-        if self.boards:
-            content["boards"] = sorted(self.boards)  # what is measured may be cut; where it is reached does not matter
-        content["data"].pop("root", None)
+        """What the result depends on."""
+        content = science_of(self.model_dump(mode="json"))
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
         tables = sorted(_table_files(content["hardware"]))
         if tables:  # what a file holds, not where it lies, is what prices depend on
@@ -138,6 +136,21 @@ class SearchConfig(Section):
     @property
     def run_folder(self) -> Path:
         return Path(self.paths.runs).expanduser() / self.sweep / self.run_key
+
+
+def science_of(content: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain configuration, or what there is of one, without what no result depends on."""
+    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+    boards = kept.pop("boards", None)
+    if boards:
+        kept["boards"] = sorted(boards)  # what is measured may be cut; where it is reached does not matter
+    for key in NOT_SCIENCE:
+        section, _, name = key.partition(".")
+        if not name:
+            kept.pop(section, None)
+        elif isinstance(kept.get(section), dict):
+            kept[section].pop(name, None)
+    return kept
 
 
 def _table_files(content: Any) -> set[Path]:

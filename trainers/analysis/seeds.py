@@ -14,10 +14,9 @@ from search_spaces.architecture import Architecture, build_space, read_architect
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice, SearchSpace
 from trainers.analysis.loading import Run, Sweep
-from trainers.config import NOT_SCIENCE
+from trainers.config import science_of
 from trainers.tracking.metric_names import STEP, STEP_SECONDS, VALIDATION_ACCURACY
 
-OUTSIDE = {"trainer": ("threads", "checkpoint_seconds"), "data": ("root",)}  # of sections: what no result depends on
 SETTINGS_DIGITS = 8  # of the hash, as in the names of run folders
 DECISION_COLUMNS = ("space", "strategy", "settings", "device", "place", "decision", "pairs", "agreement", "chance")
 SCORE_COLUMNS = ("space", "strategy", "settings", "device", "seeds", "decisions", "agreement", "chance")
@@ -38,11 +37,7 @@ class Stability:
 
 def settings_of(run: Run) -> str:
     """A hash of what a run's result depends on, its seed aside: runs that share it are comparable across seeds."""
-    content = {key: value for key, value in run.config.items() if key not in (*NOT_SCIENCE, "seed")}
-    for section, keys in OUTSIDE.items():
-        if isinstance(content.get(section), dict):
-            content[section] = {key: value for key, value in content[section].items() if key not in keys}
-    content["boards"] = sorted(run.config.get("boards") or {})
+    content = {key: value for key, value in science_of(run.config).items() if key != "seed"}
     return hashlib.sha256(yaml.safe_dump(content).encode()).hexdigest()[:SETTINGS_DIGITS]
 
 

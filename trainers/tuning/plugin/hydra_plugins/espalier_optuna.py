@@ -26,8 +26,6 @@ if TYPE_CHECKING:
     from trainers.tuning.tuning_config import TuningConfig
     from trainers.tuning.turns import Outcome
 
-# Sections of a configuration that do not change what a trial comes to.
-INCIDENTAL = ("paths", "sweep", "logger", "tags", "trial", "trainer.threads", "trainer.checkpoint_seconds")
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
@@ -50,13 +48,15 @@ class EspalierOptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Runs the study. Raises: InvalidInputError that lists everything wrong with it, before any work."""
+        from trainers.config import science_of
         from trainers.tuning.studies import open_study
         from trainers.tuning.study_lines import last_lines
         from trainers.tuning.study_loop import run_study
         from trainers.tuning.turns import Turns
 
         config, fixed, space = self._checked(arguments)
-        study = open_study(config, space, fixed_values(self._composed(), [*space, *self._own_keys(), *INCIDENTAL]))
+        fixed_content = fixed_values(science_of(self._composed()), [*space, *self._own_keys()])
+        study = open_study(config, space, fixed_content)
         _print(f"study {config.study_name} at {config.place.url}  {len(study.trials)}/{config.n_trials} trials")
         turns = Turns(study, config, space)
         run_study(turns, lambda trials: self._launch(trials, fixed, config), _print)
