@@ -124,23 +124,33 @@ def test_every_sampler_of_the_configuration_is_one_of_the_study(tmp_path: Path) 
 # The epochs of a search
 
 
-def test_a_hopeless_search_is_stopped_at_its_first_epoch(tmp_path: Path) -> None:
+def test_a_hopeless_search_is_stopped_at_once_and_keeps_no_checkpoint(tmp_path: Path) -> None:
     settings = config(tmp_path)
     first = worker(settings)
     [good], _ = first.take(1)
-    for epoch in range(1, 20):
+    for epoch in range(2, 20):
         good.report(1.0, epoch)  # no search can be as good
     first.settle(good, ended(1.0))
     [hopeless], _ = first.take(1)
     trial = {"storage": settings.place.url, "study": "s", "number": hopeless.number, "metric": "val/acc"}
-    search = tiny_config(tmp_path / "runs", *MOBILE, "strategy.pool_size=32", "trainer.steps=40")
+    search = tiny_config(
+        tmp_path / "runs", *MOBILE, "strategy.pool_size=32", "trainer.steps=40", "trainer.checkpoint_seconds=0"
+    )
     search = search.model_validate({**search.model_dump(), "trial": trial})
-    with pytest.raises(SearchStoppedError, match=r"trial 1 of study s is stopped after epoch 1"):
-        run_search(search, lambda line: None)
+    kept: list[bool] = []
+
+    def seen(line: str) -> None:
+        if line.startswith("epoch 2/"):
+            kept.append(any((search.run_folder / "checkpoints").glob("*.ckpt")))
+
+    with pytest.raises(SearchStoppedError, match=r"trial 1 of study s is stopped after epoch 2"):
+        run_search(search, seen)
+    assert kept == [True]
+    assert not (search.run_folder / "checkpoints").exists()
     assert json.loads((search.run_folder / "status.json").read_text())["status"] == "stopped"
     told = first.settle(hopeless, Outcome("stopped", {}))
     assert told is not None
-    assert (told.state, list(told.intermediate_values)) == (TrialState.PRUNED, [1])
+    assert (told.state, list(told.intermediate_values)) == (TrialState.PRUNED, [1, 2])
 
 
 def test_epochs_that_an_interrupted_attempt_told_are_not_told_again(tmp_path: Path) -> None:

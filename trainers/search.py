@@ -143,8 +143,9 @@ def _end(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) ->
             raise  # a run that cannot say that it is finished is not
         report(str(error))
     _told(lambda: _write_report(folder.path), "report.html", report)
-    if ending.state in ("done", "unmet"):
+    if ending.state in ("done", "unmet", "stopped"):  # a study takes up no trial that it stopped
         remove_checkpoints(folder.path / CHECKPOINTS)
+    if ending.state in ("done", "unmet"):
         _told(lambda: _publish(tracker, folder.path), "the tracker's copy of the result", report)
     tracker.finish(ending.exit_code)
 
