@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -196,10 +197,14 @@ def test_mlflow_keeps_one_run_over_attempts_with_its_state_and_files(run: Path, 
     }
 
 
-def test_mlflow_that_cannot_be_reached_is_refused_before_any_work(run: Path, tmp_path: Path) -> None:
+def test_mlflow_that_cannot_be_reached_is_refused_before_any_work(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(InvalidInputError, match=r"logger=mlflow: sqlite:.* refused the run: .*set logger\.uri"):
-        make_tracker(MLFLOW | {"uri": f"sqlite:///{tmp_path}/file/mlflow.db"}, record_of(run), print)
+    with socket.socket() as nobody_there:
+        nobody_there.bind(("127.0.0.1", 0))  # and it does not listen
+        server = f"http://127.0.0.1:{nobody_there.getsockname()[1]}"
+        for uri in (f"sqlite:///{tmp_path}/file/mlflow.db", server):
+            with pytest.raises(InvalidInputError, match=rf"logger=mlflow: {uri} refused the run: .*set logger\.uri"):
+                check_logger(MLFLOW | {"uri": uri})
 
 
 def test_nested_settings_have_flat_names() -> None:

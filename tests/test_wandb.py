@@ -21,6 +21,7 @@ from tracked_runs import Followed, as_nobody, followed, nobody
 
 from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
+from trainers.prepare import prepare
 from trainers.search import run_search
 from trainers.tracking import metric_names
 from trainers.tracking.publish import publish_result
@@ -287,9 +288,9 @@ def test_a_trial_of_a_sweep_of_wandb_takes_the_id_that_its_agent_gave_it(
 
 
 def test_a_long_tag_is_refused_before_any_work(tmp_path: Path) -> None:
-    record = RunRecord("key", "sweep", "search", ("x" * 65,), {}, tmp_path, False)
     with as_nobody(tmp_path), pytest.raises(InvalidInputError, match="tags: W&B takes at most 64 characters"):
-        make_tracker(OFFLINE, record, print)
+        prepare(tiny_config(tmp_path, *SEARCHED, "logger=wandb", f"tags=[{'x' * 65}]"))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_mangled_id_is_refused_with_its_field(tmp_path: Path) -> None:

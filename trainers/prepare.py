@@ -42,7 +42,7 @@ class Plan:
 
 def prepare(config: SearchConfig) -> Plan:
     """Builds and checks the parts of a search. Raises: InvalidInputError for whatever cannot be used."""
-    check_logger(config.logger)
+    check_logger(config.logger, tags=config.tags)
     check_arguments("strategy", STRATEGIES, config.strategy, given=frozenset())
     make_optimizer(config.optimizer, "optimizer")([torch.nn.Parameter(torch.zeros(1))])
     make_optimizer(config.arch_optimizer, "arch_optimizer")([torch.nn.Parameter(torch.zeros(1))])

@@ -1,6 +1,7 @@
 """The section `logger` of a configuration, checked before any work."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal
 
@@ -56,10 +57,16 @@ LOGGERS: dict[str, type[LoggerConfig]] = {
     "wandb": WandbConfig,
 }
 OPTIONAL = ("tensorboard", "mlflow")  # extras of the same name as their package
+MAX_TAG = 64  # characters, of W&B
+# Its own settings let a server that is not there answer for minutes; a user's go before these.
+HASTY = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "20"}
 
 
-def check_logger(content: Mapping[str, Any]) -> LoggerConfig:
-    """The checked section. Raises: InvalidInputError that lists every wrong key, or names what is not installed."""
+def check_logger(content: Mapping[str, Any], *, tags: Sequence[str] = ()) -> LoggerConfig:
+    """The checked section, for a run with these tags.
+
+    Raises: InvalidInputError that lists every wrong key, or names what is not installed or does not answer.
+    """
     name = content.get("name")
     if not isinstance(name, str) or name not in LOGGERS:
         raise InvalidInputError(f"logger.name: got {name!r}, allowed: {', '.join(LOGGERS)}; as logger=wandb")
@@ -75,8 +82,31 @@ def check_logger(content: Mapping[str, Any]) -> LoggerConfig:
         raise InvalidInputError(
             f"logger={name} needs the package {name}, which is not installed: pip install 'espalier[{name}]'"
         )
+    if isinstance(config, MlflowConfig):
+        check_store(config)
     if isinstance(config, WandbConfig):
+        long = [tag for tag in tags if len(tag) > MAX_TAG]
+        if long:
+            raise InvalidInputError(f"tags: W&B takes at most {MAX_TAG} characters each, got {long[0]!r}; shorten it")
         from trainers.tracking.wandb_tracker import check_mode
 
         check_mode(config.mode)
     return config
+
+
+def check_store(config: MlflowConfig) -> None:
+    """Raises: InvalidInputError if the store that is named does not answer; the default one is made with the run."""
+    uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
+    if not uri:
+        return
+    # Read when MLflow is imported: a run tells nobody whom its user did not name.
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    hasty = {name: text for name, text in HASTY.items() if name not in os.environ}
+    os.environ.update(hasty)
+    from trainers.tracking.mlflow_tracker import open_store
+
+    try:
+        open_store(uri)
+    finally:
+        for name in hasty:
+            os.environ.pop(name)

@@ -19,7 +19,7 @@ CHOICES_ALIVE = "prune/choices_alive"  # of all devices
 GAP_SUPERNET = "gap/supernet"
 GAP_INHERITED = "gap/inherited"
 GAP_RETRAINED = "gap/retrained"
-DEVICE_HOURS = "cost/device_hours"  # of computing, times the number of processors or GPUs that did it
+DEVICE_HOURS = "cost/device_hours"  # hours that the search computed: it runs on one machine, with one GPU or none
 
 PRUNE_EVENTS = "prune/events"  # tables
 ARCHITECTURES = "architectures"

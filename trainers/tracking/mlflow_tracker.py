@@ -35,15 +35,13 @@ class MlflowTracker(Tracker):
         self.pending: list[RunOperations] = []
         uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
         runs = record.folder.resolve().parent.parent
+        self.client = open_store(uri or f"sqlite:///{runs / 'mlflow.db'}")
         try:
-            self.client = _client(uri or f"sqlite:///{runs / 'mlflow.db'}")
             experiment = _experiment(self.client, config.experiment, None if uri else (runs / "mlflow").as_uri())
             self.run = self._continued() or self._created(experiment)
             self.last_step = int(self.client.get_run(self.run).data.metrics.get(metric_names.STEP, -1))
         except (MlflowException, OSError) as error:
-            raise InvalidInputError(
-                f"logger=mlflow: {uri or runs} refused the run: {error}; set logger.uri to a store that answers"
-            ) from error
+            raise _refusal(uri or str(runs), error) from error
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         if step <= self.last_step:
@@ -111,13 +109,21 @@ class MlflowTracker(Tracker):
         return run
 
 
-def _client(uri: str) -> MlflowClient:
-    with warnings.catch_warnings():
-        # MLflow 3.17 asks SQLAlchemy 2.1 in a way that a later one will not answer.
-        warnings.filterwarnings("ignore", category=DeprecationWarning)
-        client = MlflowClient(tracking_uri=uri)
-        client.search_experiments(max_results=1)
+def open_store(uri: str) -> MlflowClient:
+    """A client of a store that has answered. Raises: InvalidInputError if it does not."""
+    try:
+        with warnings.catch_warnings():
+            # MLflow 3.17 asks SQLAlchemy 2.1 in a way that a later one will not answer.
+            warnings.filterwarnings("ignore", category=DeprecationWarning)
+            client = MlflowClient(tracking_uri=uri)
+            client.search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise _refusal(uri, error) from error
     return client
+
+
+def _refusal(place: str, error: Exception) -> InvalidInputError:
+    return InvalidInputError(f"logger=mlflow: {place} refused the run: {error}; set logger.uri to a store that answers")
 
 
 def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:

@@ -119,7 +119,7 @@ class SteadyTracker(Tracker):
 
 def make_tracker(content: Mapping[str, Any], record: RunRecord, report: Report) -> Tracker:
     """The tracker that the section `logger` asks for. Raises: InvalidInputError as `check_logger` does."""
-    config = check_logger(content)
+    config = check_logger(content, tags=record.tags)
     tracker = _tracker(config, record, report)
     return tracker if isinstance(tracker, LocalTracker) else SteadyTracker(tracker, report)
 

@@ -21,7 +21,6 @@ from trainers.tracking.logger_config import Mode, WandbConfig
 from trainers.tracking.tracker import Cell, LocalTracker, Report, RunRecord, Tracker
 
 MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
-MAX_TAG = 64  # characters, of W&B
 
 
 def check_mode(explicit: Mode | None) -> Mode:
@@ -63,9 +62,6 @@ def has_key() -> bool:
 
 def start_wandb(config: WandbConfig, record: RunRecord, report: Report) -> Tracker:
     """A tracker at W&B; one that does nothing where W&B is disabled. Raises: InvalidInputError if W&B refuses."""
-    long = [tag for tag in record.tags if len(tag) > MAX_TAG]
-    if long:
-        raise InvalidInputError(f"tags: W&B takes at most {MAX_TAG} characters each, got {long[0]!r}; shorten it")
     mode = check_mode(config.mode)
     return LocalTracker() if mode == "disabled" else WandbTracker(config, record, report, mode=mode)
 
