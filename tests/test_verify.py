@@ -13,6 +13,7 @@ import pytest
 import safetensors.torch
 import yaml
 
+from hardware_models.budgets.cost_table import CostTable
 from search_spaces.architecture import architecture_of, build_space, read_architecture
 from tests.reported_runs import COMMAND, change, ended, searched
 from tests.tiny_search import CELLS, tiny_config
@@ -135,6 +136,21 @@ def test_each_changed_field_is_named(run: Path, changes: dict[str, Any]) -> None
         set_field(run, field, value)
     lines = "\n".join(failed(run))
     assert [field for field in changes if f"{field} is " not in lines] == []
+
+
+def test_a_fault_of_the_cost_table_shows_in_what_networks_cost_elsewhere(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The check sums the prices of the operations itself: a table that was a percent off then is so now."""
+    named = CostTable.named
+
+    def off(*args: Any) -> dict[str, float]:
+        return {metric: 1.01 * total for metric, total in named(*args).items()}
+
+    monkeypatch.setattr(CostTable, "named", off)
+    table = json.loads((run / "result.json").read_text())["transfer"]["mid_tablet"]["iot_terminal"]
+    set_field(run, "transfer.mid_tablet.iot_terminal.latency_ms", 1.01 * table["latency_ms"])
+    assert any("transfer.mid_tablet.iot_terminal.latency_ms is " in line for line in failed(run))
 
 
 def test_a_changed_hash_of_a_file_is_named(run: Path) -> None:
