@@ -17,6 +17,7 @@ from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
 from tests.tiny_search import MOBILE, tiny_config
 from trainers.analysis import candidates, load_run, load_sweep, transfer
+from trainers.analysis.loading import load_readable
 from trainers.search import run_search
 
 
@@ -321,6 +322,16 @@ def test_a_file_with_bytes_cut_or_changed_loads_or_is_refused(searched: Path, tm
         (folder / file).write_bytes(content)
         with contextlib.suppress(InvalidInputError):
             load_run(folder)
+
+
+def test_a_sweep_loads_strictly_or_without_what_is_malformed_with_the_reason(folder: Path) -> None:
+    spoiled = Path(shutil.copytree(folder, folder.parent / "spoiled"))
+    (spoiled / "result.json").write_text("{", encoding="utf-8")
+    with pytest.raises(InvalidInputError, match=r"cannot read .*spoiled/result\.json"):
+        load_sweep(folder.parent)
+    sweep = load_readable(folder.parent)
+    assert [run.path.name for run in sweep.runs] == [folder.name] and set(sweep.table["run"]) == {folder.name}
+    assert list(sweep.unreadable) == ["spoiled"] and "result.json" in sweep.unreadable["spoiled"]
 
 
 def test_a_folder_that_is_no_run_or_no_sweep_is_refused_with_what_to_give(folder: Path, tmp_path: Path) -> None:

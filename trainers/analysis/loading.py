@@ -1,7 +1,7 @@
 """Runs and sweeps as data frames."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +44,15 @@ class Run:
 
 @dataclass(frozen=True)
 class Sweep:
-    """The runs of one sweep folder, by name. `table` has a row per run and device, also of runs without a result."""
+    """The runs of one sweep folder, by name. `table` has a row per run and device, also of runs without a result.
+
+    `unreadable` has the reason, by name, for each run left out because a file of it is malformed.
+    """
 
     path: Path
     runs: tuple[Run, ...]
     table: pd.DataFrame
+    unreadable: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_run(path: Path | str) -> Run:
@@ -74,14 +78,38 @@ def load_run(path: Path | str) -> Run:
 def load_sweep(path: Path | str) -> Sweep:
     """The runs of a sweep folder. Raises: InvalidInputError if it has none, or for what `load_run` refuses."""
     folder = Path(path).expanduser()
-    if (folder / "status.json").is_file():
-        raise InvalidInputError(f"{folder} is a run and no sweep; load it with load_run, or give {folder.parent}")
-    found = sorted(file.parent for file in folder.glob("*/status.json"))
+    found = run_folders(folder)
     if not found:
         raise InvalidInputError(f"no runs in {folder}; give the folder <runs>/<sweep>, which holds a folder per run")
-    runs = tuple(load_run(run) for run in found)
+    return sweep_of(folder, [load_run(run) for run in found])
+
+
+def load_readable(path: Path | str) -> Sweep:
+    """`load_sweep`, but runs with a malformed file are left out, with the reason, and there may be none at all.
+
+    Raises: InvalidInputError if the folder is a run's.
+    """
+    folder = Path(path).expanduser()
+    runs: list[Run] = []
+    unreadable = {}
+    for found in run_folders(folder):
+        try:
+            runs.append(load_run(found))
+        except InvalidInputError as error:
+            unreadable[found.name] = str(error)
+    return sweep_of(folder, runs, unreadable=unreadable)
+
+
+def run_folders(folder: Path) -> list[Path]:
+    """Those in a sweep folder, by name. Raises: InvalidInputError if the folder is a run's."""
+    if (folder / "status.json").is_file():
+        raise InvalidInputError(f"{folder} is a run and no sweep; load it with load_run, or give {folder.parent}")
+    return sorted(file.parent for file in folder.glob("*/status.json"))
+
+
+def sweep_of(path: Path, runs: Sequence[Run], *, unreadable: Mapping[str, str] | None = None) -> Sweep:
     rows = [{**_labels(run), **device} for run in runs for device in run.devices.to_dict("records") or [{}]]
-    return Sweep(folder, runs, pd.DataFrame(rows, columns=[*RUN_COLUMNS, *DEVICE_COLUMNS]))
+    return Sweep(path, tuple(runs), pd.DataFrame(rows, columns=[*RUN_COLUMNS, *DEVICE_COLUMNS]), unreadable or {})
 
 
 def candidates(run: Run) -> pd.DataFrame:

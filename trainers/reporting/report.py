@@ -7,10 +7,12 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from search_spaces.errors import InvalidInputError
-from trainers.analysis.loading import load_run, load_sweep
+from trainers.analysis.loading import Sweep, load_readable, load_run, sweep_of
 from trainers.reporting.run_view import run_view
-from trainers.reporting.sweep_view import sweep_view
+from trainers.reporting.sweep_view import check_files, sweep_view
 from trainers.run_folder import write_text
+from trainers.status import survey
+from trainers.sweep import FILE
 
 NAME = "report.html"
 
@@ -18,8 +20,9 @@ NAME = "report.html"
 def write_report(folder: Path) -> Path:
     """Writes `report.html` into the folder of a run or of a sweep, and returns its path.
 
-    Raises: InvalidInputError if it is neither, or if a file in it is malformed, by name; RunFolderError if it cannot be
-    written.
+    In a sweep, a run with a malformed file is told as unreadable, with the reason.
+    Raises: InvalidInputError if it is neither, or if a file of the run is malformed, by name; RunFolderError if it
+    cannot be written.
     """
     folder = Path(folder)
     page = run_page(folder) if (folder / "status.json").is_file() else sweep_page(folder)
@@ -33,14 +36,34 @@ def run_page(folder: Path) -> str:
 
 
 def sweep_page(folder: Path) -> str:
-    sweep = load_sweep(folder)
-    return _page(folder, "sweep.html.j2", lambda: sweep_view(sweep))
+    sweep = load_readable(folder)  # before the survey, which then knows every run that is loaded
+    if not sweep.runs and not sweep.unreadable and not (folder / FILE).is_file():
+        raise InvalidInputError(f"no runs in {folder}; give the folder <runs>/<sweep>, which holds a folder per run")
+    surveyed, commands = survey(folder)
+
+    def page(shown: Sweep) -> str:
+        return _page(folder, "sweep.html.j2", lambda: sweep_view(shown, surveyed, commands=commands))
+
+    try:
+        return page(sweep)
+    except InvalidInputError:  # for what is read only now, or beyond what loading checks
+        sound, broken = [], dict(sweep.unreadable)
+        for run in sweep.runs:
+            try:
+                check_files(run)
+                page(sweep_of(folder, [run]))
+                sound.append(run)
+            except InvalidInputError as error:
+                broken[run.path.name] = str(error)
+        return page(sweep_of(folder, sound, unreadable=broken))
 
 
 def _page(folder: Path, template: str, view: Callable[[], dict[str, Any]]) -> str:
     try:
         return _environment().get_template(template).render(view())
-    except (KeyError, TypeError, AttributeError, UndefinedError) as error:  # result.json may come from elsewhere
+    except InvalidInputError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:  # they may come from elsewhere
         raise InvalidInputError(f"{folder}: result.json is not whole: {type(error).__name__}: {error}") from error
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from markupsafe import Markup
 
+from search_spaces.architecture import read_architecture
+from search_spaces.errors import InvalidInputError
 from trainers.analysis.canvas import UNITS
 from trainers.analysis.devices import transfer
 from trainers.analysis.loading import Run, Sweep
@@ -15,19 +17,29 @@ from trainers.analysis.seeds import by_settings, stability
 from trainers.analysis.sweep_plots import plot_anytime, plot_pareto
 from trainers.reporting.plots import themed_svg
 from trainers.reporting.quoting import Quote, derived, quoting
-from trainers.reporting.run_view import STATES, told_state
+from trainers.reporting.run_view import STATES as RUN_STATES
+from trainers.reporting.run_view import told_state
 from trainers.reporting.trust import warnings_of
+from trainers.status import Row as Surveyed
 
 ACCURACIES = ("finetuned", "inherited", "random", "supernet")
-REPEATED = ("failed", "interrupted", "queued")  # what the same command runs again
+# What the state of a run or job means, and the colour of it.
+STATES = {
+    **RUN_STATES,
+    "refused": ("bad", "the configuration cannot be used"),
+    "unreadable": ("bad", "a file is malformed"),
+}
 
 
 @dataclass(frozen=True)
 class Row:
-    """One run in the table of a sweep, with its quotes."""
+    """A run in the table of a sweep, with its quotes, or a job that there is no whole run of, with none."""
 
-    run: Run
+    name: str
+    state: str
+    reason: str | None
     tone: str
+    run: Run | None
     r: Quote
     s: Quote
     c: Quote
@@ -51,18 +63,22 @@ class Group:
     figures: dict[str, Spread]
 
 
-def sweep_view(sweep: Sweep) -> dict[str, Any]:
-    """All that the template of a sweep asks for."""
-    rows = [row_of(run) for run in sweep.runs]
+def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence[str]) -> dict[str, Any]:
+    """All that the template of a sweep asks for: `surveyed` has its runs and jobs, `commands` finish what is open.
+
+    A run of which there is more than its state to tell is one of `sweep.runs`.
+    """
+    loaded = {run.path.name: run for run in sweep.runs}
+    rows = [row_of(told, loaded.get(told.run), sweep.unreadable.get(told.run)) for told in surveyed]
     finished = [run for run in sweep.runs if run.result is not None]
-    states = [run.state.state for run in sweep.runs]
+    states = [row.state for row in rows]
     labels = labels_of(sweep)
     done = states.count("done")
     return {
         "name": sweep.path.name,
         "state": f"{done} of {len(states)} done",
         "rows": rows,
-        "finished": [row_of(run) for run in finished],
+        "finished": [row for row in rows if row.run is not None and row.run.result is not None],
         "states": [(state, STATES[state], states.count(state)) for state in STATES if state in states],
         "done": done,
         "units": UNITS,
@@ -74,20 +90,40 @@ def sweep_view(sweep: Sweep) -> dict[str, Any]:
         "seconds": sum(
             run.result["objective"]["seconds"] for run in finished if run.result and "objective" in run.result
         ),
-        "commands": next_commands(sweep),
+        "commands": next_commands(sweep, commands),
         **pictures(sweep, bool(finished)),
     }
 
 
-def row_of(run: Run) -> Row:
+def row_of(told: Surveyed, run: Run | None, unreadable: str | None) -> Row:
+    """The row of a run or job. Its state is that of the files quoted, where they are whole."""
+    if run is None:
+        state, reason = ("unreadable", unreadable) if unreadable else (told.state, told.reason)
+        nothing = quoting({}, "")
+        return Row(told.run, state, reason, STATES[state][0], None, nothing, nothing, nothing)
     name = run.path.name
     return Row(
-        run,
+        name,
+        run.state.state,
+        run.state.reason,
         STATES[run.state.state][0],
+        run,
         quoting(run.result or {}, f"{name}/result.json"),
         quoting(told_state(run), f"{name}/status.json"),
         quoting(run.config, f"{name}/config.yaml"),
     )
+
+
+def check_files(run: Run) -> None:
+    """Raises: InvalidInputError if the networks of a run are not of its devices, or not those of its result."""
+    devices = (run.result or {"devices": {}})["devices"]
+    searched = list(run.config.get("hardware", devices))
+    if devices and list(devices) != searched:
+        raise InvalidInputError(f"{run.path}: result.json has devices {list(devices)}, config.yaml has {searched}")
+    for name, device in devices.items():
+        path = run.path / "architectures" / f"{name}.json"
+        if read_architecture(path).id != device["id"]:
+            raise InvalidInputError(f"{path}: field 'id' is not that of result.json")
 
 
 def labels_of(sweep: Sweep) -> dict[str, str]:
@@ -155,12 +191,10 @@ def warning_counts(finished: Sequence[Run]) -> list[tuple[str, str, int, int]]:
     return [(what, told[0][1], len(told), len({name for name, _ in told})) for what, told in raised.items()]
 
 
-def next_commands(sweep: Sweep) -> list[tuple[str, str]]:
-    """What to do now: repeat what did not end, each command once, and see how the sweep stands."""
-    again = dict.fromkeys(run.state.command for run in sweep.runs if run.state.state in REPEATED)
-    words = "run again what failed or was interrupted; finished runs are skipped"
+def next_commands(sweep: Sweep, commands: Sequence[str]) -> list[tuple[str, str]]:
+    """What to do now: finish what is open, and see how the sweep stands."""
     status = ("see how its runs stand", f"espalier-status {shlex.quote(str(sweep.path))}")
-    return [*((words, command) for command in again), status]
+    return [*(("finish what is open; finished runs are skipped", command) for command in commands), status]
 
 
 def pictures(sweep: Sweep, finished: bool) -> dict[str, Any]:

@@ -1,0 +1,175 @@
+"""The report of a sweep tells every job of it: those without a run folder, and those whose files are malformed."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from search_spaces.errors import InvalidInputError
+from tests.reported_runs import change, ended, searched
+from tests.test_report import loose_numbers, parsed, rows_of, text_of
+from trainers.reporting.report import sweep_page, write_report
+from trainers.sweep import VARIABLE, Job, begin_sweep, end_sweep, note_job
+
+COMMAND = "espalier-search -m 'seed=range(5)' sweep=tiny"
+
+
+@pytest.fixture(autouse=True)
+def no_sweep_around(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return searched(tmp_path_factory.mktemp("runs"), "seed=0")
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A finished run alone in its sweep, to change."""
+    return Path(shutil.copytree(finished, tmp_path / "tiny" / finished.name))
+
+
+def begin(folder: Path, *, jobs: int) -> None:
+    folder.mkdir(exist_ok=True)
+    begin_sweep(folder, command=COMMAND, launcher="joblib", jobs=[[f"seed={n}"] for n in range(jobs)])
+
+
+def job(number: int, **fields: Any) -> Job:
+    return Job(number=number, overrides=[f"seed={number}"], **fields)
+
+
+def states_and_reasons(page: str) -> dict[str, str]:
+    """State by run, its name followed by its reason, as the table of runs has them."""
+    return {row[0]: row[3] for row in rows_of(page, "runs")}
+
+
+def heading(page: str) -> str:
+    return text_of(next(parsed(page).iter("h1")))
+
+
+def next_commands(page: str) -> list[str]:
+    (section,) = (s for s in parsed(page).iter("section") if s.attrib["id"] == "next")
+    return [text_of(element) for element in section.iter("code")]
+
+
+def test_every_job_of_a_sweep_is_told_and_counted_also_without_a_folder(run: Path) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    child.wait()
+    begin(run.parent, jobs=5)
+    note_job(job(0, state="done", code=0, folder=run.name))
+    note_job(job(1, state="refused", code=2, reason="seed: got -1; allowed: 0 or more"))
+    note_job(job(2, state="failed", code=1, reason="<b>no</b> space left"))
+    note_job(job(3, state="running", pid=child.pid, host=os.uname().nodename))
+    end_sweep()
+    page = sweep_page(run.parent)
+    assert states_and_reasons(page) == {
+        run.name: "done",
+        "seed=1seed: got -1; allowed: 0 or more": "refused",
+        "seed=2<b>no</b> space left": "failed",
+        f"seed=3process {child.pid} is gone: killed, or out of memory": "interrupted",
+        "seed=4its sweep has ended; repeat the command to begin it": "queued",
+    }
+    assert heading(page) == "1 of 5 runs done" and loose_numbers(parsed(page)) == []
+
+
+def test_a_sweep_none_of_whose_jobs_got_a_folder_has_a_report(tmp_path: Path) -> None:
+    begin(tmp_path / "tiny", jobs=2)
+    for number in range(2):
+        note_job(job(number, state="refused", code=2, reason="no such space"))
+    end_sweep()
+    page = write_report(tmp_path / "tiny").read_text(encoding="utf-8")
+    assert states_and_reasons(page) == {"seed=0no such space": "refused", "seed=1no such space": "refused"}
+    assert heading(page) == "0 of 2 runs done"
+
+
+def test_jobs_of_a_sweep_that_goes_on_are_told_and_its_command_is_not_yet_to_be_repeated(run: Path) -> None:
+    begin(run.parent, jobs=2)
+    note_job(job(0, state="done", code=0, folder=run.name))
+    page = sweep_page(run.parent)
+    assert states_and_reasons(page) == {run.name: "done", "seed=1": "queued"}
+    assert next_commands(page) == [f"espalier-status {run.parent}"]
+    end_sweep()
+
+
+def test_what_is_open_is_finished_by_the_command_of_the_sweep_and_not_of_its_runs(run: Path) -> None:
+    folders = [ended(run, name, "failed", error="torn") for name in ("a", "b")]
+    for folder in folders:
+        change(folder / "status.json", command=f"espalier-search run={folder.name}")
+    begin(run.parent, jobs=3)
+    note_job(job(0, state="done", code=0, folder=run.name))
+    for number, folder in enumerate(folders, start=1):
+        note_job(job(number, state="failed", code=1, reason="torn", folder=folder.name))
+    end_sweep()
+    assert next_commands(sweep_page(run.parent)) == [COMMAND, f"espalier-status {run.parent}"]
+    (run.parent / "sweep.json").unlink()  # as versions without it left a sweep
+    alone = [f"espalier-search run={folder.name}" for folder in folders]
+    assert next_commands(sweep_page(run.parent)) == [*alone, f"espalier-status {run.parent}"]
+
+
+def cut(name: str) -> Callable[[Path], None]:
+    return lambda run: (run / name).write_bytes((run / name).read_bytes()[:40]) and None
+
+
+def wordy_objective(run: Path) -> None:
+    objective = json.loads((run / "result.json").read_text())["objective"]
+    change(run / "result.json", objective={**objective, "validation_accuracy": "high"})
+
+
+def other_device(run: Path) -> None:
+    devices = json.loads((run / "result.json").read_text())["devices"]
+    change(run / "result.json", devices={"mid_tablet": devices["mid_tablet"]})
+
+
+def other_network(run: Path) -> None:
+    shutil.copy(run / "architectures" / "iot_terminal.json", run / "architectures" / "mid_tablet.json")
+    cut("architectures/iot_terminal.json")(run)
+
+
+def no_accuracy(run: Path) -> None:
+    (run / "metrics.csv").write_text("epoch,step\n1,6\n2,12\n")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        (cut("status.json"), "status.json"),
+        (cut("result.json"), "result.json"),
+        (cut("config.yaml"), "config.yaml"),
+        (cut("alphas.npz"), "alphas.npz"),
+        (cut("architectures/mid_tablet.json"), "mid_tablet.json"),
+        (wordy_objective, "result.json is not whole"),
+        (other_device, "result.json has devices ['mid_tablet']"),
+        (other_network, "mid_tablet.json: field 'id'"),
+        (no_accuracy, "metrics.csv"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_a_malformed_file_costs_one_row_and_not_the_report(
+    run: Path, spoil: Callable[[Path], None], reason: str
+) -> None:
+    spoiled = Path(shutil.copytree(run, run.parent / "spoiled"))
+    spoil(spoiled)
+    page = write_report(run.parent).read_text(encoding="utf-8")
+    told = states_and_reasons(page)
+    assert sorted(told.values()) == ["done", "unreadable"] and told[run.name] == "done"
+    (words,) = (words for words, state in told.items() if state == "unreadable")
+    assert words.startswith("spoiled") and reason in words
+    assert heading(page) == "1 of 2 runs done" and loose_numbers(parsed(page)) == []
+
+
+def test_a_torn_record_of_the_sweep_is_a_row_too(run: Path) -> None:
+    (run.parent / "sweep.json").write_text("{")
+    told = states_and_reasons(sweep_page(run.parent))
+    assert told.pop(run.name) == "done" and list(told.values()) == ["unreadable"]
+
+
+def test_a_folder_of_several_sweeps_is_refused(run: Path) -> None:
+    with pytest.raises(InvalidInputError, match="no runs in"):
+        write_report(run.parents[1])
