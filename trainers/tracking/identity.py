@@ -1,6 +1,7 @@
-"""Under which id a service knows a run. It lies in the run folder, so a resumed run continues where it is known."""
+"""What a run folder keeps of its trackers: the id that a service knows the run by, and who has its whole result."""
 
 import json
+import os
 import re
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.run_folder import write_json
 
 FILE = "tracking.json"
+PUBLISHED = "published"  # its field of those who have the whole result
 ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
@@ -21,6 +23,33 @@ def known_id(folder: Path, service: str) -> str | None:
 
 def keep_id(folder: Path, service: str, identity: str) -> None:
     write_json(folder / FILE, {**_read(folder / FILE), service: identity})
+
+
+def trial_of_agent() -> str | None:
+    """The id under which an agent of a W&B sweep waits for this run."""
+    return os.environ.get("WANDB_RUN_ID") or None if os.environ.get("WANDB_SWEEP_ID") else None
+
+
+def follower(logger: str) -> str:
+    """Who is told of a run by this logger: each trial of a W&B sweep is one of its own."""
+    trial = trial_of_agent() if logger == "wandb" else None
+    return f"{logger}/{trial}" if trial else logger
+
+
+def is_published(folder: Path, who: str) -> bool:
+    """Whether a follower has been told of the whole result in `folder`. Raises: InvalidInputError if malformed."""
+    return who in _published(folder)
+
+
+def keep_published(folder: Path, who: str) -> None:
+    write_json(folder / FILE, {**_read(folder / FILE), PUBLISHED: sorted({*_published(folder), who})})
+
+
+def _published(folder: Path) -> list[str]:
+    found = _read(folder / FILE).get(PUBLISHED, [])
+    if not (isinstance(found, list) and all(isinstance(who, str) for who in found)):
+        raise InvalidInputError(f"{folder / FILE}: field {PUBLISHED!r} is no list of names; delete the file")
+    return found
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -9,7 +9,16 @@ from typing import Any
 from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
 from trainers.tracking import metric_names
-from trainers.tracking.tracker import Cell, Tracker
+from trainers.tracking.identity import follower, is_published
+from trainers.tracking.tracker import (
+    Cell,
+    LocalTracker,
+    Report,
+    RunRecord,
+    SteadyTracker,
+    Tracker,
+    make_tracker,
+)
 
 RECORDS = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv")  # of the supernet and how it was trained
 RESULTS = ("result.json", "lineage.json", "report.html")
@@ -29,6 +38,28 @@ def publish_result(tracker: Tracker, folder: Path) -> None:
     tracker.table(metric_names.ARCHITECTURES, columns=columns, rows=rows)
     _pictures(tracker, folder, result)
     _artifacts(tracker, folder, result)
+    if isinstance(tracker, SteadyTracker):
+        tracker.has_result = True
+
+
+def publish_if_missing(content: Mapping[str, Any], record: RunRecord, report: Report, *, exit_code: int) -> None:
+    """Tells the tracker of the section `logger` of a finished run, epochs and result, unless it has been told.
+
+    It has not if the run was killed at its very end, if it was followed otherwise, or if a W&B sweep asks for it once
+    more. The folder must be held. Raises: InvalidInputError as `make_tracker` does; as `publish_result`.
+    """
+    if content["name"] == "local" or is_published(record.folder, follower(content["name"])):
+        return
+    tracker = make_tracker(content, record, report)
+    if isinstance(tracker, LocalTracker):
+        return
+    try:
+        with (record.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
+            for row in csv.DictReader(file):
+                tracker.metrics(int(row[metric_names.STEP]), {name: float(text) for name, text in row.items()})
+        publish_result(tracker, record.folder)
+    finally:
+        tracker.finish(exit_code)
 
 
 def last_figures(result: Mapping[str, Any]) -> dict[str, float]:

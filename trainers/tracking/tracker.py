@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from trainers.tracking.identity import follower, keep_published
 from trainers.tracking.logger_config import (
     CsvConfig,
     LoggerConfig,
@@ -86,10 +87,14 @@ class LocalTracker(Tracker):
 
 
 class SteadyTracker(Tracker):
-    """Passes all on to another tracker. When that one fails, it says so once and leaves it: the run goes on."""
+    """Passes all on to another tracker. When that one fails, it says so once and leaves it: the run goes on.
 
-    def __init__(self, tracker: Tracker, report: Report) -> None:
-        self.tracker, self.report = tracker, report
+    Once `has_result` is set, it calls `delivered` if the other tracker has taken everything to the end of the run.
+    """
+
+    def __init__(self, tracker: Tracker, report: Report, *, delivered: Callable[[], None] = lambda: None) -> None:
+        self.tracker, self.report, self.delivered = tracker, report, delivered
+        self.has_failed = self.has_result = False
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self._try(lambda: self.tracker.metrics(step, values))
@@ -108,20 +113,25 @@ class SteadyTracker(Tracker):
 
     def finish(self, exit_code: int) -> None:
         self._try(lambda: self.tracker.finish(exit_code))
+        if self.has_result and not self.has_failed:
+            self._try(self.delivered)
 
     def _try(self, act: Callable[[], None]) -> None:
         try:
             act()
         except Exception as error:  # whatever a service raises: hours of a search are worth more than its curves
             self.report(f"the logger failed and is left out from here: {type(error).__name__}: {error}")
-            self.tracker = LocalTracker()
+            self.tracker, self.has_failed = LocalTracker(), True
 
 
 def make_tracker(content: Mapping[str, Any], record: RunRecord, report: Report) -> Tracker:
     """The tracker that the section `logger` asks for. Raises: InvalidInputError as `check_logger` does."""
     config = check_logger(content, tags=record.tags)
     tracker = _tracker(config, record, report)
-    return tracker if isinstance(tracker, LocalTracker) else SteadyTracker(tracker, report)
+    if isinstance(tracker, LocalTracker):
+        return tracker
+    who = follower(config.name)
+    return SteadyTracker(tracker, report, delivered=lambda: keep_published(record.folder, who))
 
 
 def _tracker(config: LoggerConfig, record: RunRecord, report: Report) -> Tracker:

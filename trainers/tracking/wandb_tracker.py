@@ -16,7 +16,7 @@ from wandb.sdk.lib import wbauth
 
 from search_spaces.errors import InvalidInputError
 from trainers.tracking import metric_names
-from trainers.tracking.identity import keep_id, known_id
+from trainers.tracking.identity import keep_id, known_id, trial_of_agent
 from trainers.tracking.logger_config import Mode, WandbConfig
 from trainers.tracking.tracker import Cell, LocalTracker, Report, RunRecord, Tracker
 
@@ -91,7 +91,7 @@ class WandbTracker(Tracker):
                 project=config.project,
                 entity=config.entity,
                 dir=record.folder.resolve(),
-                id=known_id(record.folder, "wandb"),
+                id=trial_of_agent() or known_id(record.folder, "wandb"),
                 name=record.name,
                 group=record.group,
                 job_type=record.job_type,
