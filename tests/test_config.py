@@ -217,7 +217,12 @@ def test_the_run_key_changes_with_every_value_that_the_result_depends_on_and_wit
 
 
 def test_which_boards_measure_is_science_and_where_they_are_reached_is_not() -> None:
-    content = {"seed": 0, "trainer": {"steps": 9, "threads": 2}, "paths": {"runs": "here"}, "boards": {"b": {}, "a": {}}}
+    content = {
+        "seed": 0,
+        "trainer": {"steps": 9, "threads": 2},
+        "paths": {"runs": "here"},
+        "boards": {"b": {}, "a": {}},
+    }
     assert science_of(content) == {"seed": 0, "trainer": {"steps": 9}, "boards": ["a", "b"]}
     assert science_of({"x": 1, "boards": None}) == {"x": 1}
 
