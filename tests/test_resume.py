@@ -4,11 +4,12 @@ import errno
 import json
 import os
 import random
+import re
 import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +19,15 @@ import torch
 from interrupted_search import POOL, ended, outcome, search_config, start, wait
 
 import trainers.search
+from hardware_models.budgets.cost_table import CostTable
 from trainers.checkpoints import HashedCheckpointIO, latest_checkpoint
 from trainers.config import SearchConfig
 from trainers.errors import RunFolderError
+from trainers.progress import Watcher
 from trainers.run_state import state_of
+from trainers.strategies import STRATEGIES
 
-STRATEGIES = {"pool": POOL, "dual": ("strategy=dual",)}
+OVERRIDES = {name: (POOL if name == "pool" else (f"strategy={name}",)) for name in STRATEGIES}
 Whole = Callable[[str], dict[str, Any]]
 
 
@@ -43,7 +47,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
 
     def of(strategy: str) -> dict[str, Any]:
         if strategy not in known:
-            config = search_config(tmp_path_factory.mktemp("whole"), *STRATEGIES[strategy])
+            config = search_config(tmp_path_factory.mktemp("whole"), *OVERRIDES[strategy])
             assert wait(start(config)) == 0
             known[strategy] = outcome(config.run_folder)
         return known[strategy]
@@ -68,7 +72,7 @@ def checkpoints(config: SearchConfig) -> dict[str, bytes]:
 @pytest.mark.parametrize("strategy", STRATEGIES)
 def test_a_search_killed_at_any_moments_ends_as_one_that_was_not(tmp_path: Path, strategy: str, whole: Whole) -> None:
     expected = whole(strategy)
-    config, moments = search_config(tmp_path, *STRATEGIES[strategy]), random.Random(strategy)
+    config, moments = search_config(tmp_path, *OVERRIDES[strategy]), random.Random(strategy)
     for _ in range(4):
         process = start(config)
         time.sleep(moments.uniform(0.1, 1.5))
@@ -82,6 +86,77 @@ def test_a_search_killed_at_any_moments_ends_as_one_that_was_not(tmp_path: Path,
         assert wait(start(config)) == 0
     assert outcome(config.run_folder) == expected
     assert not (config.run_folder / "checkpoints").exists()
+
+
+def test_a_signal_leaves_the_last_epoch_and_a_report_though_no_checkpoint_was_due(tmp_path: Path, whole: Whole) -> None:
+    config = search_config(tmp_path, *POOL, "trainer.checkpoint_seconds=1000")
+
+    def signal_after_three_epochs() -> None:
+        watchers = trainers.search._watchers
+
+        def and_signal(*arguments: Any) -> list[Watcher]:
+            def interrupt(row: Mapping[str, Any]) -> None:
+                if row["epoch"] == 4:
+                    raise KeyboardInterrupt(signal.SIGTERM)
+
+            return [*watchers(*arguments), interrupt]
+
+        trainers.search._watchers = and_signal
+
+    assert wait(start(config, before=signal_after_three_epochs)) == 1
+    assert state_of(config.run_folder).reason == "ended by SIGTERM"
+    assert [name[:12] for name in checkpoints(config)] == ["epoch-000003"]
+    files = {path.name for path in config.run_folder.iterdir()}
+    assert {"report.html", "alphas.npz", "prune.csv", "metrics.csv"} <= files
+    assert wait(start(config)) == 0
+    assert outcome(config.run_folder) == whole("pool")
+
+
+def test_a_signal_while_networks_are_chosen_loses_no_training(tmp_path: Path, whole: Whole) -> None:
+    config = search_config(tmp_path)
+
+    def signal_when_trained() -> None:
+        def interrupt(*arguments: Any) -> Any:
+            raise KeyboardInterrupt(signal.SIGTERM)
+
+        trainers.search.derive = interrupt
+
+    assert wait(start(config, before=signal_when_trained)) == 1
+    state = state_of(config.run_folder)
+    assert (state.state, state.epoch) == ("interrupted", state.epochs)
+    before = checkpoints(config)
+    assert wait(start(config)) == 0
+    assert len(before) == 2
+    assert outcome(config.run_folder) == whole("pool")
+
+
+def test_a_checkpoint_of_other_prices_is_refused_by_what_changed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = search_config(tmp_path)
+    interrupted(config, after_epoch=1)
+
+    def raise_prices() -> None:
+        CostTable.digest = property(lambda table: "other")  # type: ignore[assignment, method-assign]
+
+    assert wait(start(config, before=raise_prices)) == 1
+    assert re.search(r"cannot be resumed: cost_table was [0-9a-f]{64}, is other; put back", capfd.readouterr().err)
+    assert state_of(config.run_folder).state == "failed"
+
+
+def test_under_slurm_nothing_is_read_or_left_outside_the_run_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Whole
+) -> None:
+    for name, value in (("SLURM_NTASKS", "2"), ("SLURM_JOB_ID", "7"), ("SLURM_JOB_NAME", "sweep")):
+        monkeypatch.setenv(name, value)
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    (here / "hpc_ckpt_1.ckpt").write_bytes(b"of another run")
+    config = search_config(tmp_path / "runs")
+    assert wait(start(config)) == 0
+    assert outcome(config.run_folder) == whole("pool")
+    assert [path.name for path in here.iterdir()] == ["hpc_ckpt_1.ckpt"]
 
 
 @pytest.mark.parametrize("num_torn", [1, 2])
@@ -195,7 +270,7 @@ class Hostile:
 
 
 def test_a_checkpoint_from_elsewhere_executes_nothing(tmp_path: Path) -> None:
-    checkpoint_io, trace = HashedCheckpointIO(), tmp_path / "executed"
+    checkpoint_io, trace = HashedCheckpointIO({}), tmp_path / "executed"
     checkpoint_io.save_checkpoint({"search": Hostile(trace)}, tmp_path / "epoch-000001.ckpt")
     (path,) = tmp_path.glob("*.ckpt")
     with pytest.raises(RunFolderError, match="is no checkpoint of a search"):
@@ -205,7 +280,7 @@ def test_a_checkpoint_from_elsewhere_executes_nothing(tmp_path: Path) -> None:
 
 def test_a_checkpoint_under_a_name_that_is_not_its_own_is_not_taken(tmp_path: Path) -> None:
     told: list[str] = []
-    HashedCheckpointIO().save_checkpoint({"x": torch.zeros(3)}, tmp_path / "epoch-000001.ckpt")
+    HashedCheckpointIO({}).save_checkpoint({"x": torch.zeros(3)}, tmp_path / "epoch-000001.ckpt")
     (path,) = tmp_path.glob("*.ckpt")
     assert latest_checkpoint(tmp_path, told.append) == path
     path.rename(tmp_path / "epoch-000002-0123456789abcdef.ckpt")

@@ -104,6 +104,7 @@ def test_status_says_who_ran_what_how_far_and_what_went_wrong(folder: RunFolder)
 
 def test_a_second_attempt_counts_on_and_a_torn_status_does_not_stop_it(folder: RunFolder) -> None:
     folder.close("interrupted", "ended by SIGINT")
+    folder.release()
     second = RunFolder(folder.path, command="again")
     second.take()
     assert second.attempt == 2
@@ -126,6 +127,7 @@ def test_a_run_that_another_process_is_at_is_refused_and_free_when_that_is_gone(
 
 def test_a_run_of_another_host_is_refused_while_its_heart_beats_only(folder: RunFolder) -> None:
     folder.close("done")
+    folder.release()
     status = json.loads((folder.path / "status.json").read_text(encoding="utf-8"))
     status |= {"status": "running", "host": "elsewhere"}
     write_json(folder.path / "status.json", status)
@@ -148,9 +150,9 @@ def test_the_heart_beats_while_a_run_is_open_and_not_after(tmp_path: Path, monke
         assert time.monotonic() < until
         time.sleep(0.01)
     folder.close("done")
-    assert state_of(tmp_path).state == "done"
     time.sleep(0.05)  # several beats
     assert state_of(tmp_path).state == "done"
+    folder.release()
 
 
 def test_what_a_killed_attempt_was_writing_is_swept_away(folder: RunFolder) -> None:
@@ -158,10 +160,12 @@ def test_what_a_killed_attempt_was_writing_is_swept_away(folder: RunFolder) -> N
     torn.parent.mkdir()
     torn.write_bytes(b"half")
     folder.close("failed")
+    folder.release()
     again = RunFolder(folder.path, command="again")
     again.take()
     again.start()
     again.close("done")
+    again.release()
     assert not torn.exists()
 
 

@@ -16,6 +16,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.calibrate_config import CalibrateConfig
 from trainers.calibrate_input import checked_candidates, checked_measurements, describe, precision_of
 from trainers.calibrate_plot import write_plot
+from trainers.errors import RunFolderError
 from trainers.measure_plan import Item
 from trainers.run_folder import write_csv, write_json, write_text
 
@@ -71,6 +72,8 @@ def writing() -> Iterator[None]:
     """Turns a full disk or a missing permission into an error that the user can mend."""
     try:
         yield
+    except RunFolderError as error:
+        raise InvalidInputError(f"{error}, or set output") from error
     except OSError as error:
         raise InvalidInputError(f"cannot write {error.filename}: {error.strerror}; set output") from error
 

@@ -5,18 +5,19 @@ import io
 import pickle
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.callbacks import Checkpoint
-from pytorch_lightning.plugins.io import CheckpointIO
+from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO
 
 from trainers.errors import RunFolderError
 from trainers.run_folder import write_bytes
-from trainers.search_module import SearchModule
 
 CHECKPOINTS = "checkpoints"  # their folder in that of the run
 NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.ckpt")
@@ -24,12 +25,18 @@ KEPT = 2  # so that one is left if the newest is torn
 
 
 class HashedCheckpointIO(CheckpointIO):
-    """Checkpoints named by epoch and content, of which the last few are kept. Nothing in them is executed."""
+    """Checkpoints named by epoch and content, of which the last few are kept. Nothing in them is executed.
+
+    `origin` is what they depend on besides the configuration; one of another origin is refused.
+    """
+
+    def __init__(self, origin: Mapping[str, str]) -> None:
+        self.origin = dict(origin)
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Writes `checkpoint` into the folder of `path` and then removes what is older than the last two."""
         buffer = io.BytesIO()
-        torch.save(checkpoint, buffer)
+        torch.save({**checkpoint, "origin": self.origin}, buffer)
         content = buffer.getvalue()
         target = Path(path).with_name(f"{Path(path).stem}-{_digest(content)}.ckpt")
         write_bytes(target, content)
@@ -37,32 +44,72 @@ class HashedCheckpointIO(CheckpointIO):
             self.remove_checkpoint(older)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Raises: RunFolderError if it is not whole, or holds more than tensors and plain values."""
+        """Raises: RunFolderError if it is not whole, holds more than plain values, or is of another origin."""
         try:
             content: dict[str, Any] = torch.load(io.BytesIO(_whole(Path(path))), map_location="cpu", weights_only=True)
         except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
             raise RunFolderError(
-                f"{path} is no checkpoint of a search: {error}; delete it, and repeat the command"
+                f"{path} is no checkpoint of a search: it holds more than tensors and plain values; delete it, and "
+                "repeat the command"
             ) from error
+        before = content.get("origin", {})
+        if before != self.origin:
+            changed = [
+                f"{key} was {before.get(key)}, is {now}" for key, now in self.origin.items() if before.get(key) != now
+            ]
+            raise RunFolderError(
+                f"{path} cannot be resumed: {'; '.join(changed)}; put back what it was, or delete the run folder to "
+                "start again"
+            )
         return content
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
 
 
-class EpochCheckpoint(Checkpoint):
-    """A checkpoint at the end of an epoch, if the last one is `seconds` old; and always at the end of the last."""
+class PacedCheckpointIO(AsyncCheckpointIO):
+    """Writes a checkpoint, beside the training, if the last one is `seconds` old; one that is not it holds in memory.
 
-    def __init__(self, folder: Path, *, seconds: float) -> None:
-        self.folder, self.seconds = folder, seconds
+    A disk may take seconds for a large supernet.
+    """
+
+    def __init__(self, origin: Mapping[str, str], *, seconds: float) -> None:
+        super().__init__(HashedCheckpointIO(origin))
+        self.seconds = seconds
         self._written = time.monotonic()
+        self._held: tuple[dict[str, Any], Any] | None = None
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if time.monotonic() - self._written >= self.seconds:
+            self._held = None
+            super().save_checkpoint(checkpoint, path)
+            self._written = time.monotonic()
+        else:
+            self._held = (apply_to_collection(checkpoint, torch.Tensor, torch.clone), path)
+
+    def write_held(self) -> None:
+        """Writes what is held."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            assert self.checkpoint_io is not None
+            self.checkpoint_io.save_checkpoint(*held)
+
+
+class EpochCheckpoint(Checkpoint):
+    """A checkpoint at the end of each epoch; the last of them is written however the training ends."""
+
+    def __init__(self, folder: Path, checkpoint_io: PacedCheckpointIO) -> None:
+        self.folder, self.checkpoint_io = folder, checkpoint_io
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, SearchModule)
-        is_last = pl_module.step >= pl_module.schedule.steps
-        if is_last or time.monotonic() - self._written >= self.seconds:
-            trainer.save_checkpoint(self.folder / f"epoch-{trainer.current_epoch + 1:06d}.ckpt")
-            self._written = time.monotonic()
+        trainer.save_checkpoint(self.folder / f"epoch-{trainer.current_epoch + 1:06d}.ckpt")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.checkpoint_io.write_held()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        with suppress(RunFolderError):  # which may be what ends it
+            self.checkpoint_io.write_held()
 
 
 def latest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | None:
@@ -80,7 +127,7 @@ def latest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | Non
 def remove_checkpoints(folder: Path) -> None:
     """Removes the checkpoints of a run that is finished."""
     for path in folder.glob("*.ckpt"):
-        path.unlink()
+        path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 

@@ -4,6 +4,7 @@
 
 import io
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -17,7 +18,9 @@ from torch import Tensor
 from hardware_models.budgets.cost_table import METRICS
 from search_spaces.space import SearchSpace
 from trainers.data import ImageData
+from trainers.errors import RunFolderError
 from trainers.evaluation import PathNetwork, first_images
+from trainers.ledger import ledger_rows, write_ledger
 from trainers.run_folder import RunFolder, write_bytes, write_csv
 from trainers.search_module import SearchModule
 from trainers.tracking import metric_names
@@ -60,9 +63,18 @@ class EpochReport(pl.Callback):
         for watch in self.watchers:
             watch(row)
 
-    def write_alphas(self, module: SearchModule) -> None:
-        """Leaves `alphas.npz`."""
-        write_bytes(self.folder.path / "alphas.npz", alphas(self.rows, torch.stack(self.weights_EDN), module))
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        assert isinstance(pl_module, SearchModule)
+        with suppress(RunFolderError):  # which may be what ends it
+            self.write_choices(pl_module)
+
+    def write_choices(self, module: SearchModule) -> None:
+        """Leaves what is known of the choices: their weights in `alphas.npz`, those removed so far in `prune.csv`."""
+        if self.rows:
+            weights_EDN = torch.stack(self.weights_EDN)
+            write_bytes(self.folder.path / "alphas.npz", alphas(self.rows, weights_EDN, module))
+        rows = ledger_rows(module.prune_log, module.space, {}, last_step=module.step)
+        write_ledger(self.folder.path / "prune.csv", rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "weights": self.weights_EDN}
@@ -169,16 +181,20 @@ def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
 
 
 def epoch_line(row: dict[str, Any], module: SearchModule, *, epochs: int) -> str:
-    """`epoch 1/8  val 0.49  entropy 0.99  choices 597  flagship_phone worst 1.07x budget ✗ ...`"""
+    """`epoch 1/8  val 0.490  entropy 0.99  choices 597  flagship_phone 19.8/48 latency_ms, worst 1.07x ✗ ...`
+
+    The expected cost beside its budget, then the dearest network left: ✓ once that is within every budget.
+    """
     parts = [
         f"epoch {row[metric_names.EPOCH]}/{epochs}",
         f"val {row[metric_names.VALIDATION_ACCURACY]:.3f}",
         f"entropy {row[metric_names.ENTROPY]:.2f}",
         f"choices {row[metric_names.CHOICES_ALIVE]:.0f}",
     ]
+    words = status_words(row)
     for problem, survivors in zip(module.problems, module.strategy.survivors, strict=True):
         worst = problem.overshoot(survivors.mask_N).max()
-        parts.append(f"{problem.name} worst {worst:.2f}x budget {'✓' if worst <= 1 else '✗'}")
+        parts.append(f"{problem.name} {words[problem.name]}, worst {worst:.2f}x {'✓' if worst <= 1 else '✗'}")
     return "  ".join(parts)
 
 
@@ -190,11 +206,17 @@ class StatusLine(RichProgressBar):
         self.epoch_report = epoch_report
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        return status_words(self.epoch_report.rows[-1]) if self.epoch_report.rows else {}
+        if not self.epoch_report.rows:
+            return {}
+        row = self.epoch_report.rows[-1]
+        return {
+            device: f"{words} {'✓' if row[metric_names.met(device)] else '✗'}"
+            for device, words in status_words(row).items()
+        }
 
 
 def status_words(row: Mapping[str, Any]) -> dict[str, str]:
-    """`19.8/12 latency_ms ✗` for each device of a row: the expected cost, its budget, and whether it is within."""
+    """`19.8/12 latency_ms` for each device of a row: the expected cost that is nearest its budget, and the budget."""
     found = {}
     for device in metric_names.devices_of(row):
         costs = [
@@ -203,5 +225,5 @@ def status_words(row: Mapping[str, Any]) -> dict[str, str]:
             if metric_names.budget(device, metric) in row
         ]
         cost, budget, metric = max(costs, key=lambda found: found[0] / found[1])
-        found[device] = f"{cost:.3g}/{budget:g} {metric} {'✓' if cost <= budget else '✗'}"
+        found[device] = f"{cost:.3g}/{budget:g} {metric}"
     return found

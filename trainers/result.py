@@ -12,7 +12,7 @@ from trainers.derive import Derived
 from trainers.finalise import Candidate
 from trainers.ledger import ledger_rows, write_ledger
 from trainers.prepare import Plan
-from trainers.provenance import file_hashes, hashes, lineage, versions
+from trainers.provenance import commit, file_hashes, hashes, lineage, versions
 from trainers.run_folder import RunFolder, write_bytes, write_json, write_text
 from trainers.search_module import SearchModule
 
@@ -60,6 +60,8 @@ def write_result(
         "hashes": hashes(plan),
         "files": files | file_hashes(folder.path, RUN_FILES),
         "versions": versions(),
+        "commit": commit(),
+        "commit_reason": None if commit() else "Espalier was installed, and not run from a checkout with git",
     }
     write_json(folder.path / "result.json", content)
     return content

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
-from trainers.run_state import STATES, RunState, state_of
+from trainers.run_state import FINISHED, STATES, RunState, state_of
 
 PART = ".part"  # ends the names of files that are being written
 HEARTBEAT_SECONDS = 30.0  # a quarter of the silence after which a run counts as interrupted
@@ -85,13 +85,13 @@ class RunFolder:
             raise InvalidInputError(
                 f"cannot write the run folder {self.path}: {error.strerror}; set paths.runs to a folder you can write"
             ) from error
-        state = self._earlier()
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            state = self._earlier()
             # Locks do not reach other hosts everywhere; heartbeats do.
             busy = state is not None and state.state == "running" and state.host != os.uname().nodename
         except BlockingIOError:
-            busy = True
+            state, busy = self._earlier(), True
         if busy:
             self.release()
             who = "another process" if state is None else f"process {state.pid} on {state.host}"
@@ -111,13 +111,10 @@ class RunFolder:
         self._write("running", None)
 
     def close(self, state: str, error: str | None = None) -> None:
-        """The last word on this attempt."""
+        """The last word on this attempt. The folder stays held."""
         assert state in STATES
         self._closed.set()
-        try:
-            self._write(state, error)
-        finally:
-            self.release()
+        self._write(state, error)
 
     def read_result(self) -> dict[str, Any] | None:
         """The result of a finished run; none if the run has not finished."""
@@ -128,7 +125,7 @@ class RunFolder:
             return None
         if not (isinstance(status, dict) and isinstance(result, dict)):
             return None
-        return result if status.get("status") in ("done", "unmet") else None
+        return result if status.get("status") in FINISHED else None
 
     def log_exception(self) -> None:
         """Keeps the traceback in `run.log`; the terminal gets one line."""
@@ -155,7 +152,13 @@ class RunFolder:
                 continue  # the run itself says so when it next writes
 
     def _write(self, state: str, error: str | None) -> None:
-        content = {
+        with self._writing:
+            if state == "running" and self._closed.is_set():
+                return
+            write_json(self.path / "status.json", self._content(state, error))
+
+    def _content(self, state: str, error: str | None) -> dict[str, Any]:
+        return {
             "status": state,
             "pid": os.getpid(),
             "host": os.uname().nodename,
@@ -166,9 +169,6 @@ class RunFolder:
             "progress": self._progress,
             "error": error,
         }
-        with self._writing:
-            if state != "running" or not self._closed.is_set():
-                write_json(self.path / "status.json", content)
 
     @staticmethod
     def _now() -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from search_spaces.errors import InvalidInputError
 
 STATES = ("queued", "running", "done", "unmet", "stopped", "failed", "interrupted", "infeasible")
+FINISHED = ("done", "unmet")  # states of a run that has a result
 SILENCE_SECONDS = 120.0  # without a heartbeat before a run counts as interrupted
 FIELDS = {"status": str, "pid": int, "host": str, "started": str, "heartbeat": str, "attempt": int, "command": str}
 

@@ -13,23 +13,26 @@ import torch
 import yaml
 
 from hardware_models.errors import BudgetInfeasibleError
+from search_spaces.errors import InvalidInputError
 from trainers.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.config import SearchConfig
 from trainers.derive import derive
-from trainers.errors import OutOfMemoryError, RunFolderError, SearchStoppedError
+from trainers.errors import OutOfMemoryError, RunFolderError, RunInUseError, SearchStoppedError
 from trainers.prepare import Plan, prepare
 from trainers.progress import Watcher
 from trainers.result import write_result
 from trainers.run_folder import RunFolder, write_text
+from trainers.run_state import FINISHED
 from trainers.search_module import PruneRecord
 from trainers.tracking.alerts import epoch_alerts
 from trainers.tracking.metric_names import STEP
 from trainers.tracking.tracker import LocalTracker, RunRecord, Tracker, make_tracker
 from trainers.training import train
-from trainers.verdict import feasible_line, headline, report_verdict
+from trainers.verdict import REPORT, feasible_line, headline, report_verdict
 
 Report = Callable[[str], None]
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
+NO_MEMORY = ("can't allocate memory", "could not create a memory", "could not create a primitive")  # torch, oneDNN
 EXIT_CODES = {"done": 0, "stopped": 0, "failed": 1, "infeasible": 2, "unmet": 3}
 
 
@@ -55,15 +58,27 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
             plan = prepare(config)
         folder.take()
         finished = folder.read_result()  # another process may have ended it meanwhile
-    if finished is not None:
+        if finished is None:
+            return _attempt(plan, folder, report)
         folder.release()
-        if not (folder.path / "report.html").exists():  # the attempt was killed between its result and its report
-            _told(lambda: _write_report(folder.path), "report.html", report)
+    _tidy(folder, report)
+    report(f"this search is finished already: {folder.path}; delete the folder to run it again")
+    report_verdict(finished, folder.path, report)
+    return finished
+
+
+def _tidy(folder: RunFolder, report: Report) -> None:
+    """Does what is left to do of a finished run that was killed at its very end."""
+    try:
+        folder.take()
+    except (InvalidInputError, RunInUseError):  # it cannot be written, or another process is about to do it
+        return
+    try:
+        if not (folder.path / REPORT).exists():
+            _told(lambda: _write_report(folder.path), REPORT, report)
         remove_checkpoints(folder.path / CHECKPOINTS)
-        report(f"this search is finished already: {folder.path}; delete the folder to run it again")
-        report_verdict(finished, folder.path, report)
-        return finished
-    return _attempt(plan, folder, report)
+    finally:
+        folder.release()
 
 
 def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
@@ -112,6 +127,8 @@ def ending_of(error: BaseException) -> Ending:
     match error:
         case BudgetInfeasibleError():
             return Ending("infeasible", str(error), EXIT_CODES["infeasible"])
+        case InvalidInputError():  # a tracker that cannot be reached, say
+            return Ending("failed", str(error), EXIT_CODES["infeasible"])
         case SearchStoppedError():
             return Ending("stopped", str(error), EXIT_CODES["stopped"])
         case KeyboardInterrupt():
@@ -127,7 +144,7 @@ def _memory_named() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error):
+        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in NO_MEMORY):
             raise OutOfMemoryError(f"out of memory ({error}); lower trainer.batch_size or space.widths") from error
         raise
 
@@ -142,12 +159,14 @@ def _end(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) ->
         if ending.error is None:
             raise  # a run that cannot say that it is finished is not
         report(str(error))
-    _told(lambda: _write_report(folder.path), "report.html", report)
-    if ending.state in ("done", "unmet", "stopped"):  # a study takes up no trial that it stopped
-        remove_checkpoints(folder.path / CHECKPOINTS)
-    if ending.state in ("done", "unmet"):
-        _told(lambda: _publish(tracker, folder.path), "the tracker's copy of the result", report)
-    tracker.finish(ending.exit_code)
+    finally:
+        _told(lambda: _write_report(folder.path), REPORT, report)
+        if ending.state in (*FINISHED, "stopped"):  # a study takes up no trial that it stopped
+            remove_checkpoints(folder.path / CHECKPOINTS)
+        if ending.state in FINISHED:
+            _told(lambda: _publish(tracker, folder.path), "the tracker's copy of the result", report)
+        tracker.finish(ending.exit_code)
+        folder.release()
 
 
 def _told(act: Callable[[], object], what: str, report: Report) -> None:

@@ -5,17 +5,19 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.plugins.io import AsyncCheckpointIO
+from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from hardware_models.budgets.budget_problem import Survivors
 from trainers.architecture_parameters import ArchitectureParameters
-from trainers.checkpoints import CHECKPOINTS, EpochCheckpoint, HashedCheckpointIO, latest_checkpoint
+from trainers.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO, latest_checkpoint
 from trainers.prepare import Plan, make_optimizer, make_strategy
 from trainers.progress import EpochReport, StatusLine, Watcher
+from trainers.provenance import hashes
 from trainers.run_folder import RunFolder
 from trainers.search_module import PruneRecord, Schedule, SearchModule
 
@@ -66,10 +68,12 @@ def train(
     epochs = -(-settings.steps // len(loader))
     epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
     checkpoints = folder.path / CHECKPOINTS
-    callbacks = [epoch_report, EpochCheckpoint(checkpoints, seconds=settings.checkpoint_seconds)]
+    origin = {**hashes(plan), "torch": str(torch.__version__)}
+    checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
+    callbacks = [epoch_report, EpochCheckpoint(checkpoints, checkpoint_io)]
     if sys.stdout.isatty():
         callbacks.append(StatusLine(epoch_report))
-    trainer = _trainer(epochs, callbacks)
+    trainer = _trainer(epochs, callbacks, checkpoint_io, folder=folder.path)
     checkpoint = latest_checkpoint(checkpoints, report)
     if checkpoint is not None:
         report(f"resumed after epoch {int(checkpoint.stem.split('-')[1])} of {epochs}")
@@ -82,13 +86,17 @@ def train(
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
         try:
             trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-        except SystemExit:  # how Lightning 2.6 ends on SIGTERM, with code 0, and on Ctrl-C, with code 1
-            raise KeyboardInterrupt(signal.SIGTERM if trainer.received_sigterm else signal.SIGINT) from None
-    epoch_report.write_alphas(module)
+        except SystemExit as end:  # how Lightning 2.6 ends on SIGTERM, with code 0, and on Ctrl-C, with code 1
+            number = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
+            known = end.__context__.args if isinstance(end.__context__, KeyboardInterrupt) else ()
+            raise KeyboardInterrupt(*(known or (number,))) from None
+    epoch_report.write_choices(module)
     return module
 
 
-def _trainer(epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
+def _trainer(
+    epochs: int, callbacks: list[pl.Callback], checkpoint_io: PacedCheckpointIO, *, folder: Path
+) -> pl.Trainer:
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     return pl.Trainer(
@@ -96,7 +104,9 @@ def _trainer(epochs: int, callbacks: list[pl.Callback]) -> pl.Trainer:
         devices=1,
         max_epochs=epochs,
         callbacks=callbacks,
-        plugins=[AsyncCheckpointIO(HashedCheckpointIO())],  # a disk may take seconds for a large supernet
+        default_root_dir=folder,
+        # Under SLURM Lightning would else count its processes and keep checkpoints of its own in the working folder.
+        plugins=[checkpoint_io, LightningEnvironment()],
         logger=False,
         enable_checkpointing=True,
         enable_model_summary=False,

@@ -1,5 +1,6 @@
 """What a search tells in words: what it sets out to do, and what became of each device's budgets."""
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from hardware_models.measuring.measure import counted
 from trainers.prepare import Plan
 
 Report = Callable[[str], None]
+REPORT = "report.html"
 
 
 def headline(plan: Plan) -> str:
@@ -72,6 +74,9 @@ def report_verdict(result: dict[str, Any], folder: Path, report: Report) -> None
             )
     met = sum(device["met"] for device in result["devices"].values())
     report(f"{met}/{len(result['devices'])} devices within budget   result {folder / 'result.json'}")
+    if (folder / REPORT).exists():
+        report(f"report  {folder / REPORT}")
+    report(f"next    espalier-report verify {shlex.quote(str(folder))}")
 
 
 def held_against(device: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The `host` profile: the machine at hand, measured with onnxruntime when a search starts and kept for the next one."""
 
+import fcntl
 import hashlib
 import os
 from collections.abc import Callable, Mapping, Sequence
@@ -86,11 +87,17 @@ def measure_host_profile(
     The cache knows the machine, the versions, the threads and the effort; delete its file to measure again.
     """
     path = Path(cache_dir) / f"host-{_fingerprint(threads, effort)}.yaml"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.with_suffix(".lock").open("ab") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a sweep would else measure each other
+        return _read_or_measured(path, threads, effort, progress)
+
+
+def _read_or_measured(path: Path, threads: int, effort: Effort, progress: Callable[[str], None]) -> dict[str, Any]:
     if path.is_file():
         progress(f"host profile: read from {path}")
         return _read(path)
     profile = _measure(threads, effort, progress)
-    path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(f".{os.getpid()}.tmp")
     unfinished.write_text(yaml.safe_dump(profile, sort_keys=False, allow_unicode=True), encoding="utf-8")
     unfinished.replace(path)
