@@ -61,14 +61,14 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
         if finished is None:
             return _attempt(plan, folder, report)
         folder.release()
-    _tidy(folder, report)
+    _tidy(config, folder, finished, report)
     report(f"this search is finished already: {folder.path}; delete the folder to run it again")
     report_verdict(finished, folder.path, report)
     return finished
 
 
-def _tidy(folder: RunFolder, report: Report) -> None:
-    """Does what is left to do of a finished run that was killed at its very end."""
+def _tidy(config: SearchConfig, folder: RunFolder, finished: Mapping[str, Any], report: Report) -> None:
+    """Does what is left to do of a finished run: it was killed at its very end, or a tracker has never heard of it."""
     try:
         folder.take()
     except (InvalidInputError, RunInUseError):  # it cannot be written, or another process is about to do it
@@ -77,8 +77,18 @@ def _tidy(folder: RunFolder, report: Report) -> None:
         if not (folder.path / REPORT).exists():
             _told(lambda: _write_report(folder.path), REPORT, report)
         remove_checkpoints(folder.path / CHECKPOINTS)
+        if config.logger["name"] != "local":
+            _told(
+                lambda: _publish_missing(config, folder, finished, report), "the tracker's copy of the result", report
+            )
     finally:
         folder.release()
+
+
+def _publish_missing(config: SearchConfig, folder: RunFolder, finished: Mapping[str, Any], report: Report) -> None:
+    from trainers.tracking.publish import publish_if_missing  # draws too
+
+    publish_if_missing(config.logger, _record(config, folder), report, exit_code=EXIT_CODES[finished["status"]])
 
 
 def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
