@@ -19,6 +19,7 @@ from hardware_models.budgets.pool import effective_size
 from hardware_models.profile import load_profile
 from search_spaces.errors import InvalidInputError
 from trainers.architecture_parameters import ArchitectureParameters
+from trainers.prepare import check_arguments
 from trainers.strategies import STRATEGIES, Dual, Penalty, Pool, Random, Strategy
 
 SPACE = small_space()
@@ -370,7 +371,8 @@ def test_the_same_generator_draws_the_same_paths(kind: type[Strategy], problem: 
     ],
 )
 def test_an_argument_out_of_range_is_an_error_that_names_its_key(
-    kind: type[Strategy], arguments: dict[str, Any], problem: BudgetProblem
+    kind: type[Strategy], arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidInputError, match=rf"strategy\.{next(iter(arguments))}"):
-        make(kind, problem, **arguments)
+    [name] = [name for name, each in STRATEGIES.items() if each is kind]
+    with pytest.raises(InvalidInputError, match=rf"strategy\.{next(iter(arguments))}: got"):
+        check_arguments("strategy", STRATEGIES, {"name": name, **arguments}, given=frozenset())

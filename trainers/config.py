@@ -3,7 +3,7 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -23,6 +23,7 @@ NOT_SCIENCE = (
     *("paths", "sweep", "logger", "tags", "trial"),
     *("data.root", "trainer.threads", "trainer.checkpoint_seconds"),
 )
+CANNOT_BE_USED = "the configuration cannot be used:"
 OPTIMIZER = re.compile(r"torch\.optim\.[A-Z][A-Za-z]*")
 
 
@@ -182,10 +183,10 @@ def validate(content: Mapping[str, Any]) -> SearchConfig:
             key = ".".join(str(part) for part in details["loc"])
             got = "nothing" if details["type"] == "missing" else repr(details["input"])
             problems.append(f"{key}: got {got}; {details['msg'].removeprefix('Value error, ')}")
-        raise _refusal(problems) from error
+        raise listed(problems) from error
     problems += _boards(config)
     if problems:
-        raise _refusal(problems)
+        raise listed(problems)
     return config
 
 
@@ -216,5 +217,6 @@ def _boards(config: SearchConfig) -> list[str]:
     return problems
 
 
-def _refusal(problems: list[str]) -> InvalidInputError:
-    return InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))
+def listed(problems: Iterable[str]) -> InvalidInputError:
+    """One error that says them all."""
+    return InvalidInputError("\n  ".join([CANNOT_BE_USED, *problems]))

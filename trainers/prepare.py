@@ -1,13 +1,14 @@
 """From a checked configuration to everything a search needs, built and found feasible, with nothing trained yet."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
@@ -16,7 +17,7 @@ from hardware_models.profile import HardwareProfile, profile_from_dict
 from search_spaces.architecture import SPACES
 from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import SearchSpace
-from trainers.config import SearchConfig
+from trainers.config import CANNOT_BE_USED, SearchConfig, listed
 from trainers.data import DataConfig, ImageData, load_data
 from trainers.machines import machine_of
 from trainers.strategies import STRATEGIES, Strategy
@@ -41,15 +42,26 @@ class Plan:
 
 
 def prepare(config: SearchConfig) -> Plan:
-    """Builds and checks the parts of a search. Raises: InvalidInputError for whatever cannot be used."""
-    check_logger(config.logger, tags=config.tags)
-    check_arguments("strategy", STRATEGIES, config.strategy, given=frozenset())
-    make_optimizer(config.optimizer, "optimizer")([torch.nn.Parameter(torch.zeros(1))])
-    make_optimizer(config.arch_optimizer, "arch_optimizer")([torch.nn.Parameter(torch.zeros(1))])
-    check_arguments("space", SPACES, config.space, given=frozenset({"num_classes", "channels"}))
-    profiles = [load_profile(name, mapping, config) for name, mapping in config.hardware.items()]
-    data = load_data(data_config(config.data), channels=CHANNELS)
-    data_is_enough(data, config)
+    """Builds and checks the parts of a search. Raises: InvalidInputError that lists the parts that cannot be used."""
+    refused: list[InvalidInputError] = []
+    with collected(refused):
+        check_logger(config.logger, tags=config.tags)
+    with collected(refused):
+        check_arguments("strategy", STRATEGIES, config.strategy, given=frozenset())
+    with collected(refused):
+        make_optimizer(config.optimizer, "optimizer")([torch.nn.Parameter(torch.zeros(1))])
+    with collected(refused):
+        make_optimizer(config.arch_optimizer, "arch_optimizer")([torch.nn.Parameter(torch.zeros(1))])
+    with collected(refused):
+        check_arguments("space", SPACES, config.space, given=frozenset({"num_classes", "channels"}))
+    profiles = []
+    for name, mapping in config.hardware.items():
+        with collected(refused):
+            profiles.append(load_profile(name, mapping, config))
+    with collected(refused):
+        data = load_data(data_config(config.data), channels=CHANNELS)
+        data_is_enough(data, config)
+    raise_all(refused)
     space = make_space(config.space, num_classes=data.num_classes)
     table = CostTable(space, profiles)
     problems = tuple(
@@ -60,6 +72,23 @@ def prepare(config: SearchConfig) -> Plan:
             pass
     measured = frozenset(name for name, mapping in config.hardware.items() if is_host(mapping)) | set(config.boards)
     return Plan(config, data, table.space, table, problems, measured)
+
+
+@contextmanager
+def collected(refused: list[InvalidInputError]) -> Iterator[None]:
+    """Keeps a refusal for later, so that those of other parts are found too."""
+    try:
+        yield
+    except InvalidInputError as error:
+        refused.append(error)
+
+
+def raise_all(refused: list[InvalidInputError]) -> None:
+    """Raises: the one there is, or one that lists them all."""
+    if len(refused) == 1:
+        raise refused[0]
+    if refused:
+        raise listed(str(error).removeprefix(CANNOT_BE_USED).lstrip() for error in refused)
 
 
 def is_host(mapping: dict[str, Any]) -> bool:
@@ -83,12 +112,12 @@ def data_config(content: dict[str, Any]) -> DataConfig:
     try:
         return DataConfig.model_validate(content)
     except ValidationError as error:
-        problems = [
-            f"data.{'.'.join(str(part) for part in e['loc'])}: got {e['input']!r}; "
-            f"{e['msg'].removeprefix('Value error, ')}"
-            for e in error.errors(include_url=False)
-        ]
-    raise InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))
+        problems = []
+        for details in error.errors(include_url=False):
+            message = details["msg"].removeprefix("Value error, ")
+            key = ".".join(["data", *map(str, details["loc"])])
+            problems.append(f"{key}: got {details['input']!r}; {message}" if details["loc"] else f"{key}: {message}")
+    raise listed(problems)
 
 
 def data_is_enough(data: ImageData, config: SearchConfig) -> None:
@@ -142,7 +171,7 @@ def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.o
 
 
 def check_arguments(key: str, classes: dict[str, Any], content: dict[str, Any], *, given: frozenset[str]) -> None:
-    """Raises: InvalidInputError unless `content` names one of `classes` and only arguments of it.
+    """Raises: InvalidInputError unless `content` names one of `classes` and only arguments of it, of their types.
 
     `given` arguments come from elsewhere and may not be set.
     """
@@ -150,7 +179,17 @@ def check_arguments(key: str, classes: dict[str, Any], content: dict[str, Any], 
     if name not in classes:
         raise InvalidInputError(f"{key}.name: got {name!r}, allowed: {', '.join(sorted(classes))}")
     parameters = signature(classes[name]).parameters.values()
-    allowed = {parameter.name for parameter in parameters if parameter.kind is Parameter.KEYWORD_ONLY} - given
-    unknown = sorted(set(content) - {"name"} - allowed)
+    allowed = {p.name: p.annotation for p in parameters if p.kind is Parameter.KEYWORD_ONLY and p.name not in given}
+    unknown = sorted(set(content) - {"name"} - set(allowed))
     if unknown:
         raise InvalidInputError(f"{key}: {name} does not take {unknown}; allowed: {sorted(allowed)}")
+    problems = []
+    for argument in sorted(set(content) - {"name"}):
+        try:
+            TypeAdapter(allowed[argument]).validate_python(content[argument], strict=True)
+        except ValidationError as error:
+            for details in error.errors(include_url=False):
+                place = "".join(f"[{part}]" for part in details["loc"])
+                problems.append(f"{key}.{argument}{place}: got {details['input']!r}; {details['msg']}")
+    if problems:
+        raise listed(problems)

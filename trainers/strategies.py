@@ -6,16 +6,16 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import torch
+from pydantic import Field
 from torch import Tensor
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, Indices
 from hardware_models.budgets.pool import effective_size
-from search_spaces.errors import InvalidInputError
 from trainers.architecture_parameters import ArchitectureParameters
 
 # Gibbs sweeps after the start. With flat logits the marginals are then within sampling noise of exact ones; with sharp
@@ -90,11 +90,9 @@ class Pool(Strategy):
         parameters: ArchitectureParameters,
         generator: np.random.Generator,
         *,
-        pool_size: int = 1024,
+        pool_size: Annotated[int, Field(ge=16)] = 1024,
     ) -> None:
         super().__init__(problems, survivors, parameters, generator)
-        if pool_size < 16:
-            raise InvalidInputError(f"strategy.pool_size must be at least 16, got {pool_size}")
         self.pool_size = pool_size
         self.networks: list[Indices] = []
         self.one_hot: list[Tensor] = []
@@ -190,11 +188,9 @@ class Penalty(Strategy):
         parameters: ArchitectureParameters,
         generator: np.random.Generator,
         *,
-        strength: float = 0.3,
+        strength: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.3,
     ) -> None:
         super().__init__(problems, survivors, parameters, generator)
-        if not strength >= 0:
-            raise InvalidInputError(f"strategy.strength must be at least 0, got {strength}")
         self.strength = strength
 
     def weights(self, device: int) -> Tensor:
@@ -234,11 +230,9 @@ class Dual(Penalty):
         parameters: ArchitectureParameters,
         generator: np.random.Generator,
         *,
-        step_size: float = 0.05,
+        step_size: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 0.05,
     ) -> None:
         super().__init__(problems, survivors, parameters, generator)
-        if not step_size > 0:
-            raise InvalidInputError(f"strategy.step_size must be positive, got {step_size}")
         self.step_size = step_size
         self.multipliers = [torch.zeros(int(np.isfinite(p.limits_M).sum()), dtype=torch.float64) for p in problems]
 
