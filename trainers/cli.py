@@ -28,7 +28,7 @@ from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers import sweep
 from trainers.apps import CALIBRATE, MEASURE, SEARCH, TUNE, App, tell
-from trainers.errors import SearchStoppedError
+from trainers.errors import RunInUseError, SearchStoppedError
 from trainers.overrides import (
     expand_home,
     misplaced_profiles,
@@ -42,7 +42,15 @@ from trainers.overrides import (
 from trainers.sweep import Job, JobFailedError
 
 DONE, ERROR, REFUSED, UNMET = 0, 1, 2, 3
-CODES = {"done": DONE, "stopped": DONE, "unmet": UNMET, "infeasible": REFUSED, "refused": REFUSED, "failed": ERROR}
+CODES = {
+    "done": DONE,
+    "stopped": DONE,
+    "unmet": UNMET,
+    "infeasible": REFUSED,
+    "refused": REFUSED,
+    "failed": ERROR,
+    "busy": ERROR,
+}
 WITH_A_RESULT = ("done", "unmet")
 CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError)  # where none can be composed
 
@@ -202,6 +210,8 @@ def _contained(app: App, config: DictConfig, command: str, *, alone: bool) -> tu
         job = job.ended("infeasible", _say(app, REFUSED, str(error)), str(error))
     except (InvalidInputError, OmegaConfBaseException) as error:
         job = job.ended("refused", _say(app, REFUSED, str(error)), str(error))
+    except RunInUseError as error:
+        job = job.ended("busy", _say(app, CODES["busy"], str(error)), str(error))
     except SearchStoppedError as error:
         job = job.ended("stopped", _say(app, DONE, str(error)), str(error))
     except EspalierError as error:

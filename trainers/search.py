@@ -32,6 +32,7 @@ from trainers.verdict import REPORT, feasible_line, headline, report_verdict
 
 Report = Callable[[str], None]
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
+TRACKED = "the tracker's copy of the result"
 NO_MEMORY = ("can't allocate memory", "could not create a memory", "could not create a primitive")  # torch, oneDNN
 EXIT_CODES = {"done": 0, "stopped": 0, "failed": 1, "infeasible": 2, "unmet": 3}
 
@@ -78,9 +79,7 @@ def _tidy(config: SearchConfig, folder: RunFolder, finished: Mapping[str, Any], 
             _told(lambda: _write_report(folder.path), REPORT, report)
         remove_checkpoints(folder.path / CHECKPOINTS)
         if config.logger["name"] != "local":
-            _told(
-                lambda: _publish_missing(config, folder, finished, report), "the tracker's copy of the result", report
-            )
+            _told(lambda: _publish_missing(config, folder, finished, report), TRACKED, report)
     finally:
         folder.release()
 
@@ -174,7 +173,7 @@ def _end(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) ->
         if ending.state in (*FINISHED, "stopped"):  # a study takes up no trial that it stopped
             remove_checkpoints(folder.path / CHECKPOINTS)
         if ending.state in FINISHED:
-            _told(lambda: _publish(tracker, folder.path), "the tracker's copy of the result", report)
+            _told(lambda: _publish(tracker, folder.path), TRACKED, report)
         tracker.finish(ending.exit_code)
         folder.release()
 

@@ -17,7 +17,7 @@ from trainers.sweep import Job, Sweep, is_running, own_overrides, read_sweep
 # The exit code is that of the first of these that a run of the folder is in.
 CODES = {
     **dict.fromkeys(("unreadable", "failed", "interrupted", "refused"), 1),
-    **{"infeasible": 2, "unmet": 3, "running": 4, "queued": 4, "stopped": 0, "done": 0},
+    **{"infeasible": 2, "unmet": 3, "running": 4, "queued": 4, "busy": 4, "stopped": 0, "done": 0},
 }
 AGAIN = ("interrupted", "failed", "unreadable", "queued")  # what the same command runs again, if nothing else does
 COLUMNS = ("run", "state", "epoch", "attempt", "time", "accuracy", "met", "reason")
@@ -26,7 +26,7 @@ Examples
   espalier-status                      every run in runs/
   espalier-status runs/strategies      the runs of a sweep
   espalier-status --json runs/strategies | jq '.runs[] | select(.state == "failed") | .reason'
-  until espalier-status runs/strategies > table.txt; do sleep 60; done
+  while espalier-status runs/strategies > table.txt; [ $? = 4 ]; do sleep 60; done     # until none runs
 Exit codes: 0 all done, 1 any failed, interrupted or refused, 2 any infeasible or no runs there, 3 any with a budget not
 met, 4 any queued or running; the first of these that holds.
 """
