@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,24 +59,37 @@ def read_architecture(path: Path) -> Architecture:
     """The architecture in a file. Raises: InvalidInputError, naming the field, if it is not whole and valid."""
     try:
         content = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # not UTF-8, no JSON, or a parser's limit
         raise InvalidInputError(f"cannot read an architecture from {path}: {error}") from error
     fields = {"schema": int, "space": str, "spec": dict, "choices": dict, "input_shape": list, "id": str}
     for field, kind in fields.items():
         if not isinstance(content, dict) or not isinstance(content.get(field), kind):
             raise InvalidInputError(f"{path}: field {field!r} must be a {kind.__name__}")
     if content["schema"] != SCHEMA:
-        raise InvalidInputError(f"{path}: schema {content['schema']} is not {SCHEMA}; write it again with this version")
+        raise InvalidInputError(
+            f"{path}: field 'schema' must be {SCHEMA}, got {content['schema']}; write it again with this version"
+        )
     architecture = Architecture(content["space"], content["spec"], content["choices"], tuple(content["input_shape"]))
     if architecture.id != content["id"]:
         raise InvalidInputError(
             f"{path}: field 'id' does not match the content; the file was changed after it was written"
         )
-    space = build_space(architecture)
-    space.check(architecture.choices)
+    with _naming(path, "spec" if architecture.space in SPACES else "space"):
+        space = build_space(architecture)
+    with _naming(path, "choices"):
+        space.check(architecture.choices)
     if tuple(space.input_shape(architecture.choices)) != architecture.input_shape:
         raise InvalidInputError(f"{path}: field 'input_shape' is not that of its choices")
     return architecture
+
+
+@contextmanager
+def _naming(path: Path, field: str) -> Iterator[None]:
+    """Puts the file and its field before what is wrong with it."""
+    try:
+        yield
+    except InvalidInputError as error:
+        raise type(error)(f"{path}: field {field!r}: {error}") from error
 
 
 def build_space(architecture: Architecture) -> SearchSpace:

@@ -110,7 +110,7 @@ WRONG = {  # path, value, error: the hash is right, the content is not
     "choice of another type": (("choices", "resolution"), True, "resolution has no choice True"),
     "missing decision": (("choices",), {"resolution": 128}, "decisions missing"),
     "wrong input": (("input_shape",), [3, 32, 32], "field 'input_shape' is not that of its choices"),
-    "future schema": (("schema",), 2, "schema 2 is not 1"),
+    "future schema": (("schema",), 2, "field 'schema' must be 1, got 2"),
 }
 
 
