@@ -6,9 +6,12 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+import yaml
+from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf
 from joblib import cpu_count
 from tiny_search import MOBILE, SHORT, tiny_config
 
@@ -19,7 +22,7 @@ from trainers.sweep import read_sweep
 COMMAND = Path(sys.executable).parent / "espalier-search"
 STATUS = Path(sys.executable).parent / "espalier-status"
 TINY = (*MOBILE, *SHORT, "strategy.pool_size=32")
-LONGER = ("trainer.steps=16", "trainer.checkpoint_seconds=0")  # so that a job can be caught at work
+LONGER = ("hardware=[iot_terminal]", "trainer.steps=9", "trainer.checkpoint_seconds=0")  # caught at work, and soon done
 
 
 def start(*arguments: str, folder: Path, threads: str | None = "1") -> subprocess.Popen[str]:
@@ -58,7 +61,7 @@ def run_folders(runs: Path, *overrides: str, seeds: int) -> list[Path]:
 def test_a_sweep_whose_jobs_raise_and_are_killed_is_told_apart_and_finished_by_the_same_command(tmp_path: Path) -> None:
     folders = run_folders(tmp_path / "runs", "sweep=night", *LONGER, seeds=6)
     raising, killed, ended, *fine = folders
-    command = (*TINY, *LONGER, "-m", "seed=range(6)", "sweep=night", "hydra/launcher=submitit_local")
+    command = (*TINY, *LONGER, "-m", "seed=range(6)", "sweep=night", "hydra/launcher=processes")
     raising.mkdir(parents=True)
     (raising / "weights").write_text("a file where the search makes a folder")
     process = start(*command, folder=tmp_path)
@@ -125,3 +128,11 @@ def test_a_signal_to_a_sweep_in_two_processes_interrupts_its_jobs_and_names_the_
     assert sweep is not None and sweep.ended is not None
     assert [job.state for job in sweep.jobs] == ["interrupted", "interrupted", "queued"]
     assert given["OMP_NUM_THREADS"] == str(max(1, cpu_count() // 2))  # which torch obeys: jobs share the cores
+
+
+def test_a_job_in_a_process_of_its_own_may_take_longer_than_the_hour_that_submitit_gives_it() -> None:
+    arguments = (COMMAND, "--cfg", "hydra", "--package", "hydra.launcher", "hydra/launcher=processes")
+    shown = subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    ours = yaml.safe_load(shown)
+    assert ours == {**asdict(LocalQueueConf()), "timeout_min": ours["timeout_min"]}
+    assert ours["timeout_min"] > 100 * 24 * 60

@@ -282,7 +282,7 @@ class Start(Callback):
         try:
             folder = sweep.checked_folder(str(config.paths.runs), str(config.sweep))
             launcher, jobs = str(config.hydra.runtime.choices["hydra/launcher"]), _jobs(config)
-            if launcher == "submitit_local" and jobs:  # it starts them all at once
+            if launcher in sweep.ALL_AT_ONCE and jobs:
                 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(jobs))))
             sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
         except (*CONFIGURATION, EspalierError) as error:  # raised here, it would be a warning and no more

@@ -22,6 +22,7 @@ from trainers.run_folder import write_text
 FILE, NOTES = "sweep.json", ".jobs"
 VARIABLE = "ESPALIER_SWEEP"  # of the environment: folder of the notes of the sweep that a process belongs to
 STOPPING = "stopping"  # a file among the notes: jobs that have not begun begin no more
+ALL_AT_ONCE = ("processes", "submitit_local")  # launchers whose jobs are processes that begin together
 KILLED = 128 + signal.SIGKILL
 PATIENCE_SECONDS = 60.0  # for jobs to write a checkpoint and their status when the sweep is interrupted
 
@@ -147,7 +148,7 @@ def stop_jobs() -> None:
 def await_jobs() -> None:
     """Returns when no child of this process is left: jobs whose launcher has stopped waiting for them."""
     sweep = read_sweep(sweep_folder())
-    while sweep is not None and sweep.launcher.startswith("submitit"):
+    while sweep is not None and sweep.launcher in ALL_AT_ONCE:
         try:
             os.wait()
         except ChildProcessError:
