@@ -114,7 +114,7 @@ def test_two_processes_share_a_study_and_killed_ones_lose_no_trial(workers: Work
 @pytest.mark.slow
 def test_processes_killed_at_any_moment_lose_no_trial(workers: Workers, storage: str) -> None:
     moments = random.Random(0)
-    for _ in range(12):
+    for _ in range(5):
         worker = workers.start()
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.wait(timeout=moments.uniform(1.5, 4.0))
