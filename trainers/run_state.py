@@ -92,6 +92,7 @@ def _time(path: Path, content: dict[str, Any], field: str) -> datetime:
 
 
 def process_is_alive(pid: int) -> bool:
+    """Whether this host has a process of that number."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.run_folder import write_text
+from trainers.run_state import process_is_alive
 
 FILE, NOTES = "sweep.json", ".jobs"
 VARIABLE = "ESPALIER_SWEEP"  # of the environment: folder of the notes of the sweep that a process belongs to
@@ -235,15 +236,7 @@ def _clear_up(folder: Path) -> None:
 
 def _is_gone(host: str | None, pid: int) -> bool:
     """Whether a process of this machine has ended; of another machine that is not known."""
-    if host != os.uname().nodename:
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    except (PermissionError, OverflowError):
-        pass
-    return False
+    return host == os.uname().nodename and not process_is_alive(pid)
 
 
 def _now() -> str:
