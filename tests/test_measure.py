@@ -1,5 +1,7 @@
 """Measuring on this machine: that figures are sound and complete. How large they are is nobody's claim."""
 
+import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +162,32 @@ def test_host_profile_is_valid_and_says_what_it_is_worth(measured: tuple[dict, P
         assert profile.price(OPERATIONS[name])["latency_ms"] > 0
     assert "onnxruntime" in profile.source
     assert "cores" in profile.source
+
+
+def test_two_processes_measure_this_machine_once_and_not_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*arguments: Any) -> dict[str, str]:
+        with (tmp_path / "measured").open("a", encoding="utf-8") as file:
+            file.write("once\n")
+        time.sleep(0.3)  # long enough for the other to come
+        return {"title": "here"}
+
+    monkeypatch.setattr(host, "_measure", measure)
+
+    def profile() -> dict[str, Any]:
+        return measure_host_profile(threads=1, cache_dir=tmp_path / "cache", effort=QUICK, progress=lambda line: None)
+
+    other = os.fork()
+    if not other:
+        code = 1
+        try:
+            code = 0 if profile() == {"title": "here"} else 1
+        finally:
+            os._exit(code)
+    assert profile() == {"title": "here"}
+    assert os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) == 0
+    assert (tmp_path / "measured").read_text(encoding="utf-8") == "once\n"
 
 
 def test_host_profile_comes_back_from_its_cache_as_it_was_measured(
