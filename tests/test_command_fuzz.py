@@ -194,6 +194,14 @@ def test_any_command_line_is_refused_by_name_or_understood_and_touches_nothing_e
     assert min(codes[0], codes[2]) > 200
 
 
+@pytest.mark.parametrize("override", ["+=", "=", "~=x", "++=1"])
+@pytest.mark.parametrize("flags", [[], ["-m"]], ids=["run", "sweep"])
+def test_an_override_without_a_key_is_refused(search: Cli, override: str, flags: list[str]) -> None:
+    code, _, errors = search(*flags, override)
+    assert code == 2
+    assert f"{override!r}: names no key; write key=value" in errors
+
+
 def test_any_value_is_refused_by_name_or_makes_a_search_that_could_begin(
     search: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -38,6 +38,7 @@ from trainers.overrides import (
     overrides_last,
     unknown_choice,
     unknown_key,
+    without_key,
 )
 from trainers.sweep import Job, JobFailedError
 
@@ -52,7 +53,8 @@ CODES = {
     "busy": ERROR,
 }
 WITH_A_RESULT = ("done", "unmet")
-CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError)  # where none can be composed
+# Where no configuration can be composed; Hydra has assertions about what it was given.
+CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
 
 
 def search() -> None:
@@ -116,7 +118,7 @@ def _guarded(app: App) -> int:
     sys.argv[1:] = overrides_last(map(expand_home, sys.argv[1:]))
     os.environ.pop(sweep.VARIABLE, None)
     arguments = get_args_parser().parse_args()
-    wrong = [*not_text(sys.argv[1:]), *not_to_be_set(arguments.overrides)]
+    wrong = [*not_text(sys.argv[1:]), *without_key(arguments.overrides), *not_to_be_set(arguments.overrides)]
     if arguments.config_dir is not None and not os.path.isdir(arguments.config_dir):
         wrong.append(f"--config-dir: no such folder: {arguments.config_dir}")
     if arguments.experimental_rerun is not None:  # it unpickles what it is given

@@ -41,6 +41,11 @@ def not_text(arguments: Iterable[str]) -> list[str]:
     ]
 
 
+def without_key(overrides: Iterable[str]) -> list[str]:
+    """What is wrong with overrides that set nothing: Hydra fails on some of them."""
+    return [f"{override!r}: names no key; write key=value" for override in overrides if not key_of(override)]
+
+
 def key_of(override: str) -> str:
     """What an override sets: `trainer.steps` of `++trainer.steps=3`."""
     return override.partition("=")[0].lstrip("+~")
