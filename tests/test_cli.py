@@ -317,7 +317,14 @@ def test_what_is_wrong_with_several_parts_is_told_at_once(search: Cli, runs: Pat
     wrong = ("strategy.pool_size=4", "optimizer.lr=-1", "space.depths=[1.5]", "hardware.mid_tablet.precision=fp8")
     found = search(*TINY, *wrong, "data.shift=9", "hardware.iot_terminal.threads=fast")
     keys = ("strategy.pool_size: got 4", "optimizer: got", "space.depths[0]: got 1.5", "hardware.mid_tablet.precision")
-    refused(found, runs, *keys, "data: shift must be below half", "hardware.iot_terminal.threads")
+    keys = (*keys, "data: shift must be below half", "hardware.iot_terminal.threads")
+    refused(found, runs, *keys)
+    assert not runs.exists()
+    types = ("trainer.steps=0", "seed=-1", "logger.name=nobody")
+    found = search(*TINY, *wrong, "data.shift=9", "hardware.iot_terminal.threads=fast", *types)
+    keys = (*keys, "trainer.steps: got 0", "seed: got -1", "logger.name: got 'nobody'")
+    refused(found, runs, *(key for key in keys if not key.startswith("data: ")), "data")
+    assert found[2].count("the configuration cannot be used") == 1
     assert not runs.exists()
 
 

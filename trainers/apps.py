@@ -6,7 +6,12 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.errors import InvalidInputError
+
+if TYPE_CHECKING:
+    from trainers.config import SearchConfig
 
 
 @dataclass(frozen=True)
@@ -27,18 +32,26 @@ class App:
 
 
 def _search(content: dict[str, Any], command: str) -> Mapping[str, Any]:
-    from trainers.config import validate
-
-    config = validate(content)
+    config = _checked(content)
     from trainers.search import run_search
 
     return run_search(config, tell, command=command)
 
 
 def _search_folder(content: dict[str, Any]) -> Path:
+    return _checked(content).run_folder
+
+
+def _checked(content: dict[str, Any]) -> "SearchConfig":
+    """The configuration of a search. Raises: InvalidInputError that lists whatever is wrong, in all of its parts."""
     from trainers.config import validate
 
-    return validate(content).run_folder
+    try:
+        return validate(content)
+    except InvalidInputError as error:
+        from trainers.prepare import with_refused_parts  # needs torch, to ask its optimizers
+
+        raise with_refused_parts(error, content) from error
 
 
 def _measure(content: dict[str, Any], command: str) -> Mapping[str, Any]:

@@ -1,6 +1,6 @@
 """From a checked configuration to everything a search needs, built and found feasible, with nothing trained yet."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from inspect import Parameter, signature
@@ -23,6 +23,14 @@ from trainers.machines import machine_of
 from trainers.strategies import STRATEGIES, Strategy
 from trainers.tracking.logger_config import check_logger
 
+# Sections that are checked without loading or measuring anything, and the key that each is chosen by.
+PARTS = {
+    "logger": "name",
+    "strategy": "name",
+    "optimizer": "_target_",
+    "arch_optimizer": "_target_",
+    "space": "name",
+}
 CHANNELS = 3  # of deployed networks; grey images are repeated
 
 
@@ -43,17 +51,7 @@ class Plan:
 
 def prepare(config: SearchConfig) -> Plan:
     """Builds and checks the parts of a search. Raises: InvalidInputError that lists the parts that cannot be used."""
-    refused: list[InvalidInputError] = []
-    with collected(refused):
-        check_logger(config.logger, tags=config.tags)
-    with collected(refused):
-        check_arguments("strategy", STRATEGIES, config.strategy, given=frozenset())
-    with collected(refused):
-        make_optimizer(config.optimizer, "optimizer")([torch.nn.Parameter(torch.zeros(1))])
-    with collected(refused):
-        make_optimizer(config.arch_optimizer, "arch_optimizer")([torch.nn.Parameter(torch.zeros(1))])
-    with collected(refused):
-        check_arguments("space", SPACES, config.space, given=frozenset({"num_classes", "channels"}))
+    refused = _refused_parts({part: getattr(config, part) for part in (*PARTS, "tags")})
     profiles = []
     for name, mapping in config.hardware.items():
         with collected(refused):
@@ -74,6 +72,41 @@ def prepare(config: SearchConfig) -> Plan:
     return Plan(config, data, table.space, table, problems, measured)
 
 
+def with_refused_parts(error: InvalidInputError, content: Mapping[str, Any]) -> InvalidInputError:
+    """The error about values of a configuration, and what is wrong with those of its parts that can be looked at."""
+    refused = [error, *_refused_parts(content)]
+    data, hardware = content.get("data"), content.get("hardware")
+    if isinstance(data, dict) and isinstance(data.get("name"), str):
+        with collected(refused):
+            data_config(data)
+    for name, mapping in hardware.items() if isinstance(hardware, dict) else ():
+        if isinstance(mapping, dict) and not is_host(mapping):  # which would be measured
+            with collected(refused):
+                profile_from_dict(name, mapping)
+    return _as_one(refused)
+
+
+def _refused_parts(content: Mapping[str, Any]) -> list[InvalidInputError]:
+    """What is wrong with the parts that are chosen by name, as far as each is a section with one."""
+    tags = content.get("tags")
+    refused: list[InvalidInputError] = []
+    for part, chosen_by in PARTS.items():
+        section = content.get(part)
+        if not (isinstance(section, dict) and isinstance(section.get(chosen_by), str)):
+            continue
+        with collected(refused):
+            match part:
+                case "logger":
+                    check_logger(section, tags=[tag for tag in tags if isinstance(tag, str)] if tags else ())
+                case "space":
+                    check_arguments("space", SPACES, section, given=frozenset({"num_classes", "channels"}))
+                case "strategy":
+                    check_arguments("strategy", STRATEGIES, section, given=frozenset())
+                case _:
+                    make_optimizer(section, part)([torch.nn.Parameter(torch.zeros(1))])
+    return refused
+
+
 @contextmanager
 def collected(refused: list[InvalidInputError]) -> Iterator[None]:
     """Keeps a refusal for later, so that those of other parts are found too."""
@@ -85,10 +118,14 @@ def collected(refused: list[InvalidInputError]) -> Iterator[None]:
 
 def raise_all(refused: list[InvalidInputError]) -> None:
     """Raises: the one there is, or one that lists them all."""
-    if len(refused) == 1:
-        raise refused[0]
     if refused:
-        raise listed(str(error).removeprefix(CANNOT_BE_USED).lstrip() for error in refused)
+        raise _as_one(refused)
+
+
+def _as_one(refused: list[InvalidInputError]) -> InvalidInputError:
+    if len(refused) == 1:
+        return refused[0]
+    return listed(str(error).removeprefix(CANNOT_BE_USED).lstrip() for error in refused)
 
 
 def is_host(mapping: dict[str, Any]) -> bool:
