@@ -15,6 +15,7 @@ from typing import Any
 import optuna
 import pytest
 import toy_study
+from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from postgres import postgres_url  # noqa: F401  # a fixture
 
@@ -90,7 +91,11 @@ def workers(tmp_path: Path, storage: str) -> Any:
 
 
 def trials_of(storage: str, study: str) -> list[FrozenTrial]:
-    return optuna.load_study(study_name=study, storage=open_storage(study_place(storage))).trials
+    opened = open_storage(study_place(storage))
+    trials = optuna.load_study(study_name=study, storage=opened).trials
+    if isinstance(opened, RDBStorage):
+        opened.engine.dispose()  # its connections would warn that nobody closed them
+    return trials
 
 
 def test_two_processes_share_a_study_and_killed_ones_lose_no_trial(workers: Workers, storage: str) -> None:

@@ -299,7 +299,8 @@ def test_a_network_is_told_when_its_device_is_within_budget(attempt: Followed) -
 
 def test_nothing_of_it_lies_outside_the_run_folder_and_no_link_leads_out(searched: Path) -> None:
     assert [path for path in searched.rglob("*") if path.is_symlink()] == []
-    assert sorted(p.name for p in searched.parents[2].iterdir()) == ["cache", "runs"]  # W&B logs its service there
+    # W&B's service logs to the cache, once per process that starts it.
+    assert {path.name for path in searched.parents[2].iterdir()} - {"cache"} == {"runs"}
 
 
 def test_who_follows_a_search_changes_nothing_of_it(searched: Path, result: dict[str, Any], tmp_path: Path) -> None:

@@ -89,6 +89,7 @@ def with_refused_parts(error: InvalidInputError, content: Mapping[str, Any]) -> 
 def _refused_parts(content: Mapping[str, Any]) -> list[InvalidInputError]:
     """What is wrong with the parts that are chosen by name, as far as each is a section with one."""
     tags = content.get("tags")
+    texts = [tag for tag in tags if isinstance(tag, str)] if isinstance(tags, list) else []
     refused: list[InvalidInputError] = []
     for part, chosen_by in PARTS.items():
         section = content.get(part)
@@ -97,7 +98,7 @@ def _refused_parts(content: Mapping[str, Any]) -> list[InvalidInputError]:
         with collected(refused):
             match part:
                 case "logger":
-                    check_logger(section, tags=[tag for tag in tags if isinstance(tag, str)] if tags else ())
+                    check_logger(section, tags=texts)
                 case "space":
                     check_arguments("space", SPACES, section, given=frozenset({"num_classes", "channels"}))
                 case "strategy":
