@@ -404,6 +404,9 @@ def test_a_budget_that_no_network_meets_is_refused_with_what_is_reachable(search
     status = status_of(runs)
     assert status["status"] == "infeasible"
     assert status["error"] in found[2]
+    again = search(*TINY, "hardware.mid_tablet.budgets.gflops=0.0009")
+    refused(again, runs, status["error"], "known since")
+    assert status_of(runs) == status  # no other attempt
 
 
 def test_budgets_out_of_reach_in_several_metrics_are_all_named(search: Cli, runs: Path) -> None:

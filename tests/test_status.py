@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import InvalidInputError
 from trainers import sweep
+from trainers.run_state import FINISHED
 from trainers.status import exit_code, survey
 from trainers.sweep import Job, begin_sweep, end_sweep, note_job, read_sweep
 
 STATUS = Path(sys.executable).parent / "espalier-status"
+RESULT = {"objective": {"validation_accuracy": 0.5}, "devices": {"x": {"met": True}, "y": {"met": True}}}
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -31,6 +33,8 @@ def write_run(folder: Path, state: str, **fields: Any) -> Path:
         **fields,
     }
     (folder / "status.json").write_text(json.dumps(content), encoding="utf-8")
+    if state in FINISHED:
+        (folder / "result.json").write_text(json.dumps(RESULT), encoding="utf-8")
     return folder
 
 
@@ -44,9 +48,7 @@ def no_sweep_around(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_runs_are_told_apart_with_reasons_and_the_commands_of_the_open(tmp_path: Path) -> None:
-    finished = write_run(tmp_path / "s" / "a", "done", progress={"epoch": 8, "epochs": 8})
-    result = {"objective": {"validation_accuracy": 0.5}, "devices": {"x": {"met": True}, "y": {"met": True}}}
-    (finished / "result.json").write_text(json.dumps(result), encoding="utf-8")
+    write_run(tmp_path / "s" / "a", "done", progress={"epoch": 8, "epochs": 8})
     write_run(tmp_path / "s" / "b", "failed", error="the weights loss is nan", attempt=2)
     write_run(tmp_path / "s" / "c", "running", progress={"epoch": 3, "epochs": 8})
     write_run(tmp_path / "s" / "d", "running", heartbeat=(NOW - timedelta(seconds=121)).isoformat())
@@ -157,7 +159,7 @@ def test_a_sweep_that_was_killed_leaves_its_command_and_the_jobs_that_never_bega
     (folder / "sweep.json").write_text(json.dumps(content))
     note_job(here(0, state="running").model_copy(update={"pid": child.pid}))
     rows, commands = survey(tmp_path, now=NOW)
-    assert [(row.run, row.state) for row in rows] == [("s/seed=0", "interrupted"), ("s/seed=1", "queued")]
+    assert [(row.run, row.state) for row in rows] == [("s/seed=0", "interrupted"), ("s/seed=1", "interrupted")]
     assert rows[0].reason == f"process {child.pid} is gone: killed, or out of memory"
     assert commands == ["espalier-search -m all"]
     begin(folder, jobs=2)  # again, which clears up
@@ -234,6 +236,7 @@ def test_a_torn_file_is_a_row_of_its_own(tmp_path: Path, content: bytes) -> None
     write_run(tmp_path / "b", "done")
     (tmp_path / "b" / "status.json").write_bytes(content)
     (tmp_path / "sweep.json").write_bytes(content)
-    rows, _ = survey(tmp_path, now=NOW)
-    assert [(row.run, row.state) for row in rows] == [("a", "done"), ("b", "unreadable"), ("sweep.json", "unreadable")]
-    assert exit_code(rows) == 1
+    rows, commands = survey(tmp_path, now=NOW)
+    result = "done" if content == b'{"status": "done"}' else "unreadable"  # a mapping, of which this shows what it has
+    assert [(row.run, row.state) for row in rows] == [("a", result), ("b", "unreadable"), ("sweep.json", "unreadable")]
+    assert exit_code(rows) == 1 and commands == (["espalier-search a"] if result == "unreadable" else [])

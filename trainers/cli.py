@@ -40,6 +40,7 @@ from trainers.overrides import (
     unknown_key,
     without_key,
 )
+from trainers.run_state import FINISHED
 from trainers.sweep import Job, JobFailedError
 
 DONE, ERROR, REFUSED, UNMET = 0, 1, 2, 3
@@ -52,7 +53,6 @@ CODES = {
     "failed": ERROR,
     "busy": ERROR,
 }
-WITH_A_RESULT = ("done", "unmet")
 # Where no configuration can be composed; Hydra has assertions about what it was given.
 CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
 
@@ -136,7 +136,7 @@ def _guarded(app: App) -> int:
         with nullcontext() if os.getpid() == process else _signals_of_a_job():
             ended, returned = _contained(app, config, own, alone=os.getpid() != process)
         codes.append(ended.code or DONE)
-        if sweep.in_sweep() and ended.state not in WITH_A_RESULT:
+        if sweep.in_sweep() and ended.state not in FINISHED:
             raise JobFailedError(ended.state, ended.code or DONE, ended.reason or ended.state)
         return returned
 

@@ -68,8 +68,12 @@ def prepare(config: SearchConfig) -> Plan:
     for board in config.boards.values():  # now, and not when the search is over
         with machine_of(board):
             pass
-    measured = frozenset(name for name, mapping in config.hardware.items() if is_host(mapping)) | set(config.boards)
-    return Plan(config, data, table.space, table, problems, measured)
+    return Plan(config, data, table.space, table, problems, measured_devices(config))
+
+
+def measured_devices(config: SearchConfig) -> frozenset[str]:
+    """The devices of a search that are at hand: this very machine, and boards."""
+    return frozenset(name for name, mapping in config.hardware.items() if is_host(mapping)) | set(config.boards)
 
 
 def with_refused_parts(error: InvalidInputError, content: Mapping[str, Any]) -> InvalidInputError:

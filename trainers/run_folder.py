@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
-from trainers.run_state import FINISHED, STATES, RunState, state_of
+from trainers.run_state import FINISHED, STATES, RunState, result_of, state_of
 
 PART = ".part"  # ends the names of files that are being written
 HEARTBEAT_SECONDS = 30.0  # a quarter of the silence after which a run counts as interrupted
@@ -119,13 +119,9 @@ class RunFolder:
     def read_result(self) -> dict[str, Any] | None:
         """The result of a finished run; none if the run has not finished."""
         try:
-            status = json.loads((self.path / "status.json").read_text(encoding="utf-8"))
-            result = json.loads((self.path / "result.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):  # a torn file is neither UTF-8 nor JSON
+            return result_of(self.path) if state_of(self.path).state in FINISHED else None
+        except InvalidInputError:  # torn
             return None
-        if not (isinstance(status, dict) and isinstance(result, dict)):
-            return None
-        return result if status.get("status") in FINISHED else None
 
     def log_exception(self) -> None:
         """Keeps the traceback in `run.log`; the terminal gets one line."""

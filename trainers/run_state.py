@@ -53,6 +53,19 @@ def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
     return found if lost is None else RunState(**{**vars(found), "state": "interrupted", "reason": lost})
 
 
+def result_of(folder: Path) -> dict[str, Any]:
+    """What a finished run found. Raises: InvalidInputError if its result.json is missing or torn."""
+    path = folder / "result.json"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error
+    if not isinstance(content, dict):
+        kind = type(content).__name__
+        raise InvalidInputError(f"{path} must hold a mapping, got {kind}; repeat the command of its run")
+    return content
+
+
 def _checked(path: Path, content: Any) -> RunState:
     for field, kind in FIELDS.items():
         value = content.get(field) if isinstance(content, dict) else None

@@ -18,15 +18,16 @@ from trainers.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.config import SearchConfig
 from trainers.derive import derive
 from trainers.errors import OutOfMemoryError, RunFolderError, RunInUseError, SearchStoppedError
-from trainers.prepare import Plan, prepare
+from trainers.prepare import Plan, measured_devices, prepare
 from trainers.progress import Watcher
 from trainers.result import write_result
 from trainers.run_folder import RunFolder, write_text
-from trainers.run_state import FINISHED
+from trainers.run_state import FINISHED, state_of
 from trainers.search_module import PruneRecord
 from trainers.tracking.alerts import epoch_alerts
+from trainers.tracking.identity import follower, is_published
 from trainers.tracking.metric_names import STEP
-from trainers.tracking.tracker import LocalTracker, RunRecord, Tracker, make_tracker
+from trainers.tracking.tracker import LocalTracker, RunRecord, SteadyTracker, Tracker, make_tracker
 from trainers.training import train
 from trainers.verdict import REPORT, feasible_line, headline, report_verdict
 
@@ -55,6 +56,7 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
     folder = RunFolder(config.run_folder, command=command)
     finished = folder.read_result()
     if finished is None:
+        _refuse_what_is_known(config, folder)
         with _memory_named():
             plan = prepare(config)
         folder.take()
@@ -66,6 +68,19 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
     report(f"this search is finished already: {folder.path}; delete the folder to run it again")
     report_verdict(finished, folder.path, report)
     return finished
+
+
+def _refuse_what_is_known(config: SearchConfig, folder: RunFolder) -> None:
+    """Raises: BudgetInfeasibleError if an earlier attempt found so, all was told, and nothing was measured here."""
+    try:
+        state = state_of(folder.path)
+    except InvalidInputError:  # there was none, or its status was torn
+        return
+    if state.state != "infeasible" or measured_devices(config):
+        return
+    if config.logger["name"] == "local" or is_published(folder.path, follower(config.logger["name"])):
+        known = f"known since {state.heartbeat:%Y-%m-%d %H:%M} UTC; to check again, delete {folder.path}"
+        raise BudgetInfeasibleError(f"{state.reason}\n{known}")
 
 
 def _tidy(config: SearchConfig, folder: RunFolder, finished: Mapping[str, Any], report: Report) -> None:
@@ -102,6 +117,8 @@ def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
         ending = ending_of(error)
         if ending.state in ("infeasible", "interrupted"):
             tracker.alert(ending.state, str(ending.error))
+        if ending.state == "infeasible" and isinstance(tracker, SteadyTracker):
+            tracker.is_complete = not plan.measured
         raise
     finally:
         _end(folder, tracker, ending, report)

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
-from trainers.run_state import RunState, state_of
+from trainers.run_state import FINISHED, RunState, result_of, state_of
 from trainers.sweep import Job, Sweep, is_running, own_overrides, read_sweep
 
 # The exit code is that of the first of these that a run of the folder is in.
@@ -129,19 +129,26 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
         state = state_of(run, now=now)
     except InvalidInputError as error:
         return Row(name, "unreadable", str(error))
-    accuracy, met, devices = _result(run) if state.state in ("done", "unmet") else (None, None, None)
+    found, reason = state.state, state.reason
+    accuracy: float | None = None
+    met: list[bool] | None = None
+    if found in FINISHED:
+        try:
+            accuracy, met = _result(run)
+        except InvalidInputError as error:
+            found, reason = "unreadable", str(error)
     return Row(
         run=name,
-        state=state.state,
-        reason=state.reason,
+        state=found,
+        reason=reason,
         command=state.command,
         attempt=state.attempt,
         epoch=state.epoch,
         epochs=state.epochs,
         seconds=_seconds(state, now=now),
         accuracy=accuracy,
-        met=met,
-        devices=devices,
+        met=None if met is None else sum(met),
+        devices=None if met is None else len(met),
     )
 
 
@@ -150,16 +157,18 @@ def _seconds(state: RunState, *, now: datetime) -> float:
     return max(0.0, (until - since).total_seconds())
 
 
-def _result(run: Path) -> tuple[float | None, int | None, int | None]:
-    """Validation accuracy, devices within budget, and devices of a finished run; none where its file does not say."""
+def _result(run: Path) -> tuple[float | None, list[bool] | None]:
+    """Validation accuracy of a finished run, and whether each device is within budget; none where its file is silent.
+
+    Raises: InvalidInputError if the file cannot be read.
+    """
+    result = result_of(run)
     try:
-        result = json.loads((run / "result.json").read_text(encoding="utf-8"))
         accuracy = result["objective"]["validation_accuracy"]
-        met = [device["met"] for device in result["devices"].values()]
-    except (OSError, ValueError, RecursionError, KeyError, TypeError, AttributeError):
-        return None, None, None
-    number = float(accuracy) if isinstance(accuracy, int | float) and 0 <= accuracy <= 1 else None
-    return number, sum(each is True for each in met), len(met)
+        met = [device["met"] is True for device in result["devices"].values()]
+    except (KeyError, TypeError, AttributeError):
+        return None, None
+    return float(accuracy) if isinstance(accuracy, int | float) and 0 <= accuracy <= 1 else None, met
 
 
 def _without_a_folder(folder: Path, sweep: Sweep, *, prefix: str) -> list[Row]:
@@ -167,14 +176,14 @@ def _without_a_folder(folder: Path, sweep: Sweep, *, prefix: str) -> list[Row]:
     rows = []
     for job, name in zip(sweep.jobs, own_overrides(sweep.jobs), strict=True):
         has_folder = job.folder is not None and (folder / job.folder / "status.json").exists()
-        if not has_folder and job.state not in ("done", "unmet"):  # or its folder has been deleted since
+        if not has_folder and job.state not in FINISHED:  # or its folder has been deleted since
             rows.append(Row(os.path.normpath(f"{prefix}/{name}"), *_state_of_job(job, sweep)))
     return rows
 
 
 def _state_of_job(job: Job, sweep: Sweep) -> tuple[str, str | None]:
     if job.state == "queued" and not is_running(sweep):
-        return "queued", "its sweep has ended; repeat the command to begin it"
+        return "interrupted", "its sweep ended before it began"
     if job.state in CODES:
         return job.state, job.reason
     return "unreadable", f"sweep.json: field 'state' is {job.state!r}"

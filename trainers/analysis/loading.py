@@ -10,7 +10,7 @@ import pandas as pd
 from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.run_files import Alphas, read_alphas, read_config, read_result, read_table
-from trainers.run_state import RunState, state_of
+from trainers.run_state import FINISHED, RunState, state_of
 
 ACCURACIES = ("validation", "supernet", "inherited", "finetuned", "random")
 FIGURES = ("budget", "predicted", "upper", "recounted", "measured", "utilisation")
@@ -62,7 +62,7 @@ def load_run(path: Path | str) -> Run:
         raise InvalidInputError(f"no run in {folder}: it has no status.json; give the folder <runs>/<sweep>/<run>")
     state = state_of(folder)
     config = read_config(folder / "config.yaml")
-    result = read_result(folder / "result.json") if state.state in ("done", "unmet") else None
+    result = read_result(folder / "result.json") if state.state in FINISHED else None
     return Run(
         path=folder,
         state=state,

@@ -1,13 +1,13 @@
 """What a tracker is sent of a finished run, read from its folder alone: tables, pictures, artifacts, last figures."""
 
 import csv
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
+from trainers.run_state import result_of
 from trainers.tracking import metric_names
 from trainers.tracking.identity import follower, is_published
 from trainers.tracking.tracker import (
@@ -28,8 +28,8 @@ WORDS = ("device", "decision", "choice", "reason")  # columns of prune.csv that 
 
 
 def publish_result(tracker: Tracker, folder: Path) -> None:
-    """Sends all of the result in `folder`. Raises: OSError or ValueError where it is not whole."""
-    result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
+    """Sends all of the result in `folder`. Raises: InvalidInputError, OSError or ValueError where it is not whole."""
+    result = result_of(folder)
     # One step after the rows of the epochs, the last of which a tracker knows already.
     tracker.metrics(result["search"]["steps"] + 1, last_figures(result))
     columns, rows = prune_events(folder / "prune.csv")
@@ -39,7 +39,7 @@ def publish_result(tracker: Tracker, folder: Path) -> None:
     _pictures(tracker, folder, result)
     _artifacts(tracker, folder, result)
     if isinstance(tracker, SteadyTracker):
-        tracker.has_result = True
+        tracker.is_complete = True
 
 
 def publish_if_missing(content: Mapping[str, Any], record: RunRecord, report: Report, *, exit_code: int) -> None:

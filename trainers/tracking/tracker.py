@@ -89,12 +89,12 @@ class LocalTracker(Tracker):
 class SteadyTracker(Tracker):
     """Passes all on to another tracker. When that one fails, it says so once and leaves it: the run goes on.
 
-    Once `has_result` is set, it calls `delivered` if the other tracker has taken everything to the end of the run.
+    Once `is_complete` is set, it calls `delivered` if the other tracker has taken everything to the end of the run.
     """
 
     def __init__(self, tracker: Tracker, report: Report, *, delivered: Callable[[], None] = lambda: None) -> None:
         self.tracker, self.report, self.delivered = tracker, report, delivered
-        self.has_failed = self.has_result = False
+        self.has_failed = self.is_complete = False
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         self._try(lambda: self.tracker.metrics(step, values))
@@ -113,7 +113,7 @@ class SteadyTracker(Tracker):
 
     def finish(self, exit_code: int) -> None:
         self._try(lambda: self.tracker.finish(exit_code))
-        if self.has_result and not self.has_failed:
+        if self.is_complete and not self.has_failed:
             self._try(self.delivered)
 
     def _try(self, act: Callable[[], None]) -> None:

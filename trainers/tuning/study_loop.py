@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import EspalierError, InvalidInputError
+from trainers.run_state import FINISHED
 from trainers.tuning.study_lines import trial_line
 from trainers.tuning.study_place import StudyError
 from trainers.tuning.turns import Outcome, Turns
@@ -92,7 +93,7 @@ def _run(turns: Turns, batch: Sequence["Trial"], launch: Launch, report: Report)
 
 def usable(outcome: Outcome, names: Sequence[str]) -> Outcome:
     """The same outcome, or a refused or failed one if a figure that the study needs is missing or no number."""
-    if outcome.status not in ("done", "unmet"):
+    if outcome.status not in FINISHED:
         return outcome
     missing = [name for name in names if name not in outcome.objective]
     if missing:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from trainers.run_state import FINISHED
 from trainers.tuning.studies import sampler_of
 from trainers.tuning.study_place import locked, open_storage
 from trainers.tuning.tuning_config import TuningConfig
@@ -176,7 +177,7 @@ class Turns:
     def _verdict(self, outcome: Outcome) -> tuple["TrialState", list[float] | None, dict[str, float]]:
         from optuna.trial import TrialState
 
-        if outcome.status in ("done", "unmet"):
+        if outcome.status in FINISHED:
             values = [float(outcome.objective[name]) for name in self.config.objectives]
             over = {name: float(outcome.objective[name]) - limit for name, limit in self.config.constraints.items()}
             return TrialState.COMPLETE, values, over
