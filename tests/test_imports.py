@@ -12,8 +12,8 @@ MAY_IMPORT = {
     "trainers": {"trainers", "hardware_models", "search_spaces"},
 }
 FENCES = {  # package: files and folders that may import it
-    "hydra": ["trainers/cli.py", "trainers/tuning/plugin/"],
-    "omegaconf": ["trainers/cli.py", "trainers/tuning/plugin/"],
+    "hydra": ["trainers/cli.py", "trainers/job.py", "trainers/tuning/plugin/"],
+    "omegaconf": ["trainers/cli.py", "trainers/job.py", "trainers/tuning/plugin/"],
     "wandb": ["trainers/tracking/wandb_tracker.py"],
     "wandb_workspaces": ["trainers/tracking/dashboard.py"],
     "tensorboard": ["trainers/tracking/tensorboard_tracker.py"],

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import InvalidInputError
 from trainers import sweep
+from trainers.endings import ending_with
 from trainers.run_state import FINISHED
 from trainers.status import exit_code, survey
 from trainers.sweep import Job, begin_sweep, end_sweep, note_job, read_sweep
@@ -139,7 +140,7 @@ def test_jobs_of_a_sweep_that_runs_are_queued_until_they_begin_and_nothing_is_to
     folder = tmp_path / "runs" / "s"
     begin(folder, jobs=3)
     write_run(folder / "key0", "failed")
-    note_job(here(0, folder="key0").ended("failed", 1, "nan"))
+    note_job(here(0, folder="key0").ended(ending_with("failed", "nan")))
     note_job(here(1, state="running"))
     rows, commands = survey(tmp_path / "runs", now=NOW)
     assert [(row.run, row.state) for row in rows] == [
@@ -168,7 +169,7 @@ def test_a_sweep_that_was_killed_leaves_its_command_and_the_jobs_that_never_bega
 
 def test_the_end_of_a_sweep_keeps_what_became_of_its_jobs_and_leaves_no_notes(tmp_path: Path) -> None:
     begin(tmp_path, jobs=2)
-    note_job(here(1).ended("refused", 2, "seed: got x"))
+    note_job(here(1).ended(ending_with("refused", "seed: got x")))
     ended = end_sweep()
     assert ended is not None and ended == read_sweep(tmp_path)
     assert [job.state for job in ended.jobs] == ["queued", "refused"]

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationError
 
 from hardware_models.profile import Precision
-from search_spaces.errors import InvalidInputError
 from trainers.config import Count, Line, Section
+from trainers.errors import refusal
 
 # A key of the configuration, written without quotes.
 ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
@@ -58,10 +58,10 @@ def validate_calibrate(content: Mapping[str, Any]) -> CalibrateConfig:
     try:
         config = CalibrateConfig.model_validate(content)
     except ValidationError as error:
-        raise _refusal([_explain(details) for details in error.errors(include_url=False)]) from error
+        raise refusal([_explain(details) for details in error.errors(include_url=False)]) from error
     problems = list(_proposal(config) if config.propose is not None else _profile(config))
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     return config
 
 
@@ -107,7 +107,3 @@ def _explain(details: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in details["loc"])
     got = "nothing" if details["type"] == "missing" else repr(details["input"])
     return f"{key}: got {got}; {details['msg']}"
-
-
-def _refusal(problems: list[str]) -> InvalidInputError:
-    return InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))

@@ -5,7 +5,6 @@ import re
 import shlex
 import signal
 import sys
-import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -20,18 +19,17 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
-from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from hardware_models.errors import BudgetInfeasibleError
-from search_spaces.errors import EspalierError, InvalidInputError
+from search_spaces.errors import EspalierError
 from trainers import sweep
 from trainers.apps import CALIBRATE, MEASURE, SEARCH, TUNE, App, tell
-from trainers.errors import RunInUseError, SearchStoppedError
+from trainers.endings import ending_of
+from trainers.errors import JobFailedError, refusal
+from trainers.job import run_job, say, task_overrides
 from trainers.overrides import (
     expand_home,
-    misplaced_profiles,
     named,
     not_text,
     not_to_be_set,
@@ -41,18 +39,8 @@ from trainers.overrides import (
     without_key,
 )
 from trainers.run_state import FINISHED
-from trainers.sweep import Job, JobFailedError
 
-DONE, ERROR, REFUSED, UNMET = 0, 1, 2, 3
-CODES = {
-    "done": DONE,
-    "stopped": DONE,
-    "unmet": UNMET,
-    "infeasible": REFUSED,
-    "refused": REFUSED,
-    "failed": ERROR,
-    "busy": ERROR,
-}
+DONE, ERROR, REFUSED = 0, 1, 2
 # Where no configuration can be composed; Hydra has assertions about what it was given.
 CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
 
@@ -124,7 +112,7 @@ def _guarded(app: App) -> int:
     if arguments.experimental_rerun is not None:  # it unpickles what it is given
         wrong.append("--experimental-rerun: not to be used; config.yaml in a run folder is what ran")
     if wrong:
-        return _say(app, REFUSED, _listed(wrong))
+        return _told(app.name, REFUSED, str(refusal(wrong)))
     runs = not (arguments.cfg or arguments.info or arguments.help or arguments.hydra_help or arguments.shell_completion)
     if app.sweeps and runs and not arguments.multirun:
         sys.argv.insert(1, "--multirun")
@@ -132,9 +120,9 @@ def _guarded(app: App) -> int:
     process, codes = os.getpid(), [DONE]
 
     def job(config: DictConfig) -> dict[str, Any]:
-        own = shlex.join([app.name, *flags, *_task_overrides(HydraConfig.get())])
+        own = shlex.join([app.name, *flags, *task_overrides(HydraConfig.get())])
         with nullcontext() if os.getpid() == process else _signals_of_a_job():
-            ended, returned = _contained(app, config, own, alone=os.getpid() != process)
+            ended, returned = run_job(app, config, own, alone=os.getpid() != process)
         codes.append(ended.code or DONE)
         if sweep.in_sweep() and ended.state not in FINISHED:
             raise JobFailedError(ended.state, ended.code or DONE, ended.reason or ended.state)
@@ -146,17 +134,16 @@ def _guarded(app: App) -> int:
         pass
     except KeyboardInterrupt as error:
         _end_sweep()
-        code = 128 + (error.args[0] if error.args else signal.SIGINT)
-        return _say(app, code, f"interrupted; {app.interrupted.format(command=command)}")
+        return _told(app.name, ending_of(error).exit_code, f"interrupted; {app.interrupted.format(command=command)}")
     except SystemExit as end:  # of Hydra, when it has told what it was asked for; or of `Start`
         codes.append(int(end.code or DONE))
     except CONFIGURATION as error:
-        codes.append(_say(app, REFUSED, named(explained(error), arguments.overrides)))
+        codes.append(_told(app.name, REFUSED, named(explained(error), arguments.overrides)))
     except Exception as error:
         if not (sweep.in_sweep() and sweep.has_begun()):
             raise
         sweep.await_jobs()  # of a launcher that has lost one
-        codes.append(_say(app, ERROR, f"a process of the sweep is gone ({type(error).__name__})"))
+        codes.append(_told(app.name, ERROR, f"a process of the sweep is gone ({type(error).__name__})"))
     return exit_code([*_end_sweep(), *codes])
 
 
@@ -188,94 +175,6 @@ def _report_of(folder: Path) -> str:
         return f"could not be written: {type(error).__name__}: {error}"
 
 
-def _contained(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple[Job, dict[str, Any]]:
-    """One job: what has become of it, and what sweepers are given. Its failure is told here, where it happened.
-
-    A signal ends the job if it is `alone` in its process, and all that the process is at if not.
-    """
-    settings = HydraConfig.get()
-    number = settings.job.num if sweep.in_sweep() else 0
-    job = Job(number=number, overrides=_task_overrides(settings), pid=os.getpid(), host=os.uname().nodename)
-    if sweep.in_sweep() and sweep.is_stopping():
-        return job.ended("interrupted", 128 + signal.SIGTERM, "the sweep was interrupted before it began"), {}
-    job = _noted(job.model_copy(update={"state": "running"}))
-    returned: dict[str, Any] = {}
-    try:
-        content = _plain_values(config)
-        folder = app.folder(content)
-        if folder is not None and sweep.in_sweep():
-            job = _noted(job.model_copy(update={"folder": os.path.relpath(folder, sweep.sweep_folder())}))
-        result = app.work(content, command)
-        job = job.ended(result["status"], CODES[result["status"]], None)
-        returned = {"status": job.state, "objective": dict(result.get("objective", {})), "folder": str(folder)}
-    except BudgetInfeasibleError as error:
-        job = job.ended("infeasible", _say(app, REFUSED, str(error)), str(error))
-    except (InvalidInputError, OmegaConfBaseException) as error:
-        job = job.ended("refused", _say(app, REFUSED, str(error)), str(error))
-    except RunInUseError as error:
-        job = job.ended("busy", _say(app, CODES["busy"], str(error)), str(error))
-    except SearchStoppedError as error:
-        job = job.ended("stopped", _say(app, DONE, str(error)), str(error))
-    except EspalierError as error:
-        job = job.ended("failed", _say(app, ERROR, str(error)), str(error))
-    except KeyboardInterrupt as error:
-        number = error.args[0] if error.args else signal.SIGINT
-        job = job.ended("interrupted", 128 + number, f"ended by {signal.Signals(number).name}")
-        if not alone:
-            _noted(job)
-            raise
-    except Exception as error:
-        traceback.print_exc()
-        reason = f"{type(error).__name__}: {error}"
-        job = job.ended("failed", _say(app, ERROR, f"{reason}; this is a fault of Espalier, please report it"), reason)
-    return _noted(job), returned
-
-
-def _noted(job: Job) -> Job:
-    if sweep.in_sweep():
-        sweep.note_job(job)
-    return job
-
-
-def _plain_values(config: DictConfig) -> dict[str, Any]:
-    misplaced = misplaced_profiles(_placed_profiles()) if _has_own_files() else []
-    if misplaced:
-        raise InvalidInputError(_listed(misplaced))
-    content = OmegaConf.to_container(config, resolve=True)
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
-
-
-def _task_overrides(settings: Any) -> list[str]:
-    """As they were given: read one by one, an interpolation among them would be resolved."""
-    overrides = OmegaConf.to_container(settings.overrides.task, resolve=False)
-    assert isinstance(overrides, list)
-    return [str(override) for override in overrides]
-
-
-def _has_own_files() -> bool:
-    """Whether the configuration may hold files that do not come with Espalier."""
-    return any(
-        source.provider not in ("hydra", "main", "schema") for source in HydraConfig.get().runtime.config_sources
-    )
-
-
-def _placed_profiles() -> list[tuple[str, str]]:
-    """Each chosen file of the group `hardware`, as hardware/host, and the key of the configuration it was put at.
-
-    Those that the command line places itself, as hardware@hardware.second=host, are left out.
-    """
-    settings = HydraConfig.get()
-    overrides = [*settings.overrides.hydra, *_task_overrides(settings)]
-    loader = GlobalHydra.instance().config_loader()
-    composed = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN)
-    return [
-        (chosen.config_path, chosen.package or "")
-        for chosen in composed.defaults
-        if (chosen.config_path or "").startswith("hardware/") and "@" not in (chosen.override_key or "")
-    ]
-
-
 class Start(Callback):
     """Before Hydra makes the folder of a sweep: refuses what is none, and writes down the jobs that there will be."""
 
@@ -288,7 +187,7 @@ class Start(Callback):
                 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(jobs))))
             sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
         except (*CONFIGURATION, EspalierError) as error:  # raised here, it would be a warning and no more
-            sys.exit(_tell(name, REFUSED, named(explained(error), _task_overrides(config.hydra))))
+            sys.exit(_told(name, REFUSED, named(explained(error), task_overrides(config.hydra))))
 
 
 def _jobs(config: DictConfig) -> list[list[str]]:
@@ -296,7 +195,7 @@ def _jobs(config: DictConfig) -> list[list[str]]:
     if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
         return []
     parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    overrides = parser.parse_overrides(_task_overrides(config.hydra))
+    overrides = parser.parse_overrides(task_overrides(config.hydra))
     return BasicSweeper.split_arguments(overrides, None)[0]
 
 
@@ -313,16 +212,8 @@ def explained(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
-def _listed(problems: Iterable[str]) -> str:
-    return "\n  ".join(["the configuration cannot be used:", *problems])
-
-
-def _say(app: App, code: int, message: str) -> int:
-    return _tell(app.name, code, message)
-
-
-def _tell(name: str, code: int, message: str) -> int:
-    print(f"{name}: {message}", file=sys.stderr, flush=True)
+def _told(name: str, code: int, message: str) -> int:
+    say(name, message)
     return code
 
 

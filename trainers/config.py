@@ -3,14 +3,14 @@
 import hashlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hardware_models.profile import Margin
-from search_spaces.errors import InvalidInputError
+from trainers.errors import refusal
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -23,7 +23,6 @@ NOT_SCIENCE = (
     *("paths", "sweep", "logger", "tags", "trial"),
     *("data.root", "trainer.threads", "trainer.checkpoint_seconds"),
 )
-CANNOT_BE_USED = "the configuration cannot be used:"
 OPTIMIZER = re.compile(r"torch\.optim\.[A-Z][A-Za-z]*")
 
 
@@ -183,10 +182,10 @@ def validate(content: Mapping[str, Any]) -> SearchConfig:
             key = ".".join(str(part) for part in details["loc"])
             got = "nothing" if details["type"] == "missing" else repr(details["input"])
             problems.append(f"{key}: got {got}; {details['msg'].removeprefix('Value error, ')}")
-        raise listed(problems) from error
+        raise refusal(problems) from error
     problems += _boards(config)
     if problems:
-        raise listed(problems)
+        raise refusal(problems)
     return config
 
 
@@ -215,8 +214,3 @@ def _boards(config: SearchConfig) -> list[str]:
                 "measure and fit a profile with espalier-measure and espalier-calibrate, or leave the board out"
             )
     return problems
-
-
-def listed(problems: Iterable[str]) -> InvalidInputError:
-    """One error that says them all."""
-    return InvalidInputError("\n  ".join([CANNOT_BE_USED, *problems]))

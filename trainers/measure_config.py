@@ -8,8 +8,8 @@ from typing import Annotated, Any
 from pydantic import Field, ValidationError
 
 from hardware_models.profile import Precision
-from search_spaces.errors import InvalidInputError
 from trainers.config import BoardConfig, Count, Line, Section
+from trainers.errors import refusal
 
 Paths = Line | Annotated[list[Line], Field(min_length=1)]
 
@@ -55,10 +55,10 @@ def validate_measure(content: Mapping[str, Any]) -> MeasureConfig:
         config = MeasureConfig.model_validate(content)
     except ValidationError as error:
         problems = [_explain(details) for details in error.errors(include_url=False)]
-        raise _refusal(list(dict.fromkeys(problems))) from error
+        raise refusal(list(dict.fromkeys(problems))) from error
     problems = [*_sources(config), *config.board.problems("board"), *_log(config)]
     if problems:
-        raise _refusal(problems)
+        raise refusal(problems)
     return config
 
 
@@ -118,7 +118,3 @@ def _explain(details: Mapping[str, Any]) -> str:
     key = ".".join(str(part) for part in details["loc"] if not str(part).startswith(("constrained-", "list[")))
     got = "nothing" if details["type"] == "missing" else repr(details["input"])
     return f"{key}: got {got}; {details['msg']}"
-
-
-def _refusal(problems: list[str]) -> InvalidInputError:
-    return InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))

@@ -17,8 +17,9 @@ from hardware_models.profile import HardwareProfile, profile_from_dict
 from search_spaces.architecture import SPACES
 from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import SearchSpace
-from trainers.config import CANNOT_BE_USED, SearchConfig, listed
+from trainers.config import SearchConfig
 from trainers.data import DataConfig, ImageData, load_data
+from trainers.errors import CANNOT_BE_USED, refusal
 from trainers.machines import machine_of
 from trainers.strategies import STRATEGIES, Strategy
 from trainers.tracking.logger_config import check_logger
@@ -130,7 +131,7 @@ def raise_all(refused: list[InvalidInputError]) -> None:
 def _as_one(refused: list[InvalidInputError]) -> InvalidInputError:
     if len(refused) == 1:
         return refused[0]
-    return listed(str(error).removeprefix(CANNOT_BE_USED).lstrip() for error in refused)
+    return refusal(str(error).removeprefix(CANNOT_BE_USED).lstrip() for error in refused)
 
 
 def is_host(mapping: dict[str, Any]) -> bool:
@@ -159,7 +160,7 @@ def data_config(content: dict[str, Any]) -> DataConfig:
             message = details["msg"].removeprefix("Value error, ")
             key = ".".join(["data", *map(str, details["loc"])])
             problems.append(f"{key}: got {details['input']!r}; {message}" if details["loc"] else f"{key}: {message}")
-    raise listed(problems)
+    raise refusal(problems)
 
 
 def data_is_enough(data: ImageData, config: SearchConfig) -> None:
@@ -234,4 +235,4 @@ def check_arguments(key: str, classes: dict[str, Any], content: dict[str, Any], 
                 place = "".join(f"[{part}]" for part in details["loc"])
                 problems.append(f"{key}.{argument}{place}: got {details['input']!r}; {details['msg']}")
     if problems:
-        raise listed(problems)
+        raise refusal(problems)

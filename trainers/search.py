@@ -1,10 +1,8 @@
 """One search: feasible? train and prune, choose, prove, write. However it ends, its folder says so."""
 
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +15,8 @@ from search_spaces.errors import InvalidInputError
 from trainers.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.config import SearchConfig
 from trainers.derive import derive
-from trainers.errors import OutOfMemoryError, RunFolderError, RunInUseError, SearchStoppedError
+from trainers.endings import EXIT_CODES, Ending, ending_of, ending_with
+from trainers.errors import OutOfMemoryError, RunFolderError, RunInUseError
 from trainers.prepare import Plan, measured_devices, prepare
 from trainers.progress import Watcher
 from trainers.result import write_result
@@ -35,16 +34,6 @@ Report = Callable[[str], None]
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
 TRACKED = "the tracker's copy of the result"
 NO_MEMORY = ("can't allocate memory", "could not create a memory", "could not create a primitive")  # torch, oneDNN
-EXIT_CODES = {"done": 0, "stopped": 0, "failed": 1, "infeasible": 2, "unmet": 3}
-
-
-@dataclass(frozen=True)
-class Ending:
-    """How an attempt ended: the state of its run, what is told of it, and the exit code that goes with it."""
-
-    state: str
-    error: str | None
-    exit_code: int
 
 
 def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTHON) -> dict[str, Any]:
@@ -112,11 +101,11 @@ def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
         tracker = make_tracker(plan.config.logger, _record(plan.config, folder), report)
         with _memory_named():
             result = _run(plan, folder, tracker, report)
-        ending = Ending(result["status"], None, EXIT_CODES[result["status"]])
+        ending = ending_with(result["status"])
     except BaseException as error:
         ending = ending_of(error)
         if ending.state in ("infeasible", "interrupted"):
-            tracker.alert(ending.state, str(ending.error))
+            tracker.alert(ending.state, str(ending.reason))
         if ending.state == "infeasible" and isinstance(tracker, SteadyTracker):
             tracker.is_complete = not plan.measured
         raise
@@ -147,23 +136,6 @@ def _run(plan: Plan, folder: RunFolder, tracker: Tracker, report: Report) -> dic
     return write_result(plan, module, derived, folder, seconds=seconds)
 
 
-def ending_of(error: BaseException) -> Ending:
-    """What an error makes of an attempt."""
-    text = f"{type(error).__name__}: {error}"
-    match error:
-        case BudgetInfeasibleError():
-            return Ending("infeasible", str(error), EXIT_CODES["infeasible"])
-        case InvalidInputError():  # a tracker that cannot be reached, say
-            return Ending("failed", str(error), EXIT_CODES["infeasible"])
-        case SearchStoppedError():
-            return Ending("stopped", str(error), EXIT_CODES["stopped"])
-        case KeyboardInterrupt():
-            number = error.args[0] if error.args else signal.SIGINT
-            return Ending("interrupted", f"ended by {signal.Signals(number).name}", 128 + number)
-        case _:
-            return Ending("failed", text, EXIT_CODES["failed"])
-
-
 @contextmanager
 def _memory_named() -> Iterator[None]:
     """Raises OutOfMemoryError for whatever says that memory ran out."""
@@ -177,12 +149,13 @@ def _memory_named() -> Iterator[None]:
 
 def _end(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) -> None:
     """Leaves the last word in the folder, its report, and with the tracker. What fails here hides no earlier error."""
-    if ending.state == "failed":
+    state = "failed" if ending.state == "refused" else ending.state  # by a tracker that cannot be reached, say
+    if state == "failed":
         _told(folder.log_exception, "run.log", report)
     try:
-        folder.close(ending.state, ending.error)
+        folder.close(state, ending.reason)
     except RunFolderError as error:
-        if ending.error is None:
+        if ending.reason is None:
             raise  # a run that cannot say that it is finished is not
         report(str(error))
     finally:

@@ -16,7 +16,9 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from search_spaces.errors import EspalierError, InvalidInputError
+from search_spaces.errors import InvalidInputError
+from trainers.endings import SIGNALLED, Ending
+from trainers.errors import refusal
 from trainers.run_folder import write_text
 from trainers.run_state import process_is_alive
 
@@ -24,7 +26,7 @@ FILE, NOTES = "sweep.json", ".jobs"
 VARIABLE = "ESPALIER_SWEEP"  # of the environment: folder of the notes of the sweep that a process belongs to
 STOPPING = "stopping"  # a file among the notes: jobs that have not begun begin no more
 ALL_AT_ONCE = ("processes", "submitit_local")  # launchers whose jobs are processes that begin together
-KILLED = 128 + signal.SIGKILL
+KILLED = SIGNALLED + signal.SIGKILL
 PATIENCE_SECONDS = 60.0  # for jobs to write a checkpoint and their status when the sweep is interrupted
 
 
@@ -47,8 +49,8 @@ class Job(Record):
     pid: Annotated[int, Field(gt=0)] | None = None
     host: str | None = None
 
-    def ended(self, state: str, code: int, reason: str | None) -> "Job":
-        return self.model_copy(update={"state": state, "code": code, "reason": reason})
+    def ended(self, ending: Ending) -> "Job":
+        return self.model_copy(update={"state": ending.state, "code": ending.exit_code, "reason": ending.reason})
 
 
 class Sweep(Record):
@@ -63,17 +65,6 @@ class Sweep(Record):
     pid: Annotated[int, Field(gt=0)]
     host: str
     jobs: list[Job]
-
-
-class JobFailedError(EspalierError):
-    """A job has ended in this state with this exit code; its user has been told why."""
-
-    def __init__(self, state: str, code: int, reason: str) -> None:
-        super().__init__(state, code, reason)  # all of them, or it could not be sent between processes
-        self.state, self.code, self.reason = state, code, reason
-
-    def __str__(self) -> str:
-        return self.reason
 
 
 def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Sequence[str]]) -> None:
@@ -106,7 +97,7 @@ def checked_folder(runs: str, sweep: str) -> Path:
         except ValidationError as error:
             problems += [f"{key}: got {value!r}; {details['msg']}" for details in error.errors(include_url=False)]
     if problems:
-        raise InvalidInputError("\n  ".join(["the configuration cannot be used:", *problems]))
+        raise refusal(problems)
     return Path(runs).expanduser() / sweep
 
 

@@ -262,25 +262,11 @@ def unknown_figures(content: Mapping[str, Any], names: Iterable[str], space: Map
 
 def outcome_of(job: JobReturn) -> "Outcome":
     """What a job came to, from what it returned or raised."""
+    from trainers.endings import ending_of
     from trainers.tuning.turns import Outcome
 
     if job.status == JobStatus.COMPLETED:
         value = job.return_value
         return Outcome(value["status"], value["objective"], value["folder"])
-    error = job._return_value  # the property would raise it
-    return Outcome(state_after(error), {}, error=str(error) or type(error).__name__)
-
-
-def state_after(error: Any) -> str:
-    """The state of a job that ended with this error."""
-    from hardware_models.errors import BudgetInfeasibleError
-    from search_spaces.errors import InvalidInputError
-    from trainers.errors import RunInUseError, SearchStoppedError
-
-    states = {
-        SearchStoppedError: "stopped",
-        BudgetInfeasibleError: "infeasible",
-        RunInUseError: "busy",
-        InvalidInputError: "refused",
-    }
-    return getattr(error, "state", None) or next((s for kind, s in states.items() if isinstance(error, kind)), "failed")
+    ending = ending_of(job._return_value)  # the property would raise it
+    return Outcome(ending.state, {}, error=ending.reason)

@@ -1,0 +1,112 @@
+"""One job of a command: plain values out of its configuration, and a state and an exit code out of what happens."""
+
+import os
+import signal
+import sys
+import traceback
+from typing import Any
+
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from search_spaces.errors import EspalierError, InvalidInputError
+from trainers import sweep
+from trainers.apps import App
+from trainers.endings import SIGNALLED, Ending, ending_of, ending_with
+from trainers.errors import refusal
+from trainers.overrides import misplaced_profiles
+from trainers.sweep import Job
+
+NEVER_BEGAN = Ending("interrupted", "the sweep was interrupted before it began", SIGNALLED + signal.SIGTERM)
+
+
+def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple[Job, dict[str, Any]]:
+    """What has become of the job, and what sweepers are given. Its failure is told here, where it happened.
+
+    Raises: KeyboardInterrupt on a signal, unless the job is `alone` in its process: that ends only itself.
+    """
+    settings = HydraConfig.get()
+    number = settings.job.num if sweep.in_sweep() else 0
+    job = Job(number=number, overrides=task_overrides(settings), pid=os.getpid(), host=os.uname().nodename)
+    if sweep.in_sweep() and sweep.is_stopping():
+        return job.ended(NEVER_BEGAN), {}
+    job = _noted(job.model_copy(update={"state": "running"}))
+    returned: dict[str, Any] = {}
+    try:
+        content = _plain_values(config)
+        folder = app.folder(content)
+        if folder is not None and sweep.in_sweep():
+            job = _noted(job.model_copy(update={"folder": os.path.relpath(folder, sweep.sweep_folder())}))
+        result = app.work(content, command)
+        job = job.ended(ending_with(result["status"]))
+        returned = {"status": job.state, "objective": dict(result.get("objective", {})), "folder": str(folder)}
+    except KeyboardInterrupt as error:
+        job = job.ended(ending_of(error))
+        if not alone:
+            _noted(job)
+            raise
+    except EspalierError as error:
+        say(app.name, str(error))
+        job = job.ended(ending_of(error))
+    except Exception as error:
+        ending = ending_of(error)
+        traceback.print_exc()
+        say(app.name, f"{ending.reason}; this is a fault of Espalier, please report it")
+        job = job.ended(ending)
+    return _noted(job), returned
+
+
+def say(name: str, message: str) -> None:
+    """Tells the user of a command what is wrong."""
+    print(f"{name}: {message}", file=sys.stderr, flush=True)
+
+
+def task_overrides(settings: Any) -> list[str]:
+    """As they were given: read one by one, an interpolation among them would be resolved."""
+    overrides = OmegaConf.to_container(settings.overrides.task, resolve=False)
+    assert isinstance(overrides, list)
+    return [str(override) for override in overrides]
+
+
+def _noted(job: Job) -> Job:
+    if sweep.in_sweep():
+        sweep.note_job(job)
+    return job
+
+
+def _plain_values(config: DictConfig) -> dict[str, Any]:
+    misplaced = misplaced_profiles(_placed_profiles()) if _has_own_files() else []
+    if misplaced:
+        raise refusal(misplaced)
+    try:
+        content = OmegaConf.to_container(config, resolve=True)
+    except OmegaConfBaseException as error:  # of an interpolation
+        raise InvalidInputError(str(error)) from error
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def _has_own_files() -> bool:
+    """Whether the configuration may hold files that do not come with Espalier."""
+    return any(
+        source.provider not in ("hydra", "main", "schema") for source in HydraConfig.get().runtime.config_sources
+    )
+
+
+def _placed_profiles() -> list[tuple[str, str]]:
+    """Each chosen file of the group `hardware`, as hardware/host, and the key of the configuration it was put at.
+
+    Those that the command line places itself, as hardware@hardware.second=host, are left out.
+    """
+    settings = HydraConfig.get()
+    overrides = [*settings.overrides.hydra, *task_overrides(settings)]
+    loader = GlobalHydra.instance().config_loader()
+    composed = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN)
+    return [
+        (chosen.config_path, chosen.package or "")
+        for chosen in composed.defaults
+        if (chosen.config_path or "").startswith("hardware/") and "@" not in (chosen.override_key or "")
+    ]
