@@ -17,6 +17,7 @@ from trainers import cli
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Result = tuple[int, str, str]  # exit code, output, errors
 Cli = Callable[..., Result]
+LEFT_BY_A_REFUSAL = {".lock", "status.json", "config.yaml", "run.log", "report.html"}  # of a search that began
 HEAVY = {"torch", "pytorch_lightning", "scipy", "numpy", "pandas", "matplotlib", "onnxruntime", "nni", "wandb"}
 
 
@@ -53,6 +54,12 @@ def refused(result: Result, name: str, *words: str, code: int = 2) -> None:
     assert errors.count(f"{name}: ") == 1
     assert "Traceback" not in errors
     assert [word for word in words if word not in errors] == [], errors
+
+
+def refused_search(result: Result, runs: Path, *words: str) -> None:
+    """A search refused with these words, which leaves no result in the folder of its runs."""
+    refused(result, "espalier-search", *words)
+    assert {path.name for path in runs.rglob("*") if path.is_file()} <= LEFT_BY_A_REFUSAL
 
 
 def imported_by(entry: str, *arguments: str, folder: Path) -> tuple[int, str, set[str]]:

@@ -39,6 +39,7 @@ MOBILE_SPACE = (
     "space.resolutions=[32,48]",
 )
 MOBILE = (*MOBILE_SPACE, "hardware=[mid_tablet,iot_terminal]")
+TINY = (*MOBILE, *SHORT, "strategy.pool_size=32")  # a whole search, of seconds
 CELLS = (
     "space=nasbench201",
     "space.width=4",
