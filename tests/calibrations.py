@@ -1,0 +1,42 @@
+"""Calibrations of measurements made in tests, and operations to measure."""
+
+import re
+from itertools import product
+from pathlib import Path
+
+import pytest
+
+from hardware_models.calibration.calibration import CalibratedModel, Calibration, calibrate
+from hardware_models.measuring.measurements import read_measurements
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation
+
+SIDES, CHANNELS = (7, 14, 28, 56), (16, 32, 64, 128)
+
+
+def calibrated(
+    path: Path, *, model: CalibratedModel = "roofline", level: float = 0.9, unusual_speed: bool = False
+) -> Calibration:
+    return calibrate(read_measurements(path), model=model, level=level, precision="fp32", unusual_speed=unusual_speed)
+
+
+def refused(path: Path, message: str, *, model: CalibratedModel = "roofline", level: float = 0.9) -> list[str]:
+    """The lines of the refusal, the first of which matches `message`."""
+    with pytest.raises(InvalidInputError) as caught:
+        calibrated(path, model=model, level=level)
+    first, *lines = str(caught.value).splitlines()
+    assert first == f"{path} cannot be used:"
+    assert re.search(message, lines[0]), lines
+    return [line.strip() for line in lines]
+
+
+def grid(kind: str = "pointwise") -> list[Operation]:
+    """Convolutions of one kind over a grid of sizes."""
+    shapes = (
+        product(CHANNELS, CHANNELS, SIDES) if kind != "depthwise" else ((c, c, s) for c, s in product(CHANNELS, SIDES))
+    )
+    kernel = 1 if kind == "pointwise" else 5
+    return [
+        Operation("conv", (a, side, side), (b, side, side), kernel, groups=a if kind == "depthwise" else 1)
+        for a, b, side in shapes
+    ]

@@ -1,0 +1,278 @@
+"""Data that is not whole, or not what it says, is refused by name; a pickle runs nothing."""
+
+import gzip
+import os
+import pickle
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_files import (
+    CIFAR_WRITERS,
+    cifar_batches,
+    cifar_binary_files,
+    cifar_python_files,
+    encoded,
+    noise,
+    packed_arrays,
+    python2_pickle,
+    write_folder,
+    write_idx,
+    write_images,
+    write_packed,
+    write_tar,
+)
+from PIL import Image
+
+from trainers.cifar10 import read_cifar10
+from trainers.data_sources import (
+    DataError,
+    ImageSet,
+    read_fashion_mnist,
+    read_image_folder,
+)
+
+CUTS = (0.0, 0.001, 0.2, 0.5, 0.8, 0.99)
+
+
+def cut(path: Path, fraction: float) -> None:
+    raw = path.read_bytes()
+    path.write_bytes(raw[: int(fraction * len(raw))])
+
+
+@pytest.mark.parametrize("fraction", [*CUTS, 0.999999])
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
+def test_a_truncated_idx_file_is_refused_by_name(tmp_path: Path, name: str, packed: bool, fraction: float) -> None:
+    write_idx(tmp_path, packed=packed)
+    path = tmp_path / (name + ".gz" * packed)
+    cut(path, fraction)
+    with pytest.raises(DataError, match=path.name):
+        read_fashion_mnist(tmp_path)
+
+
+@pytest.mark.parametrize("fraction", [*CUTS, 0.999999])
+@pytest.mark.parametrize("kind", ["python archive", "binary archive"])
+def test_a_truncated_cifar10_archive_is_refused_by_name(tmp_path: Path, kind: str, fraction: float) -> None:
+    CIFAR_WRITERS[kind](tmp_path)
+    (path,) = tmp_path.iterdir()
+    cut(path, fraction)
+    with pytest.raises(DataError, match=path.name):
+        read_cifar10(tmp_path)
+
+
+@pytest.mark.parametrize("fraction", [*CUTS, 0.9, 0.999999])
+@pytest.mark.parametrize("kind", ["python folder", "binary folder"])
+@pytest.mark.parametrize("batch", ["data_batch_3", "test_batch"])
+def test_a_truncated_cifar10_batch_is_refused(tmp_path: Path, kind: str, batch: str, fraction: float) -> None:
+    CIFAR_WRITERS[kind](tmp_path)  # 0.9 of ten binary records ends at a record
+    (path,) = tmp_path.glob(f"*/{batch}*")
+    cut(path, fraction)
+    with pytest.raises(DataError, match="batch"):
+        read_cifar10(tmp_path)
+
+
+@pytest.mark.parametrize("fraction", [*CUTS, 0.999999])
+def test_a_truncated_packed_file_is_refused_by_name(tmp_path: Path, fraction: float) -> None:
+    path = write_packed(tmp_path)
+    cut(path, fraction)
+    with pytest.raises(DataError, match=path.name):
+        read_cifar10(tmp_path)
+
+
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.2, 0.5, 0.8, 0.95])
+@pytest.mark.parametrize("form", ["png", "jpg"])
+def test_a_truncated_image_is_refused_by_name(tmp_path: Path, form: str, fraction: float) -> None:
+    write_images(tmp_path)
+    path = tmp_path / "bee" / f"broken.{form}"
+    path.write_bytes(encoded(noise(40, 40, 3), "PNG" if form == "png" else "JPEG"))
+    cut(path, fraction)
+    with pytest.raises(DataError, match=path.name):
+        read_image_folder(tmp_path, image_size=(8, 8))
+
+
+CHECKED: dict[str, tuple[Callable[[Path], object], Callable[[Path], ImageSet]]] = {
+    "idx": (write_idx, read_fashion_mnist),
+    "archive": (CIFAR_WRITERS["binary archive"], read_cifar10),
+    "packed": (write_packed, read_cifar10),
+}
+
+
+@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("kind", CHECKED)
+def test_a_flipped_byte_in_a_checksummed_file_is_refused(tmp_path: Path, kind: str, place: float) -> None:
+    write, read = CHECKED[kind]
+    write(tmp_path)
+    path = max((p for p in tmp_path.rglob("*") if p.is_file()), key=lambda p: p.stat().st_size)
+    raw = bytearray(path.read_bytes())
+    raw[int(place * len(raw))] ^= 0x55
+    path.write_bytes(bytes(raw))
+    with pytest.raises(DataError):
+        read(tmp_path)
+
+
+class Reduced:
+    """Pickles as a call of `function`."""
+
+    def __init__(self, function: object, *arguments: object) -> None:
+        self.call = (function, arguments)
+
+    def __reduce__(self) -> tuple[object, tuple[object, ...]]:
+        return self.call
+
+
+def calling_pickles(marker: Path) -> Iterator[bytes]:
+    """Pickles that make the folder `marker` when loaded without restriction."""
+    make = f"__import__('os').mkdir({str(marker)!r})"
+    for protocol in (0, 2, 4):
+        for call in (Reduced(os.mkdir, str(marker)), Reduced(exec, make), Reduced(eval, make)):
+            yield pickle.dumps(call, protocol)
+            yield pickle.dumps({b"labels": [0], b"data": call}, protocol)
+    yield b"cos\nsystem\n(S\"mkdir '" + bytes(marker) + b"'\"\ntR."
+    yield b"(S\"mkdir '" + bytes(marker) + b"'\"\nios\nsystem\n."
+
+
+def roundabout_pickles(marker: Path) -> Iterator[bytes]:
+    """A sound batch with a call beside it; then by way of the allowed names, their attributes and setting these."""
+    yield python2_pickle(*cifar_batches()[1])[:-2] + b"U\x01xcos\nmkdir\n(S'" + bytes(marker) + b"'\ntRu."
+    yield b"\x80\x04\x8c\x05numpy\x8c\x10ndarray.__init__\x93."
+    yield b"cnumpy\nndarray\n}S'__init__'\ncos\nsystem\nsb."
+    yield b"cnumpy\nndarray\n}S'__init__'\ncnumpy\ndtype\nsb."
+    yield b"cnumpy\nndarray\n(N}S'__setstate__'\ncnumpy\ndtype\nstb."
+
+
+def test_a_hostile_pickle_in_the_cifar10_archive_runs_nothing(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    for number, raw in enumerate([*calling_pickles(marker), *roundabout_pickles(marker)]):
+        root = tmp_path / str(number)
+        root.mkdir()
+        write_tar(root / "cifar-10-python.tar.gz", cifar_python_files() | {"cifar-10-batches-py/data_batch_2": raw})
+        with pytest.raises(DataError, match="data_batch_2"):
+            read_cifar10(root)
+        assert not marker.exists()
+    root = tmp_path / "sound"
+    root.mkdir()
+    CIFAR_WRITERS["python archive"](root)
+    assert len(read_cifar10(root).images) == 60  # nothing was changed for the next reader either
+
+
+def test_the_hostile_pickles_do_run_where_nothing_restricts_them(tmp_path: Path) -> None:
+    marker = tmp_path / "ran"
+    for raw in calling_pickles(marker):
+        pickle.loads(raw)
+        marker.rmdir()
+
+
+def test_randomly_damaged_pickles_give_data_errors_or_whole_batches(tmp_path: Path) -> None:
+    write_folder(tmp_path, cifar_python_files())
+    path, rng = tmp_path / "cifar-10-batches-py" / "data_batch_1", random.Random(0)
+    sound = path.read_bytes()
+    structure = [i for i in range(len(sound)) if i < 250 or i > len(sound) - 250]
+    refused = 0
+    for _ in range(60):
+        raw = bytearray(sound)
+        raw[rng.choice(structure)] = rng.randrange(0x50)  # opcodes that ask for gigabytes lie above
+        path.write_bytes(bytes(raw))
+        try:
+            assert len(read_cifar10(tmp_path).images) == 60
+        except DataError:
+            refused += 1
+    assert refused > 10
+
+
+def test_wrong_labels_counts_and_magic_are_refused_with_their_values(tmp_path: Path) -> None:
+    write_idx(tmp_path, top=10)
+    with pytest.raises(DataError, match=r"1 labels out of range, first 10; allowed: 0\.\.9"):
+        read_fashion_mnist(tmp_path)
+    write_idx(tmp_path, num_labels=19)
+    with pytest.raises(DataError, match="20 images and 19 labels"):
+        read_fashion_mnist(tmp_path)
+    write_idx(tmp_path, num_train=9, num_labels=10)
+    with pytest.raises(DataError, match="9 images and 10 labels"):
+        read_fashion_mnist(tmp_path)
+    write_idx(tmp_path, num_train=10, num_labels=10, top=0)
+    with pytest.raises(DataError, match=r"classes \[9\] of 10 have no training image"):
+        read_fashion_mnist(tmp_path)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes((tmp_path / "train-labels-idx1-ubyte.gz").read_bytes())
+    with pytest.raises(DataError, match="no IDX file of 3 axes"):
+        read_fashion_mnist(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"label": np.full(60, -1, np.int64)}, "60 labels out of range, first -1"),
+        ({"label": np.zeros(59, np.uint8)}, "59 labels"),
+        ({"is_test": np.zeros(61, np.uint8)}, "61 test marks"),
+        ({"offsets": np.arange(61, dtype=np.uint32)}, "offsets must rise"),
+        ({"offsets": np.arange(61)[::-1]}, "offsets must rise"),
+        ({"offsets": packed_arrays()["offsets"][[0, 2, 1, *range(3, 61)]]}, "offsets must rise"),
+        ({"label": np.zeros(60)}, "label is float64"),
+        ({"label": np.array([object()] * 60)}, "cannot be read whole"),
+        ({"header": np.zeros(9, np.uint8)}, "image 0 cannot be read"),
+    ],
+)
+def test_inconsistent_packed_arrays_are_refused(tmp_path: Path, changed: dict[str, np.ndarray], message: str) -> None:
+    write_packed(tmp_path, **changed)
+    with pytest.raises(DataError, match=message):
+        read_cifar10(tmp_path)
+
+
+def test_a_python_batch_with_more_labels_than_images_is_refused(tmp_path: Path) -> None:
+    files = cifar_python_files()
+    files["cifar-10-batches-py/data_batch_4"] = python2_pickle([1] * 11, noise(10, 3072))
+    write_folder(tmp_path, files)
+    with pytest.raises(DataError, match=r"data_batch_4.*for 11 labels"):
+        read_cifar10(tmp_path)
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_bytes_after_the_idx_data_are_refused(tmp_path: Path, packed: bool) -> None:
+    write_idx(tmp_path, packed=packed)
+    path = tmp_path / ("t10k-images-idx3-ubyte" + ".gz" * packed)
+    with path.open("ab") as stream:
+        stream.write(gzip.compress(b"!") if packed else b"!")
+    with pytest.raises(DataError, match=r"301 bytes of data, its header says \(10, 6, 5\)"):
+        read_fashion_mnist(tmp_path)
+
+
+def test_what_is_missing_is_named(tmp_path: Path) -> None:
+    for read in (read_fashion_mnist, read_cifar10):
+        with pytest.raises(DataError, match="nowhere does not exist"):
+            read(tmp_path / "nowhere")
+    with pytest.raises(DataError, match="does not exist"):
+        read_image_folder(tmp_path / "nowhere", image_size=(8, 8))
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz"):
+        read_fashion_mnist(tmp_path)
+    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz"):
+        read_cifar10(tmp_path)
+    with pytest.raises(DataError, match="needs two or more"):
+        read_image_folder(tmp_path, image_size=(8, 8))
+    write_images(tmp_path)
+    (tmp_path / "cow").mkdir()
+    with pytest.raises(DataError, match=r"classes \['cow'\] hold no"):
+        read_image_folder(tmp_path, image_size=(8, 8))
+
+
+def test_an_archive_that_lacks_a_batch_names_it(tmp_path: Path) -> None:
+    files = cifar_binary_files()
+    del files["cifar-10-batches-bin/data_batch_5.bin"]
+    write_tar(tmp_path / "cifar-10-binary.tar.gz", files)
+    with pytest.raises(DataError, match=r"lacks \['cifar-10-batches-bin/data_batch_5.bin'\]"):
+        read_cifar10(tmp_path)
+
+
+def test_a_test_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
+    write_images(tmp_path / "train")
+    write_images(tmp_path / "test", classes=("ant", "wasp"))
+    with pytest.raises(DataError, match=r"\['wasp'\]"):
+        read_image_folder(tmp_path, image_size=(8, 8))
+
+
+def test_a_16_bit_image_is_refused_and_not_clipped(tmp_path: Path) -> None:
+    write_images(tmp_path)
+    Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(tmp_path / "ant" / "deep.png")
+    with pytest.raises(DataError, match=r"deep\.png.*8 bits"):
+        read_image_folder(tmp_path, image_size=(8, 8))
