@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -95,8 +95,8 @@ def test_a_signal_leaves_the_last_epoch_and_a_report_though_no_checkpoint_was_du
         watchers = trainers.search._watchers
 
         def and_signal(*arguments: Any) -> list[Watcher]:
-            def interrupt(row: Mapping[str, Any]) -> None:
-                if row["epoch"] == 4:
+            def interrupt(rows: Sequence[Mapping[str, Any]]) -> None:
+                if len(rows) == 4:
                     raise KeyboardInterrupt(signal.SIGTERM)
 
             return [*watchers(*arguments), interrupt]

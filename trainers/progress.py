@@ -25,7 +25,8 @@ from trainers.run_folder import RunFolder, write_bytes, write_csv
 from trainers.search_module import SearchModule
 from trainers.tracking import metric_names
 
-Watcher = Callable[[Mapping[str, Any]], None]  # told of each row of metrics; may raise to end the search
+# Told of each new row of metrics, the last of those there are; may raise to end the search.
+Watcher = Callable[[Sequence[Mapping[str, Any]]], None]
 VALIDATION_IMAGES = 256  # per epoch line; the finaliser uses more
 
 
@@ -61,7 +62,7 @@ class EpochReport(pl.Callback):
         self.folder.progress(trainer.current_epoch + 1, epochs=epochs)
         self.report(epoch_line(row, pl_module, epochs=epochs))
         for watch in self.watchers:
-            watch(row)
+            watch(self.rows)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, SearchModule)

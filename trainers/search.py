@@ -1,7 +1,7 @@
 """One search: feasible? train and prune, choose, prove, write. However it ends, its folder says so."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -201,16 +201,15 @@ def _record(config: SearchConfig, folder: RunFolder) -> RunRecord:
 
 def _watchers(config: SearchConfig, tracker: Tracker) -> list[Watcher]:
     """Who is told of each row of metrics: the tracker, what turns rows into alerts, and the study of a trial."""
-    previous: list[Mapping[str, Any]] = []
 
-    def alert(row: Mapping[str, Any]) -> None:
-        for title, text in epoch_alerts(previous[-1] if previous else None, row):
+    def alert(rows: Sequence[Mapping[str, Any]]) -> None:
+        for title, text in epoch_alerts(rows[-2] if len(rows) > 1 else None, rows[-1]):
             tracker.alert(title, text)
-        previous[:] = [row]
 
-    watchers: list[Watcher] = [lambda row: tracker.metrics(row[STEP], row), alert]
+    watchers: list[Watcher] = [lambda rows: tracker.metrics(rows[-1][STEP], rows[-1]), alert]
     if config.trial is not None:
         from trainers.tuning.trial import watcher  # needs optuna
 
-        watchers.append(watcher(**config.trial.model_dump()))
+        watch = watcher(**config.trial.model_dump())
+        watchers.append(lambda rows: watch(rows[-1]))
     return watchers
