@@ -24,7 +24,7 @@ from trainers import cli
 from trainers.apps import TUNE
 from trainers.errors import SearchStoppedError
 from trainers.search import run_search
-from trainers.tuning import study_loop, turns
+from trainers.tuning import turns
 from trainers.tuning.studies import open_study
 from trainers.tuning.study_loop import JobsLostError, run_study, usable
 from trainers.tuning.trial import watcher
@@ -241,11 +241,33 @@ def test_jobs_of_which_nothing_is_heard_run_three_times_at_most(tmp_path: Path) 
     assert sum("a worker was killed" in line for line in lines) >= 3
 
 
-def test_a_trial_whose_run_another_process_is_at_waits_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(study_loop, "POLL_SECONDS", 0.0)
-    mine, outcomes = worker(config(tmp_path, n_trials=1)), [Outcome("busy", {}), Outcome("busy", {}), ended(0.5)]
-    run_study(mine, lambda trials: [outcomes.pop(0)], lambda line: None)
-    assert [(trial.number, trial.values) for trial in mine.study.trials] == [(0, [0.5])]
+def test_waiting_for_another_process_at_a_run_is_no_attempt_and_asks_less_and_less_often(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, asked = [0.0], list[float]()
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
+    mine = worker(config(tmp_path, n_trials=1))
+    outcomes = [*[Outcome("busy", {})] * 9, *[Outcome("interrupted", {})] * 2, ended(0.5)]
+
+    def launch(trials: Sequence[optuna.Trial]) -> list[Outcome]:
+        asked.append(clock[0])
+        return [outcomes.pop(0)]
+
+    run_study(mine, launch, lambda line: None)
+    assert asked == [0, 1, 3, 7, 15, 31, 63, 123, 183, 243, 243, 243]
+    assert [(trial.values, trial.user_attrs["attempt"]) for trial in mine.study.trials] == [([0.5], 3)]
+
+
+def test_other_trials_run_while_one_waits_for_another_process(tmp_path: Path) -> None:
+    mine, launched = worker(config(tmp_path, n_trials=3)), list[int]()
+
+    def launch(trials: Sequence[optuna.Trial]) -> list[Outcome]:
+        launched.extend(trial.number for trial in trials)
+        return [Outcome("busy", {}) if launched == [0] else ended(0.5)]
+
+    run_study(mine, launch, lambda line: None)
+    assert launched == [0, 1, 2, 0]
 
 
 def test_an_interrupted_process_gives_its_trials_back(tmp_path: Path) -> None:

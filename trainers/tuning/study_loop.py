@@ -73,8 +73,7 @@ def _run(turns: Turns, batch: Sequence["Trial"], launch: Launch, report: Report)
     refusals = []
     for trial, outcome in zip(batch, outcomes, strict=True):
         if outcome.status == "busy":  # whoever is at its run folder will end it
-            turns.give_back([trial])
-            time.sleep(POLL_SECONDS)
+            turns.put_off(trial)
             continue
         if outcome.status == "interrupted" and turns.attempt(trial) < MAX_ATTEMPTS:
             turns.give_back([trial])

@@ -27,6 +27,7 @@ OWNER, HEARTBEAT, ATTEMPT, AGAIN, SAME_AS = "owner", "heartbeat", "attempt", "ru
 INFEASIBLE = "budgets"  # name of the constraint that a search without any network within its budgets violates
 BEAT_SECONDS = 15.0
 SILENCE_SECONDS = 120.0  # without a heartbeat before a trial counts as lost
+FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0  # before a trial that was put off is run again
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Turns:
         self.owner = {"host": os.uname().nodename, "pid": os.getpid(), "token": uuid.uuid4().hex}
         self.held: dict[int, Trial] = {}
         self.waiting: list[Trial] = []  # those held that are run once their twin is known not to end
+        self.put_offs: list[tuple[float, Trial]] = []  # those held that are run once `time.monotonic` is so far
+        self.pauses: dict[int, float] = {}  # seconds for which a trial is put off next, by its number
 
     def retry_failed(self) -> int:
         """How many trials that failed are lined up to run again. They no longer count, those in their place do."""
@@ -71,7 +74,7 @@ class Turns:
         told: list[FrozenTrial] = []
         with locked(self.config.place):
             self._recover()
-            waited, self.waiting = self.waiting, []
+            waited, self.waiting = [*self.waiting, *self._due()], []
             while len(taken) < count and (waited or self._is_one_left()):
                 trial = waited.pop(0) if waited else self._ask()
                 twin = self._twin(trial)
@@ -107,6 +110,12 @@ class Turns:
                 if self.held.pop(number, None) is not None and self._is_mine(number):
                     self._put_back(number)
 
+    def put_off(self, trial: "Trial") -> None:
+        """Keeps a trial whose run another process is at, for a pause that doubles each time. It is no new attempt."""
+        pause_s = self.pauses.get(trial.number, FIRST_PAUSE_SECONDS)
+        self.pauses[trial.number] = min(2 * pause_s, LONGEST_PAUSE_SECONDS)
+        self.put_offs.append((time.monotonic() + pause_s, trial))
+
     def has_succeeded(self) -> bool:
         """Whether any job of the study has come to its end."""
         from optuna.trial import TrialState
@@ -136,6 +145,11 @@ class Turns:
         finally:
             ended.set()
             thread.join()
+
+    def _due(self) -> list["Trial"]:
+        now, put_offs = time.monotonic(), self.put_offs
+        self.put_offs = [(moment, trial) for moment, trial in put_offs if moment > now]
+        return [trial for moment, trial in put_offs if moment <= now]
 
     def _is_one_left(self) -> bool:
         from optuna.trial import TrialState
