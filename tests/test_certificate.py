@@ -86,11 +86,15 @@ def test_a_network_whose_recount_breaks_a_budget_is_cut_and_the_next_taken() -> 
     assert cut.indices == LARGE
     assert certificate.refuted_by == "gflops"
     assert certificate.recounted["gflops"] == pytest.approx(gflops(LARGE), rel=1e-9)
+    assert certificate.held.origins == {"gflops": "recounted"}
+    assert certificate.held.utilisation == {"gflops": pytest.approx(1 / 0.999, rel=1e-9)}
     assert supply.asked == []
 
 
-def test_a_cost_equal_to_its_budget_holds() -> None:
-    assert verify(small_problem(SPACE, {"gflops": gflops(LARGE)}), [LARGE], Supply()).met
+def test_a_cost_equal_to_its_budget_holds_and_uses_no_more_than_all_of_it() -> None:
+    verdict = verify(small_problem(SPACE, {"gflops": gflops(LARGE) * (1 - COUNTED_TO / 2)}), [LARGE], Supply())
+    assert verdict.met
+    assert verdict.certificate.held.utilisation == {"gflops": 1.0}
 
 
 def test_when_candidates_run_out_others_are_asked_for_that_were_not_refuted() -> None:
@@ -195,7 +199,8 @@ def test_a_measurement_just_above_the_limit_rules_its_network_out_and_no_smaller
     certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, measure=True)
     assert certificate.measured is not None
     just_above = replace(certificate.measured, p50_ms=1.0 + 2 * COUNTED_TO)
-    tightened = learn(problem, replace(certificate, measured=just_above, refuted_by="latency_ms"))
+    refuted = replace(certificate.held, broken="latency_ms")
+    tightened = learn(problem, replace(certificate, measured=just_above, held=refuted))
     totals_S = problem.table.of(np.array(NETWORKS), 0)[:, 0]
     smaller_S = totals_S < problem.table.named(MIDDLE, 0)["latency_ms"] * (1 - 1e-9)
     assert 0 < smaller_S.sum() < len(NETWORKS)
@@ -217,7 +222,9 @@ def test_the_certificate_tells_the_use_of_the_budget_that_its_figures_have(calib
     problem = believed(1e-3, calibrator=calibrator)
     certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, measure=False)
     assert certificate.predicted["latency_ms"] == pytest.approx(1e-5, rel=1e-9)
-    assert certificate.utilisation == {"latency_ms": pytest.approx(certificate.upper["latency_ms"] / 1e-3, rel=1e-9)}
+    assert certificate.held.utilisation == {
+        "latency_ms": pytest.approx(certificate.upper["latency_ms"] / 1e-3, rel=1e-9)
+    }
 
 
 def test_a_measurement_within_the_budget_counts_and_not_the_bound_above_the_estimate() -> None:
@@ -227,4 +234,20 @@ def test_a_measurement_within_the_budget_counts_and_not_the_bound_above_the_esti
     certificate = certify(problem, SPACE, build(SMALL), SMALL, measure=True)
     assert certificate.upper["latency_ms"] > 1e4
     assert certificate.refuted_by is None
-    assert certify(problem, SPACE, build(SMALL), SMALL, measure=False).refuted_by == "latency_ms"
+    assert certificate.measured is not None
+    assert certificate.held.figures == {"latency_ms": certificate.measured.p50_ms}
+    assert certificate.held.origins == {"latency_ms": "measured"}
+    assert certificate.held.utilisation == {"latency_ms": certificate.measured.p50_ms / 1e4}
+    predicted = certify(problem, SPACE, build(SMALL), SMALL, measure=False)
+    assert (predicted.refuted_by, predicted.held.origins) == ("latency_ms", {"latency_ms": "upper"})
+    assert predicted.held.utilisation == {"latency_ms": pytest.approx(predicted.upper["latency_ms"] / 1e4)}
+
+
+def test_a_latency_without_a_bound_has_no_upper_figure() -> None:
+    plain = load_profile(CONF / "hardware" / "mid_tablet.yaml").model_dump(mode="json", exclude={"name"})
+    table = CostTable(SPACE, [profile_from_dict("x", {**plain, "bound": None})])
+    problem = BudgetProblem(table, "x", {"latency_ms": 1e4, "gflops": 1.0})
+    certificate = certify(problem, SPACE, build(SMALL), SMALL, measure=False)
+    assert "latency_ms" not in certificate.upper
+    assert certificate.upper["gflops"] == certificate.predicted["gflops"]
+    assert certificate.held.origins == {"latency_ms": "predicted", "gflops": "recounted"}

@@ -208,6 +208,10 @@ def test_a_budget_that_the_recount_breaks_for_every_network_ends_with_3(
         assert not device["met"]
         assert device["refuted_by"] == "gflops"
         assert len(device["cut"]) == 2  # and the one that is shown
+        assert device["held"]["gflops"] == device["recounted"]["gflops"] > 10
+        assert (device["held_by"]["gflops"], device["binding"]) == ("recounted", "gflops")
+    # Which a study takes for a broken constraint.
+    assert result["objective"]["utilisation"] == max(d["utilisation"]["gflops"] for d in result["devices"].values()) > 1
     code, output, _ = search(*TINY, "trainer.max_cuts=3")
     assert code == 3
     assert "finished already" in output

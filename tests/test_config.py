@@ -2,6 +2,7 @@
 
 import ast
 import copy
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -148,6 +149,13 @@ def test_all_wrong_keys_are_named_at_once_with_what_was_got(default: dict[str, A
     assert sorted(line.split(":")[0].strip() for line in lines) == sorted(wrong)
     for key, value in wrong.items():
         assert any(f"  {key}: got {value!r}" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", ["../../elsewhere", "a/b", "..", "", "a b", "x" * 81])
+def test_a_device_whose_files_would_not_lie_in_the_run_folder_is_refused(default: dict[str, Any], name: str) -> None:
+    devices = {**default["hardware"], name: default["hardware"]["iot_terminal"]}
+    with pytest.raises(InvalidInputError, match=re.escape(f"hardware.{name}")):
+        validate({**default, "hardware": devices})
 
 
 WRONG: dict[str, tuple[Any, ...]] = {

@@ -259,8 +259,6 @@ def test_hostile_text_stays_text(runs: Runs, tmp_path: Path) -> None:
     result = json.loads((run / "result.json").read_text())
     result["devices"]["mid_tablet"]["profile"] |= {"title": hostile, "source": hostile, "measured": [hostile]}
     result["devices"]["mid_tablet"]["notation"] = hostile
-    result["devices"] = {("<img src=x>" if k == "iot_terminal" else k): v for k, v in result["devices"].items()}
-    result["transfer"] = {}
     (run / "result.json").write_text(json.dumps(result))
     change(run / "status.json", command=hostile)
     config = yaml.safe_load((run / "config.yaml").read_text())
@@ -272,6 +270,27 @@ def test_hostile_text_stays_text(runs: Runs, tmp_path: Path) -> None:
         assert not [key for element in root.iter() for key in element.attrib if key.startswith("on")]
         assert {e.tag for e in root.iter() if str(e.tag).endswith(("script", "img", "iframe", "object"))} == set()
     assert hostile in [text_of(e) for e in parsed(own).iter("code")]
+
+
+@pytest.mark.parametrize("name", ["<img src=x>", "../../elsewhere", ""])
+def test_a_device_whose_files_would_lie_elsewhere_is_refused(runs: Runs, tmp_path: Path, name: str) -> None:
+    run = Path(shutil.copytree(runs.done, tmp_path / "hostile"))
+    result = json.loads((run / "result.json").read_text())
+    devices = {(name if key == "iot_terminal" else key): device for key, device in result["devices"].items()}
+    change(run / "result.json", devices=devices)
+    with pytest.raises(InvalidInputError, match=rf"devices\.{re.escape(name)}"):
+        write_report(run)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"), [('"train_seconds": ', '"train_seconds": 1e999, "x": '), ('"gflops": ', '"gflops": -')]
+)
+def test_numbers_that_no_run_has_are_refused_and_no_traceback(runs: Runs, tmp_path: Path, old: str, new: str) -> None:
+    run = Path(shutil.copytree(runs.done, tmp_path / "hostile"))
+    text = (run / "result.json").read_text()
+    (run / "result.json").write_text(text.replace(old, new, 1))
+    with pytest.raises(InvalidInputError, match=r"result\.json"):
+        write_report(run)
 
 
 def test_a_report_loads_nothing(runs: Runs) -> None:
@@ -296,6 +315,7 @@ def lengthen(run: Path, *, device: str, num_epochs: int, num_choices: int) -> No
     """Makes a run longer and wider: one more device, so many epochs, so many choices of 71 decisions."""
     result = json.loads((run / "result.json").read_text())
     result["devices"][device] = result["devices"]["mid_tablet"]
+    shutil.copy(run / "architectures" / "mid_tablet.json", run / "architectures" / f"{device}.json")
     rows = 4 * result["devices"][device]["candidates"]
     for content in result["devices"].values():
         content |= {"candidates": rows[:10], "random_candidates": rows[:10]}

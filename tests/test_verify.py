@@ -79,7 +79,7 @@ def test_a_run_as_it_was_written_passes(finished: Path, capsys: pytest.CaptureFi
     assert sum(line.startswith("ok ") for line in lines) > 35
     for due in ("file weights/mid_tablet.safetensors", "cost table", "data split", "configuration", "versions"):
         assert f"ok           {due}" in lines
-    for part in ("recounted", "prune ledger", "predicted, upper bound, use of budgets", "fine-tuned accuracy"):
+    for part in ("recounted", "prune ledger", "predicted, upper bound", "budgets met, as told", "fine-tuned accuracy"):
         assert f"ok           iot_terminal: {part}" in lines
 
 
@@ -120,6 +120,7 @@ CHANGES: list[dict[str, Any]] = [
     },
     {
         f"{TABLET}.held.latency_ms": 1.0,
+        f"{TABLET}.held_by.latency_ms": "measured",
         f"{TABLET}.utilisation.latency_ms": 0.5,
         f"{TABLET}.accuracy.images": 81,
         f"{TABLET}.profile.bound.factor": 1.0,
@@ -295,7 +296,7 @@ def test_what_an_older_version_did_not_record_is_not_checked(run: Path) -> None:
     for key in ("hashes", "files", "objective", "transfer"):
         del result[key]
     for device in result["devices"].values():
-        del device["held"]
+        del device["held"], device["held_by"], device["taken"]
     (run / "result.json").write_text(json.dumps(result))
     assert failed(run) == []
     lines = "\n".join(unchecked(run))

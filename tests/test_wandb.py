@@ -130,6 +130,12 @@ def test_every_row_of_metrics_is_told_under_the_names_of_the_contract(searched: 
     assert [name for name in names if name not in rows[0]] == []
 
 
+def test_no_name_of_the_contract_is_never_told(attempt: Followed) -> None:
+    pictures_and_tables = {metric_names.PRUNE_EVENTS, metric_names.ARCHITECTURES, metric_names.ALPHA_HEAT_MAP}
+    names = {name for key, name in vars(metric_names).items() if key.isupper()}
+    assert names - pictures_and_tables - {name for row in attempt.rows for name in row} == set()
+
+
 def test_all_metrics_are_drawn_over_the_updates_of_weights(attempt: Followed) -> None:
     assert {"glob_name": "*", "step_metric": "step"}.items() <= attempt.records["metric"][-1].items()
 

@@ -1,6 +1,6 @@
 """Proof that a derived network is within its budgets: recounted and measured on the module itself, cut if refuted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,20 +25,37 @@ Fallback = Callable[[BudgetProblem, Sequence[tuple[int, ...]]], Candidate | None
 
 
 @dataclass(frozen=True)
-class Certificate:
-    """Figures of one network from three origins that never mix, by metric; and the budget they break, if any.
+class Held:
+    """The figure that decides whether each budget is met, and its origin: measured, recounted, upper or predicted.
 
-    `utilisation` is the share of each budget that the prediction uses, by the figure that the budget is held against.
-    `placement` gives, in order, each stay on a unit with its operations; none on a device of one unit.
+    `utilisation` is the share of each budget that it uses, above 1 only where that breaks it; `broken` is the first
+    metric that does, if any.
+    """
+
+    figures: dict[str, float]
+    origins: dict[str, str]
+    utilisation: dict[str, float]
+    broken: str | None
+
+
+@dataclass(frozen=True)
+class Certificate:
+    """Figures of one network from three origins that never mix, by metric; and how each budget stands.
+
+    `upper` has no latency where the profile has no bound. `placement` gives, in order, each stay on a unit with its
+    operations; none on a device of one unit.
     """
 
     predicted: dict[str, float]
     upper: dict[str, float]
-    utilisation: dict[str, float]
     recounted: dict[str, float]
     measured: Measurement | None
+    held: Held
     placement: list[dict[str, Any]] | None
-    refuted_by: str | None
+
+    @property
+    def refuted_by(self) -> str | None:
+        return self.held.broken
 
 
 @dataclass(frozen=True)
@@ -72,17 +89,33 @@ def certify(
     module = without_resize(network)
     placed = place(problem, indices) if profile.units else None
     totals = problem.table.named(indices, problem.device) if placed is None else placed.costs
-    predicted, upper, held = (
-        {metric: figure(metric, total) for metric, total in totals.items()}
-        for figure in (profile.estimate, profile.upper, problem.held)
-    )
+    predicted = {metric: profile.estimate(metric, total) for metric, total in totals.items()}
+    known = {metric: total for metric, total in totals.items() if metric != "latency_ms" or profile.bound is not None}
+    upper = {metric: profile.upper(metric, total) for metric, total in known.items()}
     recounted = _recounted(profile, module, shape, placed)
     measured = time_module(module, shape, threads=profile.threads or 1, machine=machine) if measure else None
-    found = {**held, **recounted} if measured is None else {**held, **recounted, "latency_ms": measured.p50_ms}
-    broken = [metric for metric, limit in problem.limits.items() if found[metric] > limit * (1 + COUNTED_TO)]
+    held = hold(problem, totals, recounted=recounted, measured_ms=None if measured is None else measured.p50_ms)
     runs = None if placed is None else runs_of(placed.chain, placed.units)
-    used = problem.utilisation_of(totals)
-    return Certificate(predicted, upper, used, recounted, measured, runs, broken[0] if broken else None)
+    return Certificate(predicted, upper, recounted, measured, held, runs)
+
+
+def hold(
+    problem: BudgetProblem, totals: Mapping[str, float], *, recounted: Mapping[str, float], measured_ms: float | None
+) -> Held:
+    """What decides of a network whose operations' prices sum to `totals`: a clock, a count, or else the prediction."""
+    figures, origins = {}, {}
+    for metric in problem.limits:
+        figures[metric], origins[metric] = problem.held(metric, totals[metric]), "predicted"
+        if metric in recounted:
+            figures[metric], origins[metric] = recounted[metric], "recounted"
+        elif measured_ms is not None:
+            figures[metric], origins[metric] = measured_ms, "measured"
+        elif problem.margin == "upper" and problem.profile.bound is not None:
+            origins[metric] = "upper"
+    used = {metric: figures[metric] / limit for metric, limit in problem.limits.items()}
+    broken = [metric for metric, share in used.items() if share > 1 + COUNTED_TO]
+    used = {metric: share if metric in broken else min(share, 1.0) for metric, share in used.items()}
+    return Held(figures, origins, used, broken[0] if broken else None)
 
 
 def _recounted(

@@ -98,7 +98,7 @@ class SearchConfig(Section):
     """One search. Components that have arguments of their own are mappings, checked where they are built."""
 
     space: dict[str, Any]
-    hardware: Annotated[dict[str, dict[str, Any]], Field(min_length=1)]
+    hardware: Annotated[dict[FolderName, dict[str, Any]], Field(min_length=1)]  # whose files are named after them
     data: dict[str, Any]
     strategy: dict[str, Any]
     optimizer: dict[str, Any]

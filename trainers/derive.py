@@ -167,5 +167,5 @@ def _settled(problem: BudgetProblem, candidate: Candidate) -> Candidate:
 
 def _line(derived: Derived) -> str:
     accuracy = f"inherited {derived.inherited.accuracy:.3f}, finetuned {derived.finetuned.accuracy:.3f}"
-    used = max(derived.verdict.certificate.utilisation.values())
+    used = max(derived.verdict.certificate.held.utilisation.values())
     return f"{derived.device}: {accuracy}, random {derived.random.accuracy:.3f}, uses {used:.0%} of its binding budget"

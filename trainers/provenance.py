@@ -12,6 +12,7 @@ import torch
 
 from trainers.derive import Derived
 from trainers.prepare import Plan
+from trainers.run_state import architecture_file, weights_file
 
 SCHEMA = 1
 PACKAGES = ("espalier", "torch", "pytorch-lightning", "fvcore", "scipy", "numpy", "onnxruntime")
@@ -59,9 +60,9 @@ def lineage(
             network.device: {
                 "id": network.architecture.id,
                 "parent": parent,
-                "file": f"architectures/{network.device}.json",
-                "weights": f"weights/{network.device}.safetensors",
-                "weights_sha256": files[f"weights/{network.device}.safetensors"],
+                "file": architecture_file(Path(), network.device).as_posix(),
+                "weights": weights_file(Path(), network.device).as_posix(),
+                "weights_sha256": files[weights_file(Path(), network.device).as_posix()],
             }
             for network in derived
         },

@@ -3,6 +3,7 @@
 import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from trainers.ledger import ledger_rows, write_ledger
 from trainers.prepare import Plan
 from trainers.provenance import commit, file_hashes, hashes, lineage, versions
 from trainers.run_folder import RunFolder, write_bytes, write_json, write_text
+from trainers.run_state import architecture_file, weights_file
 from trainers.search_module import SearchModule
 
 SCHEMA = 1
@@ -28,17 +30,17 @@ def write_result(
     origin = {**hashes(plan), "run": plan.config.run_key, "versions": versions()}
     network_files = []
     for network in derived:
-        network_files += [f"architectures/{network.device}.json", f"weights/{network.device}.safetensors"]
-        text = network.architecture.to_json(origin={**origin, "device": network.device})
-        write_text(folder.path / network_files[-2], text)
+        paths = [architecture_file(folder.path, network.device), weights_file(folder.path, network.device)]
+        write_text(paths[0], network.architecture.to_json(origin={**origin, "device": network.device}))
         weights = {key: value.contiguous() for key, value in network.network.state_dict().items()}
-        metadata = {"architecture": network.architecture.id}
-        write_bytes(folder.path / network_files[-1], safetensors.torch.save(weights, metadata))
+        write_bytes(paths[1], safetensors.torch.save(weights, {"architecture": network.architecture.id}))
+        network_files += [path.relative_to(folder.path).as_posix() for path in paths]
     choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
     write_ledger(folder.path / "prune.csv", ledger_rows(module.prune_log, plan.space, choices, last_step=module.step))
     files = file_hashes(folder.path, network_files)
     write_json(folder.path / "lineage.json", lineage(plan, module.supernet, derived, files))
     devices = {network.device: _device(plan, network) for network in derived}
+    checkout = commit()
     content = {
         "schema": SCHEMA,
         "status": "done" if all(network.verdict.met for network in derived) else "unmet",
@@ -60,8 +62,8 @@ def write_result(
         "hashes": hashes(plan),
         "files": files | file_hashes(folder.path, RUN_FILES),
         "versions": versions(),
-        "commit": commit(),
-        "commit_reason": None if commit() else "Espalier was installed, and not run from a checkout with git",
+        "commit": checkout,
+        "commit_reason": None if checkout else "Espalier was installed, and not run from a checkout with git",
     }
     write_json(folder.path / "result.json", content)
     return content
@@ -70,8 +72,8 @@ def write_result(
 def objective(devices: Mapping[str, Mapping[str, Any]], *, seconds: float) -> dict[str, float]:
     """What a sweep may compare or bound.
 
-    Of accuracies only those on the validation split: the test split is for the end. Costs are the figures that budgets
-    are held against; `utilisation` is the largest share of any budget.
+    Of accuracies only those on the validation split: the test split is for the end. Costs are the figures that decide
+    of the budgets, measured and counted where they are; `utilisation` is the largest share of any budget.
     """
     accuracies = {name: float(device["validation"]["accuracy"]) for name, device in devices.items()}
     found = {
@@ -94,7 +96,7 @@ def _transfer(plan: Plan, derived: Derived) -> dict[str, Any]:
         predicted = {metric: profile.estimate(metric, total) for metric, total in totals.items()}
         found[problem.name] = {
             **predicted,
-            "latency_upper_ms": profile.upper("latency_ms", totals["latency_ms"]),
+            "latency_upper_ms": None if profile.bound is None else profile.upper("latency_ms", totals["latency_ms"]),
             "utilisation": max(problem.utilisation_of(totals).values()),
             "within": bool(problem.is_feasible(np.array([indices]))[0]),
         }
@@ -122,13 +124,12 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
     problem = next(p for p in plan.problems if p.name == derived.device)
     profile = problem.profile
     certificate, chosen = derived.verdict.certificate, derived.verdict.candidate
-    utilisation = certificate.utilisation
+    held, utilisation = certificate.held, certificate.held.utilisation
     binding = max(utilisation, key=lambda metric: utilisation[metric])
     measured = certificate.measured
-    totals = plan.table.named(chosen.indices, problem.device)
     return {
-        "architecture": f"architectures/{derived.device}.json",
-        "weights": f"weights/{derived.device}.safetensors",
+        "architecture": architecture_file(Path(), derived.device).as_posix(),
+        "weights": weights_file(Path(), derived.device).as_posix(),
         "id": derived.architecture.id,
         "notation": plan.space.notation(plan.space.choices(chosen.indices)),
         "met": derived.verdict.met,
@@ -141,7 +142,8 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
         "upper": certificate.upper,
         "upper_level": None if profile.bound is None else profile.bound.level,
         "upper_subject": None if profile.bound is None else profile.bound.subject,
-        "held": {metric: problem.held(metric, total) for metric, total in totals.items() if metric in problem.limits},
+        "held": held.figures,
+        "held_by": held.origins,
         "recounted": certificate.recounted,
         "measured": None if measured is None else {"latency_ms": measured.p50_ms, **asdict(measured)},
         "measured_reason": None if measured else "the device is neither this machine nor one of boards",
@@ -156,6 +158,7 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
         },
         "validation": asdict(chosen.validation),
         "larger_candidates_that_lost": _larger(plan, derived, utilisation[binding]),
+        "taken": candidate_row(plan, chosen),
         "candidates": [candidate_row(plan, candidate) for candidate in derived.candidates],
         "random_candidates": [candidate_row(plan, candidate) for candidate in derived.random_candidates],
         "profile": profile.provenance,

@@ -37,11 +37,7 @@ def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
     Raises: InvalidInputError, naming the field, if its status.json is missing or not whole.
     """
     path = folder / "status.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:  # a torn file is neither UTF-8 nor JSON
-        raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error
-    found = _checked(path, content)
+    found = _checked(path, json_of(path))
     if found.state != "running":
         return found
     silent = ((now or datetime.now(UTC)) - found.heartbeat).total_seconds()
@@ -54,16 +50,21 @@ def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
 
 
 def result_of(folder: Path) -> dict[str, Any]:
-    """What a finished run found. Raises: InvalidInputError if its result.json is missing or torn."""
+    """What a finished run found, each field as it stands. Raises: InvalidInputError if its result.json is torn."""
     path = folder / "result.json"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error
+    content = json_of(path)
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise InvalidInputError(f"{path} must hold a mapping, got {kind}; repeat the command of its run")
     return content
+
+
+def json_of(path: Path) -> Any:
+    """What a file of a run holds. Raises: InvalidInputError if it is missing or torn."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:  # a torn file is neither UTF-8 nor JSON
+        raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error
 
 
 def _checked(path: Path, content: Any) -> RunState:
@@ -102,6 +103,14 @@ def _time(path: Path, content: dict[str, Any], field: str) -> datetime:
     if moment is None or moment.tzinfo is None:
         raise InvalidInputError(f"{path}: field {field!r} must be a time with its zone, got {content[field]!r}")
     return moment
+
+
+def architecture_file(folder: Path, device: str) -> Path:
+    return folder / "architectures" / f"{device}.json"
+
+
+def weights_file(folder: Path, device: str) -> Path:
+    return folder / "weights" / f"{device}.safetensors"
 
 
 def process_is_alive(pid: int) -> bool:

@@ -57,7 +57,7 @@ def report_verdict(result: dict[str, Any], folder: Path, report: Report) -> None
             report(line)
         for metric, limit in device["budgets"].items():
             figures = [f"predicted {device['predicted'][metric]:.4g}"]
-            if device["upper"][metric] != device["predicted"][metric]:
+            if device["upper"].get(metric, device["predicted"][metric]) != device["predicted"][metric]:
                 figures.append(f"upper {device['upper'][metric]:.4g} ({bound_words(device)})")
             if metric in device["recounted"]:
                 figures.append(f"recounted {device['recounted'][metric]:.4g}")

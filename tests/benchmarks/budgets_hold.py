@@ -34,7 +34,7 @@ from hardware_models.measuring.measure import Measurement
 from hardware_models.profile import HardwareProfile, Margin, profile_from_dict
 from search_spaces.architecture import SPACES
 from search_spaces.space import SearchSpace
-from trainers.certificate import Certificate, verify_and_cut
+from trainers.certificate import Certificate, hold, verify_and_cut
 from trainers.evaluation import Score
 from trainers.finalise import Candidate
 
@@ -176,8 +176,8 @@ def measure_and_cut(device: Device, budget_ms: float, margin: Margin) -> Taken:
             {metric: figure(metric, total) for metric, total in totals.items()}
             for figure in (device.profile.estimate, device.profile.upper)
         )
-        refuted_by = "latency_ms" if ms > budget_ms else None
-        return Certificate(predicted, upper, problem.utilisation_of(totals), {}, measured, None, refuted_by)
+        held = hold(problem, totals, recounted={}, measured_ms=ms)
+        return Certificate(predicted, upper, {}, measured, held, None)
 
     first = candidate(problem, [])
     assert first is not None

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
+from trainers.config import FolderName
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that hold words
 WHOLE = ("epoch", "step")
@@ -57,7 +58,7 @@ class _Transfer(_Part):
     gflops: Number
     params_m: Number
     peak_memory_mb: Number
-    latency_upper_ms: Number
+    latency_upper_ms: Number | None
     utilisation: Number
     within: bool
 
@@ -66,7 +67,7 @@ class _Device(_Part):
     id: str
     met: bool
     binding: Metric
-    budgets: Figures
+    budgets: dict[Metric, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
     predicted: Figures
     upper: Figures
     recounted: Figures
@@ -75,6 +76,7 @@ class _Device(_Part):
     accuracy: _Accuracy
     validation: _Validation
     notation: str
+    taken: _Candidate | None = None  # older results do not tell
     candidates: Annotated[list[_Candidate], Field(min_length=1)]
     random_candidates: list[_Candidate]
 
@@ -82,7 +84,7 @@ class _Device(_Part):
 class _Result(_Part):
     schema_: Annotated[Literal[1], Field(alias="schema")]
     status: Literal["done", "unmet"]
-    devices: Annotated[dict[str, _Device], Field(min_length=1)]
+    devices: Annotated[dict[FolderName, _Device], Field(min_length=1)]  # whose files are named after them
     transfer: dict[str, dict[str, _Transfer]] = {}  # results of the first version do not tell
 
 
@@ -118,7 +120,8 @@ class Alphas:
 
 def read_result(path: Path) -> dict[str, Any]:
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"cannot read {path}: {error}; delete its folder and run the search again") from error
     return _checked(path, content, _Result)
@@ -126,6 +129,10 @@ def read_result(path: Path) -> dict[str, Any]:
 
 def _no_number(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite(text: str) -> float:
+    return float(text) if math.isfinite(float(text)) else _no_number(text)
 
 
 def read_config(path: Path) -> dict[str, Any]:

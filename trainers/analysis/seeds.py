@@ -15,6 +15,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice, SearchSpace
 from trainers.analysis.loading import Run, Sweep
 from trainers.config import science_of
+from trainers.run_state import architecture_file
 from trainers.tracking.metric_names import STEP, STEP_SECONDS, VALIDATION_ACCURACY
 
 SETTINGS_DIGITS = 8  # of the hash, as in the names of run folders
@@ -130,4 +131,4 @@ def anytime(run: Run) -> pd.DataFrame:
 
 
 def _architecture(run: Run, device: str) -> Architecture:
-    return read_architecture(run.path / "architectures" / f"{device}.json")
+    return read_architecture(architecture_file(run.path, device))

@@ -7,6 +7,8 @@ from typing import Any, Literal
 
 Outcome = Literal["ok", "FAILED", "not checked"]
 OLDER = "not recorded by the version that wrote the run"
+# Raised where a file of a run, which may come from elsewhere, holds something else than was thought.
+UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 
 
 @dataclass(frozen=True)

@@ -62,7 +62,7 @@ def _in_page(tag: str, name: str) -> str:
 @style()
 def plot_candidates(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Of each device in result.json, validation accuracy of its candidates against the share of its tightest budget
-    that each uses; as many random networks within the same budgets beside them; a star on the one taken.
+    that each is predicted to use; as many random networks within the same budgets beside them; a star on the one taken.
     """
     figure, grid = panels(list(devices))
     for axes, device in zip(grid, devices.values(), strict=True):
@@ -70,10 +70,11 @@ def plot_candidates(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
         for label, key, marker, colour in groups:
             x, y = ([row[field] for row in device[key]] for field in ("utilisation", "validation_accuracy"))
             axes.scatter(x, y, s=26, marker=marker, color=colour, alpha=0.8, label=f"{label}, n = {len(x)}")
-        x, y = max(device["utilisation"].values()), device["validation"]["accuracy"]
-        axes.scatter([x], [y], s=130, marker="*", color=COLOURS[1], label="taken", zorder=3)
+        if taken := device.get("taken"):  # which older results do not tell
+            x, y = taken["utilisation"], taken["validation_accuracy"]
+            axes.scatter([x], [y], s=130, marker="*", color=COLOURS[1], label="taken", zorder=3)
         axes.axvline(1, color=GREY, linewidth=1)
-        axes.set(xlabel="share of the tightest budget used")
+        axes.set(xlabel="share of the tightest budget, predicted")
         axes.legend(loc="best")
     grid[0].set_ylabel("validation accuracy, share")
     return figure
@@ -87,7 +88,7 @@ def plot_latency(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure, (axes,) = panels([""], width=6, height=3.2)
     for (name, look), device in zip(looks(list(devices)).items(), devices.values(), strict=True):
         x, y = device["predicted"]["latency_ms"], device["accuracy"]["inherited"]
-        upper, random = device["upper"]["latency_ms"], device["accuracy"]["random"]
+        upper, random = device["upper"].get("latency_ms", x), device["accuracy"]["random"]
         axes.hlines(y, x, upper, color=look.color, linewidth=1)
         axes.hlines(random, x / 1.12, x * 1.12, color=look.color, linestyle=(0, (2, 1)), linewidth=1.6)
         axes.scatter([x], [y], s=40, color=look.color, marker=look.marker, label=name, zorder=3)

@@ -21,13 +21,14 @@ from hardware_models.profile import HardwareProfile
 from search_spaces.architecture import Architecture, build_network, read_architecture
 from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import Choice, SearchSpace
-from trainers.certificate import COUNTED_TO, Certificate, certify
+from trainers.certificate import COUNTED_TO, Held, certify, hold
 from trainers.config import SearchConfig
 from trainers.data import ImageData, load_data
 from trainers.evaluation import score
 from trainers.ledger import replay_network
 from trainers.prepare import CHANNELS, data_config, is_host, load_profile, make_space
 from trainers.reporting.check import OLDER, Check, compared
+from trainers.run_state import architecture_file, weights_file
 
 HOST = "its prices were measured on the machine that searched, when it did"
 
@@ -57,7 +58,7 @@ def recounted_devices(folder: Path, config: SearchConfig, result: Mapping[str, A
     yield compared("devices", list(devices), list(config.hardware), field="devices")
     architectures = {}
     for name, device in devices.items():
-        architecture = read_architecture(folder / "architectures" / f"{name}.json")
+        architecture = read_architecture(architecture_file(folder, name))
         yield compared(f"{name}: architecture", device["id"], architecture.id, field=f"devices.{name}.id")
         yield _origin(folder, name, result)
         architectures[name] = architecture
@@ -88,7 +89,7 @@ def recounted_devices(folder: Path, config: SearchConfig, result: Mapping[str, A
 
 def _origin(folder: Path, name: str, result: Mapping[str, Any]) -> Check:
     """Whether the architecture's file tells the same origin as the result: it may travel without it."""
-    origin = json.loads((folder / "architectures" / f"{name}.json").read_text(encoding="utf-8")).get("origin")
+    origin = json.loads(architecture_file(folder, name).read_text(encoding="utf-8")).get("origin")
     if not isinstance(origin, dict) or "hashes" not in result:
         return Check(f"{name}: origin", "not checked", OLDER)
     found = {key: origin.get(key) for key in (*result["hashes"], "versions", "device")}
@@ -122,16 +123,8 @@ def _device(
         return
     certificate = certify(problem, priced.space, network, indices, measure=False)
     yield _same(name, device, "recounted", {"recounted": certificate.recounted}, tolerance=COUNTED_TO)
-    totals = problem.table.named(indices, problem.device)
-    figures = {
-        "predicted": certificate.predicted,
-        "upper": certificate.upper,
-        "utilisation": certificate.utilisation,
-        "placement": certificate.placement,
-    }
-    if "held" in device:
-        figures["held"] = {metric: problem.held(metric, totals[metric]) for metric in problem.limits}
-    yield _same(name, device, "predicted, upper bound, use of budgets", figures)
+    figures = {"predicted": certificate.predicted, "upper": certificate.upper, "placement": certificate.placement}
+    yield _same(name, device, "predicted, upper bound", figures)
     profile = problem.profile
     known = {
         "budgets": problem.limits,
@@ -141,7 +134,9 @@ def _device(
         "profile": profile.provenance,
     }
     yield _same(name, device, "budgets and profile", known)
-    yield _verdict(name, device, certificate, problem)
+    totals, measured = problem.table.named(indices, problem.device), device["measured"]
+    measured_ms = None if measured is None else measured["latency_ms"]
+    yield _verdict(name, device, hold(problem, totals, recounted=certificate.recounted, measured_ms=measured_ms))
 
 
 def _same(name: str, device: Mapping[str, Any], what: str, found: Mapping[str, Any], tolerance: float = 1e-9) -> Check:
@@ -149,25 +144,21 @@ def _same(name: str, device: Mapping[str, Any], what: str, found: Mapping[str, A
     return compared(f"{name}: {what}", recorded, found, field=f"devices.{name}", tolerance=tolerance)
 
 
-def _verdict(name: str, device: Mapping[str, Any], certificate: Certificate, problem: BudgetProblem) -> Check:
+def _verdict(name: str, device: Mapping[str, Any], found: Held) -> Check:
     """Whether the figures that decide are within the budgets: a recorded measurement decides alone, as it did."""
-    used, measured = certificate.utilisation, device["measured"]
-    found = {metric: used[metric] * limit for metric, limit in problem.limits.items()}
-    found |= {metric: certificate.recounted[metric] for metric in problem.limits if metric in certificate.recounted}
-    if measured is not None and "latency_ms" in problem.limits:
-        found["latency_ms"] = measured["latency_ms"]
-    broken = [metric for metric, limit in problem.limits.items() if found[metric] > limit * (1 + COUNTED_TO)]
     verdict = {
-        "met": not broken,
-        "refuted_by": broken[0] if broken else None,
-        "binding": max(used, key=lambda metric: used[metric]),
+        "met": found.broken is None,
+        "refuted_by": found.broken,
+        "binding": max(found.utilisation, key=lambda metric: found.utilisation[metric]),
+        "utilisation": found.utilisation,
     }
-    return _same(name, device, "budgets met, as told", verdict)
+    verdict |= {key: value for key, value in (("held", found.figures), ("held_by", found.origins)) if key in device}
+    return _same(name, device, "budgets met, as told", verdict, tolerance=COUNTED_TO)
 
 
 def _loaded(folder: Path, name: str, architecture: Architecture) -> nn.Module:
     """The network with the weights in its file. Raises: InvalidInputError if they are not its own."""
-    path = folder / "weights" / f"{name}.safetensors"
+    path = weights_file(folder, name)
     network = build_network(architecture)
     try:
         weights = load_file(path)
@@ -236,7 +227,7 @@ def _costs(architecture: Architecture, problem: BudgetProblem, priced: Priced) -
     used = max(problem.held(metric, totals[metric]) / limit for metric, limit in problem.limits.items())
     return {
         **{metric: profile.estimate(metric, total) for metric, total in totals.items()},
-        "latency_upper_ms": profile.upper("latency_ms", totals["latency_ms"]),
+        "latency_upper_ms": None if profile.bound is None else profile.upper("latency_ms", totals["latency_ms"]),
         "utilisation": used,
         "within": used <= 1 + COUNTED_TO,
     }

@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.loading import Sweep, load_readable, load_run, sweep_of
+from trainers.reporting.check import UNFIT
 from trainers.reporting.run_view import run_view
 from trainers.reporting.sweep_view import check_files, sweep_view
 from trainers.run_folder import write_text
@@ -63,7 +64,7 @@ def _page(folder: Path, template: str, view: Callable[[], dict[str, Any]]) -> st
         return _environment().get_template(template).render(view())
     except InvalidInputError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError, UndefinedError) as error:  # they may come from elsewhere
+    except (*UNFIT, UndefinedError) as error:
         raise InvalidInputError(f"{folder}: result.json is not whole: {type(error).__name__}: {error}") from error
 
 

@@ -17,6 +17,7 @@ from trainers.reporting.drawing import architecture_svg
 from trainers.reporting.plots import plot_beliefs, plot_candidates, plot_inside, plot_latency, share_words, themed_svg
 from trainers.reporting.quoting import derived, quoting
 from trainers.reporting.trust import warnings_of
+from trainers.run_state import architecture_file
 from trainers.tracking import metric_names
 from trainers.verdict import held_against
 
@@ -110,8 +111,8 @@ def pictures(run: Run) -> dict[str, Any]:
     """Drawings and plots as SVG; those that need a result are left out where there is none."""
     found: dict[str, Any] = {"drawings": {}}
     if run.result is not None:
-        for name, device in run.result["devices"].items():
-            drawing = architecture_svg(read_architecture(run.path / device["architecture"]))
+        for name in run.result["devices"]:
+            drawing = architecture_svg(read_architecture(architecture_file(run.path, name)))
             found["drawings"][name] = Markup(drawing)  # own text, its words escaped where it is made
         devices = run.result["devices"]
         words = "Accuracy against latency of each device's network; the numbers stand in the table of accuracies."

@@ -20,6 +20,7 @@ from trainers.reporting.quoting import Quote, derived, quoting
 from trainers.reporting.run_view import STATES as RUN_STATES
 from trainers.reporting.run_view import told_state
 from trainers.reporting.trust import warnings_of
+from trainers.run_state import architecture_file
 from trainers.status import Row as Surveyed
 
 ACCURACIES = ("finetuned", "inherited", "random", "supernet")
@@ -121,7 +122,7 @@ def check_files(run: Run) -> None:
     if devices and list(devices) != searched:
         raise InvalidInputError(f"{run.path}: result.json has devices {list(devices)}, config.yaml has {searched}")
     for name, device in devices.items():
-        path = run.path / "architectures" / f"{name}.json"
+        path = architecture_file(run.path, name)
         if read_architecture(path).id != device["id"]:
             raise InvalidInputError(f"{path}: field 'id' is not that of result.json")
 
@@ -152,8 +153,9 @@ def spread(values: Iterable[float]) -> Spread:
 
 def transfers_of(
     sweep: Sweep, labels: dict[str, str]
-) -> list[tuple[str, list[str], dict[Any, tuple[float, int, int]]]]:
-    """Per search its devices, and for each pair of network and device: mean latency, how many are within, how many."""
+) -> list[tuple[str, list[str], dict[Any, tuple[float, int, int]], dict[str, float]]]:
+    """Per search its devices; for each pair of network and device, mean latency, how many are within, how many; and
+    for each network its mean accuracy."""
     found = []
     for settings, runs in by_settings(sweep).items():
         rows = [row for run in runs for row in transfer(run).to_dict("records")]
@@ -164,8 +166,10 @@ def transfers_of(
             pair: (mean(r["predicted_latency_ms"] for r in own), sum(bool(r["within"]) for r in own), len(own))
             for pair, own in pairs.items()
         }
+        devices = list(dict.fromkeys(network for network, _ in means))
+        accuracy = {name: mean(row["accuracy"] for row in rows if row["network"] == name) for name in devices}
         if means:
-            found.append((labels[settings], list(dict.fromkeys(network for network, _ in means)), means))
+            found.append((labels[settings], devices, means, accuracy))
     return found
 
 

@@ -47,9 +47,9 @@ def _of_search(result: Mapping[str, Any], entropy: float | None) -> Iterator[War
 
 def _of_budgets(name: str, device: Mapping[str, Any]) -> Iterator[Warned]:
     binding = device["binding"]
-    used = (("of its budget used", ("devices", name, "utilisation", binding)),)
+    metric = binding if device["met"] else device["refuted_by"]
+    used = (("of its budget used", ("devices", name, "utilisation", metric)),)
     if not device["met"]:
-        metric = device["refuted_by"] or binding
         why = f"the network given is the last that was tried; {metric} breaks its budget"
         yield Warned(name, "a budget is not met", why, used)
     elif device["utilisation"][binding] < WELL_USED:

@@ -11,16 +11,10 @@ from trainers.config import SearchConfig, validate
 from trainers.data import load_data
 from trainers.prepare import CHANNELS, data_config
 from trainers.provenance import file_hashes, versions
-from trainers.reporting.check import OLDER, Check, compared
+from trainers.reporting.check import OLDER, UNFIT, Check, compared
 from trainers.reporting.recount import recounted_devices
 from trainers.result import objective
 
-UNFIT = (
-    KeyError,
-    TypeError,
-    AttributeError,
-    ValueError,
-)  # of a file from elsewhere: a field that is not what it must be
 PARTS_ROUNDED_TO = 0.011  # seconds: the sum of two figures, each rounded to a hundredth
 
 

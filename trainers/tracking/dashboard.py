@@ -111,10 +111,7 @@ def _against_budget(device: str, metric: str) -> wr.LinePlot:
 
 
 def _entropy() -> list[Any]:
-    return [
-        _lines("Entropy of the choices, share of the largest", metric_names.ENTROPY),
-        _lines("Temperature", metric_names.TEMPERATURE),
-    ]
+    return [_lines("Entropy of the choices, share of the largest", metric_names.ENTROPY)]
 
 
 def _pictures(devices: Sequence[str]) -> list[Any]:
@@ -141,7 +138,7 @@ def _collapse() -> list[Any]:
         _lines("Losses", metric_names.TRAIN_LOSS, metric_names.VALIDATION_LOSS),
         wr.BarPlot(
             title="Accuracy that each stand-in misses",
-            metrics=[metric_names.GAP_SUPERNET, metric_names.GAP_INHERITED, metric_names.GAP_RETRAINED],
+            metrics=[metric_names.GAP_SUPERNET, metric_names.GAP_INHERITED],
         ),
     ]
 

@@ -12,13 +12,11 @@ VALIDATION_ACCURACY = "val/acc"
 STEP_SECONDS = "time/step_s"
 
 ENTROPY = "arch/entropy"  # a share of the largest possible
-TEMPERATURE = "arch/temperature"  # of strategies that have one
 CHOICES_ALIVE = "prune/choices_alive"  # of all devices
 
 # Test accuracy of the fine-tuned networks less that of the named ones, mean over devices.
 GAP_SUPERNET = "gap/supernet"
 GAP_INHERITED = "gap/inherited"
-GAP_RETRAINED = "gap/retrained"
 DEVICE_HOURS = "cost/device_hours"  # hours that the search computed: it runs on one machine, with one GPU or none
 
 PRUNE_EVENTS = "prune/events"  # tables

@@ -7,7 +7,7 @@ from typing import Any
 
 from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
-from trainers.run_state import result_of
+from trainers.run_state import architecture_file, result_of, weights_file
 from trainers.tracking import metric_names
 from trainers.tracking.identity import follower, is_published
 from trainers.tracking.tracker import (
@@ -114,8 +114,8 @@ def _pictures(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> None
     from trainers.reporting.plots import alpha_heat_map  # matplotlib takes a second
 
     tracker.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(folder / "alphas.npz"))
-    for name, device in result["devices"].items():
-        architecture = read_architecture(folder / device["architecture"])
+    for name in result["devices"]:
+        architecture = read_architecture(architecture_file(folder, name))
         tracker.picture(metric_names.architecture_picture(name), architecture_svg(architecture))
 
 
@@ -127,7 +127,7 @@ def _artifacts(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> Non
     networks = []
     for name, device in result["devices"].items():
         network = f"architecture-{run}-{name}"
-        files = [folder / device["architecture"], folder / device["weights"]]
+        files = [architecture_file(folder, name), weights_file(folder, name)]
         tracker.artifact(network, kind="architecture", files=files, parents=[supernet])
         if device["measured"] is not None:
             files = [folder / "result.json"]
