@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from hardware_models.profile import Precision
 from trainers.config import Count, Line, Section
-from trainers.errors import refusal
+from trainers.errors import problems_of, refusal
 
 # A key of the configuration, written without quotes.
 ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
@@ -58,7 +58,7 @@ def validate_calibrate(content: Mapping[str, Any]) -> CalibrateConfig:
     try:
         config = CalibrateConfig.model_validate(content)
     except ValidationError as error:
-        raise refusal([_explain(details) for details in error.errors(include_url=False)]) from error
+        raise refusal(problems_of(error)) from error
     problems = list(_proposal(config) if config.propose is not None else _profile(config))
     if problems:
         raise refusal(problems)
@@ -101,9 +101,3 @@ def _proposal(config: CalibrateConfig) -> Iterator[str]:
     for key in ("name", "title"):
         if getattr(config, key) is not None:
             yield f"{key}: it is for a profile, and propose writes none; leave one of the two out"
-
-
-def _explain(details: Mapping[str, Any]) -> str:
-    key = ".".join(str(part) for part in details["loc"])
-    got = "nothing" if details["type"] == "missing" else repr(details["input"])
-    return f"{key}: got {got}; {details['msg']}"

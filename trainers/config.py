@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 
 from hardware_models.profile import Margin
-from trainers.errors import refusal
+from trainers.errors import problems_of, refusal
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
@@ -178,11 +178,7 @@ def validate(content: Mapping[str, Any]) -> SearchConfig:
     try:
         config = SearchConfig.model_validate(content)
     except ValidationError as error:
-        for details in error.errors(include_url=False):
-            key = ".".join(str(part) for part in details["loc"])
-            got = "nothing" if details["type"] == "missing" else repr(details["input"])
-            problems.append(f"{key}: got {got}; {details['msg'].removeprefix('Value error, ')}")
-        raise refusal(problems) from error
+        raise refusal([*problems, *problems_of(error)]) from error
     problems += _boards(config)
     if problems:
         raise refusal(problems)

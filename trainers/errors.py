@@ -1,15 +1,44 @@
 """What can end a search besides its inputs, and how a configuration is refused."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
 from search_spaces.errors import EspalierError, InvalidInputError
 
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
+Place = tuple[int | str, ...]  # keys and indices that lead to a value
+LONGEST = 120  # characters of a value that a message shows
 CANNOT_BE_USED = "the configuration cannot be used:"
 
 
 def refusal(problems: Iterable[str]) -> InvalidInputError:
     """One error that says all that is wrong with a configuration, a line each."""
     return InvalidInputError("\n  ".join([CANNOT_BE_USED, *problems]))
+
+
+def dotted(place: Place) -> str:
+    """A key as it is written on a command line: space.widths[4]."""
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+
+
+def problems_of(error: "ValidationError", key: Callable[[Place], str] = dotted) -> list[str]:
+    """A line per wrong value: its key, what was got, and what is allowed."""
+    problems = []
+    for details in error.errors(include_url=False):
+        kind, value, place = details["type"], details["input"], key(details["loc"])
+        got = "nothing" if kind == "missing" else repr(value)
+        got = got if len(got) <= LONGEST else f"{got[:LONGEST]}..."
+        message = details["msg"].removeprefix("Value error, ")
+        if kind == "extra_forbidden":
+            message = "no such key"
+        if kind == "string_type" and isinstance(value, int | float):
+            message += f"; a number that is a text is written '{place}=\"...\"'"
+        # What is wrong between several values says of itself what they are.
+        between = kind == "value_error" and isinstance(value, dict)
+        problems.append(f"{place}: {message}" if between else f"{place}: got {got}; {message}")
+    return problems
 
 
 class SearchStoppedError(EspalierError):

@@ -9,7 +9,7 @@ from pydantic import Field, ValidationError
 
 from hardware_models.profile import Precision
 from trainers.config import BoardConfig, Count, Line, Section
-from trainers.errors import refusal
+from trainers.errors import Place, dotted, problems_of, refusal
 
 Paths = Line | Annotated[list[Line], Field(min_length=1)]
 
@@ -54,8 +54,7 @@ def validate_measure(content: Mapping[str, Any]) -> MeasureConfig:
     try:
         config = MeasureConfig.model_validate(content)
     except ValidationError as error:
-        problems = [_explain(details) for details in error.errors(include_url=False)]
-        raise refusal(list(dict.fromkeys(problems))) from error
+        raise refusal(dict.fromkeys(problems_of(error, _key))) from error
     problems = [*_sources(config), *config.board.problems("board"), *_log(config)]
     if problems:
         raise refusal(problems)
@@ -113,8 +112,6 @@ def _log(config: MeasureConfig) -> Iterator[str]:
         yield f"log.path: {len(paths)} logs for {count} architectures; give each log the architecture that it ran"
 
 
-def _explain(details: Mapping[str, Any]) -> str:
+def _key(place: Place) -> str:
     # Of a key that may be text or a list, the form that was tried stands at the end of its place.
-    key = ".".join(str(part) for part in details["loc"] if not str(part).startswith(("constrained-", "list[")))
-    got = "nothing" if details["type"] == "missing" else repr(details["input"])
-    return f"{key}: got {got}; {details['msg']}"
+    return dotted(tuple(part for part in place if not str(part).startswith(("constrained-", "list["))))

@@ -19,7 +19,7 @@ from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import SearchSpace
 from trainers.config import SearchConfig
 from trainers.data import DataConfig, ImageData, load_data
-from trainers.errors import CANNOT_BE_USED, refusal
+from trainers.errors import CANNOT_BE_USED, Place, dotted, problems_of, refusal
 from trainers.machines import machine_of
 from trainers.strategies import STRATEGIES, Strategy
 from trainers.tracking.logger_config import check_logger
@@ -155,12 +155,7 @@ def data_config(content: dict[str, Any]) -> DataConfig:
     try:
         return DataConfig.model_validate(content)
     except ValidationError as error:
-        problems = []
-        for details in error.errors(include_url=False):
-            message = details["msg"].removeprefix("Value error, ")
-            key = ".".join(["data", *map(str, details["loc"])])
-            problems.append(f"{key}: got {details['input']!r}; {message}" if details["loc"] else f"{key}: {message}")
-    raise refusal(problems)
+        raise refusal(problems_of(error, lambda place: dotted(("data", *place)))) from error
 
 
 def data_is_enough(data: ImageData, config: SearchConfig) -> None:
@@ -207,8 +202,11 @@ def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.o
     def make(parameters: Any) -> torch.optim.Optimizer:
         try:
             return kind(parameters, **arguments)
-        except (TypeError, ValueError) as error:
-            raise InvalidInputError(f"{key}: got {arguments}; {error}") from error
+        except ValueError as error:
+            raise InvalidInputError(f"{key}: {error}") from error
+        except TypeError as error:
+            allowed = ", ".join(list(signature(kind).parameters)[1:])
+            raise InvalidInputError(f"{key}: got {arguments}; {error}; {name} takes {allowed}") from error
 
     return make
 
@@ -226,13 +224,18 @@ def check_arguments(key: str, classes: dict[str, Any], content: dict[str, Any], 
     unknown = sorted(set(content) - {"name"} - set(allowed))
     if unknown:
         raise InvalidInputError(f"{key}: {name} does not take {unknown}; allowed: {sorted(allowed)}")
-    problems = []
-    for argument in sorted(set(content) - {"name"}):
-        try:
-            TypeAdapter(allowed[argument]).validate_python(content[argument], strict=True)
-        except ValidationError as error:
-            for details in error.errors(include_url=False):
-                place = "".join(f"[{part}]" for part in details["loc"])
-                problems.append(f"{key}.{argument}{place}: got {details['input']!r}; {details['msg']}")
+    problems = [
+        problem
+        for argument in sorted(set(content) - {"name"})
+        for problem in _wrong_value(allowed[argument], content[argument], (key, argument))
+    ]
     if problems:
         raise refusal(problems)
+
+
+def _wrong_value(kind: Any, value: Any, key: Place) -> list[str]:
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        return problems_of(error, lambda place: dotted((*key, *place)))
+    return []

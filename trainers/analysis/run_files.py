@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
 from trainers.config import FolderName
+from trainers.errors import dotted, problems_of
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that hold words
 WHOLE = ("epoch", "step")
@@ -150,16 +151,10 @@ def _checked(path: Path, content: Any, model: type[_Part]) -> dict[str, Any]:
     try:
         model.model_validate(content)
     except ValidationError as error:
-        details = error.errors(include_url=False, include_context=False)
-    else:
-        assert isinstance(content, dict)
-        return content
-    lines = []
-    for problem in details:
-        field = ".".join(str(part) for part in problem["loc"]) or "the whole"
-        got = "nothing" if problem["type"] == "missing" else repr(problem["input"])[:80]
-        lines.append(f"{field}: got {got}; {problem['msg']}")
-    raise InvalidInputError("\n  ".join([f"{path} is malformed:", *lines]))
+        lines = problems_of(error, lambda place: dotted(place) or "the whole")
+        raise InvalidInputError("\n  ".join([f"{path} is malformed:", *lines])) from error
+    assert isinstance(content, dict)
+    return content
 
 
 def read_table(path: Path, *, required: Sequence[str]) -> pd.DataFrame:

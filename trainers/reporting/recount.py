@@ -146,7 +146,7 @@ def _same(name: str, device: Mapping[str, Any], what: str, found: Mapping[str, A
 
 def _verdict(name: str, device: Mapping[str, Any], found: Held) -> Check:
     """Whether the figures that decide are within the budgets: a recorded measurement decides alone, as it did."""
-    verdict = {
+    verdict: dict[str, Any] = {
         "met": found.broken is None,
         "refuted_by": found.broken,
         "binding": max(found.utilisation, key=lambda metric: found.utilisation[metric]),

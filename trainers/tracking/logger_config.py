@@ -8,8 +8,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import InvalidInputError
+from trainers.errors import dotted, problems_of
 
-Line = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
+ShortLine = Annotated[str, Field(min_length=1, max_length=512, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # W&B takes 128 of these characters.
 ProjectName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:\x00-\x1f\x7f]+$")]
 Mode = Literal["online", "offline", "disabled"]
@@ -35,8 +36,8 @@ class MlflowConfig(_Logger):
     """The meaning of each key stands in conf/logger/mlflow.yaml."""
 
     name: Literal["mlflow"]
-    uri: Line | None
-    experiment: Line
+    uri: ShortLine | None
+    experiment: ShortLine
 
 
 class WandbConfig(_Logger):
@@ -73,11 +74,8 @@ def check_logger(content: Mapping[str, Any], *, tags: Sequence[str] = ()) -> Log
     try:
         config = LOGGERS[name].model_validate(dict(content))
     except ValidationError as error:
-        lines = [f"the logger {name} cannot be used:"]
-        for details in error.errors(include_url=False):
-            got = "nothing" if details["type"] == "missing" else repr(details["input"])
-            lines.append(f"logger.{'.'.join(map(str, details['loc']))}: got {got}; {details['msg']}")
-        raise InvalidInputError("\n  ".join(lines)) from error
+        lines = problems_of(error, lambda place: dotted(("logger", *place)))
+        raise InvalidInputError("\n  ".join([f"the logger {name} cannot be used:", *lines])) from error
     if name in OPTIONAL and find_spec(name) is None:
         raise InvalidInputError(
             f"logger={name} needs the package {name}, which is not installed: pip install 'espalier[{name}]'"
