@@ -151,13 +151,13 @@ def test_costs_are_shares_of_their_budget_with_its_unit(run: Run) -> None:
     found = lines(axes)
     assert found["latency: budget 20 ms"].tolist() == [[1, 0.5], [2, 0.25]]
     assert [[1.0, 2.0], [2.0, 0.4]] in [points.tolist() for points in found.values()]  # dearest network left
-    assert axes.get_title("left") == "phone" and "predicted" in axes.get_ylabel()
+    assert axes.get_title("left") == "phone" and "held" in axes.get_ylabel()
 
 
 def test_pruning_counts_what_went_before_the_network_was_chosen(run: Run) -> None:
     found = lines(panel(plot_pruning(run)))
-    assert found["phone (budget 2)"].tolist() == [[0, 0], [5, 2], [12, 2]]
-    assert found["board (weak 1)"].tolist() == [[0, 0], [8, 1], [12, 1]]
+    assert found["phone, by reason: budget 2"].tolist() == [[0, 0], [5, 2], [12, 2]]
+    assert found["board, by reason: weak 1"].tolist() == [[0, 0], [8, 1], [12, 1]]
 
 
 def test_the_heat_map_of_alphas_has_a_row_per_choice_and_a_column_per_epoch(run: Run) -> None:

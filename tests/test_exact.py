@@ -95,6 +95,18 @@ def test_a_budget_below_the_smallest_network_is_refused_with_its_numbers(name: s
     assert [float(text) for text in found.groups()] == pytest.approx([smallest, 0.8 * smallest, 1.25], rel=1e-3)
 
 
+def test_a_latency_out_of_reach_at_its_bound_alone_is_told_with_its_estimate_and_what_holds_that() -> None:
+    table = cost_table(small_space("depths"))
+    profile = problem_of(table, {"latency_ms": 1.0}).profile
+    assert profile.bound is not None
+    smallest = upper_costs(table, all_networks(table.space), 0)[:, 0].min()
+    told = f"at the {profile.bound.level:.0%} bound of its estimate, {smallest / profile.bound.factor:.4g}"
+    with pytest.raises(BudgetInfeasibleError, match=re.escape(f"({told}; margin=point holds the estimate)")):
+        problem_of(table, {"latency_ms": 0.99 * smallest}).start()
+    with pytest.raises(BudgetInfeasibleError, match=re.escape(f"({told}),")):
+        problem_of(table, {"latency_ms": 0.99 * smallest / profile.bound.factor}).start()
+
+
 def test_every_budget_that_cannot_be_met_is_named() -> None:
     table = cost_table(small_space("depths"))
     smallest_M = upper_costs(table, all_networks(table.space), 0).min(axis=0)

@@ -248,7 +248,7 @@ def test_predicted_recounted_and_measured_figures_stand_apart(runs: Runs, tmp_pa
     table = next(parsed(page).iter("table"))
     headings = [text_of(e) for e in table.iter("th")][2:8]
     assert headings == ["budget", "predicted", "upper bound", "recounted", "measured", "used"]
-    latency = next(row for row in table.iter("tr") if "latency_ms" in text_of(row))
+    latency = next(row for row in table.iter("tr") if "latency, ms" in text_of(row))
     cells = [text_of(cell) for cell in latency.iter("td")][1:]
     assert cells[3:5] == ["n/a", "4.321"] and "not measured" not in cells
 

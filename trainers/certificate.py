@@ -110,7 +110,7 @@ def hold(
             figures[metric], origins[metric] = recounted[metric], "recounted"
         elif measured_ms is not None:
             figures[metric], origins[metric] = measured_ms, "measured"
-        elif problem.margin == "upper" and problem.profile.bound is not None:
+        elif problem.is_bound(metric):
             origins[metric] = "upper"
     used = {metric: figures[metric] / limit for metric, limit in problem.limits.items()}
     broken = [metric for metric, share in used.items() if share > 1 + COUNTED_TO]

@@ -35,7 +35,8 @@ def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
     for k, metric in enumerate(METRICS):
         if metric in problem.limits:
             note = "" if high[k] > problem.limits[metric] else ", never binds"
-            parts.append(f"{metric} {low[k]:.3g}–{high[k]:.3g} (budget {problem.limits[metric]:g}{note})")
+            bound = " at the bound" if problem.is_bound(metric) else ""
+            parts.append(f"{metric} {low[k]:.3g}–{high[k]:.3g}{bound} (budget {problem.limits[metric]:g}{note})")
     return f"feasible  {problem.name}  " + "  ".join(parts)
 
 

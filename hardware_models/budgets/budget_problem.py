@@ -103,6 +103,10 @@ class BudgetProblem:
         shares: Array = self._estimates(totals) / self._estimates(self.limits_M)
         return shares
 
+    def is_bound(self, metric: str) -> bool:
+        """Whether the figure that this budget is held against is the upper bound of an estimate."""
+        return metric == "latency_ms" and self.margin == "upper" and self.profile.bound is not None
+
     def settled(self, indices: Sequence[int]) -> tuple[int, ...]:
         """The same network placed to use the least share of its tightest budget; itself on a device of one unit."""
         if not self.table.placements[self.device]:
@@ -224,8 +228,8 @@ class BudgetProblem:
             share = smallest / self.limits[metric]
             if share > 1:
                 lines.append(
-                    f"{metric}: the smallest network needs {smallest:.4g} {UNITS[metric]}, "
-                    f"budget {self.limits[metric]:.4g} ({share:.2f}x)"
+                    f"{metric}: the smallest network needs {smallest:.4g} {UNITS[metric]}"
+                    f"{self._beside_estimate(metric, smallest)}, budget {self.limits[metric]:.4g} ({share:.2f}x)"
                 )
         space = self.table.space.name
         if lines:
@@ -238,6 +242,15 @@ class BudgetProblem:
             f"no network of space {space} meets the budgets of {self.name} together ({budgets}): each is reachable "
             f"alone, all of them only if every one grows {ratio:.2f}x; raise them or widen the space"
         )
+
+    def _beside_estimate(self, metric: str, held: float) -> str:
+        """What else is to be known of a figure that a budget is held against: that it is a bound, and of what."""
+        bound = self.profile.bound
+        if bound is None or not self.is_bound(metric):
+            return ""
+        estimate = held / bound.factor
+        advice = "; margin=point holds the estimate" if estimate <= self.limits[metric] else ""
+        return f" (at the {bound.level:.0%} bound of its estimate, {estimate:.4g}{advice})"
 
     def _all_choices(self) -> Mask:
         return np.ones(int(self.table.first_choice[-1]), dtype=bool)

@@ -62,7 +62,7 @@ def plot_costs(run: Run) -> Figure:
         plain_numbers(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_below(axes)
-    grid[0].set_ylabel("share of budget, predicted\n(dashes: dearest network left)")
+    grid[0].set_ylabel("share of budget, by what is held against it\n(dashes: dearest network left)")
     return figure
 
 
@@ -87,7 +87,7 @@ def plot_pruning(run: Run) -> Figure:
             [0, *gone.index, last],
             [0, *gone, gone.iloc[-1]],
             drawstyle="steps-post",
-            label=f"{device} ({reasons})",
+            label=f"{device}, by reason: {reasons}",
             color=look.color,
             marker=look.marker,
             markersize=4,

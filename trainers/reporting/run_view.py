@@ -10,7 +10,7 @@ from markupsafe import Markup
 
 from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
-from trainers.analysis.canvas import UNITS
+from trainers.analysis.canvas import QUANTITIES, UNITS
 from trainers.analysis.loading import Run
 from trainers.analysis.run_plots import CHOSEN_LAST, plot_costs, plot_pruning
 from trainers.reporting.drawing import architecture_svg
@@ -52,6 +52,7 @@ def run_view(run: Run) -> dict[str, Any]:
     devices = list(run.devices["device"])
     rows = run.metrics.to_dict("records")
     last = {str(name): value for name, value in rows[-1].items()} if rows else {}
+    warnings = warnings_of(result, entropy=last.get(metric_names.ENTROPY)) if result else []
     return {
         "run": run,
         "name": run.path.name,
@@ -62,6 +63,7 @@ def run_view(run: Run) -> dict[str, Any]:
         "devices": devices,
         "metrics": METRICS,
         "units": UNITS,
+        "labels": QUANTITIES,
         "r": quoting(result, "result.json"),
         "s": quoting(told_state(run), "status.json"),
         "c": quoting(run.config, "config.yaml"),
@@ -70,7 +72,8 @@ def run_view(run: Run) -> dict[str, Any]:
         "num_met": sum(device["met"] for device in result.get("devices", {}).values()),
         "bars": {name: bars(device) for name, device in result.get("devices", {}).items()},
         "held_against": {name: held_against(device) for name, device in result.get("devices", {}).items()},
-        "warnings": warnings_of(result, entropy=last.get(metric_names.ENTROPY)) if result else [],
+        "warnings": warnings,
+        "warned": ", ".join(dict.fromkeys(warning.what for warning in warnings)),
         "epochs": epoch_rows(run),
         "pruned": pruned(run),
         "beliefs": beliefs(run),

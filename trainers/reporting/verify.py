@@ -28,9 +28,10 @@ def verify_run(folder: Path) -> list[Check]:
         return [Check("files of the run", "FAILED", str(error))]
     result = run.result
     if result is None:
-        raise InvalidInputError(
-            f"{folder} is {run.state.state} and has no result to verify; finish it first: {run.state.command}"
-        )
+        todo = f"finish it first: {run.state.command}"
+        if run.state.state == "infeasible":
+            todo = "no network meets its budgets, so there is none to verify"
+        raise InvalidInputError(f"{folder} is {run.state.state} and has no result to verify; {todo}")
     checks = [
         *_checks("files", lambda: _files(run.path, result)),
         *_checks("lineage", lambda: _lineage(run.path, result)),
