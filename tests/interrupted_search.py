@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from tiny_search import MOBILE, tiny_config
 
+import trainers.reporting.report  # noqa: F401  # a search imports it when it ends
 from trainers.config import SearchConfig
 from trainers.search import run_search
 
@@ -24,7 +25,12 @@ def search_config(runs: Path, *overrides: str) -> SearchConfig:
     return tiny_config(runs, *SEARCH, *(overrides or POOL))
 
 
-def start(config: SearchConfig, *, before: Callable[[], object] = lambda: None) -> int:
+def start(
+    config: SearchConfig,
+    *,
+    before: Callable[[], object] = lambda: None,
+    report: Callable[[str], None] = lambda line: None,
+) -> int:
     """Number of a process that runs the search, after `before`: 0 if it ends well, else 1."""
     process = os.fork()
     if process:
@@ -32,7 +38,7 @@ def start(config: SearchConfig, *, before: Callable[[], object] = lambda: None) 
     code = 1
     try:
         before()
-        run_search(config, lambda line: None)
+        run_search(config, report)
         code = 0
     except BaseException:
         traceback.print_exc()

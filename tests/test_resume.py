@@ -9,7 +9,7 @@ import resource
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,7 @@ from trainers.errors import RunFolderError
 from trainers.progress import Watcher
 from trainers.run_state import state_of
 from trainers.strategies import STRATEGIES
-
-OVERRIDES = {name: (POOL if name == "pool" else (f"strategy={name}",)) for name in STRATEGIES}
-Whole = Callable[[str], dict[str, Any]]
+from trainers.tracking.tracker import LocalTracker
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -41,18 +39,11 @@ def one_thread() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
-    """Outcome of the search of a strategy that nothing interrupts."""
-    known: dict[str, dict[str, Any]] = {}
-
-    def of(strategy: str) -> dict[str, Any]:
-        if strategy not in known:
-            config = search_config(tmp_path_factory.mktemp("whole"), *OVERRIDES[strategy])
-            assert wait(start(config)) == 0
-            known[strategy] = outcome(config.run_folder)
-        return known[strategy]
-
-    return of
+def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Outcome of the search that nothing interrupts."""
+    config = search_config(tmp_path_factory.mktemp("whole"))
+    assert wait(start(config)) == 0
+    return outcome(config.run_folder)
 
 
 def interrupted(config: SearchConfig, *, after_epoch: int) -> None:
@@ -69,26 +60,57 @@ def checkpoints(config: SearchConfig) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in (config.run_folder / "checkpoints").glob("*.ckpt")}
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
-def test_a_search_killed_at_any_moments_ends_as_one_that_was_not(tmp_path: Path, strategy: str, whole: Whole) -> None:
-    expected = whole(strategy)
-    config, moments = search_config(tmp_path, *OVERRIDES[strategy]), random.Random(strategy)
-    for _ in range(4):
-        process = start(config)
-        time.sleep(moments.uniform(0.1, 1.5))
+def kill(process: int, config: SearchConfig, *, epoch: int, after_s: float) -> bool:
+    """Whether a search was killed so long after the checkpoint of that epoch; it may have ended before."""
+    while epoch and not list((config.run_folder / "checkpoints").glob(f"epoch-{epoch:06d}-*.ckpt")):
         if ended(process):
-            break
-        os.kill(process, signal.SIGKILL)
-        wait(process)
-        if (config.run_folder / "status.json").exists():
-            assert state_of(config.run_folder).state in ("interrupted", "done")  # done: it was at its report
-    else:
-        assert wait(start(config)) == 0
-    assert outcome(config.run_folder) == expected
-    assert not (config.run_folder / "checkpoints").exists()
+            return False
+        time.sleep(0.002)
+    time.sleep(after_s)
+    if ended(process):
+        return False
+    os.kill(process, signal.SIGKILL)
+    return wait(process) == -signal.SIGKILL
 
 
-def test_a_signal_leaves_the_last_epoch_and_a_report_though_no_checkpoint_was_due(tmp_path: Path, whole: Whole) -> None:
+# Of 27 epochs for one strategy, of 7 for the others.
+@pytest.mark.parametrize(
+    ("strategy", "steps", "num_kills"), [(name, *((240, 20) if name == "pool" else (60, 3))) for name in STRATEGIES]
+)
+def test_a_search_killed_at_random_moments_ends_as_one_that_was_not(
+    tmp_path: Path, strategy: str, steps: int, num_kills: int
+) -> None:
+    overrides = (*(POOL if strategy == "pool" else (f"strategy={strategy}",)), f"trainer.steps={steps}")
+    whole, killed = (search_config(tmp_path / name, *overrides) for name in ("whole", "killed"))
+    assert wait(start(whole)) == 0
+    expected = outcome(whole.run_folder)
+    epochs, took = len(expected["metrics"]), json.loads((whole.run_folder / "result.json").read_bytes())["search"]
+    epoch_s, moments = took["train_seconds"] / epochs, random.Random(strategy)
+    # One in each part of the training, and the last while networks are chosen.
+    whens = [divmod(epochs * (part + moments.random()) / (num_kills - 1), 1) for part in range(num_kills - 1)]
+    whens.append((epochs, moments.uniform(0, took["derive_seconds"] / 2 / epoch_s)))
+    said, kills = tmp_path / "said", 0
+    for epoch, share in whens:
+        process = start(killed, report=lambda line: append(said, line))
+        kills += kill(process, killed, epoch=int(epoch), after_s=share * epoch_s)
+        if (killed.run_folder / "status.json").exists():
+            assert state_of(killed.run_folder).state in ("interrupted", "done")  # done: it was at its report
+    assert wait(start(killed, report=lambda line: append(said, line))) == 0
+    assert outcome(killed.run_folder) == expected
+    assert not (killed.run_folder / "checkpoints").exists()
+    assert kills >= num_kills - 1, "all but the last, which comes too late where networks are chosen faster this time"
+    resumed = re.findall(r"^resumed after epoch \d+ of", said.read_text(encoding="utf-8"), re.MULTILINE)
+    assert len(resumed) > num_kills / 2
+
+
+def append(path: Path, line: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
+def test_a_signal_leaves_the_last_epoch_and_a_report_though_no_checkpoint_was_due(
+    tmp_path: Path, whole: dict[str, Any]
+) -> None:
     config = search_config(tmp_path, *POOL, "trainer.checkpoint_seconds=1000")
 
     def signal_after_three_epochs() -> None:
@@ -109,10 +131,10 @@ def test_a_signal_leaves_the_last_epoch_and_a_report_though_no_checkpoint_was_du
     files = {path.name for path in config.run_folder.iterdir()}
     assert {"report.html", "alphas.npz", "prune.csv", "metrics.csv"} <= files
     assert wait(start(config)) == 0
-    assert outcome(config.run_folder) == whole("pool")
+    assert outcome(config.run_folder) == whole
 
 
-def test_a_signal_while_networks_are_chosen_loses_no_training(tmp_path: Path, whole: Whole) -> None:
+def test_a_signal_while_networks_are_chosen_loses_no_training(tmp_path: Path, whole: dict[str, Any]) -> None:
     config = search_config(tmp_path)
 
     def signal_when_trained() -> None:
@@ -127,7 +149,7 @@ def test_a_signal_while_networks_are_chosen_loses_no_training(tmp_path: Path, wh
     before = checkpoints(config)
     assert wait(start(config)) == 0
     assert len(before) == 2
-    assert outcome(config.run_folder) == whole("pool")
+    assert outcome(config.run_folder) == whole
 
 
 def test_a_checkpoint_of_other_prices_is_refused_by_what_changed(
@@ -145,7 +167,7 @@ def test_a_checkpoint_of_other_prices_is_refused_by_what_changed(
 
 
 def test_under_slurm_nothing_is_read_or_left_outside_the_run_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: Whole
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, whole: dict[str, Any]
 ) -> None:
     for name, value in (("SLURM_NTASKS", "2"), ("SLURM_JOB_ID", "7"), ("SLURM_JOB_NAME", "sweep")):
         monkeypatch.setenv(name, value)
@@ -155,32 +177,34 @@ def test_under_slurm_nothing_is_read_or_left_outside_the_run_folder(
     (here / "hpc_ckpt_1.ckpt").write_bytes(b"of another run")
     config = search_config(tmp_path / "runs")
     assert wait(start(config)) == 0
-    assert outcome(config.run_folder) == whole("pool")
+    assert outcome(config.run_folder) == whole
     assert [path.name for path in here.iterdir()] == ["hpc_ckpt_1.ckpt"]
 
 
 @pytest.mark.parametrize("num_torn", [1, 2])
-def test_checkpoints_torn_at_random_are_passed_over(tmp_path: Path, num_torn: int, whole: Whole) -> None:
+def test_checkpoints_torn_at_random_are_passed_over(tmp_path: Path, num_torn: int, whole: dict[str, Any]) -> None:
     config, places = search_config(tmp_path), random.Random(num_torn)
     interrupted(config, after_epoch=3)
     for path in sorted((config.run_folder / "checkpoints").glob("*.ckpt"))[-num_torn:]:
         os.truncate(path, places.randrange(path.stat().st_size))
     assert wait(start(config)) == 0
-    assert outcome(config.run_folder) == whole("pool")
+    assert outcome(config.run_folder) == whole
 
 
 @pytest.mark.parametrize("file", ["status.json", "metrics.csv", "config.yaml"])
-def test_other_files_torn_at_random_do_not_change_a_resumed_search(tmp_path: Path, file: str, whole: Whole) -> None:
+def test_other_files_torn_at_random_do_not_change_a_resumed_search(
+    tmp_path: Path, file: str, whole: dict[str, Any]
+) -> None:
     config = search_config(tmp_path)
     interrupted(config, after_epoch=2)
     path = config.run_folder / file
     os.truncate(path, random.Random(file).randrange(path.stat().st_size))
     assert wait(start(config)) == 0
-    assert outcome(config.run_folder) == whole("pool")
+    assert outcome(config.run_folder) == whole
 
 
 def test_a_write_that_fails_part_way_is_a_clear_error_and_leaves_the_last_checkpoint(
-    tmp_path: Path, whole: Whole, capfd: pytest.CaptureFixture[str]
+    tmp_path: Path, whole: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = search_config(tmp_path)
     interrupted(config, after_epoch=2)
@@ -197,7 +221,45 @@ def test_a_write_that_fails_part_way_is_a_clear_error_and_leaves_the_last_checkp
     assert os.strerror(errno.EFBIG) in (state.reason or "")
     assert checkpoints(config) == before
     assert wait(start(config)) == 0
-    assert outcome(config.run_folder) == whole("pool")
+    assert outcome(config.run_folder) == whole
+
+
+class TellingTracker(LocalTracker):
+    """Prints what it is told of the end of a run."""
+
+    def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
+        print("published", name, flush=True)
+
+    def finish(self, exit_code: int) -> None:
+        print("finished with", exit_code, flush=True)
+
+
+def test_a_search_that_cannot_say_that_it_is_done_has_failed_and_loses_no_training(
+    tmp_path: Path, whole: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    config = search_config(tmp_path)
+    status = config.run_folder / "status.json"
+
+    def let_no_status_follow_the_result() -> None:
+        write_result = trainers.search.write_result
+
+        def write_the_last(*arguments: Any, **more: Any) -> Any:
+            result = write_result(*arguments, **more)
+            status.unlink()
+            status.mkdir()
+            return result
+
+        trainers.search.write_result = write_the_last
+        trainers.search.make_tracker = lambda *arguments: TellingTracker()
+
+    assert wait(start(config, before=let_no_status_follow_the_result)) == 1
+    output, errors = capfd.readouterr()
+    assert output.splitlines() == ["finished with 1"]
+    assert f"RunFolderError: cannot write {status}: Is a directory; free space" in errors
+    status.rmdir()
+    assert sorted(name[:12] for name in checkpoints(config)) == ["epoch-000006", "epoch-000007"]
+    assert wait(start(config)) == 0
+    assert outcome(config.run_folder) == whole
 
 
 @pytest.fixture
@@ -213,7 +275,7 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 
 def test_a_full_disk_is_a_clear_error_and_leaves_the_last_checkpoint_whole(
-    small_disk: Path, whole: Whole, capfd: pytest.CaptureFixture[str]
+    small_disk: Path, whole: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     config = search_config(small_disk)
     filling = small_disk / "filling"
@@ -232,7 +294,7 @@ def test_a_full_disk_is_a_clear_error_and_leaves_the_last_checkpoint_whole(
     filling.unlink()
     assert latest_checkpoint(config.run_folder / "checkpoints", pytest.fail) is not None
     assert wait(start(config)) == 0
-    assert outcome(config.run_folder) == whole("pool")
+    assert outcome(config.run_folder) == whole
 
 
 def _free(disk: Path) -> int:

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import stat
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 import trainers.run_folder
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
-from trainers.run_folder import PART, RunFolder, write_bytes, write_csv, write_json
+from trainers.run_folder import PART, RunFolder, write_bytes, write_csv, write_json, write_text
 from trainers.run_state import state_of
 
 
@@ -44,6 +45,16 @@ def test_a_first_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: py
     with pytest.raises(KeyboardInterrupt):
         write_bytes(tmp_path / "weights.safetensors", b"0123")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
+def test_a_file_is_for_those_that_the_umask_lets_read_it(tmp_path: Path, umask: int, mode: int) -> None:
+    before = os.umask(umask)
+    try:
+        write_bytes(tmp_path / "result.json", b"{}")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == mode
 
 
 def test_json_refuses_a_number_that_is_none(tmp_path: Path) -> None:
@@ -75,22 +86,37 @@ def test_a_run_that_did_not_finish_has_no_result(folder: RunFolder, state: str) 
     assert folder.read_result() is None
 
 
+def whole_result() -> dict[str, Any]:
+    """The result of a search of two devices."""
+    path = min((Path(__file__).parents[1] / "notebooks" / "sample" / "strategies").glob("*/result.json"))
+    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return content
+
+
 @pytest.mark.parametrize("state", ["done", "unmet"])
 def test_a_finished_run_gives_its_result(folder: RunFolder, state: str) -> None:
-    write_json(folder.path / "result.json", {"seed": 0})
+    write_json(folder.path / "result.json", whole_result())
     folder.close(state)
-    assert folder.read_result() == {"seed": 0}
+    assert folder.read_result() == whole_result()
 
 
 @pytest.mark.parametrize("torn", ["status.json", "result.json"])
-@pytest.mark.parametrize("content", [b"", b'{"status": "do', b"\xff\xfe\x00", b"[]", None])
+@pytest.mark.parametrize("content", [b"", b'{"status": "do', b"\xff\xfe\x00", None])
 def test_a_torn_or_missing_file_is_no_result(folder: RunFolder, torn: str, content: bytes | None) -> None:
-    write_json(folder.path / "result.json", {"seed": 0})
+    write_json(folder.path / "result.json", whole_result())
     folder.close("done")
     (folder.path / torn).unlink()
     if content is not None:
         (folder.path / torn).write_bytes(content)
     assert folder.read_result() is None
+
+
+@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"status": "sleeping"}'])
+def test_a_whole_file_that_is_no_result_is_refused(folder: RunFolder, content: str) -> None:
+    write_text(folder.path / "result.json", content)
+    folder.close("done")
+    with pytest.raises(InvalidInputError, match=r"result\.json is malformed"):
+        folder.read_result()
 
 
 def test_status_says_who_ran_what_how_far_and_what_went_wrong(folder: RunFolder) -> None:

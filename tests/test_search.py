@@ -3,6 +3,8 @@
 import csv
 import dataclasses
 import json
+import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,6 +23,7 @@ from torch import nn
 import trainers.search
 from hardware_models.counting import recount
 from search_spaces.architecture import build_network, build_space, read_architecture
+from search_spaces.errors import InvalidInputError
 from trainers.config import validate
 from trainers.ledger import replay, replay_network
 from trainers.prepare import Plan
@@ -341,3 +344,27 @@ def test_a_finished_search_is_told_and_not_run_again(again: tuple[Run, Run, Run]
     assert lines[0].startswith(f"this search is finished already: {first.folder}")
     assert "2/2 devices within budget" in "\n".join(lines)
     assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == before
+
+
+SPOILED = {
+    "devices": lambda result: result.pop("devices"),
+    "devices.mid_tablet.utilisation": lambda result: result["devices"]["mid_tablet"].pop("utilisation"),
+    "devices.iot_terminal.met": lambda result: result["devices"]["iot_terminal"].update(met="yes"),
+    "status": lambda result: result.update(status="sleeping"),
+}
+
+
+@pytest.mark.parametrize("field", SPOILED)
+def test_a_malformed_result_is_refused_by_its_field_before_anything_is_done(
+    again: tuple[Run, Run, Run], tmp_path: Path, field: str
+) -> None:
+    config, lines = tiny_config(tmp_path, *overrides_of("mobile", "pool")), list[str]()
+    path = Path(shutil.copytree(again[0].folder, config.run_folder)) / "result.json"
+    spoiled = json.loads(path.read_text(encoding="utf-8"))
+    SPOILED[field](spoiled)
+    path.write_text(json.dumps(spoiled), encoding="utf-8")
+    before = {path: path.stat().st_mtime_ns for path in config.run_folder.rglob("*")}
+    with pytest.raises(InvalidInputError, match=rf"{path} is malformed:\n  {re.escape(field)}: got"):
+        run_search(config, lines.append)
+    assert lines == []
+    assert {path: path.stat().st_mtime_ns for path in config.run_folder.rglob("*")} == before

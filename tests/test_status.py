@@ -17,7 +17,7 @@ from trainers import sweep
 from trainers.endings import ending_with
 from trainers.run_state import FINISHED
 from trainers.status import exit_code, survey
-from trainers.sweep import Job, begin_sweep, end_sweep, note_job, read_sweep
+from trainers.sweep import FILE, Job, begin_sweep, end_sweep, note_job, read_sweeps
 
 STATUS = Path(sys.executable).parent / "espalier-status"
 RESULT = {"objective": {"validation_accuracy": 0.5}, "devices": {"x": {"met": True}, "y": {"met": True}}}
@@ -132,6 +132,12 @@ def begin(folder: Path, *, jobs: int) -> None:
     begin_sweep(folder, command="espalier-search -m all", launcher="joblib", jobs=[[f"seed={n}"] for n in range(jobs)])
 
 
+def record_of(folder: Path) -> Path:
+    """The file of the one sweep that runs in a folder, or was killed there."""
+    [path] = folder.glob(f".jobs/*/{FILE}")
+    return path
+
+
 def here(number: int, **fields: Any) -> Job:
     return Job(number=number, overrides=[f"seed={number}"], pid=os.getpid(), host=os.uname().nodename, **fields)
 
@@ -156,22 +162,27 @@ def test_a_sweep_that_was_killed_leaves_its_command_and_the_jobs_that_never_bega
     child.wait()
     folder = tmp_path / "s"
     begin(folder, jobs=2)
-    content = json.loads((folder / "sweep.json").read_text()) | {"pid": child.pid}
-    (folder / "sweep.json").write_text(json.dumps(content))
+    content = json.loads(record_of(folder).read_text()) | {"pid": child.pid}
+    record_of(folder).write_text(json.dumps(content))
     note_job(here(0, state="running").model_copy(update={"pid": child.pid}))
     rows, commands = survey(tmp_path, now=NOW)
     assert [(row.run, row.state) for row in rows] == [("s/seed=0", "interrupted"), ("s/seed=1", "interrupted")]
     assert rows[0].reason == f"process {child.pid} is gone: killed, or out of memory"
     assert commands == ["espalier-search -m all"]
+    killed = record_of(folder)
     begin(folder, jobs=2)  # again, which clears up
-    assert len(list((folder / ".jobs").iterdir())) == 1
+    assert record_of(folder) != killed
+    [again] = read_sweeps(folder)
+    assert [job.state for job in again.jobs] == ["queued", "queued"]
+    assert end_sweep() is None
+    assert survey(tmp_path, now=NOW) == (rows, commands)  # as if the command that ran nothing had not been
 
 
 def test_the_end_of_a_sweep_keeps_what_became_of_its_jobs_and_leaves_no_notes(tmp_path: Path) -> None:
     begin(tmp_path, jobs=2)
     note_job(here(1).ended(ending_with("refused", "seed: got x")))
     ended = end_sweep()
-    assert ended is not None and ended == read_sweep(tmp_path)
+    assert ended is not None and read_sweeps(tmp_path) == [ended]
     assert [job.state for job in ended.jobs] == ["queued", "refused"]
     assert sweep.summary(ended.jobs) == [
         *("2 jobs: 1 queued, 1 refused", "  queued      seed=0: never began", "  refused     seed=1: seed: got x")
@@ -212,7 +223,7 @@ def test_any_status_file_is_read_or_named_with_its_field(
 
 def problem_of(folder: Path) -> InvalidInputError | None:
     try:
-        read_sweep(folder)
+        read_sweeps(folder)
     except InvalidInputError as error:
         return error
     return None
@@ -225,8 +236,8 @@ def test_any_sweep_file_is_read_or_named_with_its_field(
 ) -> None:
     folder = tmp_path_factory.mktemp("runs")
     begin(folder, jobs=1)
-    content = json.loads((folder / "sweep.json").read_text())
-    (folder / "sweep.json").write_text(json.dumps(content | {field: value}))
+    content = json.loads(record_of(folder).read_text())
+    record_of(folder).write_text(json.dumps(content | {field: value}))
     assert problem_of(folder) is None or f"field '{field}" in str(problem_of(folder))
 
 

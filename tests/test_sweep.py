@@ -17,7 +17,7 @@ from tiny_search import MOBILE, SHORT, tiny_config
 
 from trainers.run_state import RunState, state_of
 from trainers.status import exit_code, survey
-from trainers.sweep import read_sweep
+from trainers.sweep import read_sweeps
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 STATUS = Path(sys.executable).parent / "espalier-status"
@@ -124,8 +124,8 @@ def test_a_signal_to_a_sweep_in_two_processes_interrupts_its_jobs_and_names_the_
     assert "Traceback" not in errors
     assert f"interrupted; the same command continues:\n  {shlex.join(['espalier-search', *command])}\n" in errors
     assert [state_of(run).state for run in running] == ["interrupted", "interrupted"]
-    sweep = read_sweep(tmp_path / "runs" / "two")
-    assert sweep is not None and sweep.ended is not None
+    [sweep] = read_sweeps(tmp_path / "runs" / "two")
+    assert sweep.ended is not None
     assert [job.state for job in sweep.jobs] == ["interrupted", "interrupted", "queued"]
     assert given["OMP_NUM_THREADS"] == str(max(1, cpu_count() // 2))  # which torch obeys: jobs share the cores
 

@@ -20,7 +20,7 @@ class App:
 
     `work` takes the configuration and the command that runs this job alone, and returns the content of a result with
     its `status`. It imports what it needs itself, so that --help and --cfg answer at once. `folder` is where it works,
-    if that is a folder of its own; `sweeps` if each command is a sweep.
+    if that is a folder of its own; `sweeps` if each command is a sweep; `instead_of_sweeps` if none is, what to do.
     """
 
     name: str
@@ -29,6 +29,7 @@ class App:
     interrupted: str
     folder: Callable[[dict[str, Any]], Path | None] = lambda content: None
     sweeps: bool = False
+    instead_of_sweeps: str | None = None
 
 
 def _search(content: dict[str, Any], command: str) -> Mapping[str, Any]:
@@ -98,8 +99,22 @@ OF_STUDIES = ("study", "trials", "jobs", "timeout_s", "objectives", "constraints
 CONTINUES = "the same command continues:\n  {command}"
 SEARCH = App("espalier-search", "search", _search, CONTINUES, _search_folder)
 TUNE = App("espalier-tune", "tune", _tune, CONTINUES, _tune_folder, sweeps=True)
-MEASURE = App("espalier-measure", "measure", _measure, "what was measured is kept; this continues:\n  {command}")
-CALIBRATE = App("espalier-calibrate", "calibrate", _calibrate, "the same command starts again")
+MEASURE = App(
+    "espalier-measure",
+    "measure",
+    _measure,
+    "what was measured is kept; this continues:\n  {command}",
+    instead_of_sweeps="architecture takes several files; else repeat the command, as in "
+    "`for n in 1 2 4; do espalier-measure threads=$n output=threads$n.csv ...; done`",
+)
+CALIBRATE = App(
+    "espalier-calibrate",
+    "calibrate",
+    _calibrate,
+    "the same command starts again",
+    instead_of_sweeps="repeat the command, as in "
+    "`for name in a b; do espalier-calibrate measurements=$name.csv name=$name; done`",
+)
 
 
 def tell(line: str) -> None:

@@ -1,5 +1,6 @@
 """The configuration of a calibration, checked as a whole before a file is read."""
 
+import os
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -39,13 +40,13 @@ class CalibrateConfig(Section):
 
     @property
     def measurements_path(self) -> Path | None:
-        return None if self.measurements is None else Path(self.measurements).expanduser()
+        return None if self.measurements is None else Path(os.path.expanduser(self.measurements))
 
     @property
     def output_path(self) -> Path:
         """The profile's file, or the folder of proposed networks."""
         default = "proposed" if self.propose is not None else f"hardware/{self.name}.yaml"
-        return Path(self.output or default).expanduser()
+        return Path(os.path.expanduser(self.output or default))
 
     @property
     def report_folder(self) -> Path:

@@ -47,7 +47,7 @@ def checked_candidates(config: CalibrateConfig) -> tuple[Mapping[str, Item | Seq
         problems += _row_problems(config, measurements, None)
     candidates: Mapping[str, Item | Sequence[Operation]] = {}
     try:
-        candidates = _of_space(config) if config.candidates is None else _of_file(Path(config.candidates).expanduser())
+        candidates = _of_space(config) if config.candidates is None else _of_file(config.candidates)
     except InvalidInputError as error:
         problems.append(str(error))
     if problems:
@@ -109,17 +109,18 @@ def _of_space(config: CalibrateConfig) -> dict[str, Item]:
     return {item.name: item for item in items}
 
 
-def _of_file(path: Path) -> dict[str, Sequence[Operation]]:
-    return {name: network.operations for name, network in read_layers(path).items()}
+def _of_file(name: str) -> dict[str, Sequence[Operation]]:
+    layers = read_layers(Path(os.path.expanduser(name)))
+    return {name: network.operations for name, network in layers.items()}
 
 
 def _taken(paths: Sequence[Path], overwrite: bool) -> Iterator[str]:
     """Outputs that exist, and a folder that cannot be written."""
-    there = [str(path) for path in paths if path.exists()]
+    there = [str(path) for path in paths if os.path.exists(path)]
     if there and not overwrite:
         yield f"output: {' and '.join(there)} exist already; set output, or overwrite=true"
-    folder = next(parent for parent in paths[0].absolute().parents if parent.exists())
-    if not (folder.is_dir() and os.access(folder, os.W_OK)):
+    folder = next(parent for parent in paths[0].absolute().parents if os.path.exists(parent))
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
         yield f"output: cannot write into {folder}; set output to a place where you can"
 
 

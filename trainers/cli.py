@@ -5,7 +5,7 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -17,9 +17,10 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from search_spaces.errors import EspalierError
@@ -43,6 +44,7 @@ from trainers.run_state import FINISHED
 DONE, ERROR, REFUSED = 0, 1, 2
 # Where no configuration can be composed; Hydra has assertions about what it was given.
 CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
+OmegaConf.register_new_resolver("expand_home", os.path.expanduser, replace=True)
 
 
 def search() -> None:
@@ -111,6 +113,8 @@ def _guarded(app: App) -> int:
         wrong.append(f"--config-dir: no such folder: {arguments.config_dir}")
     if arguments.experimental_rerun is not None:  # it unpickles what it is given
         wrong.append("--experimental-rerun: not to be used; config.yaml in a run folder is what ran")
+    if arguments.multirun and app.instead_of_sweeps is not None:
+        wrong.append(f"--multirun: not to be used with {app.name}; {app.instead_of_sweeps}")
     if wrong:
         return _told(app.name, REFUSED, str(refusal(wrong)))
     runs = not (arguments.cfg or arguments.info or arguments.help or arguments.hydra_help or arguments.shell_completion)
@@ -133,7 +137,7 @@ def _guarded(app: App) -> int:
     except JobFailedError:  # of which its user has been told
         pass
     except KeyboardInterrupt as error:
-        _end_sweep()
+        _end_sweep(app.name)
         return _told(app.name, ending_of(error).exit_code, f"interrupted; {app.interrupted.format(command=command)}")
     except SystemExit as end:  # of Hydra, when it has told what it was asked for; or of `Start`
         codes.append(int(end.code or DONE))
@@ -144,7 +148,7 @@ def _guarded(app: App) -> int:
             raise
         sweep.await_jobs()  # of a launcher that has lost one
         codes.append(_told(app.name, ERROR, f"a process of the sweep is gone ({type(error).__name__})"))
-    return exit_code([*_end_sweep(), *codes])
+    return exit_code([*_end_sweep(app.name), *codes])
 
 
 def exit_code(codes: Iterable[int]) -> int:
@@ -153,16 +157,22 @@ def exit_code(codes: Iterable[int]) -> int:
     return ERROR if ERROR in others else next(iter(others), DONE)
 
 
-def _end_sweep() -> list[int]:
+def _end_sweep(name: str) -> list[int]:
     """The exit codes of the jobs of the sweep that this was, if it was one, after a summary of it."""
-    folder = sweep.sweep_folder() if sweep.in_sweep() else None
-    ended = sweep.end_sweep() if sweep.in_sweep() else None
-    if folder is None or ended is None:
+    if not sweep.in_sweep():
         return []
+    folder, ended, codes = sweep.sweep_folder(), None, []
+    try:
+        ended = sweep.ended_sweep()
+        sweep.end_sweep()
+    except EspalierError as error:  # of a full disk
+        codes.append(_told(name, ERROR, str(error)))
+    if ended is None:
+        return codes
     for line in sweep.summary(ended.jobs):
         tell(line)
     tell(f"report  {_report_of(folder)}")
-    return [ERROR if job.code in (None, sweep.KILLED) else job.code or DONE for job in ended.jobs]
+    return [*codes, *(ERROR if job.code in (None, sweep.KILLED) else job.code or DONE for job in ended.jobs)]
 
 
 def _report_of(folder: Path) -> str:
@@ -171,6 +181,8 @@ def _report_of(folder: Path) -> str:
         from trainers.reporting.report import write_report
 
         return os.path.relpath(write_report(folder))
+    except KeyboardInterrupt:  # its jobs have ended, and so does this
+        return f"not written: interrupted; this writes it: espalier-report {shlex.quote(os.path.relpath(folder))}"
     except Exception as error:
         return f"could not be written: {type(error).__name__}: {error}"
 
@@ -182,21 +194,51 @@ class Start(Callback):
         name = str(config.hydra.help.app_name)
         try:
             folder = sweep.checked_folder(str(config.paths.runs), str(config.sweep))
+            _keep_together(config)
             launcher, jobs = str(config.hydra.runtime.choices["hydra/launcher"]), _jobs(config)
-            if launcher in sweep.ALL_AT_ONCE and jobs:
-                os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // len(jobs))))
+            if launcher in sweep.ALL_AT_ONCE:
+                threads = (os.cpu_count() or 1) // _at_once(config, jobs)
+                os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
             sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
         except (*CONFIGURATION, EspalierError) as error:  # raised here, it would be a warning and no more
             sys.exit(_told(name, REFUSED, named(explained(error), task_overrides(config.hydra))))
 
 
+def _keep_together(config: DictConfig) -> None:
+    """Gives all jobs the one folder of the sweep, which a group that differs between them may set as well."""
+    given = {override.key_or_group: override for override in _given(config)}
+    one = "allowed: one, for all runs of a sweep lie in one folder; name one or repeat the command for each"
+    several = [key for key in ("sweep", "paths", "paths.runs") if key in given and given[key].is_sweep_override()]
+    if several:
+        raise refusal(f"{key}: got {given[key].get_value_string()}, {one}" for key in several)
+    if "sweep" not in given:
+        config.hydra.overrides.task.append(f"sweep={config.sweep}")  # Hydra reads them after this
+
+
+def _given(config: DictConfig) -> list[Override]:
+    """What the command and its sweeper say of the jobs."""
+    params = _sweeper(config).get("params")
+    added = [f"{key}={value}" for key, value in params.items()] if isinstance(params, dict) else []
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    return parser.parse_overrides([*added, *task_overrides(config.hydra)])
+
+
 def _jobs(config: DictConfig) -> list[list[str]]:
     """The overrides of each job, if they are known: other sweepers than Hydra's own think of jobs as they go."""
-    if not str(config.hydra.sweeper._target_).endswith(".BasicSweeper"):
+    if not str(_sweeper(config)["_target_"]).endswith(".BasicSweeper"):
         return []
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    overrides = parser.parse_overrides(task_overrides(config.hydra))
-    return BasicSweeper.split_arguments(overrides, None)[0]
+    return BasicSweeper.split_arguments(_given(config), None)[0]
+
+
+def _at_once(config: DictConfig, jobs: Sized) -> int:
+    """How many jobs the launcher is given at a time."""
+    limits = (*(_sweeper(config).get(key) for key in ("n_jobs", "max_batch_size")), len(jobs))
+    return min((limit for limit in limits if type(limit) is int and limit > 0), default=1)  # unchecked as yet
+
+
+def _sweeper(config: DictConfig) -> dict[str, Any]:
+    settings: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
+    return dict(settings)
 
 
 def explained(error: Exception) -> str:

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -72,7 +73,7 @@ class BoardConfig(Section):
     def problems(self, key: str) -> list[str]:
         """What is wrong with it as the section `key`, beyond single values."""
         files = {name: text for name, text in (("identity", self.identity), ("ssh_config", self.ssh_config)) if text}
-        missing = {name: text for name, text in files.items() if not Path(text).expanduser().is_file()}
+        missing = {name: text for name, text in files.items() if not os.path.isfile(os.path.expanduser(text))}
         found = [f"{key}.{name}: no such file: {text}" for name, text in missing.items()]
         if self.host is None and (files or self.port is not None):
             found.append(f"{key}.host: got none beside its other keys; name the machine, as {key}.host=pi@192.168.1.20")
@@ -80,9 +81,9 @@ class BoardConfig(Section):
 
 
 class PathsConfig(Section):
-    runs: Annotated[str, Field(min_length=1)]
-    data: Annotated[str, Field(min_length=1)]
-    cache: Annotated[str, Field(min_length=1)]
+    runs: Line
+    data: Line
+    cache: Line
 
 
 class TrialConfig(Section):
@@ -118,9 +119,9 @@ class SearchConfig(Section):
         """What the result depends on."""
         content = science_of(self.model_dump(mode="json"))
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
-        tables = sorted(_table_files(content["hardware"]))
+        tables = [path for path in sorted(_table_files(content["hardware"])) if os.path.isfile(path)]
         if tables:  # what a file holds, not where it lies, is what prices depend on
-            content["tables"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in tables if path.is_file()]
+            content["tables"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in tables]
         return content
 
     @property
@@ -135,7 +136,7 @@ class SearchConfig(Section):
 
     @property
     def run_folder(self) -> Path:
-        return Path(self.paths.runs).expanduser() / self.sweep / self.run_key
+        return Path(os.path.expanduser(self.paths.runs)) / self.sweep / self.run_key
 
 
 def science_of(content: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,7 +160,7 @@ def _table_files(content: Any) -> set[Path]:
         return set()
     found = {path for value in content.values() for path in _table_files(value)}
     if content.get("model") == "table" and isinstance(content.get("file"), str):
-        found.add(Path(content["file"]).expanduser())
+        found.add(Path(os.path.expanduser(content["file"])))
     return found
 
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import os
 import tarfile
 import zipfile
 import zlib
@@ -177,7 +178,7 @@ def image_set(
 
 
 def require_folder(root: Path) -> None:
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise DataError(
             f"data folder {root} does not exist or is no folder; set paths.data (or data.root) to one that does"
         )

@@ -4,6 +4,7 @@ import os
 import signal
 import sys
 import traceback
+from pathlib import Path
 from typing import Any
 
 from hydra.core.global_hydra import GlobalHydra
@@ -16,7 +17,7 @@ from search_spaces.errors import EspalierError, InvalidInputError
 from trainers import sweep
 from trainers.apps import App
 from trainers.endings import SIGNALLED, Ending, ending_of, ending_with
-from trainers.errors import refusal
+from trainers.errors import RunFolderError, refusal
 from trainers.overrides import misplaced_profiles
 from trainers.sweep import Job
 
@@ -33,20 +34,20 @@ def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple
     job = Job(number=number, overrides=task_overrides(settings), pid=os.getpid(), host=os.uname().nodename)
     if sweep.in_sweep() and sweep.is_stopping():
         return job.ended(NEVER_BEGAN), {}
-    job = _noted(job.model_copy(update={"state": "running"}))
     returned: dict[str, Any] = {}
     try:
+        job = _noted(job.model_copy(update={"state": "running"}))
         content = _plain_values(config)
         folder = app.folder(content)
         if folder is not None and sweep.in_sweep():
-            job = _noted(job.model_copy(update={"folder": os.path.relpath(folder, sweep.sweep_folder())}))
+            job = _noted(job.model_copy(update={"folder": _name_in_sweep(folder)}))
         result = app.work(content, command)
         job = job.ended(ending_with(result["status"]))
         returned = {"status": job.state, "objective": dict(result.get("objective", {})), "folder": str(folder)}
     except KeyboardInterrupt as error:
         job = job.ended(ending_of(error))
         if not alone:
-            _noted(job)
+            _note_end(app.name, job)
             raise
     except EspalierError as error:
         say(app.name, str(error))
@@ -56,7 +57,8 @@ def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple
         traceback.print_exc()
         say(app.name, f"{ending.reason}; this is a fault of Espalier, please report it")
         job = job.ended(ending)
-    return _noted(job), returned
+    _note_end(app.name, job)
+    return job, returned
 
 
 def say(name: str, message: str) -> None:
@@ -75,6 +77,25 @@ def _noted(job: Job) -> Job:
     if sweep.in_sweep():
         sweep.note_job(job)
     return job
+
+
+def _note_end(name: str, job: Job) -> None:
+    """As `_noted`; what cannot be noted is told here, and the sweep counts the job as interrupted."""
+    try:
+        _noted(job)
+    except RunFolderError as error:
+        if job.reason is None:  # else its user has been told why it ended
+            say(name, str(error))
+
+
+def _name_in_sweep(folder: Path) -> str:
+    """The name of a run's folder in the folder of its sweep. Raises: InvalidInputError if it lies elsewhere."""
+    own, common = folder.resolve(), sweep.sweep_folder().resolve()
+    if own.parent != common:
+        raise refusal(
+            [f"paths.runs, sweep: got {folder.parent}, but this sweep is in {common}; set both in the command itself"]
+        )
+    return own.name
 
 
 def _plain_values(config: DictConfig) -> dict[str, Any]:

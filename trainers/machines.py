@@ -1,5 +1,6 @@
 """Where networks are timed: this machine, or a board that a configuration names."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,6 +23,6 @@ def machine_of(board: BoardConfig | None) -> Iterator[Machine]:
 def board_address(board: BoardConfig) -> BoardAddress:
     assert board.host is not None
     identity, ssh_config = (
-        None if text is None else Path(text).expanduser() for text in (board.identity, board.ssh_config)
+        None if text is None else Path(os.path.expanduser(text)) for text in (board.identity, board.ssh_config)
     )
     return BoardAddress(board.host, board.port, identity, ssh_config, board.python, board.timeout_s)

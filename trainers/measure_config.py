@@ -1,5 +1,6 @@
 """The configuration of a measurement, checked as a whole before anything is built, reached or measured."""
 
+import os
 from collections.abc import Iterator, Mapping
 from glob import glob
 from pathlib import Path
@@ -41,7 +42,7 @@ class MeasureConfig(Section):
 
     @property
     def output_path(self) -> Path:
-        return Path(self.output).expanduser()
+        return Path(os.path.expanduser(self.output))
 
     @property
     def architectures_folder(self) -> Path:
@@ -67,8 +68,8 @@ def paths_of(given: str | list[str] | None) -> list[Path]:
         return []
     found: list[Path] = []
     for text in [given] if isinstance(given, str) else given:
-        path = Path(text).expanduser()
-        matches = [] if path.exists() else sorted(glob(str(path), recursive=True))
+        path = Path(os.path.expanduser(text))
+        matches = [] if os.path.exists(path) else sorted(glob(str(path), recursive=True))
         found += [Path(match) for match in matches] or [path]
     return list(dict.fromkeys(found))
 
@@ -87,7 +88,7 @@ def _sources(config: MeasureConfig) -> Iterator[str]:
         yield f"space.name: got {config.space.get('name')!r}, allowed: a name; choose one with space=<name>"
     if config.limit is not None and not config.operations:
         yield f"limit: got {config.limit}; it is for operations=true"
-    missing = [str(path) for path in paths_of(config.architecture) if not path.is_file()]
+    missing = [str(path) for path in paths_of(config.architecture) if not os.path.isfile(path)]
     if missing:
         yield f"architecture: no such file: {', '.join(missing)}"
 
@@ -98,7 +99,7 @@ def _log(config: MeasureConfig) -> Iterator[str]:
         given = {"machine": log.machine, "precision": log.precision}
         yield from (f"log.{key}: it describes what a log ran on; give log.path" for key in given if given[key])
         return
-    missing = [str(path) for path in paths if not path.is_file()]
+    missing = [str(path) for path in paths if not os.path.isfile(path)]
     if missing:
         yield f"log.path: no such file: {', '.join(missing)}"
     if log.machine is None:

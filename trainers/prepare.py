@@ -1,5 +1,6 @@
 """From a checked configuration to everything a search needs, built and found feasible, with nothing trained yet."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -140,7 +141,7 @@ def is_host(mapping: dict[str, Any]) -> bool:
 
 
 def load_profile(name: str, mapping: dict[str, Any], config: SearchConfig) -> HardwareProfile:
-    resolved = resolve_host(name, mapping, Path(config.paths.cache).expanduser())
+    resolved = resolve_host(name, mapping, Path(os.path.expanduser(config.paths.cache)))
     profile = profile_from_dict(name, resolved)
     if not profile.budgets:
         raise InvalidInputError(
@@ -151,7 +152,7 @@ def load_profile(name: str, mapping: dict[str, Any], config: SearchConfig) -> Ha
 
 def data_config(content: dict[str, Any]) -> DataConfig:
     if isinstance(content.get("root"), str):
-        content = {**content, "root": Path(content["root"]).expanduser()}
+        content = {**content, "root": Path(os.path.expanduser(content["root"]))}
     try:
         return DataConfig.model_validate(content)
     except ValidationError as error:
@@ -204,7 +205,7 @@ def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.o
             return kind(parameters, **arguments)
         except ValueError as error:
             raise InvalidInputError(f"{key}: {error}") from error
-        except TypeError as error:
+        except (TypeError, IndexError) as error:
             allowed = ", ".join(list(signature(kind).parameters)[1:])
             raise InvalidInputError(f"{key}: got {arguments}; {error}; {name} takes {allowed}") from error
 

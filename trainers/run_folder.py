@@ -5,9 +5,9 @@ import fcntl
 import io
 import json
 import os
-import tempfile
 import threading
 import traceback
+import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
-from trainers.run_state import FINISHED, STATES, RunState, result_of, state_of
+from trainers.run_state import FINISHED, STATES, RunState, json_of, state_of
 
 PART = ".part"  # ends the names of files that are being written
 HEARTBEAT_SECONDS = 30.0  # a quarter of the silence after which a run counts as interrupted
@@ -28,15 +28,16 @@ def write_bytes(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
+        # Not one of tempfile, which would be for its owner alone: others read the files of a shared folder.
+        temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}{PART}")
         try:
-            with os.fdopen(handle, "wb") as file:
+            with temporary.open("xb") as file:
                 file.write(content)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
         except BaseException:
-            Path(temporary).unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
             raise
     except OSError as error:
         raise RunFolderError(
@@ -117,11 +118,20 @@ class RunFolder:
         self._write(state, error)
 
     def read_result(self) -> dict[str, Any] | None:
-        """The result of a finished run; none if the run has not finished."""
+        """The result of a finished run; none if the run has not finished, or if one of its files is torn.
+
+        Raises: InvalidInputError, naming the field, if the result is whole and yet malformed: from elsewhere.
+        """
+        path = self.path / "result.json"
         try:
-            return result_of(self.path) if state_of(self.path).state in FINISHED else None
-        except InvalidInputError:  # torn
+            if state_of(self.path).state not in FINISHED:
+                return None
+            json_of(path)
+        except InvalidInputError:
             return None
+        from trainers.analysis.run_files import read_result  # needs pandas
+
+        return read_result(path)
 
     def log_exception(self) -> None:
         """Keeps the traceback in `run.log`; the terminal gets one line."""

@@ -1,8 +1,7 @@
 """One search: feasible? train and prune, choose, prove, write. However it ends, its folder says so."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,8 @@ from trainers.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.config import SearchConfig
 from trainers.derive import derive
 from trainers.endings import EXIT_CODES, Ending, ending_of, ending_with
-from trainers.errors import OutOfMemoryError, RunFolderError, RunInUseError
+from trainers.errors import RunInUseError
+from trainers.memory import memory_named
 from trainers.prepare import Plan, measured_devices, prepare
 from trainers.progress import Watcher
 from trainers.result import write_result
@@ -33,7 +33,6 @@ from trainers.verdict import REPORT, feasible_line, headline, report_verdict
 Report = Callable[[str], None]
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
 TRACKED = "the tracker's copy of the result"
-NO_MEMORY = ("can't allocate memory", "could not create a memory", "could not create a primitive")  # torch, oneDNN
 
 
 def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTHON) -> dict[str, Any]:
@@ -46,7 +45,7 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
     finished = folder.read_result()
     if finished is None:
         _refuse_what_is_known(config, folder)
-        with _memory_named():
+        with memory_named():
             plan = prepare(config)
         folder.take()
         finished = folder.read_result()  # another process may have ended it meanwhile
@@ -99,18 +98,19 @@ def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
     tracker: Tracker = LocalTracker()
     try:
         tracker = make_tracker(plan.config.logger, _record(plan.config, folder), report)
-        with _memory_named():
+        with memory_named():
             result = _run(plan, folder, tracker, report)
+        folder.close(result["status"])  # a run that cannot say that it is finished is not
         ending = ending_with(result["status"])
     except BaseException as error:
         ending = ending_of(error)
-        if ending.state in ("infeasible", "interrupted"):
-            tracker.alert(ending.state, str(ending.reason))
+        _close_unfinished(folder, tracker, ending, report)
         if ending.state == "infeasible" and isinstance(tracker, SteadyTracker):
             tracker.is_complete = not plan.measured
         raise
     finally:
-        _end(folder, tracker, ending, report)
+        _show_ending(folder, tracker, ending, report)
+        folder.release()
     report_verdict(result, folder.path, report)
     return result
 
@@ -136,36 +136,24 @@ def _run(plan: Plan, folder: RunFolder, tracker: Tracker, report: Report) -> dic
     return write_result(plan, module, derived, folder, seconds=seconds)
 
 
-@contextmanager
-def _memory_named() -> Iterator[None]:
-    """Raises OutOfMemoryError for whatever says that memory ran out."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(text in str(error) for text in NO_MEMORY):
-            raise OutOfMemoryError(f"out of memory ({error}); lower trainer.batch_size or space.widths") from error
-        raise
-
-
-def _end(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) -> None:
-    """Leaves the last word in the folder, its report, and with the tracker. What fails here hides no earlier error."""
+def _close_unfinished(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) -> None:
+    """Leaves the last word on a search without a result. What fails here does not hide the error that ended it."""
     state = "failed" if ending.state == "refused" else ending.state  # by a tracker that cannot be reached, say
     if state == "failed":
         _told(folder.log_exception, "run.log", report)
-    try:
-        folder.close(state, ending.reason)
-    except RunFolderError as error:
-        if ending.reason is None:
-            raise  # a run that cannot say that it is finished is not
-        report(str(error))
-    finally:
-        _told(lambda: _write_report(folder.path), REPORT, report)
-        if ending.state in (*FINISHED, "stopped"):  # a study takes up no trial that it stopped
-            remove_checkpoints(folder.path / CHECKPOINTS)
-        if ending.state in FINISHED:
-            _told(lambda: _publish(tracker, folder.path), TRACKED, report)
-        tracker.finish(ending.exit_code)
-        folder.release()
+    _told(lambda: folder.close(state, ending.reason), "status.json", report)
+    if state in ("infeasible", "interrupted"):
+        tracker.alert(state, str(ending.reason))
+
+
+def _show_ending(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) -> None:
+    """Shows how a search has ended, which its folder knows by now: in the report and to the tracker."""
+    _told(lambda: _write_report(folder.path), REPORT, report)
+    if ending.state in (*FINISHED, "stopped"):  # a study takes up no trial that it stopped
+        remove_checkpoints(folder.path / CHECKPOINTS)
+    if ending.state in FINISHED:
+        _told(lambda: _publish(tracker, folder.path), TRACKED, report)
+    tracker.finish(ending.exit_code)
 
 
 def _told(act: Callable[[], object], what: str, report: Report) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
 from trainers.run_state import FINISHED, RunState, result_of, state_of
-from trainers.sweep import Job, Sweep, is_running, own_overrides, read_sweep
+from trainers.sweep import FILE, Job, Sweep, is_running, own_overrides, read_sweeps, sweep_folders
 
 # The exit code is that of the first of these that a run of the folder is in.
 CODES = {
@@ -66,7 +66,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true", help="the same as JSON, with nothing shortened")
     arguments = parser.parse_args()
     try:
-        rows, commands = survey(Path(arguments.folder).expanduser())
+        rows, commands = survey(Path(os.path.expanduser(arguments.folder)))
     except InvalidInputError as error:
         print(f"espalier-status: {error}", file=sys.stderr)
         sys.exit(2)
@@ -91,36 +91,35 @@ def survey(folder: Path, *, now: datetime | None = None) -> tuple[list[Row], lis
 
     Raises: InvalidInputError if there is none.
     """
-    if not folder.is_dir():
+    if not os.path.isdir(folder):  # for a name too long, too
         raise InvalidInputError(f"no such folder: {folder}; give the folder of a run, of a sweep, or paths.runs")
     moment = now or datetime.now(UTC)
     runs = sorted({path.parent for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}status.json")})
-    rows = [_row(run, os.path.relpath(run, folder), now=moment) for run in runs]
-    commands = [row.command for row in rows if row.command is not None and row.state in AGAIN]
-    for path in sorted({*folder.glob("sweep.json"), *folder.glob("*/sweep.json")}):
+    rows = {run: _row(run, os.path.relpath(run, folder), now=moment) for run in runs}
+    others: list[Row] = []
+    commands = [row.command for row in rows.values() if row.command is not None and row.state in AGAIN]
+    for place in sweep_folders(folder):
+        prefix = os.path.relpath(place, folder)
         try:
-            sweep = read_sweep(path.parent)
+            sweeps = read_sweeps(place)
         except InvalidInputError as error:
-            rows.append(Row(os.path.relpath(path, folder), "unreadable", str(error)))
+            others.append(Row(os.path.normpath(f"{prefix}/{FILE}"), "unreadable", str(error)))
             continue
-        assert sweep is not None
-        waiting = _without_a_folder(path.parent, sweep, prefix=os.path.relpath(path.parent, folder))
-        rows += waiting
-        states = dict(zip(runs, rows, strict=False))
-        commands = _with_sweep(commands, sweep, path.parent, states, waiting)
-    if not rows:
+        for sweep in sweeps:
+            waiting = _without_a_folder(place, sweep, prefix=prefix)
+            others += waiting
+            own = {place / job.folder for job in sweep.jobs if job.folder is not None}
+            commands = _with_sweep(commands, sweep, [*waiting, *(row for run, row in rows.items() if run in own)])
+    if not (rows or others):
         raise InvalidInputError(f"no runs in {folder}; give the folder of a run, of a sweep, or paths.runs")
-    return rows, list(dict.fromkeys(commands))
+    return [*rows.values(), *others], list(dict.fromkeys(commands))
 
 
-def _with_sweep(
-    commands: list[str], sweep: Sweep, folder: Path, states: dict[Path, Row], waiting: Sequence[Row]
-) -> list[str]:
+def _with_sweep(commands: list[str], sweep: Sweep, own: Sequence[Row]) -> list[str]:
     """The commands with that of a sweep in place of those of its jobs; none while it runs, for it may yet do them."""
-    own = {folder / job.folder for job in sweep.jobs if job.folder is not None}
-    theirs = {row.command for run, row in states.items() if Path(os.path.normpath(run)) in own}
-    again = any(row.state in AGAIN for row in (*waiting, *(row for run, row in states.items() if run in own)))
+    theirs = {row.command for row in own}
     others = [command for command in commands if command not in theirs]
+    again = any(row.state in AGAIN for row in own)
     return [*others, sweep.command] if again and not is_running(sweep) else others
 
 

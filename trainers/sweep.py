@@ -1,6 +1,7 @@
-"""What a sweep tells of its jobs while it runs and after: `sweep.json`, and until it ends a note of each job.
+"""What a sweep tells of its jobs: while it runs its record and a note of each job, after it one `sweep.json`.
 
-Jobs run in processes of their own, so all they share with the sweep is its folder and the environment.
+Jobs run in processes of their own, so all they share with the sweep is its folder and the environment. Several commands
+may run in one folder at once: each has a folder of notes to itself.
 """
 
 import os
@@ -10,6 +11,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
@@ -23,6 +25,7 @@ from trainers.run_folder import write_text
 from trainers.run_state import process_is_alive
 
 FILE, NOTES = "sweep.json", ".jobs"
+NOTE = "[0-9]*.json"  # of a job, beside the record of its sweep
 VARIABLE = "ESPALIER_SWEEP"  # of the environment: folder of the notes of the sweep that a process belongs to
 STOPPING = "stopping"  # a file among the notes: jobs that have not begun begin no more
 ALL_AT_ONCE = ("processes", "submitit_local")  # launchers whose jobs are processes that begin together
@@ -54,7 +57,7 @@ class Job(Record):
 
 
 class Sweep(Record):
-    """The last command that ran several jobs in a folder. A sweeper may think of more jobs as it goes."""
+    """A command that runs several jobs in a folder. A sweeper may think of more jobs as it goes."""
 
     schema_version: Literal[1] = 1
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]  # also the name of the folder of notes
@@ -68,7 +71,10 @@ class Sweep(Record):
 
 
 def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Sequence[str]]) -> None:
-    """Writes down what is going to run; this process and its children take notes from now on."""
+    """Writes down what is going to run; this process and its children take notes from now on.
+
+    Raises: RunFolderError if it cannot be written.
+    """
     _clear_up(folder)
     sweep = Sweep(
         id=uuid.uuid4().hex[:12],
@@ -80,9 +86,8 @@ def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Seq
         host=os.uname().nodename,
         jobs=[Job(number=number, overrides=list(overrides)) for number, overrides in enumerate(jobs)],
     )
-    write_text(folder / FILE, sweep.model_dump_json(indent=2) + "\n")
     notes = folder.resolve() / NOTES / sweep.id
-    notes.mkdir(parents=True)
+    write_text(notes / FILE, sweep.model_dump_json(indent=2) + "\n")
     os.environ[VARIABLE] = str(notes)
 
 
@@ -98,7 +103,7 @@ def checked_folder(runs: str, sweep: str) -> Path:
             problems += [f"{key}: got {value!r}; {details['msg']}" for details in error.errors(include_url=False)]
     if problems:
         raise refusal(problems)
-    return Path(runs).expanduser() / sweep
+    return Path(os.path.expanduser(runs)) / sweep
 
 
 def in_sweep() -> bool:
@@ -107,7 +112,10 @@ def in_sweep() -> bool:
 
 
 def note_job(job: Job) -> None:
-    """Tells the sweep that this process belongs to what has become of a job."""
+    """Tells the sweep that this process belongs to what has become of a job.
+
+    Raises: RunFolderError if that cannot be written.
+    """
     write_text(Path(os.environ[VARIABLE]) / f"{job.number}.json", job.model_dump_json(indent=2) + "\n")
 
 
@@ -117,7 +125,7 @@ def sweep_folder() -> Path:
 
 def has_begun() -> bool:
     """Whether a job of the sweep that this process belongs to has begun."""
-    return any(Path(os.environ[VARIABLE]).glob("*.json"))
+    return any(Path(os.environ[VARIABLE]).glob(NOTE))
 
 
 def is_stopping() -> bool:
@@ -128,10 +136,12 @@ def is_stopping() -> bool:
 def stop_jobs() -> None:
     """Ends, as SIGTERM does, the sweep's jobs in other processes of this machine, and waits until they have ended."""
     notes = Path(os.environ[VARIABLE])
-    (notes / STOPPING).touch()
+    with suppress(OSError):  # of a full disk: jobs that have not begun then do
+        (notes / STOPPING).touch()
     for job in _running_elsewhere(notes):
         assert job.pid is not None
-        os.kill(job.pid, signal.SIGTERM)
+        with suppress(OSError):  # it has ended meanwhile
+            os.kill(job.pid, signal.SIGTERM)
     patience = time.monotonic() + PATIENCE_SECONDS
     while _running_elsewhere(notes) and time.monotonic() < patience:
         time.sleep(0.05)
@@ -139,7 +149,7 @@ def stop_jobs() -> None:
 
 def await_jobs() -> None:
     """Returns when no child of this process is left: jobs whose launcher has stopped waiting for them."""
-    sweep = read_sweep(sweep_folder())
+    sweep = _with_notes(Path(os.environ[VARIABLE]))
     while sweep is not None and sweep.launcher in ALL_AT_ONCE:
         try:
             os.wait()
@@ -147,38 +157,38 @@ def await_jobs() -> None:
             break
 
 
-def end_sweep() -> Sweep | None:
-    """The sweep with what became of each job, written down; none if no job began."""
-    notes = Path(os.environ.pop(VARIABLE))
-    folder = notes.parents[1]
-    sweep = read_sweep(folder)
-    assert sweep is not None
-    began = any(notes.glob("*.json"))
-    if began and sweep.id == notes.name:  # and no other sweep has begun in this folder since
-        sweep = sweep.model_copy(update={"ended": _now()})
-        write_text(folder / FILE, sweep.model_dump_json(indent=2) + "\n")
-    elif not began:
-        (folder / FILE).unlink()
-    shutil.rmtree(notes)
-    if not any(notes.parent.iterdir()):
-        notes.parent.rmdir()
-    return sweep if began else None
+def ended_sweep() -> Sweep | None:
+    """The sweep that this process belongs to, now that it has ended, with what became of each job; none if none began.
 
-
-def read_sweep(folder: Path) -> Sweep | None:
-    """The last sweep of a folder with what its jobs have noted so far; none if there was none.
-
-    A job whose process is gone without a word is `interrupted`. Raises: InvalidInputError, naming the field, if a
-    file is not whole.
+    Raises: InvalidInputError if a file of it cannot be read.
     """
-    if not (folder / FILE).is_file():
-        return None
-    sweep = _read(folder / FILE, Sweep)
-    jobs = {job.number: job for job in sweep.jobs}
-    for path in (folder / NOTES / sweep.id).glob("*.json"):
-        job = _read(path, Job)
-        jobs[job.number] = _lost(job) if job.state == "running" and job.pid and _is_gone(job.host, job.pid) else job
-    return sweep.model_copy(update={"jobs": [jobs[number] for number in sorted(jobs)]})
+    return _at_its_end(Path(os.environ[VARIABLE]))
+
+
+def end_sweep() -> Sweep | None:
+    """The same, written down for the folder in place of the sweep that ended before it; its notes are removed.
+
+    Raises: InvalidInputError as above; RunFolderError if it cannot be written. The notes then stay.
+    """
+    return _settle(Path(os.environ.pop(VARIABLE)))
+
+
+def sweep_folders(folder: Path) -> list[Path]:
+    """Where sweeps have been: the folder itself, or those in it."""
+    return sorted({path.parent for depth in ("", "*/") for name in (FILE, NOTES) for path in folder.glob(depth + name)})
+
+
+def read_sweeps(folder: Path) -> list[Sweep]:
+    """The sweeps that run in a folder or were killed there, else the last that ended; with what their jobs have noted.
+
+    Of a command that was repeated the last time counts. A job whose process is gone without a word is `interrupted`.
+    Raises: InvalidInputError, naming the field, if a file is not whole.
+    """
+    begun = [_with_notes(path.parent) for path in folder.glob(f"{NOTES}/*/{FILE}")]  # first: they end as this is read
+    ended = _read(folder / FILE, Sweep)
+    known = sorted((sweep for sweep in (ended, *begun) if sweep is not None), key=lambda sweep: sweep.started)
+    last = {sweep.command: sweep for sweep in known}
+    return [sweep for sweep in last.values() if sweep.ended is None] or ([] if ended is None else [ended])
 
 
 def is_running(sweep: Sweep) -> bool:
@@ -189,7 +199,8 @@ def is_running(sweep: Sweep) -> bool:
 def summary(jobs: Sequence[Job]) -> list[str]:
     """How many jobs ended in each state, and why those that did not end well did not."""
     counts = Counter(job.state for job in jobs)
-    lines = [f"{len(jobs)} jobs: " + ", ".join(f"{count} {state}" for state, count in counts.items())]
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    lines = [f"{len(jobs)} job{'s' * (len(jobs) != 1)}: {states}"]
     for job, name in zip(jobs, own_overrides(jobs), strict=True):
         if job.reason is not None or job.state == "queued":
             lines.append(f"  {job.state:11} {name}: {' '.join((job.reason or 'never began').split())}")
@@ -203,26 +214,60 @@ def own_overrides(jobs: Sequence[Job]) -> list[str]:
 
 
 def _lost(job: Job) -> Job:
-    reason = f"process {job.pid} is gone: killed, or out of memory"
-    return job.model_copy(update={"state": "interrupted", "code": KILLED, "reason": reason})
+    return job.ended(Ending("interrupted", f"process {job.pid} is gone: killed, or out of memory", KILLED))
+
+
+def _with_notes(notes: Path) -> Sweep | None:
+    """The sweep of these notes, with what its jobs have noted so far; none if it has just ended."""
+    sweep = _read(notes / FILE, Sweep)
+    if sweep is None:
+        return None
+    jobs = {job.number: job for job in sweep.jobs}
+    for path in notes.glob(NOTE):
+        job = _read(path, Job)
+        if job is not None:
+            lost = job.state == "running" and job.pid and _is_gone(job.host, job.pid)
+            jobs[job.number] = _lost(job) if lost else job
+    return sweep.model_copy(update={"jobs": [jobs[number] for number in sorted(jobs)]})
+
+
+def _at_its_end(notes: Path) -> Sweep | None:
+    """The sweep of these notes, now that it has ended; none if no job began."""
+    sweep = _with_notes(notes)
+    if sweep is None or all(job.state == "queued" for job in sweep.jobs):
+        return None
+    here = (os.uname().nodename, os.getpid())
+    silent = Ending("interrupted", "its end could not be written down; its run folder tells more", 1)
+    jobs = [job.ended(silent) if job.state == "running" and (job.host, job.pid) == here else job for job in sweep.jobs]
+    return sweep.model_copy(update={"ended": _now(), "jobs": jobs})
+
+
+def _settle(notes: Path) -> Sweep | None:
+    """Writes down a sweep that has ended, if a job of it began, and removes its notes."""
+    ended = _at_its_end(notes)
+    if ended is not None:
+        write_text(notes.parents[1] / FILE, ended.model_dump_json(indent=2) + "\n")
+    shutil.rmtree(notes, ignore_errors=True)
+    with suppress(OSError):  # others are at it
+        notes.parent.rmdir()
+    return ended
 
 
 def _running_elsewhere(notes: Path) -> list[Job]:
     """The jobs that run in other processes of this machine."""
-    jobs = [_read(path, Job) for path in notes.glob("*.json")]
+    jobs = [job for job in (_read(path, Job) for path in notes.glob(NOTE)) if job is not None]
     here = os.uname().nodename
     running = [job for job in jobs if job.state == "running" and job.host == here and job.pid != os.getpid()]
     return [job for job in running if job.pid is not None and not _is_gone(here, job.pid)]
 
 
 def _clear_up(folder: Path) -> None:
-    """Removes the notes of a sweep that was killed in `folder`."""
-    try:
-        sweep = read_sweep(folder)
-    except InvalidInputError:  # it is about to be replaced
-        return
-    if sweep is not None and _is_gone(sweep.host, sweep.pid):
-        shutil.rmtree(folder / NOTES / sweep.id, ignore_errors=True)
+    """Writes down the sweeps that were killed in `folder`. Raises: RunFolderError if they cannot be."""
+    for path in folder.resolve().glob(f"{NOTES}/*/{FILE}"):
+        with suppress(InvalidInputError):  # of which `read_sweeps` tells
+            sweep = _read(path, Sweep)
+            if sweep is not None and _is_gone(sweep.host, sweep.pid):
+                _settle(path.parent)
 
 
 def _is_gone(host: str | None, pid: int) -> bool:
@@ -237,9 +282,11 @@ def _now() -> str:
 Kind = TypeVar("Kind", bound=Record)
 
 
-def _read(path: Path, kind: type[Kind]) -> Kind:
+def _read(path: Path, kind: type[Kind]) -> Kind | None:
     try:
         return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
     except ValidationError as error:

@@ -4,8 +4,9 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
@@ -13,8 +14,10 @@ import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from hardware_models.budgets.budget_problem import Survivors
+from search_spaces.errors import EspalierError
 from trainers.architecture_parameters import ArchitectureParameters
-from trainers.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO, latest_checkpoint
+from trainers.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO, latest_checkpoint, not_of_a_search
+from trainers.memory import is_out_of_memory
 from trainers.prepare import Plan, make_optimizer, make_strategy
 from trainers.progress import EpochReport, StatusLine, Watcher
 from trainers.provenance import hashes
@@ -35,8 +38,39 @@ def train(
 ) -> SearchModule:
     """A searched, pruned supernet, from the last whole checkpoint in `folder` on.
 
-    Raises: TrainingDivergedError; KeyboardInterrupt (with its number) on a signal; whatever a watcher raises.
+    Raises: TrainingDivergedError; RunFolderError if that is none of this search; KeyboardInterrupt (with its number) on
+    a signal; whatever a watcher raises.
     """
+    config, settings = plan.config, plan.config.trainer
+    module = _module(plan, starts)
+    module.prune_log += presolved
+    # By the module's own steps: at a resume Lightning asks for the first batches before it has counted its epochs.
+    loader = plan.data.loader(
+        batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.step // len(loader)
+    )
+    epochs = -(-settings.steps // len(loader))
+    epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
+    checkpoints = folder.path / CHECKPOINTS
+    origin = {**hashes(plan), "torch": str(torch.__version__)}
+    checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
+    keeper = EpochCheckpoint(checkpoints, checkpoint_io)
+    callbacks = [epoch_report, keeper, *([StatusLine(epoch_report)] if sys.stdout.isatty() else [])]
+    trainer = _trainer(epochs, callbacks, checkpoint_io, folder=folder.path)
+    checkpoint = latest_checkpoint(checkpoints, report)
+    if checkpoint is not None:
+        report(f"resumed after epoch {int(checkpoint.stem.split('-')[1])} of {epochs}")
+    try:
+        _fit(trainer, module, loader, checkpoint)
+    except Exception as error:
+        if checkpoint is None or keeper.has_begun or isinstance(error, EspalierError) or is_out_of_memory(error):
+            raise
+        # Of a right name and origin and yet not what was written, which no crash leaves.
+        raise not_of_a_search(checkpoint, f"{type(error).__name__}: {error}") from error
+    epoch_report.write_choices(module)
+    return module
+
+
+def _module(plan: Plan, starts: Sequence[Survivors]) -> SearchModule:
     config, settings = plan.config, plan.config.trainer
     supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     parameters = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
@@ -50,7 +84,7 @@ def train(
         settings.prune_from,
         settings.prune_to,
     )
-    module = SearchModule(
+    return SearchModule(
         plan.space,
         supernet,
         parameters,
@@ -60,23 +94,10 @@ def train(
         arch_optimizer=make_optimizer(config.arch_optimizer, "arch_optimizer"),
         clip_norm=settings.clip_norm,
     )
-    module.prune_log += presolved
-    # By the module's own steps: at a resume Lightning asks for the first batches before it has counted its epochs.
-    loader = plan.data.loader(
-        batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.step // len(loader)
-    )
-    epochs = -(-settings.steps // len(loader))
-    epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
-    checkpoints = folder.path / CHECKPOINTS
-    origin = {**hashes(plan), "torch": str(torch.__version__)}
-    checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
-    callbacks = [epoch_report, EpochCheckpoint(checkpoints, checkpoint_io)]
-    if sys.stdout.isatty():
-        callbacks.append(StatusLine(epoch_report))
-    trainer = _trainer(epochs, callbacks, checkpoint_io, folder=folder.path)
-    checkpoint = latest_checkpoint(checkpoints, report)
-    if checkpoint is not None:
-        report(f"resumed after epoch {int(checkpoint.stem.split('-')[1])} of {epochs}")
+
+
+def _fit(trainer: pl.Trainer, module: SearchModule, loader: Iterable[Any], checkpoint: Path | None) -> None:
+    """Trains, from `checkpoint` on if there is one. Raises: KeyboardInterrupt, with its number, on a signal."""
     with warnings.catch_warnings():
         # Lightning advises workers for a loader whose images are in memory already.
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
@@ -90,8 +111,6 @@ def train(
             number = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
             known = end.__context__.args if isinstance(end.__context__, KeyboardInterrupt) else ()
             raise KeyboardInterrupt(*(known or (number,))) from None
-    epoch_report.write_choices(module)
-    return module
 
 
 def _trainer(

@@ -1,5 +1,6 @@
 """Table pricing: measured operations as they are, others between measured ones of the same form, nothing else."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
@@ -45,7 +46,7 @@ class Table(Section):
 
     @model_validator(mode="after")
     def _read(self) -> "Table":
-        from_file, origin = _read_file(_path(self.file), self.format) if self.file else ({}, {})
+        from_file, origin = _read_file(Path(os.path.expanduser(self.file)), self.format) if self.file else ({}, {})
         exact_ms = _merged(_parsed(self.entries), from_file, self.file)
         if not exact_ms:
             raise InvalidInputError("a table needs entries, a file, or both; got neither")
@@ -90,15 +91,6 @@ def _parsed(entries: Mapping[str, float]) -> dict[Operation, float]:
     if problems:
         raise InvalidInputError("; ".join(problems))
     return exact_ms
-
-
-def _path(file: str) -> Path:
-    try:
-        return Path(file).expanduser()
-    except RuntimeError as error:  # ~name of no user
-        raise InvalidInputError(
-            f"cannot read measurements from {file}: {error}; give the path of a CSV file"
-        ) from error
 
 
 def _read_file(path: Path, file_format: TableFormat) -> tuple[dict[Operation, float], dict[str, Any]]:

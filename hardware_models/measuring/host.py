@@ -59,7 +59,7 @@ def resolve_host(name: str, mapping: Mapping[str, Any], cache_dir: Path) -> Mapp
     """The profile as plain values, `latency: {model: host}` replaced by what was measured here; others as they are.
 
     Fields given beside it (title, budgets) win over measured ones.
-    Raises: InvalidInputError if it asks for a runtime or precision that cannot be measured here.
+    Raises: InvalidInputError if it asks for what cannot be measured here, or if nothing can be kept in `cache_dir`.
     """
     latency = mapping.get("latency") if isinstance(mapping, Mapping) else None
     if not isinstance(latency, Mapping) or latency.get("model") != "host":
@@ -87,8 +87,14 @@ def measure_host_profile(
     The cache knows the machine, the versions, the threads and the effort; delete its file to measure again.
     """
     path = Path(cache_dir) / f"host-{_fingerprint(threads, effort)}.yaml"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.with_suffix(".lock").open("ab") as lock:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = path.with_suffix(".lock").open("ab")
+    except OSError as error:
+        raise InvalidInputError(
+            f"paths.cache: cannot write into {cache_dir}: {error.strerror}; name a folder where you can"
+        ) from error
+    with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a sweep would else measure each other
         return _read_or_measured(path, threads, effort, progress)
 

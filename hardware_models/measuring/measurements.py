@@ -7,6 +7,7 @@ whose output nothing reads. Times are milliseconds at batch size 1.
 
 import csv
 import math
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -268,7 +269,7 @@ def _operations(path: Path, subject: Subject, records: Sequence[Record]) -> tupl
 
 def _layers(path: Path, measured: Sequence[tuple[int, str]]) -> tuple[dict[str, Layers], list[str]]:
     """The operations of each network in a file of layers, and what is wrong with it or missing from it."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         return {}, [f"the operations of its networks are missing: write {path} with columns {','.join(LAYER_COLUMNS)}"]
     columns, records, problems = read_records(path)
     if sorted(set(columns) - {REACHED}) != sorted(LAYER_COLUMNS):

@@ -1,5 +1,6 @@
 """Runs and sweeps as data frames."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,8 +58,8 @@ class Sweep:
 
 def load_run(path: Path | str) -> Run:
     """The run in a folder. Raises: InvalidInputError, naming file and field, for what is there and malformed."""
-    folder = Path(path).expanduser()
-    if not (folder / "status.json").is_file():
+    folder = Path(os.path.expanduser(path))
+    if not os.path.isfile(folder / "status.json"):
         raise InvalidInputError(f"no run in {folder}: it has no status.json; give the folder <runs>/<sweep>/<run>")
     state = state_of(folder)
     config = read_config(folder / "config.yaml")
@@ -77,7 +78,7 @@ def load_run(path: Path | str) -> Run:
 
 def load_sweep(path: Path | str) -> Sweep:
     """The runs of a sweep folder. Raises: InvalidInputError if it has none, or for what `load_run` refuses."""
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     found = run_folders(folder)
     if not found:
         raise InvalidInputError(f"no runs in {folder}; give the folder <runs>/<sweep>, which holds a folder per run")
@@ -89,7 +90,7 @@ def load_readable(path: Path | str) -> Sweep:
 
     Raises: InvalidInputError if the folder is a run's.
     """
-    folder = Path(path).expanduser()
+    folder = Path(os.path.expanduser(path))
     runs: list[Run] = []
     unreadable = {}
     for found in run_folders(folder):
@@ -102,7 +103,7 @@ def load_readable(path: Path | str) -> Sweep:
 
 def run_folders(folder: Path) -> list[Path]:
     """Those in a sweep folder, by name. Raises: InvalidInputError if the folder is a run's."""
-    if (folder / "status.json").is_file():
+    if os.path.isfile(folder / "status.json"):
         raise InvalidInputError(f"{folder} is a run and no sweep; load it with load_run, or give {folder.parent}")
     return sorted(file.parent for file in folder.glob("*/status.json"))
 

@@ -1,6 +1,7 @@
 """`espalier-report`: the report of a run or a sweep as one HTML file, and the check of a run against its files."""
 
 import argparse
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -39,8 +40,8 @@ def run(arguments: Sequence[str]) -> int:
     verify = words[0] == "verify" and len(words) > 1
     if len(words) != 1 + verify:
         return _refuse(f"got {len(words) - verify} folders: {' '.join(words)}; give one")
-    folder = Path(words[-1]).expanduser()
-    if not folder.is_dir():
+    folder = Path(os.path.expanduser(words[-1]))
+    if not os.path.isdir(folder):  # for a name too long, too
         return _refuse(
             f"{folder} is no folder; give that of a run, <runs>/<sweep>/<run>, or of a sweep, <runs>/<sweep>"
         )

@@ -2,6 +2,7 @@
 
 import fcntl
 import hashlib
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -51,14 +52,14 @@ def study_place(text: str) -> StudyPlace:
 
 
 def _file(text: str, kind: str | None, given: Path) -> StudyPlace:
-    path = given.expanduser().absolute()
+    path = Path(os.path.expanduser(given)).absolute()
     if kind is None:
         raise InvalidInputError(f"got {text!r}, allowed: {ALLOWED}")
-    if path.is_dir():
+    if os.path.isdir(path):
         raise InvalidInputError(f"{path} is a folder; name a file in it")
     begins = {"sqlite": b"SQLite format 3\x00", "journal": b'{"'}[kind]
     try:
-        start = _first_bytes(path, len(begins)) if path.exists() else b""
+        start = _first_bytes(path, len(begins)) if os.path.exists(path) else b""
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
     if start not in (b"", begins):
