@@ -74,7 +74,7 @@ def test_every_job_of_a_sweep_is_told_and_counted_also_without_a_folder(run: Pat
         "seed=1seed: got -1; allowed: 0 or more": "refused",
         "seed=2<b>no</b> space left": "failed",
         f"seed=3process {child.pid} is gone: killed, or out of memory": "interrupted",
-        "seed=4its sweep ended before it began": "interrupted",
+        "seed=4its sweep ended before its turn": "never began",
     }
     assert heading(page) == "1 of 5 runs done" and loose_numbers(parsed(page)) == []
 

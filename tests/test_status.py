@@ -92,8 +92,9 @@ def test_the_command_answers_in_plain_aligned_lines_and_without_torch(tmp_path: 
     ended = status(tmp_path)
     assert (ended.returncode, ended.stderr) == (1, "")
     header, first, second, counts, command = ended.stdout.splitlines()
-    assert header.split() == ["run", "state", "epoch", "attempt", "time", "accuracy", "met", "reason"]
-    assert first.startswith("a-longer-name  failed ") and first.endswith("first line second �[2J line")
+    columns = ("run", "overrides", "state", "epoch", "attempt", "time", "val acc", "met", "reason")
+    assert header.split() == " ".join(columns).split()
+    assert first.split()[:2] == ["a-longer-name", "failed"] and first.endswith("first line second �[2J line")
     assert first.index("failed") == second.index("done") == header.index("state")
     assert counts == "1 failed, 1 done"
     assert command == "repeat  espalier-search a-longer-name"
@@ -117,6 +118,12 @@ def test_a_folder_without_runs_is_refused(tmp_path: Path, folder: str) -> None:
     assert ended.returncode == 2
     assert ended.stderr.startswith("espalier-status: no ") and "paths.runs" in ended.stderr
     assert ended.stderr.count("\n") == 1
+
+
+def test_help_says_what_the_columns_are_in() -> None:
+    text = " ".join(status("--help").stdout.split())
+    assert "time is how long the last attempt took, of a running one how long ago it last gave a sign" in text
+    assert "val acc is the validation accuracy" in text
 
 
 def test_help_ends_with_examples_and_exit_codes() -> None:
@@ -151,9 +158,10 @@ def test_jobs_of_a_sweep_that_runs_are_queued_until_they_begin_and_nothing_is_to
     rows, commands = survey(tmp_path / "runs", now=NOW)
     assert [(row.run, row.state) for row in rows] == [
         ("s/key0", "failed"),
-        ("s/seed=1", "running"),
-        ("s/seed=2", "queued"),
+        ("s/job 1", "running"),
+        ("s/job 2", "queued"),
     ]
+    assert [row.overrides for row in rows] == ["seed=0", "seed=1", "seed=2"]
     assert commands == []
 
 
@@ -166,7 +174,8 @@ def test_a_sweep_that_was_killed_leaves_its_command_and_the_jobs_that_never_bega
     record_of(folder).write_text(json.dumps(content))
     note_job(here(0, state="running").model_copy(update={"pid": child.pid}))
     rows, commands = survey(tmp_path, now=NOW)
-    assert [(row.run, row.state) for row in rows] == [("s/seed=0", "interrupted"), ("s/seed=1", "interrupted")]
+    assert [(row.run, row.state) for row in rows] == [("s/job 0", "interrupted"), ("s/job 1", "never began")]
+    assert exit_code(rows[1:]) == 1  # and not 4, which would let a script wait for it
     assert rows[0].reason == f"process {child.pid} is gone: killed, or out of memory"
     assert commands == ["espalier-search -m all"]
     killed = record_of(folder)
@@ -194,6 +203,44 @@ def test_a_sweep_none_of_whose_jobs_began_leaves_no_file(tmp_path: Path) -> None
     begin(tmp_path, jobs=2)
     assert end_sweep() is None
     assert list(tmp_path.iterdir()) == []
+
+
+def swept(folder: Path, *jobs: str) -> None:
+    """A sweep that has ended, with a run folder for each job, named after its number."""
+    folder.mkdir()
+    overrides = [["strategy=pool", *job.split()] for job in jobs]
+    begin_sweep(folder, command="espalier-search -m all", launcher="basic", jobs=overrides)
+    for number, own in enumerate(overrides):
+        write_run(folder / f"key{number}", "done")
+        note_job(Job(number=number, overrides=own, state="done", code=0, folder=f"key{number}"))
+    end_sweep()
+
+
+def test_a_run_is_shown_with_the_overrides_that_tell_it_from_the_rest_of_its_sweep(tmp_path: Path) -> None:
+    swept(tmp_path / "s", *(f"optimizer.lr={lr} seed={seed}" for lr in (0.1, 0.03) for seed in (0, 1)))
+    swept(tmp_path / "alone", "seed=7")
+    write_run(tmp_path / "s" / "earlier", "done")
+    told = {run["run"]: run["overrides"] for run in json.loads(status("--json", tmp_path).stdout)["runs"]}
+    assert told == {
+        "alone/key0": None,
+        "s/earlier": None,
+        "s/key0": "optimizer.lr=0.1 seed=0",
+        "s/key1": "optimizer.lr=0.1 seed=1",
+        "s/key2": "optimizer.lr=0.03 seed=0",
+        "s/key3": "optimizer.lr=0.03 seed=1",
+    }
+    header, _, _, *lines = status(tmp_path).stdout.splitlines()
+    place = header.index("overrides")
+    assert [line[place:].split("  ")[0] for line in lines[:4]] == [own for own in told.values() if own]
+    assert max(map(len, lines)) <= 100
+
+
+def test_long_overrides_are_cut_in_the_table_and_whole_in_json(tmp_path: Path) -> None:
+    long = [f"space.widths=[[16,24],[24,40],[40,64],[64,96],[96,{width}]]" for width in (128, 160)]
+    swept(tmp_path / "s", *long)
+    assert [run["overrides"] for run in json.loads(status("--json", tmp_path).stdout)["runs"]] == long
+    shown = status(tmp_path).stdout
+    assert f"{long[0][:39]}…  done" in shown and long[0] not in shown
 
 
 # Files from elsewhere

@@ -6,7 +6,7 @@ import os
 import sys
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,21 +14,31 @@ from search_spaces.errors import InvalidInputError
 from trainers.run_state import FINISHED, RunState, result_of, state_of
 from trainers.sweep import FILE, Job, Sweep, is_running, own_overrides, read_sweeps, sweep_folders
 
+NEVER_BEGAN = "never began"  # a job still `queued` when its sweep ended: nobody will run it
+WIDEST = 40  # characters of the overrides in the table
 # The exit code is that of the first of these that a run of the folder is in.
 CODES = {
-    **dict.fromkeys(("unreadable", "failed", "interrupted", "refused"), 1),
+    **dict.fromkeys(("unreadable", "failed", "interrupted", "refused", NEVER_BEGAN), 1),
     **{"infeasible": 2, "unmet": 3, "running": 4, "queued": 4, "busy": 4, "stopped": 0, "done": 0},
 }
-AGAIN = ("interrupted", "failed", "unreadable", "queued")  # what the same command runs again, if nothing else does
-COLUMNS = ("run", "state", "epoch", "attempt", "time", "accuracy", "met", "reason")
+AGAIN = (
+    "interrupted",
+    "failed",
+    "unreadable",
+    "queued",
+    NEVER_BEGAN,
+)  # what the same command runs again, if nothing else does
+COLUMNS = ("run", "overrides", "state", "epoch", "attempt", "time", "val acc", "met", "reason")
 EPILOG = """
 Examples
   espalier-status                      every run in runs/
   espalier-status runs/strategies      the runs of a sweep
   espalier-status --json runs/strategies | jq '.runs[] | select(.state == "failed") | .reason'
   while espalier-status runs/strategies > table.txt; [ $? = 4 ]; do sleep 60; done     # until none runs
-Exit codes: 0 all done, 1 any failed, interrupted or refused, 2 any infeasible or no runs there, 3 any with a budget not
-met, 4 any queued or running; the first of these that holds.
+Columns: overrides are what tells the jobs of a sweep apart; time is how long the last attempt took, of a running one
+how long ago it last gave a sign; val acc is the validation accuracy, mean over devices; met counts devices in budget.
+Exit codes: 0 all done, 1 any failed, interrupted, refused or that never began, 2 any infeasible or no runs there, 3 any
+with a budget not met, 4 any queued or running; the first of these that holds.
 """
 
 
@@ -36,12 +46,14 @@ met, 4 any queued or running; the first of these that holds.
 class Row:
     """A run, or a job of a sweep that has no run folder yet. `seconds` since its last sign if it runs, else it took.
 
-    `accuracy` is the mean over devices of the validation accuracy, a share; `met` counts the devices within budget.
+    `overrides` are those that not all jobs of its sweep have; none outside a recorded sweep of several. `accuracy` is
+    the mean over devices of the validation accuracy, a share; `met` counts the devices within budget.
     """
 
     run: str
     state: str
     reason: str | None = None
+    overrides: str | None = None
     command: str | None = None
     attempt: int | None = None
     epoch: int | None = None
@@ -108,7 +120,8 @@ def survey(folder: Path, *, now: datetime | None = None) -> tuple[list[Row], lis
         for sweep in sweeps:
             waiting = _without_a_folder(place, sweep, prefix=prefix)
             others += waiting
-            own = {place / job.folder for job in sweep.jobs if job.folder is not None}
+            own = {place / job.folder: name for job, name in _told_apart(sweep) if job.folder is not None}
+            rows |= {run: replace(rows[run], overrides=name) for run, name in own.items() if run in rows}
             commands = _with_sweep(commands, sweep, [*waiting, *(row for run, row in rows.items() if run in own)])
     if not (rows or others):
         raise InvalidInputError(f"no runs in {folder}; give the folder of a run, of a sweep, or paths.runs")
@@ -173,16 +186,24 @@ def _result(run: Path) -> tuple[float | None, list[bool] | None]:
 def _without_a_folder(folder: Path, sweep: Sweep, *, prefix: str) -> list[Row]:
     """The jobs of a sweep that have no run folder: not begun, just begun, or refused."""
     rows = []
-    for job, name in zip(sweep.jobs, own_overrides(sweep.jobs), strict=True):
+    for job, name in _told_apart(sweep):
         has_folder = job.folder is not None and (folder / job.folder / "status.json").exists()
         if not has_folder and job.state not in FINISHED:  # or its folder has been deleted since
-            rows.append(Row(os.path.normpath(f"{prefix}/{name}"), *_state_of_job(job, sweep)))
+            run = os.path.normpath(f"{prefix}/job {job.number}")
+            rows.append(Row(run, *_state_of_job(job, sweep), overrides=name))
     return rows
+
+
+def _told_apart(sweep: Sweep) -> list[tuple[Job, str | None]]:
+    """Each job of a sweep with what tells it from the others; nothing does if it is the only one."""
+    if len(sweep.jobs) == 1:
+        return [(sweep.jobs[0], None)]
+    return list(zip(sweep.jobs, own_overrides(sweep.jobs), strict=True))
 
 
 def _state_of_job(job: Job, sweep: Sweep) -> tuple[str, str | None]:
     if job.state == "queued" and not is_running(sweep):
-        return "interrupted", "its sweep ended before it began"
+        return NEVER_BEGAN, "its sweep ended before its turn"
     if job.state in CODES:
         return job.state, job.reason
     return "unreadable", f"sweep.json: field 'state' is {job.state!r}"
@@ -212,6 +233,7 @@ def _show(rows: Sequence[Row], commands: Sequence[str]) -> None:
 def _cells(row: Row) -> tuple[str, ...]:
     shown = (
         row.run,
+        _cut(row.overrides or ""),
         row.state,
         "" if row.epoch is None else f"{row.epoch}/{row.epochs}",
         "" if row.attempt is None else str(row.attempt),
@@ -221,6 +243,10 @@ def _cells(row: Row) -> tuple[str, ...]:
         " ".join((row.reason or "").split()),
     )
     return tuple(map(printable, shown))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 def printable(text: str) -> str:

@@ -21,6 +21,7 @@ from trainers.reporting.run_view import STATES as RUN_STATES
 from trainers.reporting.run_view import told_state
 from trainers.reporting.trust import warnings_of
 from trainers.run_state import architecture_file
+from trainers.status import NEVER_BEGAN
 from trainers.status import Row as Surveyed
 
 ACCURACIES = ("finetuned", "inherited", "random", "supernet")
@@ -29,6 +30,7 @@ STATES = {
     **RUN_STATES,
     "refused": ("bad", "the configuration cannot be used"),
     "unreadable": ("bad", "a file is malformed"),
+    NEVER_BEGAN: ("bad", "its sweep ended before its turn"),
 }
 
 
@@ -101,7 +103,7 @@ def row_of(told: Surveyed, run: Run | None, unreadable: str | None) -> Row:
     if run is None:
         state, reason = ("unreadable", unreadable) if unreadable else (told.state, told.reason)
         nothing = quoting({}, "")
-        return Row(told.run, state, reason, STATES[state][0], None, nothing, nothing, nothing)
+        return Row(told.overrides or told.run, state, reason, STATES[state][0], None, nothing, nothing, nothing)
     name = run.path.name
     return Row(
         name,
