@@ -224,6 +224,20 @@ def test_a_write_that_fails_part_way_is_a_clear_error_and_leaves_the_last_checkp
     assert outcome(config.run_folder) == whole
 
 
+def test_a_search_that_is_resumed_with_other_threads_computes_as_it_began(
+    tmp_path: Path, whole: dict[str, Any]
+) -> None:
+    config, said = search_config(tmp_path), tmp_path / "said"
+    interrupted(config, after_epoch=2)
+    more = search_config(tmp_path, *POOL, "trainer.threads=2")
+    assert wait(start(more, report=lambda line: append(said, f"{torch.get_num_threads()} {line}"))) == 0
+    threads = [line.split()[0] for line in said.read_text().splitlines() if line[2:7] in ("space", "epoch")]
+    assert threads == ["2"] + ["1"] * 5  # until it knows, and from then on
+    result = json.loads((config.run_folder / "result.json").read_bytes())
+    assert (result["threads"], len(result["processors"])) == (1, 1)
+    assert outcome(config.run_folder) == whole
+
+
 class TellingTracker(LocalTracker):
     """Prints what it is told of the end of a run."""
 

@@ -1,6 +1,5 @@
 """What a finished search leaves: result.json, architectures, weights and the ledger."""
 
-import resource
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +23,13 @@ RUN_FILES = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv", "lineage.j
 
 
 def write_result(
-    plan: Plan, module: SearchModule, derived: Sequence[Derived], folder: RunFolder, *, seconds: dict[str, float]
+    plan: Plan,
+    module: SearchModule,
+    derived: Sequence[Derived],
+    folder: RunFolder,
+    *,
+    seconds: dict[str, float],
+    peak_memory_mb: float | None,
 ) -> dict[str, Any]:
     """Writes every file of the result, result.json last, and returns its content."""
     origin = {**hashes(plan), "run": plan.config.run_key, "versions": versions()}
@@ -58,10 +63,12 @@ def write_result(
         "devices": devices,
         "objective": objective(devices, seconds=sum(seconds.values())),
         "transfer": {network.device: _transfer(plan, network) for network in derived},
-        "search": _search(module, seconds),
+        "search": _search(module, seconds, peak_memory_mb),
         "hashes": hashes(plan),
         "files": files | file_hashes(folder.path, RUN_FILES),
         "versions": versions(),
+        "threads": module.threads,
+        "processors": module.processors,
         "commit": checkout,
         "commit_reason": None if checkout else "Espalier was installed, and not run from a checkout with git",
     }
@@ -103,12 +110,12 @@ def _transfer(plan: Plan, derived: Derived) -> dict[str, Any]:
     return found
 
 
-def _search(module: SearchModule, seconds: dict[str, float]) -> dict[str, Any]:
+def _search(module: SearchModule, seconds: dict[str, float], peak_memory_mb: float | None) -> dict[str, Any]:
     return {
         **{f"{phase}_seconds": round(value, 2) for phase, value in seconds.items()},
         "steps": module.step,
         "step_over_floor": round(module.step_seconds / module.pass_seconds, 3),
-        "peak_memory_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6),
+        "peak_memory_mb": None if peak_memory_mb is None else round(peak_memory_mb),
         "choices_alive": {
             problem.name: int(survivors.mask_N.sum())
             for problem, survivors in zip(module.problems, module.strategy.survivors, strict=True)

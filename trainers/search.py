@@ -1,7 +1,8 @@
 """One search: feasible? train and prune, choose, prove, write. However it ends, its folder says so."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from trainers.config import SearchConfig
 from trainers.derive import derive
 from trainers.endings import EXIT_CODES, Ending, ending_of, ending_with
 from trainers.errors import RunInUseError
-from trainers.memory import memory_named
+from trainers.memory import count_peak_anew, memory_named, peak_mb
 from trainers.prepare import Plan, measured_devices, prepare
 from trainers.progress import Watcher
 from trainers.result import write_result
@@ -98,7 +99,7 @@ def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
     tracker: Tracker = LocalTracker()
     try:
         tracker = make_tracker(plan.config.logger, _record(plan.config, folder), report)
-        with memory_named():
+        with memory_named(), _threads_of(plan.config):
             result = _run(plan, folder, tracker, report)
         folder.close(result["status"])  # a run that cannot say that it is finished is not
         ending = ending_with(result["status"])
@@ -118,8 +119,7 @@ def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
 def _run(plan: Plan, folder: RunFolder, tracker: Tracker, report: Report) -> dict[str, Any]:
     config = plan.config
     write_text(folder.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    if config.trainer.threads is not None:
-        torch.set_num_threads(config.trainer.threads)
+    counts_anew = count_peak_anew()
     pl.seed_everything(config.seed, verbose=False)
     torch.use_deterministic_algorithms(True, warn_only=True)
     report(headline(plan))
@@ -133,7 +133,19 @@ def _run(plan: Plan, folder: RunFolder, tracker: Tracker, report: Report) -> dic
     clock, train_seconds = time.perf_counter(), module.train_seconds
     derived = derive(plan, module, starts, report)
     seconds = {"train": train_seconds, "derive": time.perf_counter() - clock}
-    return write_result(plan, module, derived, folder, seconds=seconds)
+    peak = peak_mb() if counts_anew else None
+    return write_result(plan, module, derived, folder, seconds=seconds, peak_memory_mb=peak)
+
+
+@contextmanager
+def _threads_of(config: SearchConfig) -> Iterator[None]:
+    """Computes with as many threads as configured; what the search sets itself is undone too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.trainer.threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _close_unfinished(folder: RunFolder, tracker: Tracker, ending: Ending, report: Report) -> None:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Removal
 from hardware_models.budgets.cost_table import Array
+from hardware_models.measuring.runner import cpu_model
 from search_spaces.errors import EspalierError
 from search_spaces.space import SearchSpace, Selection, Supernet
 from trainers.architecture_parameters import ArchitectureParameters
@@ -70,7 +71,11 @@ def log_weights(weights_N: Tensor) -> Array:
 
 
 class SearchModule(pl.LightningModule):
-    """A supernet and its architecture parameters under budgets. `optimizer`, `arch_optimizer` make its optimizers."""
+    """A supernet and its architecture parameters under budgets. `optimizer`, `arch_optimizer` make its optimizers.
+
+    Sums are split among threads and by instruction set, so the same bits need the same of both: a search that is
+    resumed goes on with the `threads` that it began with, and knows all `processors` that it has been on.
+    """
 
     def __init__(
         self,
@@ -92,6 +97,7 @@ class SearchModule(pl.LightningModule):
         self.problems: Sequence[BudgetProblem] = strategy.problems
         self.step = 0
         self.prune_log: list[PruneRecord] = []
+        self.threads, self.processors = torch.get_num_threads(), [cpu_model()]
         self.pass_seconds = self.step_seconds = self._seconds_before = 0.0
         self._started = time.perf_counter()
         with torch.no_grad():
@@ -143,6 +149,7 @@ class SearchModule(pl.LightningModule):
             "seconds": (self.pass_seconds, self.step_seconds, self.train_seconds),
             "strategy": self.strategy.state(),
             "random": torch.get_rng_state(),
+            "computed": (self.threads, self.processors),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -156,6 +163,9 @@ class SearchModule(pl.LightningModule):
         self.strategy.load_state(state["strategy"])
         self._restrict_supernet()
         torch.set_rng_state(state["random"])
+        self.threads, before = state["computed"]
+        torch.set_num_threads(self.threads)
+        self.processors = list(dict.fromkeys([*before, *self.processors]))
 
     def _warmup_path(self, device: int) -> tuple[int, ...]:
         """Paths that reach all weights: in turn the largest network and one drawn for each device."""

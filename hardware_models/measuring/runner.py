@@ -114,7 +114,7 @@ def governor() -> str:
 def machine_description() -> str:
     """CPU, cores, clock governor where the system tells it, and operating system, in one line."""
     clock = "governor " + governor() if governor() else "governor not readable"
-    return f"{_cpu_model()}, {os.cpu_count()} cores, {clock}, {platform.system()} {platform.machine()}"
+    return f"{cpu_model()}, {os.cpu_count()} cores, {clock}, {platform.system()} {platform.machine()}"
 
 
 def versions() -> dict[str, str]:
@@ -122,7 +122,7 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), "onnxruntime": onnxruntime.__version__}
 
 
-def _cpu_model() -> str:
+def cpu_model() -> str:
     """The processor's name; ARM boards do not tell it, but the board's."""
     for path, separator in (("/proc/cpuinfo", ":"), ("/proc/device-tree/model", "")):
         try:

@@ -36,6 +36,9 @@ def _of_search(result: Mapping[str, Any], entropy: float | None) -> Iterator[War
     if result.get("attempts", 1) > 1:
         why = "it was resumed from a checkpoint; results are those of an uninterrupted run, times are not"
         yield Warned(None, "more than one attempt", why, (("attempts", ("attempts",)),))
+    if len(result.get("processors", [])) > 1:
+        why = "it was resumed on another; rounding differs, so an uninterrupted run may choose otherwise"
+        yield Warned(None, "more than one kind of processor", why)
     if entropy is not None and entropy > UNDECIDED:
         why = "the strategy still weighs most choices alike, so validation of candidates decided more than the search"
         yield Warned(None, "the search did not decide", why)
