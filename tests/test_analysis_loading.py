@@ -17,7 +17,7 @@ from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
 from tests.tiny_search import MOBILE, tiny_config
 from trainers.analysis import candidates, load_run, load_sweep, transfer
-from trainers.analysis.loading import load_readable
+from trainers.analysis.loading import DEVICE_COLUMNS, RUN_COLUMNS, load_readable
 from trainers.search import run_search
 
 
@@ -122,7 +122,8 @@ def test_a_sweep_has_a_row_per_run_and_device_led_by_what_tells_runs_apart(folde
     (failed / "result.json").unlink()
     rewrite(failed / "status.json", lambda content: content.update(status="failed", error="out of memory"))
     sweep = load_sweep(folder.parent)
-    assert list(sweep.table.columns[:6]) == ["run", "strategy", "seed", "space", "state", "device"]
+    assert list(sweep.table.columns[:7]) == ["run", "search", "strategy", "seed", "space", "state", "device"]
+    assert list(sweep.table["search"].dropna().unique()) == ["pool"]
     assert [run.path.name for run in sweep.runs] == ["failed", folder.name, "waiting"]
     rows = [tuple(row) for row in sweep.table[["run", "strategy", "seed", "state", "device"]].astype(object).to_numpy()]
     assert rows[:4] == [
@@ -135,6 +136,33 @@ def test_a_sweep_has_a_row_per_run_and_device_led_by_what_tells_runs_apart(folde
     of_failed = sweep.table[sweep.table["run"] == "failed"]
     assert of_failed["budget_latency_ms"].notna().all() and of_failed["predicted_latency_ms"].isna().all()
     assert sweep.runs[0].state.reason == "out of memory"
+
+
+def test_the_table_of_a_sweep_has_a_column_for_each_key_that_was_swept(tmp_path: Path) -> None:
+    for lr, shares in ((0.1, "[2,3]"), (0.03, "[2]")):
+        more = (f"optimizer.lr={lr}", f"space.expansions={shares}", f"tags=[lr{lr}]", f"paths.cache={tmp_path}/{lr}")
+        run_search(tiny_config(tmp_path, *MOBILE, "trainer.steps=6", "sweep=lr", *more), lambda line: None)
+    table = load_sweep(tmp_path / "lr").table
+    keys = ["space.expansions", "optimizer.lr"]
+    assert list(table.columns[5:9]) == ["state", *keys, "device"]
+    found = table.drop_duplicates("run").set_index("search")[keys].to_dict("index")
+    assert found == {
+        "expansions=[2,3] lr=0.1": {"space.expansions": "[2,3]", "optimizer.lr": 0.1},
+        "expansions=[2] lr=0.03": {"space.expansions": "[2]", "optimizer.lr": 0.03},
+    }
+
+
+def test_the_table_of_the_sample_has_no_column_more_for_strategy_and_seed() -> None:
+    table = load_sweep(Path(__file__).parents[1] / "notebooks" / "sample" / "strategies").table
+    assert list(table.columns) == [*RUN_COLUMNS, *DEVICE_COLUMNS] and set(table["search"]) == {"pool", "random"}
+
+
+def test_a_configuration_nested_too_deeply_is_refused_by_name(folder: Path) -> None:
+    with (folder / "config.yaml").open("a", encoding="utf-8") as file:
+        file.write(f"deep: {'[' * 600}{']' * 600}\n")
+    with pytest.raises(InvalidInputError, match=r"cannot read .*config\.yaml"):
+        load_run(folder)
+    assert list(load_readable(folder.parent).unreadable) == [folder.name]
 
 
 def test_a_run_from_before_some_files_existed_still_loads(folder: Path) -> None:

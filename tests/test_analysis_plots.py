@@ -69,9 +69,9 @@ ALPHAS = Alphas(
 STABILITY = Stability(
     pd.DataFrame(
         [
-            ("mobile", "pool", "aa", "phone", 1, "kernel", 3, 1.0, 0.5),
-            ("mobile", "pool", "aa", "phone", 0, "width", 3, 1 / 3, 0.25),
-            ("mobile", "random", "bb", "phone", 0, "width", 3, 0.0, 0.25),
+            ("mobile", "pool", "aa", "pool", "phone", 1, "kernel", 3, 1.0, 0.5),
+            ("mobile", "pool", "aa", "pool", "phone", 0, "width", 3, 1 / 3, 0.25),
+            ("mobile", "random", "bb", "random", "phone", 0, "width", 3, 0.0, 0.25),
         ],
         columns=list(DECISION_COLUMNS),
     ),
@@ -105,7 +105,13 @@ def table(rows: list[dict[str, Any]]) -> pd.DataFrame:
 
 
 def network(strategy: str, seed: int, ms: float, accuracy: float, random: float) -> dict[str, Any]:
-    row = {"strategy": strategy, "seed": seed, "predicted_latency_ms": ms, "upper_latency_ms": 1.5 * ms}
+    row = {
+        "search": strategy,
+        "strategy": strategy,
+        "seed": seed,
+        "predicted_latency_ms": ms,
+        "upper_latency_ms": 1.5 * ms,
+    }
     kinds = {"inherited": accuracy, "supernet": accuracy - 0.3, "finetuned": accuracy + 0.02, "random": random}
     return row | {f"accuracy_{kind}": share for kind, share in kinds.items()}
 
@@ -218,7 +224,7 @@ def test_anytime_of_one_seed_has_no_deviation(run: Run, tmp_path: Path) -> None:
 def test_searches_of_one_strategy_and_unlike_settings_are_two_lines(run: Run, tmp_path: Path) -> None:
     longer = replace(run, config=run.config | {"trainer": {"steps": 99}})
     axes = panel(plot_anytime(Sweep(tmp_path, (run, longer), pd.DataFrame())))
-    assert len(lines(axes)) == 2 and all(label.startswith("pool ") for label in lines(axes))
+    assert set(lines(axes)) == {"steps=10, n = 1", "steps=99, n = 1"}
 
 
 def test_the_gap_has_a_bar_at_the_mean_of_each_accuracy() -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 
 from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
+from trainers.analysis.labels import differing, search_labels, settings_hash
 from trainers.analysis.run_files import Alphas, read_alphas, read_config, read_result, read_table
 from trainers.run_state import FINISHED, RunState, state_of
 
@@ -22,7 +23,8 @@ DEVICE_COLUMNS = (
 )
 CANDIDATE_COLUMNS = ("notation", "utilisation", "validation_accuracy", "validation_loss")
 PRUNE_COLUMNS = ("step", "device", "decision", "choice", "reason")  # of the ledger, as far as it is read here
-RUN_COLUMNS = ("run", "strategy", "seed", "space", "state")
+RUN_COLUMNS = ("run", "search", "strategy", "seed", "space", "state")
+TOLD = ("strategy.name", "space.name", "seed")  # keys that columns of runs tell already
 
 
 @dataclass(frozen=True)
@@ -47,6 +49,10 @@ class Run:
 class Sweep:
     """The runs of one sweep folder, by name. `table` has a row per run and device, also of runs without a result.
 
+    Besides the figures it has a column for each configuration key, dotted, whose values differ between the runs, such
+    as `optimizer.lr`: of keys that results depend on, so not of paths or tags. A list is text, as on a command line; a
+    run that lacks the key has none. `search` says in words what differs but for the seed: runs that share it are seeds
+    of one search.
     `unreadable` has the reason, by name, for each run left out because a file of it is malformed.
     """
 
@@ -109,8 +115,16 @@ def run_folders(folder: Path) -> list[Path]:
 
 
 def sweep_of(path: Path, runs: Sequence[Run], *, unreadable: Mapping[str, str] | None = None) -> Sweep:
-    rows = [{**_labels(run), **device} for run in runs for device in run.devices.to_dict("records") or [{}]]
-    return Sweep(path, tuple(runs), pd.DataFrame(rows, columns=[*RUN_COLUMNS, *DEVICE_COLUMNS]), unreadable or {})
+    configs = [run.config for run in runs]
+    searches = search_labels(configs)
+    known = {*TOLD, *RUN_COLUMNS, *DEVICE_COLUMNS}
+    settings = {key: values for key, values in differing(configs).items() if key not in known}
+    rows = []
+    for number, run in enumerate(runs):
+        own = {**_labels(run, searches), **{key: values[number] for key, values in settings.items()}}
+        rows += [{**own, **device} for device in run.devices.to_dict("records") or [{}]]
+    table = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *settings, *DEVICE_COLUMNS])
+    return Sweep(path, tuple(runs), table, unreadable or {})
 
 
 def candidates(run: Run) -> pd.DataFrame:
@@ -129,10 +143,11 @@ def candidates(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["device", "searched", *CANDIDATE_COLUMNS])
 
 
-def _labels(run: Run) -> dict[str, Any]:
+def _labels(run: Run, searches: Mapping[str, str]) -> dict[str, Any]:
     """What tells a run from others; without a name where it has no configuration yet."""
     names = {key: run.config[key]["name"] if run.config else None for key in ("strategy", "space")}
-    return {"run": run.path.name, **names, "seed": run.config.get("seed"), "state": run.state.state}
+    search = searches[settings_hash(run.config)] if run.config else None
+    return {"run": run.path.name, "search": search, **names, "seed": run.config.get("seed"), "state": run.state.state}
 
 
 def _devices(result: Mapping[str, Any] | None, config: Mapping[str, Any]) -> pd.DataFrame:

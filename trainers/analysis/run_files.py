@@ -141,6 +141,7 @@ def read_config(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        yaml.safe_dump(content)  # so that what is nested too deeply to be written again is refused by name
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # a date such as 2026-99-99 is a ValueError
         raise InvalidInputError(f"cannot read {path}: {error}") from error
     return _checked(path, content, _Config)

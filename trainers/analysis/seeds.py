@@ -1,6 +1,5 @@
 """Runs that differ in nothing but their seed: how far their networks agree, and how they get on over time."""
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -8,19 +7,18 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-import yaml
 
 from search_spaces.architecture import Architecture, build_space, read_architecture
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice, SearchSpace
+from trainers.analysis.labels import search_labels, settings_hash
 from trainers.analysis.loading import Run, Sweep
-from trainers.config import science_of
 from trainers.run_state import architecture_file
 from trainers.tracking.metric_names import STEP, STEP_SECONDS, VALIDATION_ACCURACY
 
-SETTINGS_DIGITS = 8  # of the hash, as in the names of run folders
-DECISION_COLUMNS = ("space", "strategy", "settings", "device", "place", "decision", "pairs", "agreement", "chance")
-SCORE_COLUMNS = ("space", "strategy", "settings", "device", "seeds", "decisions", "agreement", "chance")
+GROUP_COLUMNS = ("space", "strategy", "settings", "search", "device")
+DECISION_COLUMNS = (*GROUP_COLUMNS, "place", "decision", "pairs", "agreement", "chance")
+SCORE_COLUMNS = (*GROUP_COLUMNS, "seeds", "decisions", "agreement", "chance")
 
 
 @dataclass(frozen=True)
@@ -28,8 +26,8 @@ class Stability:
     """Agreement of networks across seeds, per decision and as the mean over decisions.
 
     `agreement` is the share of `pairs` of seeds that chose alike, `chance` what it would be if every choice were as
-    likely: one over their number. `place` is that of the decision in its space. `settings` is the same for runs that
-    differ in nothing but the seed.
+    likely: one over their number. `place` is that of the decision in its space. `settings`, a hash, is the same for
+    runs that differ in nothing but the seed; `search` says in words how they differ from others.
     """
 
     decisions: pd.DataFrame
@@ -38,8 +36,7 @@ class Stability:
 
 def settings_of(run: Run) -> str:
     """A hash of what a run's result depends on, its seed aside: runs that share it are comparable across seeds."""
-    content = {key: value for key, value in science_of(run.config).items() if key != "seed"}
-    return hashlib.sha256(yaml.safe_dump(content).encode()).hexdigest()[:SETTINGS_DIGITS]
+    return settings_hash(run.config)
 
 
 def by_settings(sweep: Sweep) -> dict[str, list[Run]]:
@@ -49,6 +46,11 @@ def by_settings(sweep: Sweep) -> dict[str, list[Run]]:
         if run.config:
             groups.setdefault(settings_of(run), []).append(run)
     return groups
+
+
+def labels_of(sweep: Sweep) -> dict[str, str]:
+    """Words for each search of a sweep, by its settings."""
+    return search_labels([run.config for run in sweep.runs])
 
 
 def used_decisions(space: SearchSpace, choices: Mapping[str, Choice]) -> dict[str, Choice]:
@@ -76,13 +78,14 @@ def stability(sweep: Sweep) -> Stability:
     budgets. Raises: InvalidInputError for an architecture file that is not whole.
     """
     decisions, scores = [], []
+    labels = labels_of(sweep)
     for settings, runs in by_settings(sweep).items():
         for device in runs[0].config["hardware"]:
             networks = [_architecture(run, device) for run in runs if run.result is not None]
             if len(networks) < 2:
                 continue
             names = {key: runs[0].config[key]["name"] for key in ("space", "strategy")}
-            group = {**names, "settings": settings, "device": device}
+            group = {**names, "settings": settings, "search": labels[settings], "device": device}
             rows = [{**group, **row} for row in agreements(networks)]
             decisions += rows
             means = {key: float(np.mean([row[key] for row in rows])) for key in ("agreement", "chance")} if rows else {}

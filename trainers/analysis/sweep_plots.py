@@ -13,7 +13,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.analysis.canvas import CELL_INCHES, GREY, HEAT, QUANTITIES, looks, panels, say, style, write_cells
 from trainers.analysis.fronts import pareto
 from trainers.analysis.loading import Sweep
-from trainers.analysis.seeds import Stability, anytime, by_settings
+from trainers.analysis.seeds import Stability, anytime, by_settings, labels_of
 
 STAGES = ("supernet", "inherited", "finetuned", "random")
 Accuracy = Literal["validation", "supernet", "inherited", "finetuned"]
@@ -36,13 +36,13 @@ def plot_pareto(
             f"no finished run of device {device!r}; devices: {sorted(set(table['device'].dropna()))}"
         )
     figure, (axes,) = panels([device], width=5.5, height=3.6)
-    for strategy, look in looks(sorted(own["strategy"].unique())).items():
-        of_strategy = own[own["strategy"] == strategy]
-        costs, bounds = of_strategy[f"predicted_{metric}"], of_strategy[f"upper_{metric}"]
-        shares = of_strategy[f"accuracy_{accuracy}"]
+    for search, look in looks(sorted(own["search"].unique())).items():
+        of_search = own[own["search"] == search]
+        costs, bounds = of_search[f"predicted_{metric}"], of_search[f"upper_{metric}"]
+        shares = of_search[f"accuracy_{accuracy}"]
         axes.hlines(shares, costs, bounds, color=look.color, linewidth=0.8, alpha=0.6)
         axes.scatter(
-            costs, shares, label=f"{strategy}, n = {len(costs)}", s=26, zorder=3, color=look.color, marker=look.marker
+            costs, shares, label=f"{search}, n = {len(costs)}", s=26, zorder=3, color=look.color, marker=look.marker
         )
     front = own[pareto(own[[f"predicted_{metric}", f"accuracy_{accuracy}"]], maximise=(False, True))]
     front = front.sort_values(f"predicted_{metric}")
@@ -73,12 +73,9 @@ def plot_anytime(sweep: Sweep, *, against: Literal["step", "seconds"] = "step") 
     figure, (axes,) = panels([""], width=6, height=3.4)
     groups = {settings: [run for run in runs if len(run.metrics)] for settings, runs in by_settings(sweep).items()}
     groups = {settings: runs for settings, runs in groups.items() if runs}
-    strategies = [runs[0].config["strategy"]["name"] for runs in groups.values()]
-    labels = [
-        name if strategies.count(name) == 1 else f"{name} {settings}"
-        for name, settings in zip(strategies, groups, strict=True)
-    ]
-    for (label, look), runs in zip(looks(labels).items(), groups.values(), strict=True):
+    told = {label: groups[settings] for settings, label in labels_of(sweep).items() if settings in groups}
+    for label, look in looks(sorted(told)).items():
+        runs = told[label]
         joined = pd.concat(
             [anytime(run).set_index("step") for run in runs], axis=1, join="inner", keys=range(len(runs))
         )
@@ -108,14 +105,14 @@ def plot_gap(table: pd.DataFrame) -> Figure:
     if not devices:
         say(grid[0], "no finished run")
         return figure
-    looks_of = looks(sorted(done["strategy"].unique()))
+    looks_of = looks(sorted(done["search"].unique()))
     for axes, device in zip(grid, devices, strict=True):
-        for number, (strategy, look) in enumerate(looks_of.items()):
-            own = done[(done["device"] == device) & (done["strategy"] == strategy)]
+        for number, (search, look) in enumerate(looks_of.items()):
+            own = done[(done["device"] == device) & (done["search"] == search)]
             shift = (number - (len(looks_of) - 1) / 2) * 0.22
             for place, stage in enumerate(STAGES):
                 shares = own[f"accuracy_{stage}"]
-                told = f"{strategy}, n = {len(own)}" if place == 0 else None
+                told = f"{search}, n = {len(own)}" if place == 0 else None
                 axes.scatter(
                     [place + shift] * len(own),
                     shares,
@@ -142,20 +139,17 @@ def plot_stability(stability: Stability) -> Figure:
     if not devices:
         say(grid[0], "no search has two seeds")
         return figure
-    labels = decisions["strategy"] + " " + decisions["settings"]
-    if decisions.groupby("strategy")["settings"].nunique().max() == 1:
-        labels = decisions["strategy"]
-    looks_of = looks(sorted(labels.unique()))
+    looks_of = looks(sorted(decisions["search"].unique()))
     for axes, device in zip(grid, devices, strict=True):
         own = decisions[decisions["device"] == device]
         rows_of = own["decision"].map(names.index)
         axes.scatter(own["chance"], rows_of, marker="|", s=60, color=GREY, label="chance")
         for number, (label, look) in enumerate(looks_of.items()):
-            is_label = labels[own.index] == label
+            is_label = own["search"] == label
             shift = (number - (len(looks_of) - 1) / 2) * 0.3  # marks on one another would hide
             shares, rows = own["agreement"][is_label], rows_of[is_label] + shift
             axes.scatter(shares, rows, s=16, label=label, color=look.color, marker=look.marker)
-        means = own["agreement"].groupby(labels[own.index]).mean()
+        means = own.groupby("search")["agreement"].mean()
         told = ", ".join(f"{label} {mean:.2f}" for label, mean in means.items())
         axes.set_title(f"{device}\nmean: {told}", loc="left")
         axes.set(xlabel="pairs of seeds that chose alike, share", xlim=(-0.05, 1.05))
