@@ -177,14 +177,32 @@ def test_a_job_that_fails_leaves_the_others_of_its_sweep_finished(search: Cli, r
     assert status_of(runs)["status"] == "done"
 
 
-def test_a_loss_that_is_no_number_ends_the_search_with_a_message(search: Cli, runs: Path) -> None:
-    code, _, errors = search(*TINY, "optimizer.lr=1e30", "trainer.clip_norm=1e30")
+@pytest.mark.parametrize(
+    ("too_much", "message"),
+    [
+        (
+            ("optimizer.lr=1e30", "trainer.clip_norm=1e30"),
+            r"the weights loss is (nan|inf) at step 1; lower optimizer\.lr",
+        ),
+        (("optimizer.lr=1e10",), r"the weights loss is (nan|inf) at step \d+; lower optimizer\.lr"),
+        (
+            ("arch_optimizer.lr=1e38",),
+            r"the architecture parameters are no finite numbers .*; lower arch_optimizer\.lr",
+        ),
+    ],
+    ids=["weights", "an epoch's end", "architecture"],
+)
+def test_what_is_no_number_any_more_ends_the_search_with_a_message_and_a_report(
+    search: Cli, runs: Path, too_much: tuple[str, ...], message: str
+) -> None:
+    code, output, errors = search(*TINY, *too_much)
     assert code == 1
-    assert re.match(r"espalier-search: the weights loss is (nan|inf) at step \d+; lower optimizer\.lr", errors)
-    assert "Traceback" not in errors
+    assert re.match(f"espalier-search: {message}", errors)
+    assert "Traceback" not in errors and "could not be written" not in output
+    assert len(list(runs.rglob("report.html"))) == 1
     status = status_of(runs)
     assert status["status"] == "failed"
-    assert "loss is" in status["error"]
+    assert re.match(message, status["error"])
     assert list(runs.rglob("result.json")) == []
     assert next(runs.rglob("run.log")).read_text(encoding="utf-8").startswith("Traceback")
 

@@ -64,9 +64,9 @@ def test_json_refuses_a_number_that_is_none(tmp_path: Path) -> None:
 
 
 def test_csv_keeps_columns_in_order_and_a_missing_cell_empty(tmp_path: Path) -> None:
-    write_csv(tmp_path / "a.csv", [{"b": 1, "a": 2}, {"a": 3}], ("a", "b"))
+    write_csv(tmp_path / "a.csv", [{"b": 1, "a": 2.5}, {"a": 3}, {"a": float("nan"), "b": "inf"}], ("a", "b"))
     lines = (tmp_path / "a.csv").read_text(encoding="utf-8").splitlines()
-    assert list(csv.reader(lines)) == [["a", "b"], ["2", "1"], ["3", ""]]
+    assert list(csv.reader(lines)) == [["a", "b"], ["2.5", "1"], ["3", ""], ["", "inf"]]
 
 
 @pytest.fixture

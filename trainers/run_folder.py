@@ -4,6 +4,7 @@ import csv
 import fcntl
 import io
 import json
+import math
 import os
 import threading
 import traceback
@@ -55,11 +56,17 @@ def write_json(path: Path, content: Any) -> None:
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """The cell of a value that is missing, or of a number that is none, is empty. Raises: as `write_bytes`."""
     buffer = io.StringIO()
     writer = csv.DictWriter(buffer, columns, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(finite(row) for row in rows)
     write_text(path, buffer.getvalue())
+
+
+def finite(row: Mapping[str, Any]) -> dict[str, Any]:
+    """What of a row is a figure or a word: a loss may be NaN in the epoch that a search diverges in."""
+    return {name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
 class RunFolder:

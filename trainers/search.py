@@ -21,7 +21,7 @@ from trainers.memory import count_peak_anew, memory_named, peak_mb
 from trainers.prepare import Plan, measured_devices, prepare
 from trainers.progress import Watcher
 from trainers.result import write_result
-from trainers.run_folder import RunFolder, write_text
+from trainers.run_folder import RunFolder, finite, write_text
 from trainers.run_state import FINISHED, state_of
 from trainers.search_module import PruneRecord
 from trainers.tracking.alerts import epoch_alerts
@@ -206,7 +206,7 @@ def _watchers(config: SearchConfig, tracker: Tracker) -> list[Watcher]:
         for title, text in epoch_alerts(rows[-2] if len(rows) > 1 else None, rows[-1]):
             tracker.alert(title, text)
 
-    watchers: list[Watcher] = [lambda rows: tracker.metrics(rows[-1][STEP], rows[-1]), alert]
+    watchers: list[Watcher] = [lambda rows: tracker.metrics(rows[-1][STEP], finite(rows[-1])), alert]
     if config.trial is not None:
         from trainers.tuning.trial import watcher  # needs optuna
 

@@ -28,7 +28,7 @@ LEAST_WEIGHT = 1e-6  # a sampled pool may hold no network with a choice
 
 
 class TrainingDivergedError(EspalierError):
-    """A loss is not a number any more."""
+    """A loss or an architecture parameter is not a number any more."""
 
 
 @dataclass(frozen=True)
@@ -222,6 +222,11 @@ class SearchModule(pl.LightningModule):
         self.pass_seconds += time.perf_counter() - started
         self.supernet.requires_grad_(True)
         optimizer.step()
+        size = sum(parameter.detach().abs().sum() for parameter in self.parameters_of_architecture.parameters())
+        if not torch.isfinite(torch.as_tensor(size)):  # networks are weighed by sums of them
+            raise TrainingDivergedError(
+                f"the architecture parameters are no finite numbers after step {self.step}; lower arch_optimizer.lr"
+            )
         self.utilities[device] += (1 - UTILITY_MEMORY) * (log_weights(weights_N) - self.utilities[device])
 
     def _hard_decisions_term(self, device: int, loss: float, weights_N: Tensor, path: tuple[int, ...]) -> Tensor:

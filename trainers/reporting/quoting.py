@@ -22,8 +22,9 @@ def quoting(content: Mapping[str, Any], source: str) -> Quote:
         value: Any = content
         for key in path:
             value = value.get(key) if isinstance(value, Mapping) else value[key] if isinstance(value, list) else None
-        if value is None:
-            return Markup('<span class="none">{}</span>').format(missing)
+        is_none = isinstance(value, float) and math.isnan(value)  # the loss of an epoch that a search diverged in
+        if value is None or is_none:
+            return Markup('<span class="none">{}</span>').format("no number" if is_none else missing)
         field = ".".join(map(str, path))
         if form == "code":
             return Markup('<code data-source="{}" data-field="{}">{}</code>').format(source, field, value)

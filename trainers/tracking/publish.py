@@ -56,7 +56,7 @@ def publish_if_missing(content: Mapping[str, Any], record: RunRecord, report: Re
     try:
         with (record.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
-                tracker.metrics(int(row[metric_names.STEP]), {name: float(text) for name, text in row.items()})
+                tracker.metrics(int(row[metric_names.STEP]), {name: float(text) for name, text in row.items() if text})
         publish_result(tracker, record.folder)
     finally:
         tracker.finish(exit_code)
