@@ -1,7 +1,9 @@
 """`espalier-search` on the command line: what it answers without a search, and each wrong input one clear error."""
 
+import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,10 +14,12 @@ from console import (
     HEAVY,
     Cli,
     console,
+    done,
     ends_with_examples_and_exit_codes,
     examples,
     help_text,
     imported_by,
+    refused,
     refused_search,
 )
 from tiny_search import CELLS, CONF, SHORT, TINY
@@ -95,6 +99,60 @@ def test_every_search_of_the_readme_is_a_command_that_is_understood(
         assert code == 0, f"{example}\n{errors}"
     assert len(searched) > len(examples)  # sweeps are several
     assert "my_pi" in {board for config in searched for board in config.boards}
+
+
+# Completion
+
+# What TAB does: bash has the line, the cursor, the words and the one that is being written, and calls the function.
+TAB = """
+eval "$($1 -sc install=bash)"
+COMP_LINE=$2 COMP_POINT=${#2}
+read -r -a COMP_WORDS <<<"$2"
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+registered=($(complete -p "$1"))
+for ((at = 0; at < ${#registered[@]}; at++)); do
+  if [[ ${registered[at]} == -F ]]; then "${registered[at + 1]}" "$1" "${COMP_WORDS[COMP_CWORD]}"; fi
+done
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash: apt-get install bash")
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("espalier-search trainer.st", ["trainer.steps="]),
+        ("espalier-search debug=one_epoch strategy=ran", ["strategy=random"]),
+        ("espalier-tune tri", ["trial=", "trials="]),
+        ("espalier-measure architec", ["architecture="]),
+        ("espalier-calibrate measu", ["measurements="]),
+    ],
+)
+def test_tab_in_bash_completes_keys_and_choices(line: str, completions: list[str], tmp_path: Path) -> None:
+    path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
+    tab = ["bash", "--norc", "-c", TAB, "tab", line.split()[0], line]
+    pressed = subprocess.run(tab, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PATH": path})
+    assert (pressed.returncode, pressed.stderr) == (0, "")
+    assert sorted(pressed.stdout.split()) == completions
+    assert list(tmp_path.iterdir()) == []
+
+
+# Commands of which none is a sweep
+
+
+@pytest.mark.parametrize("flag", ["-m", "--multirun"])
+@pytest.mark.parametrize("app", [cli.MEASURE, cli.CALIBRATE], ids=lambda app: app.name)
+def test_a_sweep_of_measurements_is_refused_with_what_does_it_instead(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, app: cli.App, flag: str
+) -> None:
+    command = console(app, monkeypatch, capsys, tmp_path)
+    found = command(flag, "threads=1,2")
+    refused(found, app.name, "  --multirun: not to be used with ", "repeat the command, as in `for ")
+    assert list(Path.cwd().iterdir()) == []
+    instead = re.search(rf"; do {app.name} (.*?)(?: \.\.\.)?; done`", found[2])
+    assert instead
+    once = [re.sub(r"\$[a-z]+", "1", argument) for argument in shlex.split(instead[1])]
+    assert once[0].partition("=")[0] in done(command("--cfg", "job", *once))  # so the keys are there
 
 
 # Wrong configurations
