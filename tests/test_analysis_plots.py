@@ -227,6 +227,28 @@ def test_searches_of_one_strategy_and_unlike_settings_are_two_lines(run: Run, tm
     assert set(lines(axes)) == {"steps=10, n = 1", "steps=99, n = 1"}
 
 
+def test_more_searches_than_looks_are_told_by_their_strategy(run: Run, tmp_path: Path) -> None:
+    runs = tuple(replace(run, config=run.config | {"trainer": {"steps": steps}}) for steps in range(8))
+    axes = panel(plot_anytime(Sweep(tmp_path, runs, pd.DataFrame())))
+    told = [str(line.get_label()) for line in axes.lines]
+    assert len(told) == 8 and [label for label in told if not label.startswith("_")] == ["pool, n = 8"]
+    table = pd.concat([TABLE.assign(search=f"lr={number}") for number in range(8)])
+    told = [label for label in marks(panel(plot_pareto(table, device="phone"))) if not label.startswith("_")]
+    assert told == ["pool, n = 16", "random, n = 8"]
+
+
+def test_a_legend_of_long_words_leaves_the_panel_its_room() -> None:
+    words = "iot_terminal.budgets.latency_ms=12 mid_tablet.budgets.latency_ms=24"
+    table = pd.concat([TABLE.assign(search=f"lr={number} {words}") for number in range(7)])
+    for draw, told in ((TABLE, 2), (table, 7)):
+        figure = plot_pareto(draw, device="phone")
+        figure.draw_without_rendering()
+        legend = figure.legends[0].get_window_extent()
+        assert len(figure.legends[0].get_texts()) == told + 2  # and the front, and the baseline
+        assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1 and legend.y0 >= 0
+        assert panel(figure).get_window_extent().height / figure.dpi > 2  # inches
+
+
 def test_the_gap_has_a_bar_at_the_mean_of_each_accuracy() -> None:
     axes = panel(plot_gap(TABLE))
     bars = [c.get_segments()[0][0][1] for c in axes.collections if hasattr(c, "get_segments")]

@@ -70,11 +70,11 @@ def test_every_job_of_a_sweep_is_told_and_counted_also_without_a_folder(run: Pat
     end_sweep()
     page = sweep_page(run.parent)
     assert states_and_reasons(page) == {
-        run.name: "done",
-        "seed=1seed: got -1; allowed: 0 or more": "refused",
-        "seed=2<b>no</b> space left": "failed",
-        f"seed=3process {child.pid} is gone: killed, or out of memory": "interrupted",
-        "seed=4its sweep ended before its turn": "never began",
+        f"seed=0{run.name}": "done",
+        "seed=1job 1seed: got -1; allowed: 0 or more": "refused",
+        "seed=2job 2<b>no</b> space left": "failed",
+        f"seed=3job 3process {child.pid} is gone: killed, or out of memory": "interrupted",
+        "seed=4job 4its sweep ended before its turn": "never began",
     }
     assert heading(page) == "1 of 5 runs done" and loose_numbers(parsed(page)) == []
 
@@ -85,7 +85,7 @@ def test_a_sweep_none_of_whose_jobs_got_a_folder_has_a_report(tmp_path: Path) ->
         note_job(job(number, state="refused", code=2, reason="no such space"))
     end_sweep()
     page = write_report(tmp_path / "tiny").read_text(encoding="utf-8")
-    assert states_and_reasons(page) == {"seed=0no such space": "refused", "seed=1no such space": "refused"}
+    assert states_and_reasons(page) == {"seed=0job 0no such space": "refused", "seed=1job 1no such space": "refused"}
     assert heading(page) == "0 of 2 runs done"
 
 
@@ -93,9 +93,35 @@ def test_jobs_of_a_sweep_that_goes_on_are_told_and_its_command_is_not_yet_to_be_
     begin(run.parent, jobs=2)
     note_job(job(0, state="done", code=0, folder=run.name))
     page = sweep_page(run.parent)
-    assert states_and_reasons(page) == {run.name: "done", "seed=1": "queued"}
+    assert states_and_reasons(page) == {f"seed=0{run.name}": "done", "seed=1job 1": "queued"}
     assert next_commands(page) == [f"espalier-status {run.parent}"]
     end_sweep()
+
+
+def test_runs_and_searches_are_told_by_what_was_swept_and_folders_are_where_links_lead(
+    run: Path,
+) -> None:
+    whole = (run / "config.yaml").read_text(encoding="utf-8")
+    for lr, seed in ((0.1, 1), (0.03, 0), (0.03, 1)):
+        copy = Path(shutil.copytree(run, run.parent / f"mobile-pool-seed{seed}-lr{lr}"))
+        text = whole.replace("\n  lr: 0.1\n", f"\n  lr: {lr}\n", 1).replace("\nseed: 0\n", f"\nseed: {seed}\n")
+        (copy / "config.yaml").write_text(text, encoding="utf-8")
+    page = sweep_page(run.parent)
+    links = {text_of(link): link.attrib["href"] for link in parsed(page).iter("a") if "report" in link.attrib["href"]}
+    assert links == {
+        "lr=0.1 seed=0": f"{run.name}/report.html",
+        **{
+            f"lr={lr} seed={s}": f"mobile-pool-seed{s}-lr{lr}/report.html" for lr, s in ((0.1, 1), (0.03, 0), (0.03, 1))
+        },
+    }
+    assert {row[0] for section in ("strategies", "stability") for row in rows_of(page, section)} == {
+        "lr=0.1",
+        "lr=0.03",
+    }
+    for words in ("The runs differ in optimizer.lr, seed.", "Search lr=0.1", "Search lr=0.03"):
+        assert words in " ".join(text_of(parsed(page)).split())
+    legends = [text for text in ("lr=0.03, n = 2", "lr=0.1, n = 2") if page.count(f">{text}<") == 3]
+    assert len(legends) == 2 and loose_numbers(parsed(page)) == []  # of two devices, and of progress over time
 
 
 def test_what_is_open_is_finished_by_the_command_of_the_sweep_and_not_of_its_runs(run: Path) -> None:

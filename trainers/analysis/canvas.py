@@ -4,6 +4,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import cycle
+from math import ceil
+from textwrap import fill
 from typing import Any
 
 import matplotlib
@@ -20,6 +22,9 @@ GREY = "#595959"  # 7 to 1 on white: readable as small text
 INK = "#1A1A1A"
 HEAT = "cividis"  # even for readers without red or green
 CELL_INCHES = 0.19  # of a row that carries a label
+LEGEND_INCHES = 0.17  # of a line of a legend
+LEGEND_LETTERS = 14  # of a legend, an inch; wide ones
+HANDLE_LETTERS = 8  # as wide as what stands before a word of a legend, and the space after it
 # Everything that a dark theme would change is set, so that a picture is the same in each.
 STYLE: Any = {
     "figure.facecolor": "white",
@@ -94,6 +99,17 @@ def plain_numbers(axis: Axis) -> None:
 def legend_below(axes: Axes) -> None:
     """A legend that covers no data."""
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+
+
+def legend_outside(figure: Figure, axes: Axes) -> None:
+    """A legend of `axes` below all panels, in lines that fit the figure, which grows by the height of the legend."""
+    handles, labels = axes.get_legend_handles_labels()
+    letters = int(figure.get_figwidth() * LEGEND_LETTERS)
+    columns = max(1, min(len(labels), letters // (max(map(len, labels), default=0) + HANDLE_LETTERS)))
+    wrapped = [fill(label, letters - HANDLE_LETTERS, break_on_hyphens=False) for label in labels]
+    rows = sum(text.count("\n") + 1 for text in wrapped) / columns
+    figure.set_figheight(figure.get_figheight() + LEGEND_INCHES * (ceil(rows) + 1))
+    figure.legend(handles, wrapped, loc="outside lower center", ncols=columns)
 
 
 def say(axes: Axes, text: str) -> None:

@@ -10,13 +10,26 @@ from matplotlib.figure import Figure
 
 from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
-from trainers.analysis.canvas import CELL_INCHES, GREY, HEAT, QUANTITIES, looks, panels, say, style, write_cells
+from trainers.analysis.canvas import (
+    CELL_INCHES,
+    COLOURS,
+    GREY,
+    HEAT,
+    QUANTITIES,
+    legend_outside,
+    looks,
+    panels,
+    say,
+    style,
+    write_cells,
+)
 from trainers.analysis.fronts import pareto
 from trainers.analysis.loading import Sweep
 from trainers.analysis.seeds import Stability, anytime, by_settings, labels_of
 
 STAGES = ("supernet", "inherited", "finetuned", "random")
 Accuracy = Literal["validation", "supernet", "inherited", "finetuned"]
+TITLE_LETTERS = 40  # of a line above a panel
 DARK = 0.55  # of a heat map's scale: below it, text is white
 
 
@@ -36,13 +49,15 @@ def plot_pareto(
             f"no finished run of device {device!r}; devices: {sorted(set(table['device'].dropna()))}"
         )
     figure, (axes,) = panels([device], width=5.5, height=3.6)
-    for search, look in looks(sorted(own["search"].unique())).items():
-        of_search = own[own["search"] == search]
-        costs, bounds = of_search[f"predicted_{metric}"], of_search[f"upper_{metric}"]
-        shares = of_search[f"accuracy_{accuracy}"]
+    names = _names(own)
+    for name, look in looks(sorted(names.unique())).items():
+        named = own[names == name]
+        costs, bounds, shares = (
+            named[key] for key in (f"predicted_{metric}", f"upper_{metric}", f"accuracy_{accuracy}")
+        )
         axes.hlines(shares, costs, bounds, color=look.color, linewidth=0.8, alpha=0.6)
         axes.scatter(
-            costs, shares, label=f"{search}, n = {len(costs)}", s=26, zorder=3, color=look.color, marker=look.marker
+            costs, shares, label=f"{name}, n = {len(costs)}", s=26, zorder=3, color=look.color, marker=look.marker
         )
     front = own[pareto(own[[f"predicted_{metric}", f"accuracy_{accuracy}"]], maximise=(False, True))]
     front = front.sort_values(f"predicted_{metric}")
@@ -60,7 +75,7 @@ def plot_pareto(
         axes.annotate(" budget", (budget, 0), xycoords=("data", "axes fraction"), fontsize=8, color=GREY, rotation=90)
     axes.set(xlabel=f"{QUANTITIES[metric]} (predicted, to its upper bound)")
     axes.set_ylabel(f"accuracy, share ({accuracy})")
-    axes.legend(loc="best")
+    legend_outside(figure, axes)
     return figure
 
 
@@ -69,13 +84,19 @@ def plot_anytime(sweep: Sweep, *, against: Literal["step", "seconds"] = "step") 
     """Best validation accuracy so far against steps, or seconds, of training: mean over seeds, one deviation around it.
 
     Searches that differ in more than the seed are lines of their own; each ends where the shortest of its runs does.
+    More of them than there are looks have the look of their strategy.
     """
     figure, (axes,) = panels([""], width=6, height=3.4)
     groups = {settings: [run for run in runs if len(run.metrics)] for settings, runs in by_settings(sweep).items()}
     groups = {settings: runs for settings, runs in groups.items() if runs}
-    told = {label: groups[settings] for settings, label in labels_of(sweep).items() if settings in groups}
-    for label, look in looks(sorted(told)).items():
-        runs = told[label]
+    labels = labels_of(sweep)
+    rows = [(labels[s], runs[0].config["strategy"]["name"], len(runs)) for s, runs in groups.items()]
+    searches = pd.DataFrame(rows, columns=["search", "strategy", "seeds"])
+    names = _names(searches)
+    looks_of, counts = looks(sorted(names.unique())), searches["seeds"].groupby(names).sum().to_dict()
+    for name, runs in zip(names, groups.values(), strict=True):
+        look = looks_of[name]
+        told = f"{name}, n = {counts.pop(name)}" if name in counts else None  # once in the legend
         joined = pd.concat(
             [anytime(run).set_index("step") for run in runs], axis=1, join="inner", keys=range(len(runs))
         )
@@ -83,14 +104,14 @@ def plot_anytime(sweep: Sweep, *, against: Literal["step", "seconds"] = "step") 
         mean, deviation = best.mean(axis=1), best.std(axis=1, ddof=min(1, len(runs) - 1))
         seconds = joined.xs("seconds", axis=1, level=1).to_numpy().mean(axis=1)
         x = joined.index.to_numpy() if against == "step" else seconds
-        axes.plot(x, mean, label=f"{label}, n = {len(runs)}", markersize=3.5, color=look.color, marker=look.marker)
+        axes.plot(x, mean, label=told, markersize=3.5, color=look.color, marker=look.marker)
         axes.fill_between(x, mean - deviation, mean + deviation, color=look.color, alpha=0.18, linewidth=0)
     if not groups:
         say(axes, "no epoch has ended yet")
         return figure
     axes.set(xlabel="step of training" if against == "step" else "seconds of training steps, mean over seeds")
     axes.set_ylabel("best validation accuracy so far, share")
-    axes.legend(loc="lower right")
+    legend_outside(figure, axes)
     return figure
 
 
@@ -105,14 +126,15 @@ def plot_gap(table: pd.DataFrame) -> Figure:
     if not devices:
         say(grid[0], "no finished run")
         return figure
-    looks_of = looks(sorted(done["search"].unique()))
+    names = _names(done)
+    looks_of = looks(sorted(names.unique()))
     for axes, device in zip(grid, devices, strict=True):
-        for number, (search, look) in enumerate(looks_of.items()):
-            own = done[(done["device"] == device) & (done["search"] == search)]
+        for number, (name, look) in enumerate(looks_of.items()):
+            own = done[(done["device"] == device) & (names == name)]
             shift = (number - (len(looks_of) - 1) / 2) * 0.22
             for place, stage in enumerate(STAGES):
                 shares = own[f"accuracy_{stage}"]
-                told = f"{search}, n = {len(own)}" if place == 0 else None
+                told = f"{name}, n = {len(own)}" if place == 0 else None
                 axes.scatter(
                     [place + shift] * len(own),
                     shares,
@@ -125,7 +147,7 @@ def plot_gap(table: pd.DataFrame) -> Figure:
                 axes.hlines(shares.mean(), place + shift - 0.09, place + shift + 0.09, color=look.color)
         axes.set_xticks(range(len(STAGES)), STAGES)
     grid[0].set_ylabel("test accuracy, share")
-    grid[0].legend(loc="best")
+    legend_outside(figure, grid[0])
     return figure
 
 
@@ -139,21 +161,24 @@ def plot_stability(stability: Stability) -> Figure:
     if not devices:
         say(grid[0], "no search has two seeds")
         return figure
-    looks_of = looks(sorted(decisions["search"].unique()))
+    named = _names(decisions)
+    looks_of = looks(sorted(named.unique()))
     for axes, device in zip(grid, devices, strict=True):
         own = decisions[decisions["device"] == device]
         rows_of = own["decision"].map(names.index)
         axes.scatter(own["chance"], rows_of, marker="|", s=60, color=GREY, label="chance")
         for number, (label, look) in enumerate(looks_of.items()):
-            is_label = own["search"] == label
+            is_label = named[own.index] == label
             shift = (number - (len(looks_of) - 1) / 2) * 0.3  # marks on one another would hide
             shares, rows = own["agreement"][is_label], rows_of[is_label] + shift
             axes.scatter(shares, rows, s=16, label=label, color=look.color, marker=look.marker)
-        means = own.groupby("search")["agreement"].mean()
-        told = ", ".join(f"{label} {mean:.2f}" for label, mean in means.items())
-        axes.set_title(f"{device}\nmean: {told}", loc="left")
+        means = own["agreement"].groupby(named[own.index]).mean()
+        told = "mean: " + ", ".join(f"{label} {mean:.2f}" for label, mean in means.items())
+        if len(told) > TITLE_LETTERS:
+            told = "means, as below: " + ", ".join(f"{mean:.2f}" for mean in means)
+        axes.set_title(f"{device}\n{told}", loc="left")
         axes.set(xlabel="pairs of seeds that chose alike, share", xlim=(-0.05, 1.05))
-    figure.legend(*grid[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(looks_of) + 1)
+    legend_outside(figure, grid[0])
     grid[0].set_yticks(range(len(names)), names)
     grid[0].invert_yaxis()
     return figure
@@ -200,6 +225,11 @@ def plot_device_correlation(latencies: pd.DataFrame) -> Figure:
     _name_axes(axes, devices, devices)
     figure.colorbar(picture, ax=axes, label="Spearman's rank correlation of latency", shrink=0.8)
     return figure
+
+
+def _names(rows: pd.DataFrame) -> "pd.Series[str]":
+    """What a legend calls each row: its search, or its strategy where there are more searches than looks."""
+    return rows["search"] if rows["search"].nunique() <= len(COLOURS) else rows["strategy"]
 
 
 def _name_axes(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:

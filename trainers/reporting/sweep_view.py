@@ -12,8 +12,9 @@ from search_spaces.architecture import read_architecture
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.canvas import UNITS
 from trainers.analysis.devices import transfer
+from trainers.analysis.labels import differing, run_labels
 from trainers.analysis.loading import Run, Sweep
-from trainers.analysis.seeds import by_settings, stability
+from trainers.analysis.seeds import by_settings, labels_of, stability
 from trainers.analysis.sweep_plots import plot_anytime, plot_pareto
 from trainers.reporting.plots import themed_svg
 from trainers.reporting.quoting import Quote, derived, quoting
@@ -36,9 +37,13 @@ STATES = {
 
 @dataclass(frozen=True)
 class Row:
-    """A run in the table of a sweep, with its quotes, or a job that there is no whole run of, with none."""
+    """A run in the table of a sweep, with its quotes, or a job that there is no whole run of, with none.
+
+    `label` says what tells it from the others, `name` its folder.
+    """
 
     name: str
+    label: str
     state: str
     reason: str | None
     tone: str
@@ -72,7 +77,12 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
     A run of which there is more than its state to tell is one of `sweep.runs`.
     """
     loaded = {run.path.name: run for run in sweep.runs}
-    rows = [row_of(told, loaded.get(told.run), sweep.unreadable.get(told.run)) for told in surveyed]
+    configs = [run.config for run in sweep.runs]
+    words = dict(zip(loaded, run_labels(configs), strict=True))
+    rows = [
+        row_of(told, loaded.get(told.run), sweep.unreadable.get(told.run), label=words.get(told.run))
+        for told in surveyed
+    ]
     finished = [run for run in sweep.runs if run.result is not None]
     states = [row.state for row in rows]
     labels = labels_of(sweep)
@@ -81,6 +91,7 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
         "name": sweep.path.name,
         "state": f"{done} of {len(states)} done",
         "rows": rows,
+        "keys": list(differing(configs)),
         "finished": [row for row in rows if row.run is not None and row.run.result is not None],
         "states": [(state, STATES[state], states.count(state)) for state in STATES if state in states],
         "done": done,
@@ -88,7 +99,7 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
         "derived": derived,
         "groups": groups_of(sweep, labels),
         "transfers": transfers_of(sweep, labels),
-        "stability": stability_view(sweep, labels),
+        "stability": stability_view(sweep),
         "warnings": warning_counts(finished),
         "seconds": sum(
             run.result["objective"]["seconds"] for run in finished if run.result and "objective" in run.result
@@ -98,15 +109,20 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
     }
 
 
-def row_of(told: Surveyed, run: Run | None, unreadable: str | None) -> Row:
-    """The row of a run or job. Its state is that of the files quoted, where they are whole."""
+def row_of(told: Surveyed, run: Run | None, unreadable: str | None, *, label: str | None = None) -> Row:
+    """The row of a run or job. Its state is that of the files quoted, where they are whole.
+
+    It is labelled by its overrides, or by its folder, where its configuration does not tell it from others.
+    """
+    label = label or told.overrides or told.run
     if run is None:
         state, reason = ("unreadable", unreadable) if unreadable else (told.state, told.reason)
         nothing = quoting({}, "")
-        return Row(told.overrides or told.run, state, reason, STATES[state][0], None, nothing, nothing, nothing)
+        return Row(told.run, label, state, reason, STATES[state][0], None, nothing, nothing, nothing)
     name = run.path.name
     return Row(
         name,
+        label,
         run.state.state,
         run.state.reason,
         STATES[run.state.state][0],
@@ -127,13 +143,6 @@ def check_files(run: Run) -> None:
         path = architecture_file(run.path, name)
         if read_architecture(path).id != device["id"]:
             raise InvalidInputError(f"{path}: field 'id' is not that of result.json")
-
-
-def labels_of(sweep: Sweep) -> dict[str, str]:
-    """Words for each search by its settings: the strategy, with the settings' hash where others share it."""
-    strategies = {settings: runs[0].config["strategy"]["name"] for settings, runs in by_settings(sweep).items()}
-    taken = list(strategies.values())
-    return {s: name if taken.count(name) == 1 else f"{name} {s}" for s, name in strategies.items()}
 
 
 def groups_of(sweep: Sweep, labels: dict[str, str]) -> list[Group]:
@@ -175,17 +184,16 @@ def transfers_of(
     return found
 
 
-def stability_view(sweep: Sweep, labels: dict[str, str]) -> dict[str, Any]:
+def stability_view(sweep: Sweep) -> dict[str, Any]:
     """Agreement across seeds per search and device; per decision, the mean over searches and devices, least first."""
     found = stability(sweep)
-    scores = [{**row, "label": labels[row["settings"]]} for row in found.scores.to_dict("records")]
     decisions: dict[str, list[Any]] = {}
     for row in found.decisions.to_dict("records"):
         decisions.setdefault(row["decision"], []).append(row)
     means = [
         (name, mean(r["agreement"] for r in rows), mean(r["chance"] for r in rows)) for name, rows in decisions.items()
     ]
-    return {"scores": scores, "decisions": sorted(means, key=lambda row: row[1])}
+    return {"scores": found.scores.to_dict("records"), "decisions": sorted(means, key=lambda row: row[1])}
 
 
 def warning_counts(finished: Sequence[Run]) -> list[tuple[str, str, int, int]]:
