@@ -2,7 +2,6 @@
 
 import hashlib
 import io
-import pickle
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO
 
 from trainers.errors import RunFolderError
+from trainers.memory import is_out_of_memory
 from trainers.run_folder import write_bytes
 
 CHECKPOINTS = "checkpoints"  # their folder in that of the run
@@ -48,8 +48,10 @@ class HashedCheckpointIO(CheckpointIO):
         """Raises: RunFolderError if it is not whole, of another origin, or holds other than a search's plain values."""
         try:
             content = torch.load(io.BytesIO(_whole(Path(path))), map_location="cpu", weights_only=True)
-        except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
-            raise not_of_a_search(path, "it holds more than tensors and plain values") from error
+        except Exception as error:  # of the unpickler, which on other bytes than its own fails in many ways
+            if is_out_of_memory(error):
+                raise
+            raise not_of_a_search(path, "it holds other than tensors and plain values") from error
         if not isinstance(content, dict):
             raise not_of_a_search(path, f"it holds no mapping but a {type(content).__name__}")
         before = content.get("origin")
