@@ -98,6 +98,7 @@ def _derive(
     generator = np.random.default_rng([plan.config.seed, device])
     survivors = module.strategy.survivors[device]
     scores_N = module.strategy.scores(device)
+    report(f"{problem.name}: choosing its network by validation, beside {settings.candidates} random ones")
     randoms = random_candidates(
         problem, start, evaluator.validate, num_candidates=settings.candidates, generator=generator
     )

@@ -11,9 +11,11 @@ from hardware_models.budgets.budget_problem import UNITS, Survivors
 from hardware_models.budgets.cost_table import METRICS
 from hardware_models.measuring.measure import counted
 from trainers.prepare import Plan
+from trainers.reporting.trust import warnings_of
 
 Report = Callable[[str], None]
 REPORT = "report.html"
+MINDED = 3  # warnings that are told here
 
 
 def headline(plan: Plan) -> str:
@@ -69,15 +71,25 @@ def report_verdict(result: dict[str, Any], folder: Path, report: Report) -> None
         shown = "  ".join(f"{key} {accuracy[key]:.3f}" for key in ("supernet", "inherited", "finetuned", "random"))
         report(f"  accuracy        {shown}  ({accuracy['images']:,} test images)")
         for lost in (device["larger_candidates_that_lost"] or [])[:3]:
-            report(
-                f"  larger, lost    uses {lost['utilisation']:.1%}, validation {lost['validation_accuracy']:.3f} "
-                f"against {device['validation']['accuracy']:.3f}"
-            )
+            report(f"  larger, lost    uses {lost['utilisation']:.1%}, {_why_lost(lost, device['validation'])}")
+    warnings = warnings_of(result)
+    for warned in warnings[:MINDED]:
+        report(f"mind    {warned.device + ': ' if warned.device else ''}{warned.what}: {warned.why}")
+    if len(warnings) > MINDED:
+        report(f"mind    {len(warnings) - MINDED} more in {REPORT}")
     met = sum(device["met"] for device in result["devices"].values())
     report(f"{met}/{len(result['devices'])} devices within budget   result {folder / 'result.json'}")
     if (folder / REPORT).exists():
         report(f"report  {folder / REPORT}")
     report(f"next    espalier-report verify {shlex.quote(str(folder))}")
+
+
+def _why_lost(lost: Mapping[str, Any], taken: Mapping[str, Any]) -> str:
+    """Validation of a larger candidate beside that of the one taken: of equal accuracy the one of smaller loss is."""
+    accuracies = f"validation {lost['validation_accuracy']:.3f} against {taken['accuracy']:.3f}"
+    if lost["validation_accuracy"] != taken["accuracy"]:
+        return accuracies
+    return f"{accuracies}, loss {lost['validation_loss']:.6g} against {taken['loss']:.6g}"
 
 
 def held_against(device: dict[str, Any]) -> str:
