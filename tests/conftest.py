@@ -1,8 +1,8 @@
-"""What all tests share: processors, a part for each of several processes, and a disk that is easily filled."""
+"""What all tests share: processors, a part for each of several processes; what must be there; a disk easily filled."""
 
 import os
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -10,6 +10,43 @@ import pytest
 if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # before torch is imported
     share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+
+VARIABLE = "ESPALIER_REQUIRE"  # of the environment: those of NEEDS whose tests may not be skipped, with commas between
+# What tests are skipped without, and what the reason then says. Those of Debian's packages are named by the package.
+NEEDS = {
+    "postgresql": "postgresql",
+    "chromium": "chromium",
+    "sshd": "openssh-server",
+    "bash": "bash",
+    "mount": "no right to mount",
+    "data": "ESPALIER_DATA",
+}
+
+
+def required() -> list[str]:
+    """The names in the variable. Raises: pytest.UsageError for one that is unknown."""
+    names = [name.strip() for name in os.environ.get(VARIABLE, "").split(",") if name.strip()]
+    unknown = [name for name in names if name not in NEEDS]
+    if unknown:
+        raise pytest.UsageError(f"{VARIABLE}: got {', '.join(unknown)}; allowed: {', '.join(NEEDS)}")
+    return names
+
+
+def pytest_configure() -> None:
+    required()  # at once, and not in each test
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that is skipped for want of what must be there has failed."""
+    report = yield
+    if report.skipped and isinstance(report.longrepr, tuple):
+        reason = report.longrepr[-1].removeprefix("Skipped: ")
+        missing = [name for name in required() if NEEDS[name] in reason]
+        if missing:
+            report.outcome = "failed"
+            report.longrepr = f"{VARIABLE} names {', '.join(missing)}, but this test was to be skipped: {reason}"
+    return report
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def postgres_url() -> Iterator[str]:
         pytest.skip("no PostgreSQL server here: apt-get install postgresql")
     root = os.geteuid() == 0
     if root and USER not in {entry.pw_name for entry in pwd.getpwall()}:
-        pytest.skip(f"a server does not run as root, and there is no user {USER}")
+        pytest.skip(f"a server does not run as root, and there is no user {USER}: apt-get install postgresql")
     # Not pytest's folder: no other user may enter that one, and a socket's path is at most 107 bytes long.
     folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
     server = None
