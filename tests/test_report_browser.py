@@ -75,6 +75,14 @@ def test_a_page_fits_its_window_and_can_be_read(
         assert seen.requests == [pages[name].as_uri()]
 
 
+def test_pictures_side_by_side_are_whole_without_scrolling(browser: Any, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["sweep"], width=WIDE, scheme="light") as seen:
+        widths = seen.page.evaluate(
+            "[...document.querySelectorAll('.pair .wide')].map(e => [e.scrollWidth, e.clientWidth])"
+        )
+        assert len(widths) == 2 and all(whole <= shown for whole, shown in widths)
+
+
 def test_text_that_is_too_pale_is_found(browser: Any, tmp_path: Path) -> None:
     page = tmp_path / "pale.html"
     drawing = (
