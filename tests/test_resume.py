@@ -24,6 +24,7 @@ from trainers.checkpoints import HashedCheckpointIO, latest_checkpoint
 from trainers.config import SearchConfig
 from trainers.errors import RunFolderError
 from trainers.progress import Watcher
+from trainers.run_folder import RunFolder
 from trainers.run_state import state_of
 from trainers.strategies import STRATEGIES
 from trainers.tracking.tracker import LocalTracker
@@ -132,6 +133,22 @@ def test_a_signal_leaves_the_last_epoch_and_a_report_though_no_checkpoint_was_du
     assert {"report.html", "alphas.npz", "prune.csv", "metrics.csv"} <= files
     assert wait(start(config)) == 0
     assert outcome(config.run_folder) == whole
+
+
+def test_a_signal_that_comes_as_soon_as_a_search_begins_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, begin = search_config(tmp_path), RunFolder.start
+
+    def begin_and_be_signalled(folder: RunFolder) -> None:
+        begin(folder)
+        raise KeyboardInterrupt(signal.SIGTERM)
+
+    monkeypatch.setattr(RunFolder, "start", begin_and_be_signalled)
+    with pytest.raises(KeyboardInterrupt):
+        trainers.search.run_search(config, lambda line: None)
+    state = state_of(config.run_folder)
+    assert (state.state, state.reason) == ("interrupted", "ended by SIGTERM")
 
 
 def test_a_signal_while_networks_are_chosen_loses_no_training(tmp_path: Path, whole: dict[str, Any]) -> None:

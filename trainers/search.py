@@ -95,9 +95,9 @@ def _publish_missing(config: SearchConfig, folder: RunFolder, finished: Mapping[
 
 
 def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
-    folder.start()
     tracker: Tracker = LocalTracker()
     try:
+        folder.start()
         tracker = make_tracker(plan.config.logger, _record(plan.config, folder), report)
         with memory_named(), _threads_of(plan.config):
             result = _run(plan, folder, tracker, report)
