@@ -7,7 +7,6 @@ import random
 import re
 import resource
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -291,18 +290,6 @@ def test_a_search_that_cannot_say_that_it_is_done_has_failed_and_loses_no_traini
     assert sorted(name[:12] for name in checkpoints(config)) == ["epoch-000006", "epoch-000007"]
     assert wait(start(config)) == 0
     assert outcome(config.run_folder) == whole
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system that is easily filled."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64m", "tmpfs", str(disk)]
-    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode != 0:
-        pytest.skip("no right to mount a small file system")
-    yield disk
-    subprocess.run(["umount", str(disk)], check=True)
 
 
 def test_a_full_disk_is_a_clear_error_and_leaves_the_last_checkpoint_whole(
