@@ -18,6 +18,7 @@ from search_spaces.architecture import architecture_of, build_space, read_archit
 from tests.reported_runs import COMMAND, change, ended, searched
 from tests.tiny_search import CELLS, tiny_config
 from trainers.config import validate
+from trainers.data import SOURCES, DataConfig
 from trainers.reporting.command import run as espalier_report
 from trainers.reporting.verify import verify_run
 from trainers.search import run_search
@@ -302,6 +303,18 @@ def test_what_an_older_version_did_not_record_is_not_checked(run: Path) -> None:
     lines = "\n".join(unchecked(run))
     for part in ("files", "objective", "configuration", "cost table", "transfer", "mid_tablet: origin"):
         assert f"not checked  {part}: not recorded" in lines
+
+
+def test_the_data_are_read_once(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    read, subsets = SOURCES["digits"], list[Any]()
+
+    def told(config: DataConfig, subset: Any) -> Any:
+        subsets.append(subset)
+        return read(config, subset)
+
+    monkeypatch.setitem(SOURCES, "digits", told)
+    assert failed(finished) == []
+    assert len(subsets) == 1
 
 
 def test_data_that_are_not_here_are_not_checked(run: Path, tmp_path: Path) -> None:

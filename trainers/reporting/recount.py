@@ -23,10 +23,10 @@ from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import Choice, SearchSpace
 from trainers.certificate import COUNTED_TO, Held, certify, hold
 from trainers.config import SearchConfig
-from trainers.data import ImageData, load_data
+from trainers.data import ImageData
 from trainers.evaluation import score
 from trainers.ledger import replay_network
-from trainers.prepare import CHANNELS, data_config, is_host, load_profile, make_space
+from trainers.prepare import is_host, load_profile, make_space
 from trainers.reporting.check import OLDER, Check, compared
 from trainers.run_state import architecture_file, weights_file
 
@@ -52,8 +52,13 @@ class Priced:
         return [*architecture.choices, *(self.space.decisions[k].name for k in placed)]
 
 
-def recounted_devices(folder: Path, config: SearchConfig, result: Mapping[str, Any]) -> Iterator[Check]:
-    """Checks of every device's files and figures. Raises: EspalierError for an architecture file that is not whole."""
+def recounted_devices(
+    folder: Path, config: SearchConfig, result: Mapping[str, Any], data: ImageData | str
+) -> Iterator[Check]:
+    """Checks of every device's files and figures; `data` are those of the run, or why they cannot be read.
+
+    Raises: EspalierError for an architecture file that is not whole.
+    """
     devices: Mapping[str, Any] = result["devices"]
     yield compared("devices", list(devices), list(config.hardware), field="devices")
     architectures = {}
@@ -75,7 +80,6 @@ def recounted_devices(folder: Path, config: SearchConfig, result: Mapping[str, A
         assert table is not None
         problems[profile.name] = BudgetProblem(table, profile.name, dict(profile.budgets.items()), margin=config.margin)
     priced = Priced(table.space if table else space, problems)
-    data = _data(config)
     for name, architecture in architectures.items():
         if name not in config.hardware:
             continue
@@ -172,13 +176,6 @@ def _loaded(folder: Path, name: str, architecture: Architecture) -> nn.Module:
     return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
-def _data(config: SearchConfig) -> ImageData | str:
-    try:
-        return load_data(data_config(config.data), channels=CHANNELS)
-    except (EspalierError, OSError) as error:
-        return str(error)
-
-
 def _accuracy(
     folder: Path,
     name: str,
@@ -190,7 +187,7 @@ def _accuracy(
     """Test accuracy of the network as saved, to within one image: another machine may round a tie another way."""
     what = f"{name}: fine-tuned accuracy"
     if isinstance(data, str):
-        return Check(what, "not checked", f"the data cannot be read here: {data}")
+        return Check(what, "not checked", data)
     found = score(_loaded(folder, name, architecture), data, "test", images=None, batch_size=batch_size)
     recorded, images = device["accuracy"]["finetuned"], device["accuracy"]["images"]
     field = f"devices.{name}.accuracy"

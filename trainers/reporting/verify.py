@@ -8,7 +8,7 @@ from typing import Any
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.analysis.loading import Run, load_run
 from trainers.config import SearchConfig, validate
-from trainers.data import load_data
+from trainers.data import ImageData, load_data
 from trainers.prepare import CHANNELS, data_config
 from trainers.provenance import file_hashes, versions
 from trainers.reporting.check import OLDER, UNFIT, Check, compared
@@ -43,11 +43,12 @@ def verify_run(folder: Path) -> list[Check]:
         config = validate(run.config)
     except InvalidInputError as error:
         return [*checks, Check("configuration", "FAILED", f"config.yaml: {error}")]
+    data = _data(config)
     return [
         *checks,
         *_checks("configuration", lambda: _configuration(config, result)),
-        *_checks("data split", lambda: _data(config, result)),
-        *_checks("networks", lambda: recounted_devices(run.path, config, result)),
+        *_checks("data split", lambda: _split(data, result)),
+        *_checks("networks", lambda: recounted_devices(run.path, config, result, data)),
         Check(
             "accuracies",
             "not checked",
@@ -141,14 +142,20 @@ def _configuration(config: SearchConfig, result: Mapping[str, Any]) -> Iterator[
     yield compared("names", {name: result[name] for name in names}, names, field="")
 
 
-def _data(config: SearchConfig, result: Mapping[str, Any]) -> Iterator[Check]:
+def _data(config: SearchConfig) -> ImageData | str:
+    """The data of a run, or why they cannot be read here."""
+    try:
+        return load_data(data_config(config.data), channels=CHANNELS)
+    except (EspalierError, OSError) as error:
+        return f"the data cannot be read here: {error}"
+
+
+def _split(data: ImageData | str, result: Mapping[str, Any]) -> Iterator[Check]:
     recorded = {"split_hash": result["data"]["split_hash"], "images": result["data"]["images"]}
     if "hashes" in result:
         yield compared("data split", recorded["split_hash"], result["hashes"]["data_split"], field="hashes.data_split")
-    try:
-        data = load_data(data_config(config.data), channels=CHANNELS)
-    except (EspalierError, OSError) as error:
-        yield Check("data split", "not checked", f"the data cannot be read here: {error}")
+    if isinstance(data, str):
+        yield Check("data split", "not checked", data)
         return
     sizes = {split: data.size(split) for split in ("weights", "architecture", "validation", "test")}
     yield compared("data split", recorded, {"split_hash": data.splits.hash, "images": sizes}, field="data")
