@@ -1,7 +1,9 @@
 """Pictures of one run: costs against budgets, pruning, and what its strategy believed."""
 
+from collections.abc import Sequence
 from itertools import groupby
 
+import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -26,6 +28,9 @@ from trainers.tracking import metric_names
 
 CHOSEN_LAST = "validation"  # the ledger's reason for choices that lost when the network was chosen
 MOST_LABELS = 60  # rows of a heat map that carry the name of their choice; of more, only decisions are named
+MOST_CELLS = 30_000  # of a heat map: of more, epochs are left out evenly, so that a report stays small
+SHADES = 20  # of a heat map: a shade for each twentieth
+TALLEST_INCHES = 9.0  # of a heat map: a page
 
 
 @style()
@@ -99,32 +104,49 @@ def plot_pruning(run: Run) -> Figure:
 
 
 @style()
-def plot_alphas(run: Run, *, device: str) -> Figure:
-    """The probability of each choice of `device` over the epochs, a row per choice, decisions parted by lines.
+def plot_alphas(run: Run, *, device: str | None = None) -> Figure:
+    """The probability of each choice over the epochs, as `heat_map` draws it, of `device` or of all.
 
     Raises: InvalidInputError if the run has no such device.
     """
     alphas = run.alphas
     if alphas is None or not len(alphas.epoch):
-        figure, (axes,) = panels([device])
+        figure, (axes,) = panels([device or ""])
         say(axes, "no alphas.npz: no epoch has ended yet, or the run is older than that file")
         return figure
-    if device not in alphas.device:
+    if device is not None and device not in alphas.device:
         raise InvalidInputError(f"{run.path} has no device {device!r}; its devices: {', '.join(alphas.device)}")
-    weights_NE = alphas.weights[:, alphas.device.index(device)].T
-    height = max(2.5, CELL_INCHES * min(len(weights_NE), MOST_LABELS) + 0.8)
-    figure, (axes,) = panels([device], width=6, height=height)
-    first, last = alphas.epoch[0] - 0.5, alphas.epoch[-1] + 0.5
-    extent = (first, last, len(weights_NE) - 0.5, -0.5)
-    picture = axes.imshow(weights_NE, cmap=HEAT, vmin=0, vmax=1, aspect="auto", interpolation="nearest", extent=extent)
+    return heat_map(alphas, devices=alphas.device if device is None else (device,))
+
+
+@style()
+def heat_map(alphas: Alphas, *, devices: Sequence[str]) -> Figure:
+    """The probability of each choice over the epochs, `devices` side by side, a row per choice, decisions parted."""
+    shown = max(2, MOST_CELLS // alphas.weights[0].size)
+    kept = np.unique(np.linspace(0, len(alphas.epoch) - 1, min(shown, len(alphas.epoch))).round().astype(int))
+    num_rows = len(alphas.choice)
+    height = min(TALLEST_INCHES, max(2.5, CELL_INCHES * min(num_rows, MOST_LABELS) + 0.8))
+    figure, grid = panels(devices, width=6 if len(devices) == 1 else 3, height=height)
+    first, last = float(alphas.epoch[0]) - 0.5, float(alphas.epoch[-1]) + 0.5
     starts = [start for _, start, _ in _decisions(alphas)]
-    axes.hlines(np.array(starts[1:]) - 0.5, first, last, color="white", linewidth=0.8)
+    for axes, device in zip(grid, devices, strict=True):
+        weights_NE = alphas.weights[kept, alphas.device.index(device)].T
+        picture = axes.imshow(
+            weights_NE,
+            cmap=matplotlib.colormaps[HEAT].resampled(SHADES),
+            vmin=0,
+            vmax=1,
+            aspect="auto",
+            interpolation="none",  # an SVG file then has a pixel for each cell, and not for each dot
+            extent=(first, last, num_rows - 0.5, -0.5),
+        )
+        axes.hlines(np.array(starts[1:]) - 0.5, first, last, color="white", linewidth=0.8)
+        axes.tick_params(axis="y", labelsize=6.5, length=0)
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     places, labels = zip(*_row_labels(alphas), strict=True)
-    axes.set_yticks(places, labels)
-    axes.tick_params(axis="y", labelsize=6.5, length=0)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    figure.colorbar(picture, ax=axes, label="probability of the choice", shrink=0.8)
+    grid[0].set_yticks(places, labels)
+    figure.colorbar(picture, ax=grid, label="probability of the choice", shrink=0.8)
     return figure
 
 

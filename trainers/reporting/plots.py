@@ -8,21 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from search_spaces.errors import InvalidInputError
-from trainers.analysis.canvas import COLOURS, GREY, HEAT, INK, looks, panels, say, style
+from trainers.analysis.canvas import COLOURS, GREY, INK, looks, panels, say, style
 from trainers.analysis.loading import Run
 from trainers.analysis.run_files import read_alphas
+from trainers.analysis.run_plots import heat_map
 from trainers.tracking import metric_names
 
 DOTS_PER_INCH = 120  # of pictures for trackers
 MARKS = 12  # on a line, at most about so many: a report of many epochs stays small
-SHADES = 20  # of a heat map: a shade for each twentieth
-MOST_CELLS = 30_000  # of a heat map: of more, epochs are left out evenly
 # Colours that matplotlib writes, and what a page calls them; its stylesheet gives each a value for light and dark.
 THEMED = {colour.lower(): f"var(--plot-{i})" for i, colour in enumerate(COLOURS)}
 THEMED |= {GREY.lower(): "var(--faint)", INK.lower(): "var(--ink)", "#ffffff": "var(--page)", "#000000": "var(--ink)"}
@@ -148,36 +146,11 @@ def _lines(axes: Axes, run: Run, named: Mapping[str, str]) -> None:
     axes.legend(loc="best")
 
 
-@style()
-def plot_beliefs(path: Path) -> Figure:
-    """The probability of each choice over the epochs, side by side for all devices, a row per choice.
-
-    Raises: InvalidInputError if the file is missing, or is not what a search writes.
-    """
+def alpha_heat_map(path: Path) -> bytes:
+    """A PNG picture of `alphas.npz`. Raises: InvalidInputError if it is missing, or is not what a search writes."""
     alphas = read_alphas(path)
     if alphas is None:
         raise InvalidInputError(f"cannot read {path}: no such file; it is written when a search has trained")
-    shown = max(2, MOST_CELLS // alphas.weights[0].size)
-    kept = np.unique(np.linspace(0, len(alphas.epoch) - 1, min(shown, len(alphas.epoch))).round().astype(int))
-    starts = [i for i, name in enumerate(alphas.decision) if i == 0 or name != alphas.decision[i - 1]]
-    figure, grid = panels(alphas.device, width=3.0, height=min(9.0, 1.4 + 0.042 * max(40, len(alphas.choice))))
-    first, last = float(alphas.epoch[0]) - 0.5, float(alphas.epoch[-1]) + 0.5
-    for axes, weights_EN in zip(grid, alphas.weights[kept].transpose(1, 0, 2), strict=True):
-        extent = (first, last, len(alphas.choice) - 0.5, -0.5)
-        colours = matplotlib.colormaps[HEAT].resampled(SHADES)
-        picture = axes.imshow(weights_EN.T, cmap=colours, vmin=0, vmax=1, aspect="auto", interpolation="none")
-        picture.set_extent(extent)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_xlabel("epoch")
-    every = -(-len(starts) // 72)
-    grid[0].set_yticks(starts[::every], [alphas.decision[i] for i in starts[::every]])
-    grid[0].tick_params(axis="y", labelsize=5.5, length=0)
-    figure.colorbar(picture, ax=grid, label="probability of the choice", shrink=0.5)
-    return figure
-
-
-def alpha_heat_map(path: Path) -> bytes:
-    """A PNG picture of `alphas.npz`. Raises: InvalidInputError if it is missing, or is not what a search writes."""
     buffer = io.BytesIO()
-    plot_beliefs(path).savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    heat_map(alphas, devices=alphas.device).savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()

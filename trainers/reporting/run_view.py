@@ -12,9 +12,9 @@ from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
 from trainers.analysis.canvas import QUANTITIES, UNITS
 from trainers.analysis.loading import Run
-from trainers.analysis.run_plots import CHOSEN_LAST, plot_costs, plot_pruning
+from trainers.analysis.run_plots import CHOSEN_LAST, plot_alphas, plot_costs, plot_pruning
 from trainers.reporting.drawing import architecture_svg
-from trainers.reporting.plots import plot_beliefs, plot_candidates, plot_inside, plot_latency, share_words, themed_svg
+from trainers.reporting.plots import plot_candidates, plot_inside, plot_latency, share_words, themed_svg
 from trainers.reporting.quoting import derived, quoting
 from trainers.reporting.trust import warnings_of
 from trainers.run_state import architecture_file
@@ -132,7 +132,7 @@ def pictures(run: Run) -> dict[str, Any]:
         found["pruning_plot"] = Markup(themed_svg(plot_pruning(run), name="pruning", words=words))
     if run.alphas is not None and len(run.alphas.epoch) > 1:
         words = "Probability of each choice on each device over the epochs; the last stand in the table of choices."
-        found["beliefs_plot"] = Markup(themed_svg(plot_beliefs(run.path / "alphas.npz"), name="beliefs", words=words))
+        found["beliefs_plot"] = Markup(themed_svg(plot_alphas(run), name="beliefs", words=words))
     return found
 
 
