@@ -12,9 +12,6 @@ import optuna
 import pytest
 import toy_study
 from hydra.core.global_hydra import GlobalHydra
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra_plugins.espalier_optuna import distribution_of
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.errors import InvalidInputError
@@ -52,50 +49,6 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
         return Ended(capsys.readouterr().out, tmp_path, storage)
 
     return call
-
-
-# The search space
-
-
-@pytest.mark.parametrize(
-    ("override", "expected"),
-    [
-        ("x=interval(0,1.5)", FloatDistribution(0, 1.5)),
-        ("x=tag(log,interval(0.003,0.3))", FloatDistribution(0.003, 0.3, log=True)),
-        ("x=int(interval(1,8))", IntDistribution(1, 8)),
-        ("x=tag(log,int(interval(1,64)))", IntDistribution(1, 64, log=True)),
-        ("x=range(1,9)", IntDistribution(1, 8)),  # as range of Python, without its end
-        ("x=range(1,9,3)", IntDistribution(1, 7, step=3)),
-        ("x=range(9,1,-4)", IntDistribution(5, 9, step=4)),
-        ("x=range(0.5,2.5,0.5)", FloatDistribution(0.5, 2.0, step=0.5)),
-        ("x=a,b,a", CategoricalDistribution(["a", "b"])),
-        ("x=choice([1,2],{k:1},true,'a b')", CategoricalDistribution(["[1,2]", "{k:1}", "True", "a\\ b"])),
-    ],
-    ids=lambda value: value if isinstance(value, str) else "",
-)
-def test_an_override_of_hydra_means_this_distribution(override: str, expected: BaseDistribution) -> None:
-    assert distribution_of(OverridesParser.create().parse_override(override)) == expected
-
-
-@pytest.mark.parametrize(
-    ("override", "word"),
-    [
-        ("x=interval(2,1)", "start"),
-        ("x=tag(log,interval(0,1))", "logarithm"),
-        ("x=tag(log,range(1,9,2))", "logarithm"),
-        ("x=tag(lgo,interval(1,2))", "lgo"),
-        ("x=range(3,3)", "empty"),
-    ],
-)
-def test_an_override_that_means_no_distribution_is_refused(override: str, word: str) -> None:
-    with pytest.raises(ValueError, match=word):
-        distribution_of(OverridesParser.create().parse_override(override))
-
-
-def test_choices_reach_the_job_as_they_were_written(toy: Toy) -> None:
-    ended = toy("curve=choice([1,2],[3,'a b'])", "x=interval(0,1)", "hydra.sweeper.n_trials=4")
-    assert {trial.params["curve"] for trial in ended.trials} <= {"[1,2]", "[3,'a b']"}
-    assert ended.states() == {"COMPLETE": 4}
 
 
 # Before any work
@@ -192,6 +145,12 @@ def test_other_values_than_the_study_was_begun_with_are_refused_by_name(toy: Toy
 # Through a study
 
 
+def test_choices_reach_the_job_as_they_were_written(toy: Toy) -> None:
+    ended = toy("curve=choice([1,2],[3,'a b'])", "x=interval(0,1)", "hydra.sweeper.n_trials=4")
+    assert {trial.params["curve"] for trial in ended.trials} <= {"[1,2]", "[3,'a b']"}
+    assert ended.states() == {"COMPLETE": 4}
+
+
 def test_the_same_command_with_more_trials_goes_on_as_one_command_would_have(toy: Toy, tmp_path: Path) -> None:
     space = ("x=interval(0,1)", "n=range(1,9)", "kind=plain,fancy", "hydra.sweeper.sampler.startup_trials=2")
     toy(*space, "hydra.sweeper.n_trials=3")
@@ -222,6 +181,30 @@ def test_an_infeasible_configuration_breaks_a_constraint_and_is_not_run_twice(to
     begun = Counter((entry["n"], entry["x"]) for entry in ended.events if entry["event"] == "begin")
     assert set(begun.values()) == {1}
     assert all(trial.params["x"] == "0.1" for trial in ended.study.best_trials)
+
+
+@pytest.mark.parametrize("n_jobs", [1, 3])
+def test_a_study_ends_when_every_point_has_been_tried(toy: Toy, n_jobs: int) -> None:
+    ended = toy(
+        "n=range(1,3)",
+        "kind=plain,fancy",
+        f"hydra.sweeper.n_jobs={n_jobs}",
+        "hydra.sweeper.n_trials=100",
+        "hydra.sweeper.sampler.startup_trials=100",  # all at random: to miss one would take 1e12 studies
+    )
+    assert ended.count("begin") == 4
+    assert len(ended.trials) < 100 and all(trial.state.is_finished() for trial in ended.trials)
+    assert ended.lines.count("all 4 points of the search space have been tried") == 1
+
+
+def test_a_point_that_failed_has_been_tried_and_the_same_command_runs_it_again(toy: Toy) -> None:
+    command = ("x=0.1,0.9", "fails_above=0.5", "hydra.sweeper.n_trials=100", "hydra.sweeper.sampler.startup_trials=100")
+    first = toy(*command)
+    assert {trial.params["x"] for trial in first.trials} == {"0.1", "0.9"} and len(first.trials) < 100
+    failed = [trial for trial in first.trials if trial.state == TrialState.FAIL]
+    second = toy(*command)
+    again = second.trials[len(first.trials) :]
+    assert [trial.params for trial in again] == [trial.params for trial in failed] != []
 
 
 def test_a_value_over_its_limit_is_no_answer(toy: Toy) -> None:

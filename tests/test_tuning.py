@@ -18,16 +18,13 @@ import pytest
 from console import CONF, Cli, console, done, imported_by, refused
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
-from tiny_search import MOBILE, SHORT, tiny_config
+from tiny_search import MOBILE, SHORT
 
 from trainers import cli
 from trainers.apps import TUNE
-from trainers.errors import SearchStoppedError
-from trainers.search import run_search
 from trainers.tuning import turns
 from trainers.tuning.studies import open_study
 from trainers.tuning.study_loop import JobsLostError, run_study, usable
-from trainers.tuning.trial import watcher
 from trainers.tuning.tuning_config import TuningConfig, validate_tuning
 from trainers.tuning.turns import Outcome, Turns
 
@@ -121,79 +118,17 @@ def test_every_sampler_of_the_configuration_is_one_of_the_study(tmp_path: Path) 
         assert settings.sampler.name == path.stem
 
 
-# The epochs of a search
-
-
-def test_a_hopeless_search_is_stopped_at_once_and_keeps_no_checkpoint(tmp_path: Path) -> None:
-    settings = config(tmp_path)
-    first = worker(settings)
-    [good], _ = first.take(1)
-    for epoch in range(2, 20):
-        good.report(1.0, epoch)  # no search can be as good
-    first.settle(good, ended(1.0))
-    [hopeless], _ = first.take(1)
-    trial = {"storage": settings.place.url, "study": "s", "number": hopeless.number, "metric": "val/acc"}
-    search = tiny_config(
-        tmp_path / "runs", *MOBILE, "strategy.pool_size=32", "trainer.steps=40", "trainer.checkpoint_seconds=0"
+def test_settings_are_refused_by_the_names_that_a_user_gives_them(tmp_path: Path) -> None:
+    content = config(tmp_path).model_dump()
+    content |= {"n_trials": 0, "more": 1, "sampler": {"name": "gp", "startup_trials": 1, "population": 2}}
+    assert validate_tuning(content, {"n_trials": "trials"}) == (
+        None,
+        [
+            "trials: got 0; Input should be greater than or equal to 1",
+            "hydra.sweeper.sampler.population: got 2; no such key",
+            "hydra.sweeper.more: got 1; no such key",
+        ],
     )
-    search = search.model_validate({**search.model_dump(), "trial": trial})
-    kept: list[bool] = []
-
-    def seen(line: str) -> None:
-        if line.startswith("epoch 2/"):
-            kept.append(any((search.run_folder / "checkpoints").glob("*.ckpt")))
-
-    with pytest.raises(SearchStoppedError, match=r"trial 1 of study s is stopped after epoch 2"):
-        run_search(search, seen)
-    assert kept == [True]
-    assert not (search.run_folder / "checkpoints").exists()
-    assert json.loads((search.run_folder / "status.json").read_text())["status"] == "stopped"
-    told = first.settle(hopeless, Outcome("stopped", {}))
-    assert told is not None
-    assert (told.state, list(told.intermediate_values)) == (TrialState.PRUNED, [1, 2])
-
-
-def test_epochs_that_an_interrupted_attempt_told_are_not_told_again(tmp_path: Path) -> None:
-    settings = config(tmp_path)
-    mine = worker(settings)
-    [trial], _ = mine.take(1)
-    where = {"storage": settings.place.url, "study": "s", "number": trial.number}
-    watcher(**where)({"epoch": 1, "val/acc": 0.5})
-    again = watcher(**where)
-    again({"epoch": 1, "val/acc": 0.9})
-    again({"epoch": 2, "val/loss": 0.1})  # an epoch without the metric
-    again({"epoch": 3, "val/acc": 0.7})
-    assert mine.study.trials[0].intermediate_values == {1: 0.5, 3: 0.7}
-
-
-def test_a_search_that_diverges_is_stopped(tmp_path: Path) -> None:
-    settings = config(tmp_path)
-    [trial], _ = worker(settings).take(1)
-    with pytest.raises(SearchStoppedError):
-        watcher(storage=settings.place.url, study="s", number=trial.number)({"epoch": 1, "val/acc": math.nan})
-
-
-@pytest.mark.parametrize("file", ["study.db", "study.journal"])
-def test_a_storage_that_is_away_for_some_epochs_is_told_once_and_ends_no_search(
-    file: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    home, away = tmp_path / "home", tmp_path / "away"
-    home.mkdir()
-    settings = config(home, storage=f"{home}/{file}")
-    mine = worker(settings)
-    [trial], _ = mine.take(1)
-    watch = watcher(storage=settings.place.url, study="s", number=trial.number)
-    watch({"epoch": 1, "val/acc": 0.1})
-    home.rename(away)
-    watch({"epoch": 2, "val/acc": 0.2})
-    watch({"epoch": 3, "val/acc": 0.3})
-    with pytest.raises(SearchStoppedError):
-        watch({"epoch": 4, "val/acc": math.nan})
-    away.rename(home)
-    watch({"epoch": 5, "val/acc": 0.5})
-    assert worker(settings).study.trials[0].intermediate_values == {1: 0.1, 5: 0.5}
-    (line,) = capsys.readouterr().err.splitlines()
-    assert line.startswith("study s does not hear of epoch 2; the search goes on: ")
 
 
 # Who tells
@@ -226,6 +161,17 @@ def test_twins_wait_for_each_other_and_are_told_as_one(tmp_path: Path) -> None:
     mine.settle(first, ended(0.5))
     _, told = mine.take(1)
     assert [(trial.number, trial.values, trial.user_attrs["same_as"]) for trial in told] == [(1, [0.5], 0)]
+
+
+def test_a_number_told_with_other_last_digits_is_the_same_point(tmp_path: Path) -> None:
+    space, settings = {"x": FloatDistribution(0, 0.6, step=0.3)}, config(tmp_path)
+    mine = Turns(open_study(settings, space, {}), settings, space)
+    found = []
+    for x in (0.3, 0.1 + 0.2, 0.6, 0.0):
+        mine.study.enqueue_trial({"x": x})
+        mine.take(1)
+        found.append(mine.tried_all())
+    assert found == [False, False, False, True]
 
 
 def test_jobs_of_which_nothing_is_heard_run_three_times_at_most(tmp_path: Path) -> None:

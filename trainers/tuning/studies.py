@@ -1,6 +1,7 @@
 """Studies: opened or continued, with the sampler and the pruner that their settings name."""
 
 import json
+import math
 import warnings
 from collections.abc import Container, Mapping
 from typing import TYPE_CHECKING, Any
@@ -85,6 +86,20 @@ def differences(begun: Any, now: Mapping[str, Any]) -> list[str]:
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
+
+
+def num_points(space: "Mapping[str, BaseDistribution]") -> float:
+    """How many trials a search space has that are not alike; infinity if a key may take any number of an interval."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    counts: list[float] = []
+    for distribution in space.values():
+        if isinstance(distribution, CategoricalDistribution):
+            counts.append(len(distribution.choices))
+        elif isinstance(distribution, FloatDistribution | IntDistribution) and not distribution.single():
+            width, step = distribution.high - distribution.low, distribution.step
+            counts.append(math.inf if step is None else round(width / step) + 1)
+    return math.prod(counts)
 
 
 def sampler_of(config: TuningConfig, number: int) -> "BaseSampler":

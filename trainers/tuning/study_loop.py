@@ -25,7 +25,7 @@ class JobsLostError(EspalierError):
 
 
 def run_study(turns: Turns, launch: Launch, report: Report) -> None:
-    """Runs trials until the study has all of them, whoever runs them, or until the time is up.
+    """Runs trials until the study has all of them, whoever runs them, or of all points, or until the time is up.
 
     Raises: InvalidInputError if the jobs cannot be trials of this study, StudyError if its storage goes away.
     """
@@ -53,6 +53,8 @@ def _run_to_the_end(turns: Turns, launch: Launch, report: Report) -> None:
                 if batch:
                     _run(turns, batch, launch, report)
                 elif turns.is_over():
+                    if turns.tried_all():
+                        report(f"all {turns.num_points:.0f} points of the search space have been tried")
                     return
                 elif not told:
                     if not waits:

@@ -1,12 +1,13 @@
 """The settings of a study, checked as a whole before anything is opened. Plain values in, typed values out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
 from search_spaces.errors import InvalidInputError
 from trainers.config import Count, Line, Positive, Section
+from trainers.errors import Place, problems_of
 from trainers.tracking.metric_names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 from trainers.tuning.study_place import StudyPlace, study_place
 
@@ -118,20 +119,15 @@ def validate_tuning(content: Mapping[str, Any], keys: Mapping[str, str]) -> tupl
     try:
         config = TuningConfig.model_validate(content)
     except ValidationError as error:
-        problems = []
-        for details in error.errors(include_url=False):
-            field, *rest = (str(part) for part in details["loc"])
-            if field == "sampler":
-                rest = rest[1:]  # the first is its kind
-            key = _shown([field, *rest], keys)
-            got = "nothing" if details["type"] == "missing" else repr(details["input"])
-            problems.append(f"{key}: got {got}; {details['msg'].removeprefix('Value error, ')}")
-        return None, problems
+        return None, problems_of(error, lambda place: _shown(place, keys))
     return config, config.problems(keys)
 
 
-def _shown(path: Sequence[str], keys: Mapping[str, str]) -> str:
-    """The key under which a user sets the setting at `path`."""
+def _shown(place: Place, keys: Mapping[str, str]) -> str:
+    """The key under which a user sets the setting at `place`."""
+    path = [str(part) for part in place]
+    if path[0] == "sampler":
+        del path[1:2]  # its kind
     for length in range(len(path), 0, -1):
         start = ".".join(path[:length])
         if start in keys:

@@ -4,6 +4,7 @@ A trial belongs to the process whose token it bears. One whose process is gone g
 run again under its own number, by one process only. Clocks of machines that share a study agree within a minute.
 """
 
+import math
 import os
 import threading
 import time
@@ -14,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from trainers.run_state import FINISHED
-from trainers.tuning.studies import sampler_of
+from trainers.tuning.studies import num_points, sampler_of
 from trainers.tuning.study_place import locked, open_storage
 from trainers.tuning.tuning_config import TuningConfig
 
@@ -48,6 +49,7 @@ class Turns:
         self.storage = open_storage(config.place)
         self.study_id = self.storage.get_study_id_from_name(config.study_name)
         self.owner = {"host": os.uname().nodename, "pid": os.getpid(), "token": uuid.uuid4().hex}
+        self.num_points = num_points(space)
         self.held: dict[int, Trial] = {}
         self.waiting: list[Trial] = []  # those held that are run once their twin is known not to end
         self.put_offs: list[tuple[float, Trial]] = []  # those held that are run once `time.monotonic` is so far
@@ -146,6 +148,18 @@ class Turns:
             ended.set()
             thread.join()
 
+    def tried_all(self) -> bool:
+        """Whether the study has a trial of every point of its search space."""
+        if math.isinf(self.num_points):
+            return False
+        # Samplers may differ in the last digits of a number.
+        points = {
+            tuple(f"{key}={value:.9g}" if isinstance(value, float) else f"{key}={value}" for key, value in params)
+            for params in (sorted(t.params.items()) for t in self.study.get_trials(deepcopy=False))
+            if len(params) == len(self.space)  # not of one that is lined up to run again
+        }
+        return len(points) >= self.num_points
+
     def _due(self) -> list["Trial"]:
         now, put_offs = time.monotonic(), self.put_offs
         self.put_offs = [(moment, trial) for moment, trial in put_offs if moment > now]
@@ -157,7 +171,9 @@ class Turns:
         trials = self.study.get_trials(deepcopy=False)
         replaced = {trial.user_attrs.get(AGAIN) for trial in trials}
         counted = sum(trial.number not in replaced for trial in trials)
-        return counted < self.config.n_trials or any(trial.state == TrialState.WAITING for trial in trials)
+        if any(trial.state == TrialState.WAITING for trial in trials):
+            return True
+        return counted < self.config.n_trials and not self.tried_all()
 
     def _ask(self) -> "Trial":
         self.study.sampler = sampler_of(self.config, len(self.study.get_trials(deepcopy=False)))
