@@ -11,9 +11,12 @@ MAY_IMPORT = {
     "hardware_models": {"hardware_models", "search_spaces"},
     "trainers": {"trainers", "hardware_models", "search_spaces"},
 }
+COMMAND_LINE = [
+    f"trainers/{name}" for name in ("cli.py", "composition.py", "sweep_start.py", "job.py", "tuning/plugin/")
+]
 FENCES = {  # package: files and folders that may import it
-    "hydra": ["trainers/cli.py", "trainers/job.py", "trainers/tuning/plugin/"],
-    "omegaconf": ["trainers/cli.py", "trainers/job.py", "trainers/tuning/plugin/"],
+    "hydra": COMMAND_LINE,
+    "omegaconf": COMMAND_LINE,
     "wandb": ["trainers/tracking/wandb_tracker.py"],
     "wandb_workspaces": ["trainers/tracking/dashboard.py"],
     "tensorboard": ["trainers/tracking/tensorboard_tracker.py"],

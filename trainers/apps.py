@@ -11,20 +11,24 @@ from typing import TYPE_CHECKING, Any
 from search_spaces.errors import InvalidInputError
 
 if TYPE_CHECKING:
+    from trainers.calibrate_config import CalibrateConfig
     from trainers.config import SearchConfig
+    from trainers.measure_config import MeasureConfig
 
 
 @dataclass(frozen=True)
 class App:
     """A console script: its YAML file, what it does with plain values, and what an interrupted user is told.
 
-    `work` takes the configuration and the command that runs this job alone, and returns the content of a result with
-    its `status`. It imports what it needs itself, so that --help and --cfg answer at once. `folder` is where it works,
-    if that is a folder of its own; `sweeps` if each command is a sweep; `instead_of_sweeps` if none is, what to do.
+    `check` takes the configuration and raises InvalidInputError that lists whatever is wrong with it. `work` takes it
+    and the command that runs this job alone, and returns the content of a result with its `status`. Both import what
+    they need themselves, so that --help and --cfg answer at once. `folder` is where it works, if that is a folder of
+    its own; `sweeps` if each command is a sweep; `instead_of_sweeps` if none is, what to do.
     """
 
     name: str
     config: str
+    check: Callable[[dict[str, Any]], Any]
     work: Callable[[dict[str, Any], str], Mapping[str, Any]]
     interrupted: str
     folder: Callable[[dict[str, Any]], Path | None] = lambda content: None
@@ -55,20 +59,28 @@ def _checked(content: dict[str, Any]) -> "SearchConfig":
         raise with_refused_parts(error, content) from error
 
 
-def _measure(content: dict[str, Any], command: str) -> Mapping[str, Any]:
+def _checked_measure(content: dict[str, Any]) -> "MeasureConfig":
     from trainers.measure_config import validate_measure
 
-    config = validate_measure(content)
+    return validate_measure(content)
+
+
+def _measure(content: dict[str, Any], command: str) -> Mapping[str, Any]:
+    config = _checked_measure(content)
     from trainers.measure import run_measure
 
     run_measure(config, tell)
     return {"status": "done"}
 
 
-def _calibrate(content: dict[str, Any], command: str) -> Mapping[str, Any]:
+def _checked_calibrate(content: dict[str, Any]) -> "CalibrateConfig":
     from trainers.calibrate_config import validate_calibrate
 
-    config = validate_calibrate(content)
+    return validate_calibrate(content)
+
+
+def _calibrate(content: dict[str, Any], command: str) -> Mapping[str, Any]:
+    config = _checked_calibrate(content)
     from trainers.calibrate import run_calibrate, run_propose
 
     (run_calibrate if config.propose is None else run_propose)(config, tell)
@@ -77,6 +89,10 @@ def _calibrate(content: dict[str, Any], command: str) -> Mapping[str, Any]:
 
 def _tune(content: dict[str, Any], command: str) -> Mapping[str, Any]:
     return _search(_of_search(content), _search_command(command, content["sweep"]))
+
+
+def _checked_tune(content: dict[str, Any]) -> "SearchConfig":
+    return _checked(_of_search(content))
 
 
 def _tune_folder(content: dict[str, Any]) -> Path:
@@ -97,11 +113,12 @@ def _search_command(command: str, sweep: str) -> str:
 
 OF_STUDIES = ("study", "trials", "jobs", "timeout_s", "objectives", "constraints", "pruner")  # keys of conf/tune.yaml
 CONTINUES = "the same command continues:\n  {command}"
-SEARCH = App("espalier-search", "search", _search, CONTINUES, _search_folder)
-TUNE = App("espalier-tune", "tune", _tune, CONTINUES, _tune_folder, sweeps=True)
+SEARCH = App("espalier-search", "search", _checked, _search, CONTINUES, _search_folder)
+TUNE = App("espalier-tune", "tune", _checked_tune, _tune, CONTINUES, _tune_folder, sweeps=True)
 MEASURE = App(
     "espalier-measure",
     "measure",
+    _checked_measure,
     _measure,
     "what was measured is kept; this continues:\n  {command}",
     instead_of_sweeps="architecture takes several files; else repeat the command, as in "
@@ -110,6 +127,7 @@ MEASURE = App(
 CALIBRATE = App(
     "espalier-calibrate",
     "calibrate",
+    _checked_calibrate,
     _calibrate,
     "the same command starts again",
     instead_of_sweeps="repeat the command, as in "

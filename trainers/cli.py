@@ -5,45 +5,28 @@ import re
 import shlex
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import hydra
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from search_spaces.errors import EspalierError
 from trainers import sweep
 from trainers.apps import CALIBRATE, MEASURE, SEARCH, TUNE, App, tell
+from trainers.composition import CONFIGURATION, CommandLine, all_problems
 from trainers.endings import ending_of
 from trainers.errors import JobFailedError, refusal
 from trainers.job import run_job, say, task_overrides
-from trainers.overrides import (
-    expand_home,
-    named,
-    not_text,
-    not_to_be_set,
-    overrides_last,
-    unknown_choice,
-    unknown_key,
-    without_key,
-)
+from trainers.overrides import expand_home, not_text, not_to_be_set, overrides_last, without_key
 from trainers.run_state import FINISHED
 
 DONE, ERROR, REFUSED = 0, 1, 2
-# Where no configuration can be composed; Hydra has assertions about what it was given.
-CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
 OmegaConf.register_new_resolver("expand_home", os.path.expanduser, replace=True)
 
 
@@ -142,7 +125,8 @@ def _guarded(app: App) -> int:
     except SystemExit as end:  # of Hydra, when it has told what it was asked for; or of `Start`
         codes.append(int(end.code or DONE))
     except CONFIGURATION as error:
-        codes.append(_told(app.name, REFUSED, named(explained(error), arguments.overrides)))
+        given = CommandLine(app.config, arguments.overrides, arguments.config_dir)
+        codes.append(_told(app.name, REFUSED, all_problems(error, given, app.check)))
     except Exception as error:
         if not (sweep.in_sweep() and sweep.has_begun()):
             raise
@@ -185,73 +169,6 @@ def _report_of(folder: Path) -> str:
         return f"not written: interrupted; this writes it: espalier-report {shlex.quote(os.path.relpath(folder))}"
     except Exception as error:
         return f"could not be written: {type(error).__name__}: {error}"
-
-
-class Start(Callback):
-    """Before Hydra makes the folder of a sweep: refuses what is none, and writes down the jobs that there will be."""
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        name = str(config.hydra.help.app_name)
-        try:
-            folder = sweep.checked_folder(str(config.paths.runs), str(config.sweep))
-            _keep_together(config)
-            launcher, jobs = str(config.hydra.runtime.choices["hydra/launcher"]), _jobs(config)
-            if launcher in sweep.ALL_AT_ONCE:
-                threads = (os.cpu_count() or 1) // _at_once(config, jobs)
-                os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
-            sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
-        except (*CONFIGURATION, EspalierError) as error:  # raised here, it would be a warning and no more
-            sys.exit(_told(name, REFUSED, named(explained(error), task_overrides(config.hydra))))
-
-
-def _keep_together(config: DictConfig) -> None:
-    """Gives all jobs the one folder of the sweep, which a group that differs between them may set as well."""
-    given = {override.key_or_group: override for override in _given(config)}
-    one = "allowed: one, for all runs of a sweep lie in one folder; name one or repeat the command for each"
-    several = [key for key in ("sweep", "paths", "paths.runs") if key in given and given[key].is_sweep_override()]
-    if several:
-        raise refusal(f"{key}: got {given[key].get_value_string()}, {one}" for key in several)
-    if "sweep" not in given:
-        config.hydra.overrides.task.append(f"sweep={config.sweep}")  # Hydra reads them after this
-
-
-def _given(config: DictConfig) -> list[Override]:
-    """What the command and its sweeper say of the jobs."""
-    params = _sweeper(config).get("params")
-    added = [f"{key}={value}" for key, value in params.items()] if isinstance(params, dict) else []
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    return parser.parse_overrides([*added, *task_overrides(config.hydra)])
-
-
-def _jobs(config: DictConfig) -> list[list[str]]:
-    """The overrides of each job, if they are known: other sweepers than Hydra's own think of jobs as they go."""
-    if not str(_sweeper(config)["_target_"]).endswith(".BasicSweeper"):
-        return []
-    return BasicSweeper.split_arguments(_given(config), None)[0]
-
-
-def _at_once(config: DictConfig, jobs: Sized) -> int:
-    """How many jobs the launcher is given at a time."""
-    limits = (*(_sweeper(config).get(key) for key in ("n_jobs", "max_batch_size")), len(jobs))
-    return min((limit for limit in limits if type(limit) is int and limit > 0), default=1)  # unchecked as yet
-
-
-def _sweeper(config: DictConfig) -> dict[str, Any]:
-    settings: Any = OmegaConf.to_container(config.hydra.sweeper, resolve=True)
-    return dict(settings)
-
-
-def explained(error: Exception) -> str:
-    """What is wrong with a command line that makes no configuration, in one line that names the key."""
-    cause = error.__cause__
-    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        return unknown_choice(error.missing_cfg_file, error.options)
-    if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
-        parent = cause.parent_node
-        return unknown_key(cause.full_key, set(map(str, parent)) - {"hydra"} if isinstance(parent, DictConfig) else ())
-    if isinstance(error, OverrideParseException):
-        return f"{error.override}: {error.message}"
-    return str(error) or type(error).__name__
 
 
 def _told(name: str, code: int, message: str) -> int:

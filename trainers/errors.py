@@ -18,6 +18,11 @@ def refusal(problems: Iterable[str]) -> InvalidInputError:
     return InvalidInputError("\n  ".join([CANNOT_BE_USED, *problems]))
 
 
+def untitled(refused: InvalidInputError) -> str:
+    """What an error says is wrong, to stand among other problems."""
+    return str(refused).removeprefix(CANNOT_BE_USED).lstrip()
+
+
 def dotted(place: Place) -> str:
     """A key as it is written on a command line: space.widths[4]."""
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")

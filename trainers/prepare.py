@@ -20,7 +20,7 @@ from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import SearchSpace
 from trainers.config import SearchConfig
 from trainers.data import DataConfig, ImageData, load_data
-from trainers.errors import CANNOT_BE_USED, Place, dotted, problems_of, refusal
+from trainers.errors import Place, dotted, problems_of, refusal, untitled
 from trainers.machines import machine_of
 from trainers.strategies import STRATEGIES, Strategy
 from trainers.tracking.logger_config import check_logger
@@ -132,7 +132,7 @@ def raise_all(refused: list[InvalidInputError]) -> None:
 def _as_one(refused: list[InvalidInputError]) -> InvalidInputError:
     if len(refused) == 1:
         return refused[0]
-    return refusal(str(error).removeprefix(CANNOT_BE_USED).lstrip() for error in refused)
+    return refusal(map(untitled, refused))
 
 
 def is_host(mapping: dict[str, Any]) -> bool:

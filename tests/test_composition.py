@@ -1,0 +1,86 @@
+"""Command lines that make no configuration: Hydra stops at the first thing that is wrong, and all of them are told."""
+
+from pathlib import Path
+
+import pytest
+from console import CONF, Cli, complaints, console
+from tiny_search import TINY
+
+from trainers import cli
+
+DEVICES = ", ".join(sorted(path.stem for path in (CONF / "hardware").glob("*.yaml")))
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    return console(cli.SEARCH, monkeypatch, capsys, tmp_path)
+
+
+def wrong(command: Cli, *arguments: str, app: cli.App = cli.SEARCH) -> set[str]:
+    """What is told of a command line, up to what is allowed instead."""
+    return {line.partition(" allowed")[0].partition("; Input")[0] for line in complaints(command(*arguments, app=app))}
+
+
+@pytest.mark.parametrize("flags", [(), ("-m",)], ids=["run", "sweep"])
+def test_unknown_choices_and_keys_and_wrong_values_are_told_at_once(command: Cli, flags: tuple[str, ...]) -> None:
+    arguments = ("trainer.stepz=3", "trainer.batch_size=-1", "space=mobil", "hardware=[pixel99,host]", "sede=3")
+    assert wrong(command, *arguments, "seed=-1", *flags) == {
+        "trainer.stepz: no such key; did you mean trainer.steps?",
+        "trainer.batch_size: got -1",
+        "space: no such choice: space/mobil; did you mean mobile?",
+        "hardware: no such choice: hardware/pixel99; did you mean pixel6 or pixel4?",
+        "sede: no such key; did you mean seed or sweep?",
+        "seed: got -1",
+    }
+    assert list(Path.cwd().rglob("*.json")) == []
+
+
+def test_a_device_that_there_is_not_is_told_with_those_there_are(command: Cli, tmp_path: Path) -> None:
+    code, _, errors = command("hardware=[pixel99]")
+    assert code == 2
+    assert errors.endswith(f"allowed: {DEVICES}\n")
+    (tmp_path / "hardware").mkdir()
+    (tmp_path / "hardware" / "pixel98.yaml").write_text("# @package hardware.pixel98\n{}\n")
+    code, _, errors = command("--config-dir", str(tmp_path), "hardware=[pixel99]")
+    assert "did you mean pixel98" in errors
+    # It is there also for what is looked at next, and may be wrong itself.
+    assert wrong(command, "--config-dir", str(tmp_path), "hardware=[pixel98]", "sede=3", "margin=lower") >= {
+        "sede: no such key; did you mean seed or sweep?",
+        "margin: got 'lower'",
+    }
+
+
+def test_what_is_set_inside_an_unknown_choice_is_not_held_against_another(command: Cli) -> None:
+    assert wrong(command, "space=resnet", "space.depths=[50]", "space.bottleneck=true", "seed=-1") == {
+        "space: no such choice: space/resnet;",
+        "seed: got -1",
+    }
+
+
+def test_an_override_that_cannot_be_read_hides_no_other(command: Cli) -> None:
+    found = wrong(command, *TINY, "trainer.steps=[1", "nope=1", "seed=-2")
+    assert {"nope: no such key;", "seed: got -2"} < found
+    assert [line for line in found if line.startswith("trainer.steps=[1: ")] != []
+
+
+def test_in_a_sweep_the_first_job_is_looked_at(command: Cli) -> None:
+    assert wrong(command, "-m", "trainer.stepz=3", "seed=-1,2", "strategy.pool_size=range(2,9)") == {
+        "trainer.stepz: no such key; did you mean trainer.steps?",
+        "seed: got -1",
+        "strategy.pool_size: got 2",
+    }
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments", "told"),
+    [
+        (cli.MEASURE, ("thread=3", "repeats=-2"), {"thread: no such key; did you mean threads?", "repeats: got -2"}),
+        (cli.CALIBRATE, ("levl=1", "threads=-2"), {"levl: no such key; did you mean level?", "threads: got -2"}),
+        (cli.TUNE, ("trialz=3", "seed=-1"), {"trialz: no such key; did you mean trial or trials?", "seed: got -1"}),
+    ],
+    ids=lambda value: value.name if isinstance(value, cli.App) else "",
+)
+def test_every_command_tells_all_at_once(
+    command: Cli, app: cli.App, arguments: tuple[str, ...], told: set[str]
+) -> None:
+    assert wrong(command, *arguments, app=app) >= told
