@@ -111,18 +111,16 @@ def test_csv_holds_one_value_a_line_the_tables_and_the_alerts(run: Path) -> None
     assert (run / "csv" / "arch_alphas.png").read_bytes() == png()
 
 
-def test_csv_of_a_resumed_run_repeats_no_step_and_drops_a_torn_line(run: Path) -> None:
-    first = CsvTracker(record_of(run))
-    first.metrics(*ROWS[0])
+def test_csv_of_a_run_killed_at_any_byte_holds_each_value_once_when_it_has_gone_on(run: Path) -> None:
+    tell(CsvTracker(record_of(run)), run)
     path = run / "csv" / "metrics.csv"
-    whole = lines(path)
-    with path.open("a") as file:
-        file.write("key,20,epo")  # what a kill leaves of a line
-    second = CsvTracker(record_of(run))
-    assert lines(path) == whole
-    second.metrics(*ROWS[0])
-    second.metrics(*ROWS[1])
-    assert [line[1] for line in lines(path)[1:]] == ["10", "10", "20", "20"]
+    whole = path.read_bytes()
+    for length in range(len(whole) + 1):
+        path.write_bytes(whole[:length])
+        resumed = CsvTracker(record_of(run))
+        for step, values in ROWS:
+            resumed.metrics(step, values)
+        assert path.read_bytes() == whole, length
 
 
 # TensorBoard
@@ -150,7 +148,7 @@ def test_tensorboard_reads_metrics_pictures_and_texts(run: Path, tmp_path: Path)
 
 
 def test_tensorboard_of_a_resumed_run_shows_each_step_once(run: Path) -> None:
-    for rows in (ROWS, ROWS[1:]):  # the second attempt starts again after the first epoch
+    for rows in (ROWS, ROWS[1:], ROWS, [*ROWS, *ROWS]):  # attempts that start anew, or are told of what was
         tracker = make_tracker({"name": "tensorboard"}, record_of(run), print)
         for step, values in rows:
             tracker.metrics(step, values)

@@ -21,6 +21,7 @@ from tracked_runs import Followed, as_nobody, followed, nobody
 
 from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
+from trainers.config import SearchConfig
 from trainers.prepare import prepare
 from trainers.search import run_search
 from trainers.tracking import metric_names
@@ -247,6 +248,7 @@ def test_a_result_that_was_not_published_is_when_its_command_is_repeated_and_onc
             publish_if_missing(OFFLINE, record_of(killed, resumed=True), print, exit_code=0)
     (again,) = followed(killed)
     assert (again.run["run_id"], again.exit_code) == (attempt.run["run_id"], 0)
+    assert [alert["title"] for alert in again.records["alert"]] == [a["title"] for a in attempt.records["alert"]]
     assert [row["step"] for row in again.rows if "step" in row] == [
         row["step"] for row in attempt.rows if "step" in row
     ]
@@ -457,14 +459,8 @@ def test_an_infeasible_search_alerts_and_its_run_failed_with_its_exit_code(tmp_p
 
 def test_an_interrupted_search_alerts_and_its_repetition_ends_the_same_run(tmp_path: Path) -> None:
     config = tiny_config(tmp_path / "runs", *SEARCHED, "logger=wandb", "trainer.checkpoint_seconds=0")
-
-    def interrupted(line: str) -> None:
-        if line.startswith("epoch 2/"):
-            raise KeyboardInterrupt(signal.SIGINT)
-
     with as_nobody(tmp_path):
-        with pytest.raises(KeyboardInterrupt):
-            run_search(config, interrupted)
+        interrupt(config)
         run_search(config, lambda line: None)
     first, second = followed(config.run_folder)
     titles = [alert["title"] for attempt in (first, second) for alert in attempt.records.get("alert", [])]
@@ -472,4 +468,25 @@ def test_an_interrupted_search_alerts_and_its_repetition_ends_the_same_run(tmp_p
     assert (first.exit_code, second.exit_code) == (130, 0)
     assert first.run["run_id"] == second.run["run_id"]
     told = [[row["epoch"] for row in attempt.rows if "val/acc" in row] for attempt in (first, second)]
-    assert told == [[1], [2, 3]]
+    assert told == [[1], [1, 2, 3]]  # whole by itself: of two offline copies W&B keeps the one that it is sent last
+
+
+def test_a_logger_that_a_search_is_resumed_with_hears_of_the_epochs_before(tmp_path: Path) -> None:
+    config = tiny_config(tmp_path, *SEARCHED, "logger=local", "trainer.checkpoint_seconds=0")
+    interrupt(config)
+    config = tiny_config(tmp_path, *SEARCHED, "logger=csv", "trainer.checkpoint_seconds=0")
+    run_search(config, lambda line: None)
+    with (config.run_folder / "csv" / "metrics.csv").open(newline="") as file:
+        told = [line["value"] for line in csv.DictReader(file) if line["metric"] == "epoch"]
+    assert told == ["1", "2", "3"]
+
+
+def interrupt(config: SearchConfig) -> None:
+    """Runs a search and interrupts it when its second epoch is told, which no checkpoint holds yet."""
+
+    def interrupted(line: str) -> None:
+        if line.startswith("epoch 2/"):
+            raise KeyboardInterrupt(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run_search(config, interrupted)

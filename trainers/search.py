@@ -201,12 +201,20 @@ def _record(config: SearchConfig, folder: RunFolder) -> RunRecord:
 
 def _watchers(config: SearchConfig, tracker: Tracker) -> list[Watcher]:
     """Who is told of each row of metrics: the tracker, what turns rows into alerts, and the study of a trial."""
+    told = 0
+
+    def tell(rows: Sequence[Mapping[str, Any]]) -> None:
+        """Those of earlier attempts too, which this tracker may not have heard of: it leaves out what it has."""
+        nonlocal told
+        for row in rows[told:]:
+            tracker.metrics(row[STEP], finite(row))
+        told = len(rows)
 
     def alert(rows: Sequence[Mapping[str, Any]]) -> None:
         for title, text in epoch_alerts(rows[-2] if len(rows) > 1 else None, rows[-1]):
             tracker.alert(title, text)
 
-    watchers: list[Watcher] = [lambda rows: tracker.metrics(rows[-1][STEP], finite(rows[-1])), alert]
+    watchers: list[Watcher] = [tell, alert]
     if config.trial is not None:
         from trainers.tuning.trial import watcher  # needs optuna
 

@@ -47,7 +47,7 @@ def _append(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
     """In one write, so that rewriting a growing file does not slow a long search."""
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
-    if not path.exists():
+    if not path.exists() or not path.stat().st_size:
         path.parent.mkdir(parents=True, exist_ok=True)
         writer.writerow(columns)
     writer.writerows(rows)
@@ -56,11 +56,12 @@ def _append(path: Path, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -
 
 
 def _mend(path: Path) -> int:
-    """Cuts what a killed attempt left of a last line; returns the last step that is told whole, -1 if none."""
+    """Cuts the last step, of which a killed attempt may have left a part; returns the one before, -1 if none."""
     if not path.exists():
         return -1
-    text = path.read_text(encoding="utf-8", errors="replace")
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text:
-        write_bytes(path, whole.encode())
-    return max((int(row["step"]) for row in csv.DictReader(io.StringIO(whole))), default=-1)
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    whole = [line for line in lines if line.endswith("\n")]
+    steps = [int(row["step"]) for row in csv.DictReader(whole)]
+    kept = 1 + sum(step != steps[-1] for step in steps)
+    write_bytes(path, "".join(whole[:kept]).encode())
+    return max((step for step in steps if step != steps[-1]), default=-1)

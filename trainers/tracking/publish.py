@@ -9,6 +9,7 @@ from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
 from trainers.run_state import architecture_file, result_of, weights_file
 from trainers.tracking import metric_names
+from trainers.tracking.alerts import epoch_alerts
 from trainers.tracking.identity import follower, is_published
 from trainers.tracking.tracker import (
     Cell,
@@ -28,8 +29,13 @@ WORDS = ("device", "decision", "choice", "reason")  # columns of prune.csv that 
 
 
 def publish_result(tracker: Tracker, folder: Path) -> None:
-    """Sends all of the result in `folder`. Raises: InvalidInputError, OSError or ValueError where it is not whole."""
+    """Sends all of the result in `folder`, and what epochs the tracker has not heard of.
+
+    Raises: InvalidInputError, OSError or ValueError where it is not whole.
+    """
     result = result_of(folder)
+    for row in epochs(folder / "metrics.csv"):
+        tracker.metrics(int(row[metric_names.STEP]), row)
     # One step after the rows of the epochs, the last of which a tracker knows already.
     tracker.metrics(result["search"]["steps"] + 1, last_figures(result))
     columns, rows = prune_events(folder / "prune.csv")
@@ -43,7 +49,7 @@ def publish_result(tracker: Tracker, folder: Path) -> None:
 
 
 def publish_if_missing(content: Mapping[str, Any], record: RunRecord, report: Report, *, exit_code: int) -> None:
-    """Tells the tracker of the section `logger` of a finished run, epochs and result, unless it has been told.
+    """Tells the tracker of the section `logger` of a finished run, alerts and result, unless it has been told.
 
     It has not if the run was killed at its very end, if it was followed otherwise, or if a W&B sweep asks for it once
     more. The folder must be held. Raises: InvalidInputError as `make_tracker` does; as `publish_result`.
@@ -54,12 +60,19 @@ def publish_if_missing(content: Mapping[str, Any], record: RunRecord, report: Re
     if isinstance(tracker, LocalTracker):
         return
     try:
-        with (record.folder / "metrics.csv").open(newline="", encoding="utf-8") as file:
-            for row in csv.DictReader(file):
-                tracker.metrics(int(row[metric_names.STEP]), {name: float(text) for name, text in row.items() if text})
+        rows = epochs(record.folder / "metrics.csv")
+        for previous, row in zip([None, *rows], rows, strict=False):
+            for title, text in epoch_alerts(previous, row):
+                tracker.alert(title, text)
         publish_result(tracker, record.folder)
     finally:
         tracker.finish(exit_code)
+
+
+def epochs(path: Path) -> list[dict[str, float]]:
+    """The rows of `metrics.csv`, each without what it leaves open."""
+    with path.open(newline="", encoding="utf-8") as file:
+        return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
 
 def last_figures(result: Mapping[str, Any]) -> dict[str, float]:

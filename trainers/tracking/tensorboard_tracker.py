@@ -21,6 +21,8 @@ class TensorBoardTracker(Tracker):
         self.step = 0
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        if step <= self.step:
+            return
         writer = self._open(step)
         self.step = step
         for name, value in values.items():
