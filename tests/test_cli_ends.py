@@ -122,6 +122,14 @@ def test_budgets_out_of_reach_in_several_metrics_are_all_named(search: Cli, runs
     )
 
 
+def test_all_devices_without_a_network_are_named_at_once(search: Cli, runs: Path) -> None:
+    impossible = [f"hardware.{name}.budgets.gflops=1e-6" for name in ("mid_tablet", "iot_terminal")]
+    found = search(*TINY, *impossible)
+    refused_search(found, runs, "mid_tablet: gflops: the smallest", "iot_terminal: gflops: the smallest")
+    assert status_of(runs)["error"] in found[2]
+    assert status_of(runs)["status"] == "infeasible"
+
+
 # A device on which the larger kernel is the faster one, so that its budgets pull apart.
 ODD_DEVICE = (
     "{title: odd, runtime: none, threads: 1, precision: fp32, source: a test, measured: [], inferred: [],"

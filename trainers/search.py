@@ -10,6 +10,7 @@ import pytorch_lightning as pl
 import torch
 import yaml
 
+from hardware_models.budgets.budget_problem import Survivors
 from hardware_models.errors import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
 from trainers.checkpoints import CHECKPOINTS, remove_checkpoints
@@ -18,7 +19,7 @@ from trainers.derive import derive
 from trainers.endings import EXIT_CODES, Ending, ending_of, ending_with
 from trainers.errors import RunInUseError
 from trainers.memory import count_peak_anew, memory_named, peak_mb
-from trainers.prepare import Plan, measured_devices, prepare
+from trainers.prepare import Plan, is_host, measured_devices, prepare
 from trainers.progress import Watcher
 from trainers.result import write_result
 from trainers.run_folder import RunFolder, finite, write_text
@@ -123,18 +124,39 @@ def _run(plan: Plan, folder: RunFolder, tracker: Tracker, report: Report) -> dic
     pl.seed_everything(config.seed, verbose=False)
     torch.use_deterministic_algorithms(True, warn_only=True)
     report(headline(plan))
-    starts, presolved = [], []
-    for problem in plan.problems:
-        survivors, removals = problem.start()
-        starts.append(survivors)
-        presolved += [PruneRecord(0, problem.name, removal) for removal in removals]
-        report(feasible_line(plan, problem.device, survivors))
+    starts, presolved = _feasible(plan, report)
     module = train(plan, starts, presolved, folder, report, watchers=_watchers(config, tracker))
     clock, train_seconds = time.perf_counter(), module.train_seconds
     derived = derive(plan, module, starts, report)
     seconds = {"train": train_seconds, "derive": time.perf_counter() - clock}
     peak = peak_mb() if counts_anew else None
     return write_result(plan, module, derived, folder, seconds=seconds, peak_memory_mb=peak)
+
+
+def _feasible(plan: Plan, report: Report) -> tuple[list[Survivors], list[PruneRecord]]:
+    """What each device starts with, and what presolve removed. Raises: BudgetInfeasibleError that names all without."""
+    starts: list[Survivors] = []
+    presolved: list[PruneRecord] = []
+    infeasible: list[str] = []
+    for problem in plan.problems:
+        try:
+            survivors, removals = problem.start()
+        except BudgetInfeasibleError as error:
+            infeasible.append(f"{error}{_measured_anew(plan.config, problem.name)}")
+            continue
+        starts.append(survivors)
+        presolved += [PruneRecord(0, problem.name, removal) for removal in removals]
+        report(feasible_line(plan, problem.device, survivors))
+    if infeasible:
+        raise BudgetInfeasibleError("\n".join(infeasible))
+    return starts, presolved
+
+
+def _measured_anew(config: SearchConfig, device: str) -> str:
+    """What else may make the budgets of this very machine feasible: it may have been busy when it was measured."""
+    if not is_host(config.hardware[device]):
+        return ""
+    return f"; if this machine was busy when it was measured, delete host-*.yaml in {config.paths.cache} and repeat"
 
 
 @contextmanager
