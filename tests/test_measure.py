@@ -1,5 +1,6 @@
 """Measuring on this machine: that figures are sound and complete. How large they are is nobody's claim."""
 
+import fcntl
 import os
 import time
 from pathlib import Path
@@ -167,27 +168,39 @@ def test_host_profile_is_valid_and_says_what_it_is_worth(measured: tuple[dict, P
 def test_two_processes_measure_this_machine_once_and_not_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def measure(*arguments: Any) -> dict[str, str]:
-        with (tmp_path / "measured").open("a", encoding="utf-8") as file:
-            file.write("once\n")
-        time.sleep(0.3)  # long enough for the other to come
-        return {"title": "here"}
+    at_the_lock, measured, lock = tmp_path / "at_the_lock", tmp_path / "measured", fcntl.flock
 
-    monkeypatch.setattr(host, "_measure", measure)
+    def measure(*arguments: Any) -> dict[str, str]:
+        with measured.open("a", encoding="utf-8") as file:
+            file.write("once\n")
+        deadline = time.monotonic() + 60
+        while not at_the_lock.exists():  # the other has come, and waits
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        return {"title": "here"}
 
     def profile() -> dict[str, Any]:
         return measure_host_profile(threads=1, cache_dir=tmp_path / "cache", effort=QUICK, progress=lambda line: None)
 
-    other = os.fork()
-    if not other:
+    monkeypatch.setattr(host, "_measure", measure)
+    first = os.fork()
+    if not first:
         code = 1
         try:
             code = 0 if profile() == {"title": "here"} else 1
         finally:
             os._exit(code)
+    while not measured.exists():
+        time.sleep(0.01)
+
+    def come_to(file: Any, operation: int) -> None:
+        at_the_lock.touch()
+        lock(file, operation)
+
+    monkeypatch.setattr(host.fcntl, "flock", come_to)
     assert profile() == {"title": "here"}
-    assert os.waitstatus_to_exitcode(os.waitpid(other, 0)[1]) == 0
-    assert (tmp_path / "measured").read_text(encoding="utf-8") == "once\n"
+    assert os.waitstatus_to_exitcode(os.waitpid(first, 0)[1]) == 0
+    assert measured.read_text(encoding="utf-8") == "once\n"
 
 
 def test_host_profile_comes_back_from_its_cache_as_it_was_measured(
