@@ -46,6 +46,7 @@ class EpochReport(pl.Callback):
         self.watchers = watchers
         self.rows: list[dict[str, Any]] = []
         self.weights_EDN: list[Tensor] = []
+        self.status: dict[str, str] = {}  # of each device after the last epoch
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -57,10 +58,11 @@ class EpochReport(pl.Callback):
         }
         row |= validation_of(pl_module, self.data, batch_size=self.batch_size)
         self.rows.append(row)
+        self.status = status_words(row)
         self.weights_EDN.append(weights_of(pl_module).float())
         write_csv(self.folder.path / "metrics.csv", self.rows, list(row))
         self.folder.progress(trainer.current_epoch + 1, epochs=epochs)
-        self.report(epoch_line(row, pl_module, epochs=epochs))
+        self.report(epoch_line(row, self.status, epochs=epochs))
         for watch in self.watchers:
             watch(self.rows)
 
@@ -82,6 +84,7 @@ class EpochReport(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.weights_EDN = list(state_dict["rows"]), list(state_dict["weights"])
+        self.status = status_words(self.rows[-1])
 
 
 @torch.no_grad()
@@ -181,50 +184,45 @@ def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
     return float(np.mean(shares)) if shares else 0.0
 
 
-def epoch_line(row: dict[str, Any], module: SearchModule, *, epochs: int) -> str:
-    """`epoch 1/8  val 0.490  entropy 0.99  choices 597  flagship_phone 19.8/48 latency_ms, worst 1.07x ✗ ...`
-
-    The expected cost beside its budget, then the dearest network left: ✓ once that is within every budget.
-    """
+def epoch_line(row: Mapping[str, Any], status: Mapping[str, str], *, epochs: int) -> str:
+    """`epoch 1/8  val 0.490  entropy 0.99  choices 597  flagship_phone 19.8/48 latency_ms, worst 1.07x ✗ ...`"""
     parts = [
         f"epoch {row[metric_names.EPOCH]}/{epochs}",
         f"val {row[metric_names.VALIDATION_ACCURACY]:.3f}",
         f"entropy {row[metric_names.ENTROPY]:.2f}",
         f"choices {row[metric_names.CHOICES_ALIVE]:.0f}",
+        *(f"{device} {words}" for device, words in status.items()),
     ]
-    words = status_words(row)
-    for problem, survivors in zip(module.problems, module.strategy.survivors, strict=True):
-        worst = problem.overshoot(survivors.mask_N).max()
-        parts.append(f"{problem.name} {words[problem.name]}, worst {worst:.2f}x {'✓' if worst <= 1 else '✗'}")
     return "  ".join(parts)
 
 
 class StatusLine(RichProgressBar):
-    """Lightning's bar; beside it, for each device, the expected cost that is nearest its budget, of the last epoch."""
+    """Lightning's bar, its epochs counted as everywhere else; beside it how each device was after the last epoch."""
 
     def __init__(self, epoch_report: EpochReport) -> None:
         super().__init__(leave=False)
         self.epoch_report = epoch_report
 
     def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        if not self.epoch_report.rows:
-            return {}
-        row = self.epoch_report.rows[-1]
-        return {
-            device: f"{words} {'✓' if row[metric_names.met(device)] else '✗'}"
-            for device, words in status_words(row).items()
-        }
+        return dict(self.epoch_report.status)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
 
 
 def status_words(row: Mapping[str, Any]) -> dict[str, str]:
-    """`19.8/12 latency_ms` for each device of a row: the expected cost that is nearest its budget, and the budget."""
+    """`19.8/12 latency_ms, worst 2.13x ✗` for each device of a row.
+
+    The expected cost that is nearest its budget, and the budget; then the largest share of a budget that the dearest
+    network left may use, ✓ once that is within every budget.
+    """
     found = {}
     for device in metric_names.devices_of(row):
-        costs = [
-            (row[metric_names.expected(device, metric)], row[metric_names.budget(device, metric)], metric)
-            for metric in METRICS
-            if metric_names.budget(device, metric) in row
-        ]
-        cost, budget, metric = max(costs, key=lambda found: found[0] / found[1])
-        found[device] = f"{cost:.3g}/{budget:g} {metric}"
+        metrics = [metric for metric in METRICS if metric_names.budget(device, metric) in row]
+        budgets = {metric: row[metric_names.budget(device, metric)] for metric in metrics}
+        costs = {metric: row[metric_names.expected(device, metric)] for metric in metrics}
+        nearest = max(metrics, key=lambda metric: costs[metric] / budgets[metric])
+        worst = max(row[metric_names.worst(device, metric)] / budgets[metric] for metric in metrics)
+        mark = "✓" if row[metric_names.met(device)] else "✗"
+        found[device] = f"{costs[nearest]:.3g}/{budgets[nearest]:g} {nearest}, worst {worst:.2f}x {mark}"
     return found
