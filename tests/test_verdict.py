@@ -41,8 +41,11 @@ def test_a_larger_network_that_lost_is_told_with_what_decided(
 ) -> None:
     device = next(iter(result["devices"].values()))
     device["validation"] |= {"accuracy": 0.75, "loss": 0.9999881}
-    device["larger_candidates_that_lost"] = [{"utilisation": 0.91, **lost}]
-    assert f"  larger, lost    uses 91.0%, {words}" in lines_of(result)
+    device["utilisation"][device["binding"]] = 0.5
+    by_a_hair = {"utilisation": 0.51, "validation_accuracy": 0.75, "validation_loss": 1.0}
+    device["larger_candidates_that_lost"] = [by_a_hair, {"utilisation": 0.91, **lost}]
+    told = [line for line in lines_of(result) if line.startswith("  larger, lost")]
+    assert told[0] == f"  larger, lost    uses 91.0%, {words}"
 
 
 def test_what_to_mind_is_told_and_how_much_more_the_report_holds(result: dict[str, Any]) -> None:

@@ -16,6 +16,7 @@ from trainers.reporting.trust import warnings_of
 Report = Callable[[str], None]
 REPORT = "report.html"
 MINDED = 3  # warnings that are told here
+NOTICEABLE = 0.02  # of a budget: candidates that use so much more than the one taken are told of
 
 
 def headline(plan: Plan) -> str:
@@ -53,8 +54,9 @@ def report_verdict(result: dict[str, Any], folder: Path, report: Report) -> None
     report("")
     for name, device in result["devices"].items():
         met = "met" if device["met"] else f"NOT MET ({device['refuted_by']})"
-        used = f"{device['utilisation'][device['binding']]:.1%} used"
-        report(f"{name}: budgets {met}, held against {held_against(device)}; binding {device['binding']}, {used}")
+        used = device["utilisation"][device["binding"]]
+        most = f"most used: {device['binding']}, {used:.1%}"
+        report(f"{name}: budgets {met}, held against {held_against(device)}; {most}")
         report(f"  network         {device['notation']}")
         for line in placement_lines(device):
             report(line)
@@ -70,7 +72,8 @@ def report_verdict(result: dict[str, Any], folder: Path, report: Report) -> None
         accuracy = device["accuracy"]
         shown = "  ".join(f"{key} {accuracy[key]:.3f}" for key in ("supernet", "inherited", "finetuned", "random"))
         report(f"  accuracy        {shown}  ({accuracy['images']:,} test images)")
-        for lost in (device["larger_candidates_that_lost"] or [])[:3]:
+        larger = [c for c in device["larger_candidates_that_lost"] or [] if c["utilisation"] >= used + NOTICEABLE]
+        for lost in larger[:3]:
             report(f"  larger, lost    uses {lost['utilisation']:.1%}, {_why_lost(lost, device['validation'])}")
     warnings = warnings_of(result)
     for warned in warnings[:MINDED]:
