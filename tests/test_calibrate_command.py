@@ -363,6 +363,7 @@ def test_proposed_networks_are_files_that_can_be_measured(command: Cli) -> None:
     listed = Path("proposed/networks.csv").read_text().splitlines()[1:]
     assert sorted(line.split(",")[0] for line in listed) == [architecture_item(path).name for path in files]
     assert "next  espalier-measure 'architecture=proposed/*.json' output=bench.csv" in output
+    assert "mind  a bound at 90% needs 9 networks measured" in output
     assert {read_architecture(path).space for path in files} == {"nasbench201"}
     code, _, errors = command("propose=4", *CELLS)
     assert code == 2 and "proposed exist already" in errors
@@ -386,12 +387,16 @@ def test_candidates_of_a_file_are_proposed_by_name_without_those_measured(comman
 
 
 def test_what_is_measured_here_is_calibrated_and_searched_for(command: Cli) -> None:
-    done(command("propose=10", *CELLS))
-    done(command("architecture=proposed/*.json", "warmup=1", "repeats=5", "output=bench.csv", app=cli.MEASURE))
-    output = done(command("measurements=bench.csv", "name=this_machine"))
-    found = re.search(r"^next  espalier-search (.*)$", output, re.MULTILINE)
-    assert found
-    arguments = [*shlex.split(found[1]), "hardware.this_machine.budgets.latency_ms=1000", *CELLS, "debug=one_epoch"]
+    proposed = done(command("propose=10", *CELLS))
+    assert "mind" not in proposed
+    output = done(command(*following(proposed, cli.MEASURE), "warmup=1", "repeats=5", app=cli.MEASURE))
+    output = done(command(*following(output, cli.CALIBRATE), "name=this_machine"))
+    arguments = [
+        *following(output, cli.SEARCH),
+        "hardware.this_machine.budgets.latency_ms=1000",
+        *CELLS,
+        "debug=one_epoch",
+    ]
     code, output, errors = command(*arguments, app=cli.SEARCH)
     assert code == 0, errors
     assert "1/1 devices within budget" in output
@@ -400,3 +405,10 @@ def test_what_is_measured_here_is_calibrated_and_searched_for(command: Cli) -> N
     profile = load_profile(Path("hardware/this_machine.yaml"))
     assert device["profile"]["source"] == profile.source
     assert device["upper"]["latency_ms"] >= device["predicted"]["latency_ms"] > 0
+
+
+def following(output: str, app: cli.App) -> list[str]:
+    """The arguments of the command that a command tells to go on with."""
+    found = re.search(rf"^next  {app.name} (.*)$", output, re.MULTILINE)
+    assert found, output
+    return shlex.split(found[1])

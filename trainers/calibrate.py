@@ -8,6 +8,7 @@ from typing import Any
 
 from hardware_models.calibration.calibration import Calibration, calibrate
 from hardware_models.calibration.design import Proposal, propose
+from hardware_models.calibration.fitting import rows_needed
 from hardware_models.calibration.profile_file import profile_text
 from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import BYTES_PER_ELEMENT
@@ -65,6 +66,9 @@ def run_propose(config: CalibrateConfig, report: Report) -> None:
     report(f"networks {config.output_path}")
     if items:
         report(f"next  {next_measurement(config)}")
+    known, needed = len(measurements.rows) if measurements else 0, rows_needed(config.level)
+    if known + len(proposals) < needed:
+        report(f"mind  a bound at {config.level:.0%} needs {needed} networks measured; with these there are fewer")
 
 
 @contextmanager

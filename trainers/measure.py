@@ -1,5 +1,6 @@
 """One measurement: what there is to time, minus what is in its file already, timed and written row by row."""
 
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from datetime import date
@@ -40,7 +41,7 @@ def run_measure(config: MeasureConfig, report: Report) -> None:
         if len(missing) < len(items):
             report(f"{len(items) - len(missing)} of them are in {file.path} already")
         measure_items(config, machine, missing, file, report)
-    report(f"done: {config.output_path}")
+    _done(config.output_path, report)
 
 
 def measure_items(
@@ -109,7 +110,7 @@ def take_over_logs(config: MeasureConfig, report: Report) -> None:
             times = {"latency_ms": _ms(run.latency_ms), "min_ms": _ms(run.min_ms)}
             file.append(item.name, {**shared, **times, "repeats": _text(run.repeats), "warmup": _text(run.warmup)})
             report(f"{run.latency_ms:.4g} ms ({run.statistic})  {item.name}")
-    report(f"done: {config.output_path}")
+    _done(config.output_path, report)
 
 
 def shared_conditions(log: LogConfig, paths: Sequence[Path], runs: Sequence[TfliteRun]) -> dict[str, str]:
@@ -135,6 +136,11 @@ def write_files(config: MeasureConfig, items: Sequence[Item]) -> None:
         for name, item in networks.items():
             assert isinstance(item.subject, Architecture)
             write_text(config.architectures_folder / f"{name}.json", item.subject.to_json())
+
+
+def _done(path: Path, report: Report) -> None:
+    report(f"done: {path}")
+    report(f"next  espalier-calibrate measurements={shlex.quote(str(path))} name=my_device")
 
 
 def _left(seconds: float) -> str:
