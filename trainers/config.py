@@ -19,7 +19,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Part of a path, so no separators and no dots alone.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
-# What no result depends on, by dotted keys: where files lie, how many threads compute, who is told of it.
+# What is not asked of a search, by dotted keys: where files lie, how many threads compute, who is told of it. Threads
+# round sums differently, as processors do: a result names both, and the same command is the same run on any machine.
 NOT_SCIENCE = (
     *("paths", "sweep", "logger", "tags", "trial"),
     *("data.root", "trainer.threads", "trainer.checkpoint_seconds"),
@@ -116,7 +117,7 @@ class SearchConfig(Section):
 
     @property
     def science(self) -> dict[str, Any]:
-        """What the result depends on."""
+        """What the search is asked: with the same threads, on the same kind of processor, the result is the same."""
         content = science_of(self.model_dump(mode="json"))
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
         tables = [path for path in sorted(_table_files(content["hardware"])) if os.path.isfile(path)]
@@ -140,7 +141,7 @@ class SearchConfig(Section):
 
 
 def science_of(content: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain configuration, or what there is of one, without what no result depends on."""
+    """A plain configuration, or what there is of one, without what is not asked of a search."""
     kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
     boards = kept.pop("boards", None)
     if boards:

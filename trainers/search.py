@@ -12,6 +12,7 @@ import yaml
 
 from hardware_models.budgets.budget_problem import Survivors
 from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.measuring.measure import counted
 from search_spaces.errors import InvalidInputError
 from trainers.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.config import SearchConfig
@@ -55,9 +56,16 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
             return _attempt(plan, folder, report)
         folder.release()
     _tidy(config, folder, finished, report)
-    report(f"this search is finished already: {folder.path}; delete the folder to run it again")
+    others = _other_threads(config, finished)
+    report(f"this search is finished already{others}: {folder.path}; delete the folder to run it again")
     report_verdict(finished, folder.path, report)
     return finished
+
+
+def _other_threads(config: SearchConfig, finished: Mapping[str, Any]) -> str:
+    """That a finished search was computed otherwise than asked for now, which may have found other networks."""
+    asked, had = config.trainer.threads, finished["threads"]
+    return "" if asked in (None, had) else f", computed with {counted(had, 'thread')} and not {asked}"
 
 
 def _refuse_what_is_known(config: SearchConfig, folder: RunFolder) -> None:
