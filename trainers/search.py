@@ -65,7 +65,9 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
 def _other_threads(config: SearchConfig, finished: Mapping[str, Any]) -> str:
     """That a finished search was computed otherwise than asked for now, which may have found other networks."""
     asked, had = config.trainer.threads, finished.get("threads")
-    return "" if asked in (None, had) or not isinstance(had, int) else f", computed with {counted(had, 'thread')} and not {asked}"
+    if asked in (None, had) or not isinstance(had, int):
+        return ""
+    return f", computed with {counted(had, 'thread')} and not {asked}"
 
 
 def _refuse_what_is_known(config: SearchConfig, folder: RunFolder) -> None:
