@@ -12,9 +12,12 @@ import optuna
 import pytest
 import toy_study
 from hydra.core.global_hydra import GlobalHydra
+from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.errors import InvalidInputError
+from trainers.overrides import quoted
+from trainers.tuning.study_place import open_storage, study_place
 
 Toy = Callable[..., "Ended"]
 
@@ -22,7 +25,7 @@ Toy = Callable[..., "Ended"]
 class Ended:
     """What a command of the toy left: its lines, the trials of its study, and what its jobs wrote."""
 
-    def __init__(self, output: str, folder: Path, storage: str | None) -> None:
+    def __init__(self, output: str, folder: Path, storage: str | BaseStorage | None) -> None:
         self.lines = output.splitlines()
         self.study = optuna.load_study(study_name="toy", storage=storage or f"sqlite:///{folder}/runs/toy/study.db")
         self.trials: list[FrozenTrial] = self.study.trials
@@ -41,7 +44,7 @@ def toy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
     """Runs the toy as a sweep of this process."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
 
-    def call(*arguments: str, storage: str | None = None) -> Ended:
+    def call(*arguments: str, storage: str | BaseStorage | None = None) -> Ended:
         GlobalHydra.instance().clear()
         own = [f"paths.runs={tmp_path}/runs", f"log={tmp_path}/log"]
         monkeypatch.setattr(sys, "argv", ["toy_study.py", "-m", *own, *arguments])
@@ -306,3 +309,16 @@ def test_lines_tell_each_trial_and_how_to_look_at_the_study(toy: Toy, tmp_path: 
     ended = toy("n=range(1,9)", "hydra.sweeper.n_trials=3")
     assert sum(line.startswith("trial ") and "(" in line for line in ended.lines) == 3
     assert ended.lines[-1] == f"next  optuna-dashboard sqlite:///{tmp_path}/runs/toy/study.db"
+
+
+def test_a_study_lies_in_a_folder_of_any_name(toy: Toy, tmp_path: Path) -> None:
+    folder = tmp_path / "it's \\'50% done\\"
+    folder.mkdir()
+    storage = f"{folder}/study.journal"
+    ended = toy(
+        "x=interval(0,1)",
+        "hydra.sweeper.n_trials=2",
+        f"hydra.sweeper.storage={quoted(storage)}",
+        storage=open_storage(study_place(storage)),
+    )
+    assert ended.states() == {"COMPLETE": 2}

@@ -17,7 +17,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from search_spaces.errors import InvalidInputError
 from trainers.errors import refusal, untitled
-from trainers.overrides import key_of, named, unknown_choice, unknown_key
+from trainers.overrides import key_of, named, quoted, unknown_choice, unknown_key
 
 # Where no configuration can be composed; Hydra has assertions about what it was given.
 CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
@@ -115,8 +115,8 @@ def _composed(command: CommandLine) -> dict[str, Any]:
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         overrides = [_first(override) for override in parser.parse_overrides(list(command.overrides))]
         if command.config_dir is not None:
-            folder = os.path.abspath(command.config_dir).replace("'", "\\'")
-            overrides.append(f"hydra.searchpath=['file://{folder}']")
+            folder = quoted(f"file://{os.path.abspath(command.config_dir)}")
+            overrides.append(f"hydra.searchpath=[{folder}]")
         composed = compose(command.config, overrides=[override for override in overrides if override is not None])
         content = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(content, dict)

@@ -61,6 +61,12 @@ def named(message: str, overrides: Iterable[str]) -> str:
     return f"{message}; given: {' '.join(map(shlex.quote, spoken_of))}" if given else message
 
 
+def quoted(text: str) -> str:
+    """The text as a value of an override that means these very characters: in quotes, interpolating nothing."""
+    literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # for OmegaConf, which reads it after Hydra
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), literal) + "'"
+
+
 def misplaced_profiles(placed: Iterable[tuple[str, str]]) -> list[str]:
     """What is wrong with where profiles were put: one at another's key would replace it without a word."""
     problems = []

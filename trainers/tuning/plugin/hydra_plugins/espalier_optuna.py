@@ -222,9 +222,11 @@ def examples(space: "Mapping[str, BaseDistribution]") -> list[list[str]]:
 
 def trial_override(config: "TuningConfig", number: int) -> str:
     """What tells a job which trial it is, so that it may be stopped."""
+    from trainers.overrides import quoted
+
     texts = {"storage": config.place.url, "study": config.study_name, "metric": config.pruner.metric}
-    quoted = [f"{key}:'{text}'" for key, text in texts.items()]
-    return f"trial={{{','.join(quoted)},number:{number}}}"
+    parts = [f"{key}:{quoted(text)}" for key, text in texts.items()]
+    return f"trial={{{','.join(parts)},number:{number}}}"
 
 
 def fixed_values(content: Mapping[str, Any], changing: Iterable[str]) -> dict[str, Any]:
