@@ -120,9 +120,9 @@ class SearchConfig(Section):
         """What the search is asked: with the same threads, on the same kind of processor, the result is the same."""
         content = science_of(self.model_dump(mode="json"))
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
-        tables = [path for path in sorted(_table_files(content["hardware"])) if os.path.isfile(path)]
+        tables = table_hashes(content["hardware"])
         if tables:  # what a file holds, not where it lies, is what prices depend on
-            content["tables"] = [hashlib.sha256(path.read_bytes()).hexdigest() for path in tables]
+            content["tables"] = tables
         return content
 
     @property
@@ -153,6 +153,12 @@ def science_of(content: Mapping[str, Any]) -> dict[str, Any]:
         elif isinstance(kept.get(section), dict):
             kept[section].pop(name, None)
     return kept
+
+
+def table_hashes(hardware: Any) -> list[str]:
+    """sha256 of each file that look-up tables of these devices are read from, in the order of their paths."""
+    paths = [path for path in sorted(_table_files(hardware)) if os.path.isfile(path)]
+    return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
 def _table_files(content: Any) -> set[Path]:

@@ -48,15 +48,13 @@ class EspalierOptunaSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> list[Any]:
         """Runs the study. Raises: InvalidInputError that lists everything wrong with it, before any work."""
-        from trainers.config import science_of
         from trainers.tuning.studies import open_study
         from trainers.tuning.study_lines import last_lines
         from trainers.tuning.study_loop import run_study
         from trainers.tuning.turns import Turns
 
-        config, fixed, space = self._checked(arguments)
-        fixed_content = fixed_values(science_of(self._composed()), [*space, *self._own_keys()])
-        study = open_study(config, space, fixed_content)
+        config, fixed, space, jobs = self._checked(arguments)
+        study = open_study(config, space, fixed_values(jobs, space, self._own_keys()))
         _print(f"study {config.study_name} at {config.place.url}  {len(study.trials)}/{config.n_trials} trials")
         turns = Turns(study, config, space)
         run_study(turns, lambda trials: self._launch(trials, fixed, config), _print)
@@ -64,7 +62,10 @@ class EspalierOptunaSweeper(Sweeper):
             _print(line)
         return []
 
-    def _checked(self, arguments: Sequence[str]) -> "tuple[TuningConfig, list[str], dict[str, BaseDistribution]]":
+    def _checked(
+        self, arguments: Sequence[str]
+    ) -> "tuple[TuningConfig, list[str], dict[str, BaseDistribution], list[dict[str, Any]]]":
+        """The settings of the study, the overrides of every job, the search space, and configurations of a few jobs."""
         from search_spaces.errors import InvalidInputError
         from trainers.tuning.tuning_config import validate_tuning
 
@@ -76,14 +77,13 @@ class EspalierOptunaSweeper(Sweeper):
         problems += [f"{key}: got several values, allowed: one; it is a setting of the study" for key in swept]
         config, wrong = validate_tuning(self._settings(), self._keys())
         problems += wrong
+        jobs = [self._composed([*fixed, *overrides]) for overrides in examples(space)]
         if config is not None:
-            problems += unknown_figures(self._composed(), [*config.objectives, *config.constraints], space)
+            problems += unknown_figures(jobs[0], [*config.objectives, *config.constraints], space)
         if problems:
             raise InvalidInputError("\n  ".join(["the study cannot be run:", *problems]))
         assert config is not None
-        for overrides in examples(space):
-            self.validate_batch_is_legal([[*fixed, *overrides]])
-        return config, fixed, space
+        return config, fixed, space, jobs
 
     def _settings(self) -> dict[str, Any]:
         assert self.config is not None
@@ -93,11 +93,12 @@ class EspalierOptunaSweeper(Sweeper):
         defaults = {"storage": f"{folder}/study.db", "study_name": folder.rstrip("/").rpartition("/")[2]}
         return {str(k): defaults.get(str(k)) if v is None and k in defaults else v for k, v in settings.items()}
 
-    def _composed(self) -> dict[str, Any]:
-        """The configuration of the jobs as it is without any trial."""
-        assert self.config is not None
+    def _composed(self, overrides: list[str]) -> dict[str, Any]:
+        """The configuration of a job."""
+        assert self.hydra_context is not None and self.config is not None
+        composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
         content = OmegaConf.to_container(
-            OmegaConf.masked_copy(self.config, [str(key) for key in self.config if key != "hydra"]), resolve=True
+            OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), resolve=True
         )
         assert isinstance(content, dict)
         return {str(key): value for key, value in content.items()}
@@ -216,7 +217,7 @@ def examples(space: "Mapping[str, BaseDistribution]") -> list[list[str]]:
             ends[key] = distribution.choices
         elif isinstance(distribution, FloatDistribution | IntDistribution):
             ends[key] = [distribution.low, distribution.high]
-    longest = max(len(values) for values in ends.values())
+    longest = max((len(values) for values in ends.values()), default=1)
     return [parameter_overrides({key: v[min(k, len(v) - 1)] for key, v in ends.items()}) for k in range(longest)]
 
 
@@ -229,10 +230,23 @@ def trial_override(config: "TuningConfig", number: int) -> str:
     return f"trial={{{','.join(parts)},number:{number}}}"
 
 
-def fixed_values(content: Mapping[str, Any], changing: Iterable[str]) -> dict[str, Any]:
-    """Dotted key: value, of a configuration without the keys that may change, nor anything below them."""
-    left_out = {key.lstrip("+").partition("@")[0].replace("/", ".") for key in changing}
-    return dotted(content, left_out)
+def fixed_values(jobs: Iterable[Mapping[str, Any]], space: Iterable[str], own: Container[str]) -> dict[str, Any]:
+    """Dotted key: value, of what the results of these jobs depend on besides the trial; all values, if it has several.
+
+    Those follow from choices of the space, as the learning rates that optimizers come with. Keys of the space are left
+    out, and the study's `own` with all below them.
+    """
+    from trainers.config import science_of, table_hashes
+
+    searched = {key.lstrip("+") for key in space}
+    found: dict[str, list[Any]] = {}
+    for job in jobs:
+        hardware = job.get("hardware")
+        more = {"content of look-up tables": table_hashes(hardware), "order of devices": list(hardware or ())}
+        for key, value in (dotted(science_of(job), own) | more).items():
+            if key not in searched and value not in found.setdefault(key, []):
+                found[key].append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
 
 
 def dotted(content: Any, left_out: Container[str] = (), prefix: str = "") -> dict[str, Any]:
