@@ -63,3 +63,13 @@ def test_a_study_is_refused_once_a_look_up_table_of_its_devices_holds_something_
 def test_what_no_result_depends_on_may_change_between_the_commands_of_a_study(tune: Cli) -> None:
     done(tune("optimizer=sgd,adamw", "trials=1"))
     done(tune("optimizer=sgd,adamw", "trials=2", "trainer.threads=1", "logger=csv", "tags=[again]"))
+
+
+def test_wrong_values_of_the_study_and_of_its_searches_are_told_at_once_before_a_study_is_made(
+    tune: Cli, tmp_path: Path
+) -> None:
+    found = tune("trials=-1", "seed=-1", "trainer.steps=0,9", "margin=lower", "optimizer.lr=interval(0.01,0.1)")
+    refused(found, "espalier-tune", "\n  trials: got -1", "\n  seed: got -1", "\n  margin: got 'lower'")
+    assert "trainer.steps" not in found[2]  # which is wrong in some trials only
+    refused(tune("seed=-1", "optimizer.lr=interval(0.01,0.1)"), "espalier-tune", "\n  seed: got -1")
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []

@@ -115,6 +115,7 @@ OF_STUDIES = ("study", "trials", "jobs", "timeout_s", "objectives", "constraints
 CONTINUES = "the same command continues:\n  {command}"
 SEARCH = App("espalier-search", "search", _checked, _search, CONTINUES, _search_folder)
 TUNE = App("espalier-tune", "tune", _checked_tune, _tune, CONTINUES, _tune_folder, sweeps=True)
+SEARCHES = {app.name: app for app in (SEARCH, TUNE)}  # whose jobs are searches
 MEASURE = App(
     "espalier-measure",
     "measure",

@@ -78,6 +78,7 @@ class EspalierOptunaSweeper(Sweeper):
         config, wrong = validate_tuning(self._settings(), self._keys())
         problems += wrong
         jobs = [self._composed([*fixed, *overrides]) for overrides in examples(space)]
+        problems += wrong_in_all(jobs, str(self.config.hydra.help.app_name))
         if config is not None:
             problems += unknown_figures(jobs[0], [*config.objectives, *config.constraints], space)
         if problems:
@@ -259,6 +260,25 @@ def dotted(content: Any, left_out: Container[str] = (), prefix: str = "") -> dic
         if key not in left_out:
             found |= dotted(value, left_out, key)
     return found
+
+
+def wrong_in_all(jobs: Sequence[Mapping[str, Any]], command: str) -> list[str]:
+    """What is wrong with every one of these jobs of a command; a trial that cannot run alone is told of in its turn."""
+    from search_spaces.errors import InvalidInputError
+    from trainers.apps import SEARCHES
+    from trainers.errors import untitled
+
+    if command not in SEARCHES:
+        return []
+    found = []
+    for job in jobs:
+        try:
+            SEARCHES[command].check(dict(job))
+        except InvalidInputError as error:
+            found.append(untitled(error).split("\n  "))
+        else:
+            return []
+    return [problem for problem in found[0] if all(problem in problems for problems in found)]
 
 
 def unknown_figures(content: Mapping[str, Any], names: Iterable[str], space: Mapping[str, Any]) -> list[str]:
