@@ -5,6 +5,7 @@ import re
 import shlex
 import signal
 import sys
+import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -104,6 +105,7 @@ def _guarded(app: App) -> int:
     if app.sweeps and runs and not arguments.multirun:
         sys.argv.insert(1, "--multirun")
     flags = [f"--config-dir={arguments.config_dir}"] if arguments.config_dir else []
+    given = CommandLine(app.config, arguments.overrides, arguments.config_dir)
     process, codes = os.getpid(), [DONE]
 
     def job(config: DictConfig) -> dict[str, Any]:
@@ -124,15 +126,28 @@ def _guarded(app: App) -> int:
         return _told(app.name, ending_of(error).exit_code, f"interrupted; {app.interrupted.format(command=command)}")
     except SystemExit as end:  # of Hydra, when it has told what it was asked for; or of `Start`
         codes.append(int(end.code or DONE))
-    except CONFIGURATION as error:
-        given = CommandLine(app.config, arguments.overrides, arguments.config_dir)
-        codes.append(_told(app.name, REFUSED, all_problems(error, given, app.check)))
     except Exception as error:
-        if not (sweep.in_sweep() and sweep.has_begun()):
-            raise
-        sweep.await_jobs()  # of a launcher that has lost one
-        codes.append(_told(app.name, ERROR, f"a process of the sweep is gone ({type(error).__name__})"))
+        codes.append(_ended_by(error, app, given))
     return exit_code([*_end_sweep(app.name), *codes])
+
+
+def _ended_by(error: Exception, app: App, given: CommandLine) -> int:
+    """The exit code of a command that an error has ended, after words for its user. A fault before any job is raised.
+
+    Once a job has begun its configuration was right: what fails then is the surroundings, a process, or a fault.
+    """
+    begun = sweep.in_sweep() and sweep.has_begun()
+    if isinstance(error, CONFIGURATION) and not begun:
+        return _told(app.name, REFUSED, all_problems(error, given, app.check))
+    if isinstance(error, EspalierError):
+        return _told(app.name, ending_of(error).exit_code, str(error))
+    if not begun:
+        raise error
+    sweep.await_jobs()  # of a launcher that has lost one
+    if isinstance(error, RuntimeError):  # as joblib's and submitit's are
+        return _told(app.name, ERROR, f"a process of the sweep is gone ({type(error).__name__})")
+    traceback.print_exception(error)
+    return _told(app.name, ERROR, f"{ending_of(error).reason}; this is a fault of Espalier, please report it")
 
 
 def exit_code(codes: Iterable[int]) -> int:

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.run_state import FINISHED
 from trainers.tuning.study_lines import trial_line
-from trainers.tuning.study_place import StudyError
 from trainers.tuning.turns import Outcome, Turns
 
 if TYPE_CHECKING:
@@ -27,17 +26,8 @@ class JobsLostError(EspalierError):
 def run_study(turns: Turns, launch: Launch, report: Report) -> None:
     """Runs trials until the study has all of them, whoever runs them, or of all points, or until the time is up.
 
-    Raises: InvalidInputError if the jobs cannot be trials of this study, StudyError if its storage goes away.
+    Raises: InvalidInputError if the jobs cannot be trials of this study.
     """
-    from optuna.exceptions import StorageInternalError
-
-    try:
-        _run_to_the_end(turns, launch, report)
-    except StorageInternalError as error:
-        raise StudyError(f"the storage of the study is away: {error}; the same command continues") from error
-
-
-def _run_to_the_end(turns: Turns, launch: Launch, report: Report) -> None:
     config = turns.config
     again = turns.retry_failed()
     if again:

@@ -91,7 +91,6 @@ def _server(text: str, url: str) -> StudyPlace:
 
 def open_storage(place: StudyPlace) -> "BaseStorage":
     """The storage at a place. Raises: InvalidInputError if something else lies there, StudyError if nothing answers."""
-    from optuna.exceptions import StorageInternalError
     from optuna.storages import JournalStorage, RDBStorage
     from optuna.storages.journal import JournalFileBackend
 
@@ -100,11 +99,22 @@ def open_storage(place: StudyPlace) -> "BaseStorage":
             return JournalStorage(JournalFileBackend(str(place.path)))
         wait = {"timeout": WAIT_SECONDS} if place.kind == "sqlite" else {"connect_timeout": CONNECT_SECONDS}
         # A server may close a connection while a search runs for hours; SQLite has none to close.
-        return RDBStorage(place.url, engine_kwargs={"connect_args": wait, "pool_pre_ping": place.path is None})
-    except StorageInternalError as error:
-        raise StudyError(f"{place.url} does not answer: {_line(error)}") from error
+        with answering(place):
+            return RDBStorage(place.url, engine_kwargs={"connect_args": wait, "pool_pre_ping": place.path is None})
     except (RuntimeError, ValueError, KeyError, OSError) as error:  # made by another version, or torn
         raise InvalidInputError(f"cannot open the study at {place.url}: {_line(error)}; name another place") from error
+
+
+@contextmanager
+def answering(place: StudyPlace) -> Iterator[None]:
+    """Raises StudyError where the database at a place goes away."""
+    from optuna.exceptions import StorageInternalError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (StorageInternalError, SQLAlchemyError) as error:
+        raise _away(place, error) from error
 
 
 @contextmanager
@@ -129,12 +139,15 @@ def locked(place: StudyPlace) -> Iterator[None]:
 
     key = int.from_bytes(hashlib.sha256(b"espalier study").digest()[:8], "big", signed=True)
     try:
-        connection = psycopg.connect(place.url.replace("+psycopg", "", 1), connect_timeout=CONNECT_SECONDS)
+        with psycopg.connect(place.url.replace("+psycopg", "", 1), connect_timeout=CONNECT_SECONDS) as connection:
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
+            yield
     except psycopg.Error as error:
-        raise StudyError(f"{place.url} does not answer: {_line(error)}") from error
-    with connection:
-        connection.execute("SELECT pg_advisory_xact_lock(%s)", (key,))
-        yield
+        raise _away(place, error) from error
+
+
+def _away(place: StudyPlace, error: BaseException) -> StudyError:
+    return StudyError(f"{place.url} does not answer: {_line(error)}; the same command continues")
 
 
 def _line(error: BaseException) -> str:

@@ -47,19 +47,24 @@ class EspalierOptunaSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> list[Any]:
-        """Runs the study. Raises: InvalidInputError that lists everything wrong with it, before any work."""
+        """Runs the study.
+
+        Raises: InvalidInputError that lists everything wrong with it, before any work; StudyError if its storage goes
+        away.
+        """
         from trainers.tuning.studies import open_study
         from trainers.tuning.study_lines import last_lines
         from trainers.tuning.study_loop import run_study
+        from trainers.tuning.study_place import answering
         from trainers.tuning.turns import Turns
 
         config, fixed, space, jobs = self._checked(arguments)
-        study = open_study(config, space, fixed_values(jobs, space, self._own_keys()))
-        _print(f"study {config.study_name} at {config.place.url}  {len(study.trials)}/{config.n_trials} trials")
-        turns = Turns(study, config, space)
-        run_study(turns, lambda trials: self._launch(trials, fixed, config), _print)
-        for line in last_lines(study, config):
-            _print(line)
+        with answering(config.place):
+            study = open_study(config, space, fixed_values(jobs, space, self._own_keys()))
+            _print(f"study {config.study_name} at {config.place.url}  {len(study.trials)}/{config.n_trials} trials")
+            run_study(Turns(study, config, space), lambda trials: self._launch(trials, fixed, config), _print)
+            for line in last_lines(study, config):
+                _print(line)
         return []
 
     def _checked(

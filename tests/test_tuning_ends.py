@@ -1,0 +1,131 @@
+"""How a study ends when its storage goes away, and what of a fault."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from console import Cli, console, refused
+from postgres import postgres_url  # noqa: F401  # a fixture
+from test_sweep_edges import clear_environment
+from tiny_search import TINY
+
+import trainers.search
+from trainers.apps import TUNE
+from trainers.tuning import study_loop
+from trainers.tuning.study_place import StudyError, locked, study_place
+
+OBJECTIVE = {"validation_accuracy": 0.5, "utilisation": 0.5}
+Search = Callable[..., dict[str, Any]]
+
+
+def found(**more: Any) -> dict[str, Any]:
+    return {"status": "done", "objective": OBJECTIVE | more}
+
+
+@pytest.fixture
+def tune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """`espalier-tune` over seeds, with the function that stands for a search as its first argument."""
+    clear_environment(monkeypatch)
+    called = console(TUNE, monkeypatch, capsys, tmp_path, f"paths.runs={tmp_path}/runs", *TINY, "seed=range(99)")
+
+    def call(search: Search, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(trainers.search, "run_search", search)
+        return called("pruner=none", *arguments)
+
+    return call
+
+
+# A database
+
+
+def test_a_server_that_is_down_as_a_study_begins_is_told_in_words(tune: Cli) -> None:
+    first = tune(found, "study=postgresql://me@127.0.0.1:1/base")
+    refused(first, "espalier-tune", "postgresql+psycopg://me@127.0.0.1:1/base does not answer", code=1)
+    assert first[2].count("\n") == 1
+
+
+# `espalier-tune` with a search that removes the database of its study; its first argument is a URL of the server.
+LOSES_ITS_DATABASE = """
+import sys
+import psycopg
+import trainers.search
+
+server = sys.argv.pop(1)
+
+def run_search(*arguments, **more):
+    with psycopg.connect(server, autocommit=True) as connection:
+        connection.execute("DROP DATABASE away WITH (FORCE)")
+    return {"status": "done", "objective": {"validation_accuracy": 0.5, "utilisation": 0.5}}
+
+trainers.search.run_search = run_search
+cli.tune()
+"""
+
+
+def test_a_database_that_goes_away_during_a_trial_is_told_in_words(
+    postgres_url: str,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE away")
+    study = postgres_url.removesuffix("postgres") + "away"
+    # In a process of its own, whose connections nobody closes.
+    command = [sys.executable, "-c", LOSES_ITS_DATABASE, postgres_url, *TINY, "seed=1,2", f"study={study}"]
+    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    result = ended.returncode, ended.stdout, ended.stderr
+    refused(result, "espalier-tune", "/away does not answer: ", "; the same command continues", code=1)
+    assert ended.stderr.count("\n") == 1
+    assert "1 job: 1 done" in ended.stdout
+
+
+def lose(url: str, *, state: str) -> None:
+    """Ends the connection that has asked for the lock of a place and is in this state, as soon as there is one."""
+    which = "query LIKE 'SELECT pg_advisory_xact_lock%%' AND state = %s"
+    with psycopg.connect(url, autocommit=True) as connection:
+        end = time.monotonic() + 60
+        while not connection.execute(
+            f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {which}", [state]
+        ).fetchall():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+
+def test_a_connection_lost_while_it_waits_for_the_lock_or_holds_it_is_told_in_words(
+    postgres_url: str,  # noqa: F811
+) -> None:
+    place = study_place(postgres_url)
+
+    def wait() -> None:
+        with locked(place):
+            raise AssertionError("it never had the lock")
+
+    def hold() -> None:
+        with ThreadPoolExecutor(1) as threads, locked(place):
+            waiting = threads.submit(wait)
+            lose(postgres_url, state="active")
+            with pytest.raises(StudyError, match=r"does not answer: .*; the same command continues"):
+                waiting.result(timeout=60)
+            lose(postgres_url, state="idle in transaction")
+
+    with pytest.raises(StudyError, match=r"does not answer: .*; the same command continues"):
+        hold()
+
+
+# A fault
+
+
+def test_a_fault_while_a_study_runs_is_no_wrong_configuration(tune: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*arguments: Any) -> str:
+        raise ValueError("a wrong line")
+
+    monkeypatch.setattr(study_loop, "trial_line", fail)
+    code, output, errors = tune(lambda *arguments, **more: found())
+    assert (code, errors.splitlines()[0]) == (1, "Traceback (most recent call last):")
+    assert errors.endswith("\nespalier-tune: ValueError: a wrong line; this is a fault of Espalier, please report it\n")
+    assert "1 job: 1 done" in output
