@@ -1,4 +1,4 @@
-"""How a study ends when its storage goes away, and what of a fault."""
+"""How a study ends when its storage goes away or its disk is full, and what of a fault."""
 
 import subprocess
 import sys
@@ -10,14 +10,17 @@ from typing import Any
 
 import psycopg
 import pytest
-from console import Cli, console, refused
+from console import Cli, console, done, refused
+from optuna.storages import JournalStorage
 from postgres import postgres_url  # noqa: F401  # a fixture
-from test_sweep_edges import clear_environment
+from test_sweep_edges import clear_environment, fill
+from test_tuning import config, ended, worker
 from tiny_search import TINY
 
 import trainers.search
 from trainers.apps import TUNE
 from trainers.tuning import study_loop
+from trainers.tuning.study_journal import Journal
 from trainers.tuning.study_place import StudyError, locked, study_place
 
 OBJECTIVE = {"validation_accuracy": 0.5, "utilisation": 0.5}
@@ -39,6 +42,55 @@ def tune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
         return called("pruner=none", *arguments)
 
     return call
+
+
+# A journal file
+
+
+def test_a_full_disk_ends_a_study_in_words_and_the_same_command_finishes_it(tune: Cli, small_disk: Path) -> None:
+    def search_and_fill(*arguments: Any, **more: Any) -> dict[str, Any]:
+        fill(small_disk)
+        return found(**{f"figure {number}": 0.5 for number in range(999)})  # more than a page of the disk
+
+    study = small_disk / "s.journal"
+    first = tune(search_and_fill, f"study={study}", "trials=2")
+    refused(first, "espalier-tune", f"cannot write {study}: No space left on device; free space", code=1)
+    (small_disk / "filling").unlink()
+    output = done(tune(lambda *arguments, **more: found(), f"study={study}", "trials=2"))
+    assert "study tune: 2 done" in output
+
+
+def test_a_journal_cut_short_anywhere_goes_on_from_its_last_whole_record(tmp_path: Path) -> None:
+    path = tmp_path / "s.journal"
+    settings = config(tmp_path, storage=str(path))
+    mine = worker(settings)
+    [trial], _ = mine.take(1)
+    mine.settle(trial, ended(0.5))
+    whole = path.read_bytes()
+    last = whole.splitlines(keepends=True)[-1]
+    for cut in range(1, len(last) + 1):
+        for fused in (b"", b'{"op_code":9}\n'):  # as another program may have added it
+            path.write_bytes(whole[: len(whole) - cut] + (fused if cut < len(last) else b""))
+            JournalStorage(Journal(path)).create_new_study([], f"more {cut}")
+            lines = path.read_bytes().splitlines(keepends=True)
+            assert b"".join(lines[:-1]) == whole[: len(whole) - len(last)]
+            assert f'"study_name":"more {cut}"'.encode() in lines[-1]
+
+
+def test_a_journal_torn_in_the_middle_is_told_in_words(tune: Cli, tmp_path: Path) -> None:
+    study = tmp_path / "s.journal"
+    done(tune(lambda *arguments, **more: found(), f"study={study}", "trials=1"))
+    lines = study.read_bytes().splitlines(keepends=True)
+    study.write_bytes(b"".join([*lines[:3], lines[3][:20], *lines[4:]]))
+    again = tune(lambda *arguments, **more: found(), f"study={study}", "trials=2")
+    refused(again, "espalier-tune", f"{study} is not whole, a line within it is no record of a study", code=1)
+
+
+def test_a_file_of_somebody_else_that_holds_json_is_left_as_it_is(tune: Cli, tmp_path: Path) -> None:
+    study = tmp_path / "mine.log"
+    study.write_text('{"my": "thesis"}')
+    refused(tune(found, f"study={study}"), "espalier-tune", f"{study} is no journal file of a study")
+    assert study.read_text() == '{"my": "thesis"}'
 
 
 # A database

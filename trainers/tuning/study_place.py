@@ -57,12 +57,12 @@ def _file(text: str, kind: str | None, given: Path) -> StudyPlace:
         raise InvalidInputError(f"got {text!r}, allowed: {ALLOWED}")
     if os.path.isdir(path):
         raise InvalidInputError(f"{path} is a folder; name a file in it")
-    begins = {"sqlite": b"SQLite format 3\x00", "journal": b'{"'}[kind]
+    begins = {"sqlite": b"SQLite format 3\x00", "journal": b'{"op_code":'}[kind]
     try:
         start = _first_bytes(path, len(begins)) if os.path.exists(path) else b""
     except OSError as error:
         raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
-    if start not in (b"", begins):
+    if not begins.startswith(start):  # a first write may have been cut short
         raise InvalidInputError(f"{path} is no {kind} file of a study; name another file")
     return StudyPlace(kind, f"{kind}:///{path}", path)
 
@@ -92,11 +92,12 @@ def _server(text: str, url: str) -> StudyPlace:
 def open_storage(place: StudyPlace) -> "BaseStorage":
     """The storage at a place. Raises: InvalidInputError if something else lies there, StudyError if nothing answers."""
     from optuna.storages import JournalStorage, RDBStorage
-    from optuna.storages.journal import JournalFileBackend
 
     try:
-        if place.kind == "journal":
-            return JournalStorage(JournalFileBackend(str(place.path)))
+        if place.path is not None and place.kind == "journal":
+            from trainers.tuning.study_journal import Journal
+
+            return JournalStorage(Journal(place.path))
         wait = {"timeout": WAIT_SECONDS} if place.kind == "sqlite" else {"connect_timeout": CONNECT_SECONDS}
         # A server may close a connection while a search runs for hours; SQLite has none to close.
         with answering(place):

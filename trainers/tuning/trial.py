@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from trainers.errors import SearchStoppedError
 from trainers.tracking.metric_names import EPOCH, VALIDATION_ACCURACY
-from trainers.tuning.study_place import open_storage, study_place
+from trainers.tuning.study_place import StudyError, open_storage, study_place
 
 
 def watcher(
@@ -42,7 +42,7 @@ def watcher(
                 trial.report(value, epoch)
                 known.add(epoch)
             hopeless = hopeless or trial.should_prune()
-        except (optuna.exceptions.OptunaError, SQLAlchemyError, OSError) as error:
+        except (optuna.exceptions.OptunaError, SQLAlchemyError, StudyError) as error:
             if not failed:
                 _tell(f"study {study} does not hear of epoch {epoch}; the search goes on", error)
             failed = True
