@@ -1,4 +1,4 @@
-"""How a study ends when its storage goes away or its disk is full, and what of a fault."""
+"""How a study ends when its storage goes away or its disk is full, and what it says of trials that did not end well."""
 
 import subprocess
 import sys
@@ -21,7 +21,9 @@ import trainers.search
 from trainers.apps import TUNE
 from trainers.tuning import study_loop
 from trainers.tuning.study_journal import Journal
+from trainers.tuning.study_loop import MAX_ATTEMPTS, run_study
 from trainers.tuning.study_place import StudyError, locked, study_place
+from trainers.tuning.turns import Outcome
 
 OBJECTIVE = {"validation_accuracy": 0.5, "utilisation": 0.5}
 Search = Callable[..., dict[str, Any]]
@@ -169,7 +171,21 @@ def test_a_connection_lost_while_it_waits_for_the_lock_or_holds_it_is_told_in_wo
         hold()
 
 
-# A fault
+# Trials that did not end well
+
+
+def test_a_trial_given_back_on_a_signal_has_its_attempts_left(tmp_path: Path) -> None:
+    settings = config(tmp_path, n_trials=1)
+
+    def interrupt(trials: Any) -> list[Outcome]:
+        raise KeyboardInterrupt
+
+    for _ in range(MAX_ATTEMPTS):
+        with pytest.raises(KeyboardInterrupt):
+            run_study(worker(settings), interrupt, lambda line: None)
+    mine, outcomes = worker(settings), [*[Outcome("interrupted", {})] * (MAX_ATTEMPTS - 1), ended(0.5)]
+    run_study(mine, lambda trials: [outcomes.pop(0)], lambda line: None)
+    assert [(trial.values, trial.user_attrs["attempt"]) for trial in mine.study.trials] == [([0.5], MAX_ATTEMPTS)]
 
 
 def test_a_fault_while_a_study_runs_is_no_wrong_configuration(tune: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,11 +106,11 @@ class Turns:
         return self._now(trial.number)
 
     def give_back(self, trials: "Iterable[Trial] | None" = None) -> None:
-        """Lets others, or a repetition of the command, run these trials, or all that this process holds."""
+        """Lets others, or a repetition of the command, run these trials, whose jobs were lost, or all that are held."""
         with locked(self.config.place):
             for number in list(self.held) if trials is None else [trial.number for trial in trials]:
                 if self.held.pop(number, None) is not None and self._is_mine(number):
-                    self._put_back(number)
+                    self._put_back(number, lost=trials is not None)
 
     def put_off(self, trial: "Trial") -> None:
         """Keeps a trial whose run another process is at, for a pause that doubles each time. It is no new attempt."""
@@ -125,6 +125,7 @@ class Turns:
         return bool(self.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED]))
 
     def attempt(self, trial: "Trial") -> int:
+        """Which attempt at a trial this is: one more than were lost with their process."""
         return int(self._now(trial.number).user_attrs[ATTEMPT])
 
     @contextmanager
@@ -178,7 +179,7 @@ class Turns:
     def _ask(self) -> "Trial":
         self.study.sampler = sampler_of(self.config, len(self.study.get_trials(deepcopy=False)))
         trial = self.study.ask(fixed_distributions=self.space)
-        attempt = trial.user_attrs.get(ATTEMPT, 0) + 1
+        attempt = trial.user_attrs.get(ATTEMPT, 1)
         self._note(trial.number, {OWNER: self.owner, HEARTBEAT: time.time(), ATTEMPT: attempt})
         self.held[trial.number] = trial
         return trial
@@ -229,12 +230,13 @@ class Turns:
 
         for trial in self.study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
             if trial.number not in self.held and is_lost(trial.user_attrs, self.owner, now=time.time()):
-                self._put_back(trial.number)
+                self._put_back(trial.number, lost=trial.user_attrs.get(OWNER) is not None)
 
-    def _put_back(self, number: int) -> None:
+    def _put_back(self, number: int, *, lost: bool) -> None:
         from optuna.trial import TrialState
 
-        self._note(number, {OWNER: None})
+        attempt = self._now(number).user_attrs.get(ATTEMPT, 1)
+        self._note(number, {OWNER: None, ATTEMPT: attempt + lost})
         self.storage.set_trial_state_values(self._trial_id(number), TrialState.WAITING)
 
     def _is_mine(self, number: int) -> bool:
