@@ -21,6 +21,7 @@ import trainers.search
 from trainers.apps import TUNE
 from trainers.tuning import study_loop
 from trainers.tuning.study_journal import Journal
+from trainers.tuning.study_lines import last_lines
 from trainers.tuning.study_loop import MAX_ATTEMPTS, run_study
 from trainers.tuning.study_place import StudyError, locked, study_place
 from trainers.tuning.turns import Outcome
@@ -186,6 +187,24 @@ def test_a_trial_given_back_on_a_signal_has_its_attempts_left(tmp_path: Path) ->
     mine, outcomes = worker(settings), [*[Outcome("interrupted", {})] * (MAX_ATTEMPTS - 1), ended(0.5)]
     run_study(mine, lambda trials: [outcomes.pop(0)], lambda line: None)
     assert [(trial.values, trial.user_attrs["attempt"]) for trial in mine.study.trials] == [([0.5], MAX_ATTEMPTS)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "told"),
+    [
+        (Outcome("failed", {}, error="a reason"), "no trial has come to its end"),
+        (Outcome("stopped", {}), "no trial has come to its end"),
+        (Outcome("infeasible", {}), "no trial has met every constraint"),
+        (Outcome("done", {"validation_accuracy": 0.5, "seconds": 9}), "no trial has met every constraint"),
+    ],
+    ids=lambda value: value.status if isinstance(value, Outcome) else "",
+)
+def test_what_a_study_without_a_best_trial_lacks_is_told(tmp_path: Path, outcome: Outcome, told: str) -> None:
+    settings = config(tmp_path, constraints={"seconds": 8})
+    mine = worker(settings)
+    [trial], _ = mine.take(1)
+    mine.settle(trial, outcome)
+    assert last_lines(mine.study, settings)[2:-1] == [told]
 
 
 def test_a_fault_while_a_study_runs_is_no_wrong_configuration(tune: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

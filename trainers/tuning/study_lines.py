@@ -39,7 +39,8 @@ def last_lines(study: "Study", config: TuningConfig) -> list[str]:
     counts = ", ".join(f"{number} {state}" for state, number in sorted(states.items()))
     lines = ["", f"study {config.study_name}: {counts}"]
     if not best:
-        lines.append("no trial has met every constraint")
+        over = any(excess > 0 for trial in study.get_trials(deepcopy=False) for excess in trial.constraints.values())
+        lines.append("no trial has met every constraint" if over else "no trial has come to its end")
     elif len(config.objectives) == 1:
         ranked = sorted(_feasible(study), key=lambda t: t.values[0], reverse=_is_maximised(config))
         lines += _table(ranked[:SHOWN], config)
