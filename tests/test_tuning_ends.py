@@ -18,8 +18,11 @@ from test_tuning import config, ended, worker
 from tiny_search import TINY
 
 import trainers.search
+from trainers import cli
 from trainers.apps import TUNE
-from trainers.tuning import study_loop
+from trainers.errors import RunInUseError
+from trainers.sweep import Job, begin_sweep, note_job
+from trainers.tuning import study_loop, turns
 from trainers.tuning.study_journal import Journal
 from trainers.tuning.study_lines import last_lines
 from trainers.tuning.study_loop import MAX_ATTEMPTS, run_study
@@ -110,6 +113,7 @@ LOSES_ITS_DATABASE = """
 import sys
 import psycopg
 import trainers.search
+from trainers import cli
 
 server = sys.argv.pop(1)
 
@@ -205,6 +209,32 @@ def test_what_a_study_without_a_best_trial_lacks_is_told(tmp_path: Path, outcome
     [trial], _ = mine.take(1)
     mine.settle(trial, outcome)
     assert last_lines(mine.study, settings)[2:-1] == [told]
+
+
+def test_a_study_ends_as_the_last_attempts_at_its_trials_did(tune: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(turns, "FIRST_PAUSE_SECONDS", 0.0)
+    outcomes: list[Any] = [RunInUseError("another process is at it"), found(), found()]
+
+    def search(*arguments: Any, **more: Any) -> dict[str, Any]:
+        outcome = outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    code, output, _ = tune(search, "trials=2")
+    assert (code, outcomes) == (0, [])
+    assert "study tune: 2 done" in output and "2 jobs: 2 done" in output
+
+
+def test_a_job_that_was_killed_and_ran_again_is_told_as_it_ended(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    clear_environment(monkeypatch)
+    begin_sweep(tmp_path, command="a study", launcher="processes", jobs=[])
+    for number, (seed, state, code) in enumerate([(1, "interrupted", 143), (2, "unmet", 3), (1, "done", 0)]):
+        note_job(Job(number=number, overrides=[f"seed={seed}"], state=state, code=code))
+    assert cli.exit_code(cli._end_sweep("espalier-tune")) == 3
+    assert capsys.readouterr().out.startswith("2 jobs: 1 done, 1 unmet\n")
 
 
 def test_a_fault_while_a_study_runs_is_no_wrong_configuration(tune: Cli, monkeypatch: pytest.MonkeyPatch) -> None:

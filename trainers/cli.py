@@ -26,6 +26,7 @@ from trainers.errors import JobFailedError, refusal
 from trainers.job import run_job, say, task_overrides
 from trainers.overrides import expand_home, not_text, not_to_be_set, overrides_last, without_key
 from trainers.run_state import FINISHED
+from trainers.sweep import Job
 
 DONE, ERROR, REFUSED = 0, 1, 2
 OmegaConf.register_new_resolver("expand_home", os.path.expanduser, replace=True)
@@ -106,15 +107,15 @@ def _guarded(app: App) -> int:
         sys.argv.insert(1, "--multirun")
     flags = [f"--config-dir={arguments.config_dir}"] if arguments.config_dir else []
     given = CommandLine(app.config, arguments.overrides, arguments.config_dir)
-    process, codes = os.getpid(), [DONE]
+    process, codes, ended = os.getpid(), [DONE], dict[tuple[str, ...], Job]()
 
     def job(config: DictConfig) -> dict[str, Any]:
         own = shlex.join([app.name, *flags, *task_overrides(HydraConfig.get())])
         with nullcontext() if os.getpid() == process else _signals_of_a_job():
-            ended, returned = run_job(app, config, own, alone=os.getpid() != process)
-        codes.append(ended.code or DONE)
-        if sweep.in_sweep() and ended.state not in FINISHED:
-            raise JobFailedError(ended.state, ended.code or DONE, ended.reason or ended.state)
+            one, returned = run_job(app, config, own, alone=os.getpid() != process)
+        ended[tuple(one.overrides)] = one
+        if sweep.in_sweep() and one.state not in FINISHED:
+            raise JobFailedError(one.state, one.code or DONE, one.reason or one.state)
         return returned
 
     try:
@@ -128,7 +129,7 @@ def _guarded(app: App) -> int:
         codes.append(int(end.code or DONE))
     except Exception as error:
         codes.append(_ended_by(error, app, given))
-    return exit_code([*_end_sweep(app.name), *codes])
+    return exit_code([*_end_sweep(app.name), *codes, *(job.code or DONE for job in ended.values())])
 
 
 def _ended_by(error: Exception, app: App, given: CommandLine) -> int:
@@ -168,10 +169,16 @@ def _end_sweep(name: str) -> list[int]:
         codes.append(_told(name, ERROR, str(error)))
     if ended is None:
         return codes
-    for line in sweep.summary(ended.jobs):
+    jobs = _last_attempts(ended.jobs)
+    for line in sweep.summary(jobs):
         tell(line)
     tell(f"report  {_report_of(folder)}")
-    return [*codes, *(ERROR if job.code in (None, sweep.KILLED) else job.code or DONE for job in ended.jobs)]
+    return [*codes, *(ERROR if job.code in (None, sweep.KILLED) else job.code or DONE for job in jobs)]
+
+
+def _last_attempts(jobs: Iterable[Job]) -> list[Job]:
+    """The last job of each trial: a study runs again what was interrupted, or what another process was at."""
+    return list({tuple(job.overrides): job for job in jobs}.values())
 
 
 def _report_of(folder: Path) -> str:
