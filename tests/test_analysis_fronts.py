@@ -99,6 +99,8 @@ def test_only_the_front_makes_the_hypervolume(points_SM: np.ndarray) -> None:
         ([(1.0, float("nan")), (1.0, 2.0)], r"rows \[0\] have no finite number"),
         ([(1.0, 2.0, 3.0)], r"got shape \(1, 3\).*2 as"),
         ([1.0, 2.0], r"got shape \(2,\)"),
+        ([("a", "b")], r"points: could not convert string to float: .*a.*; allowed: rows of numbers, 2 each"),
+        ([(1.0, 2.0), (1.0,)], r"points: .*inhomogeneous.*; allowed: rows of numbers, 2 each"),
     ],
 )
 def test_points_that_cannot_be_compared_are_refused(given_points: list, message: str) -> None:
@@ -111,3 +113,5 @@ def test_points_that_cannot_be_compared_are_refused(given_points: list, message:
 def test_a_reference_without_a_number_is_refused() -> None:
     with pytest.raises(InvalidInputError, match="finite"):
         hypervolume([(1.0, 1.0)], reference=(float("inf"), 2.0))
+    with pytest.raises(InvalidInputError, match="reference: got no number; allowed: one per objective"):
+        hypervolume([(1.0, 1.0)], reference=())

@@ -16,7 +16,7 @@ def pareto(points: ArrayLike, *, maximise: Sequence[bool]) -> NDArray[np.bool_]:
     """Which of the points (S, M) no other beats, shape (S,): none is as good in all objectives and better in one.
 
     `maximise` says of each objective whether more is better. Of equal points none beats another.
-    Raises: InvalidInputError for a missing number.
+    Raises: InvalidInputError for a missing number, and for what is none.
     """
     points_SM = _checked(points, num_objectives=len(maximise), told_by="maximise")
     costs_SM = np.where(np.asarray(maximise, dtype=bool), -points_SM, points_SM)
@@ -31,9 +31,11 @@ def hypervolume(points: ArrayLike, *, reference: Sequence[float]) -> float:
 
     All objectives are minimised: negate those to maximise, and their reference. The unit is the product of theirs. A
     point adds nothing unless it is better than the reference in every objective. Exact; the time grows as S^(M - 1).
-    Raises: InvalidInputError for a missing number.
+    Raises: InvalidInputError for a missing number, for what is none, and for a reference without objectives.
     Source: Zitzler and Thiele, PPSN V (1998), by slicing objectives (While et al., IEEE TEVC 10(1), 2006).
     """
+    if not len(reference):
+        raise InvalidInputError("reference: got no number; allowed: one per objective, as many as a point has")
     reference_M = _checked([list(reference)], num_objectives=len(reference), told_by="reference")[0]
     points_SM = _checked(points, num_objectives=len(reference), told_by="reference")
     return _volume(points_SM[(points_SM < reference_M).all(axis=1)], reference_M)
@@ -51,7 +53,12 @@ def _volume(points_SM: Array, reference_M: Array) -> float:
 
 
 def _checked(points: ArrayLike, *, num_objectives: int, told_by: str) -> Array:
-    points_SM = np.asarray(points, dtype=np.float64)
+    try:
+        points_SM = np.asarray(points, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InvalidInputError(
+            f"points: {error}; allowed: rows of numbers, {num_objectives} each as {told_by} says"
+        ) from error
     if points_SM.size == 0:
         return points_SM.reshape(0, num_objectives)
     if points_SM.ndim != 2 or points_SM.shape[1] != num_objectives or not num_objectives:
