@@ -1,5 +1,6 @@
 """Drawings of architectures: every space has one, every block and edge is in it, and it says in words what it shows."""
 
+from itertools import pairwise
 from xml.etree import ElementTree
 from xml.etree.ElementTree import Element
 
@@ -98,6 +99,22 @@ def test_a_cell_shows_live_edges_solid_and_all_others_dashed() -> None:
     assert {"3×3 conv", "1×1 conv", "3×3 avg pool", "skip", "in", "out"} <= set(labels)
     assert root[0].text == "Cell with 3 of 6 edges alive"
     assert "node 0 to node 1: 3×3 conv, unused" in (root[1].text or "")
+
+
+def test_words_between_two_nodes_of_a_cell_reach_neither_node_nor_arrow_head() -> None:
+    """`3×3 avg pool` once lay over both."""
+    edges = "|{0}~0|+|{0}~0|{0}~1|+|{0}~0|{0}~1|{0}~2|"
+    letter, head = 7.6, 6  # pixels: of bold text of 12, in the widest of its usual fonts; of the arrow's head
+    for operation in ("avg_pool_3x3", "nor_conv_3x3", "skip_connect"):
+        root = drawn(architecture_of(NasBench201Space(), parse_arch(edges.format(operation))))
+        nodes = [(float(c.attrib["cx"]), float(c.attrib["r"])) for c in root.iter(f"{SVG}circle")]
+        (line,) = {float(c.attrib["cy"]) for c in root.iter(f"{SVG}circle")}
+        texts = [t for t in root.iter(f"{SVG}text") if -26 < float(t.attrib["y"]) - line < 0]
+        assert len(texts) >= 3
+        for text in texts:
+            middle, half = float(text.attrib["x"]), letter * len(text.text or "") / 2
+            (before, radius), (after, _) = next(p for p in pairwise(nodes) if p[0][0] < middle < p[1][0])
+            assert middle - half > before + radius and middle + half < after - radius - head
 
 
 def test_an_architecture_that_is_not_of_its_space_is_refused() -> None:

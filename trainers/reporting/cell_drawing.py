@@ -12,6 +12,7 @@ LINE = 132  # height of the nodes
 NODES = (30, 143, 257, 370)
 # Height of the middle of each edge over the line of nodes, so that no two edges and no two words cross.
 RISE = {(0, 1): 0, (1, 2): 0, (2, 3): 0, (0, 2): 62, (1, 3): -62, (0, 3): 112}
+MOST_LETTERS, LINE_HEIGHT = 8, 13  # of words between two nodes: more would reach a node or the head of the arrow
 WORDS = {
     "none": "none",
     "skip_connect": "skip",
@@ -57,7 +58,11 @@ def _edge(root: Element, edge: tuple[int, int], operation: str, *, alive: bool) 
     else:
         add(root, "path", style, d=_arrow_head(x2, y, rise))
     below = 14 if rise < 0 else -6
-    label(root, WORDS[operation], x=(a + b) / 2, y=middle + below, style="ea-b ea-m" if alive else "ea-s ea-m")
+    words = WORDS[operation]
+    lines = words.split(" ", 1) if rise == 0 and len(words) > MOST_LETTERS else [words]
+    for line_above, text in enumerate(reversed(lines)):
+        height = middle + below - LINE_HEIGHT * line_above
+        label(root, text, x=(a + b) / 2, y=height, style="ea-b ea-m" if alive else "ea-s ea-m")
 
 
 def _arrow_head(x: float, y: float, rise: float) -> str:
