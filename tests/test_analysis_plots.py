@@ -33,6 +33,7 @@ from trainers.analysis import (
     plot_stability,
     plot_transfer,
 )
+from trainers.analysis.canvas import looks, panels
 from trainers.analysis.devices import TRANSFER_COLUMNS
 from trainers.analysis.loading import DEVICE_COLUMNS, RUN_COLUMNS
 from trainers.analysis.seeds import DECISION_COLUMNS, SCORE_COLUMNS
@@ -121,7 +122,8 @@ TABLE = table([network("pool", 0, 10, 0.9, 0.7), network("pool", 1, 12, 0.8, 0.7
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
-    return replace(run_of(tmp_path, {}), metrics=METRICS, prunes=PRUNES, alphas=ALPHAS)
+    devices = pd.DataFrame({"device": ["phone", "board"]})
+    return replace(run_of(tmp_path, {}), metrics=METRICS, prunes=PRUNES, devices=devices, alphas=ALPHAS)
 
 
 @pytest.fixture
@@ -152,6 +154,20 @@ def texts(axes: Axes) -> list[str]:
     return [text.get_text() for text in axes.texts]
 
 
+def test_no_two_of_many_names_look_alike() -> None:
+    found = looks([f"device{number}" for number in range(28)])
+    assert len(set(found.values())) == 28
+    first = list(found.values())[:7]
+    assert len({look.color for look in first}) == len({look.marker for look in first}) == 7
+
+
+@pytest.mark.parametrize(("count", "columns"), [(1, 1), (3, 3), (4, 2), (8, 3), (12, 3)])
+def test_panels_of_many_devices_stand_in_rows_that_fit_a_page(count: int, columns: int) -> None:
+    figure, grid = panels([str(number) for number in range(count)])
+    assert len(grid) == len(figure.axes) == count and figure.get_figwidth() == pytest.approx(3.6 * columns)
+    assert {axes.get_subplotspec().get_gridspec().ncols for axes in grid} == {columns}
+
+
 def test_costs_are_shares_of_their_budget_with_its_unit(run: Run) -> None:
     axes = panel(plot_costs(run))
     found = lines(axes)
@@ -161,9 +177,11 @@ def test_costs_are_shares_of_their_budget_with_its_unit(run: Run) -> None:
 
 
 def test_pruning_counts_what_went_before_the_network_was_chosen(run: Run) -> None:
-    found = lines(panel(plot_pruning(run)))
-    assert found["phone, by reason: budget 2"].tolist() == [[0, 0], [5, 2], [12, 2]]
-    assert found["board, by reason: weak 1"].tolist() == [[0, 0], [8, 1], [12, 1]]
+    phone, board = plot_pruning(run).axes
+    assert [line.get_xydata().tolist() for line in phone.lines] == [[[0, 0], [5, 2], [12, 2]]]
+    assert [line.get_xydata().tolist() for line in board.lines] == [[[0, 0], [8, 1], [12, 1]]]
+    assert [axes.get_title("left") for axes in (phone, board)] == ["phone\nbudget 2", "board\nweak 1"]
+    assert phone.get_ylim() == board.get_ylim() and phone.get_ylim()[0] == 0
 
 
 def test_the_heat_map_of_alphas_has_a_row_per_choice_and_a_column_per_epoch(run: Run) -> None:

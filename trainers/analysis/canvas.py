@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from math import ceil
 from textwrap import fill
 from typing import Any
@@ -12,7 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullFormatter
+from matplotlib.ticker import LogLocator, NullLocator
 from numpy.typing import NDArray
 
 # Source: Okabe and Ito, "Color universal design" (2008), without yellow, which is too light for lines on white.
@@ -22,7 +21,9 @@ GREY = "#595959"  # 7 to 1 on white: readable as small text
 INK = "#1A1A1A"
 HEAT = "cividis"  # even for readers without red or green
 CELL_INCHES = 0.19  # of a row that carries a label
+PER_ROW = 3  # panels beside one another: of more, the words in them are too small on a page
 LEGEND_INCHES = 0.17  # of a line of a legend
+BELOW_LETTERS = 4.5  # heights from axes to a legend below their labels
 LEGEND_LETTERS = 14  # of a legend, an inch; wide ones
 HANDLE_LETTERS = 8  # as wide as what stands before a word of a legend, and the space after it
 # Everything that a dark theme would change is set, so that a picture is the same in each.
@@ -74,31 +75,46 @@ class Look:
     marker: str
 
 
-def panels(titles: Sequence[str], *, width: float = 3.6, height: float = 3.0) -> tuple[Figure, list[Axes]]:
-    """A row of empty axes with a title each, vertical scale shared; `width` and `height` in inches are of one."""
-    figure = Figure(figsize=(width * max(1, len(titles)), height), layout="constrained")
-    grid = figure.subplots(1, max(1, len(titles)), sharey=True, squeeze=False)
-    for axes, title in zip(grid[0], titles, strict=False):
+def panels(
+    titles: Sequence[str], *, width: float = 3.6, height: float = 3.0, per_row: int = PER_ROW
+) -> tuple[Figure, list[Axes]]:
+    """Empty axes with a title each, in rows, vertical scale shared; `width` and `height` in inches are of one."""
+    count = max(1, len(titles))
+    rows = ceil(count / per_row)
+    columns = ceil(count / rows)
+    figure = Figure(figsize=(width * columns, height * rows), layout="constrained")
+    grid = list(figure.subplots(rows, columns, sharey=True, squeeze=False).flat)
+    for axes in grid[count:]:
+        axes.remove()
+    for axes, title in zip(grid, titles, strict=False):
         axes.set_title(title, loc="left")
-    return figure, list(grid[0])
+    return figure, grid[:count]
+
+
+def name_rows(grid: Sequence[Axes], text: str) -> None:
+    """Names the vertical scale of panels, once in each row."""
+    for axes in grid:
+        spec = axes.get_subplotspec()
+        if spec is None or spec.is_first_col():
+            axes.set_ylabel(text)
 
 
 def looks(names: Sequence[str]) -> dict[str, Look]:
-    """A colour and a marker for each name, in order; they repeat after seven."""
-    pairs = cycle(zip(COLOURS, MARKERS, strict=True))
-    return {name: Look(colour, marker) for name, (colour, marker) in zip(names, pairs, strict=False)}
+    """A colour and a marker for each name, in order: no two of 49 are alike, and of seven no colour is there twice."""
+    count = len(COLOURS)
+    return {name: Look(COLOURS[i % count], MARKERS[(i + i // count) % count]) for i, name in enumerate(names)}
 
 
 def plain_numbers(axis: Axis) -> None:
     """Labels of a logarithmic axis that span a decade or less as well as several."""
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
-    axis.set_minor_formatter(NullFormatter())
+    axis.set_minor_locator(NullLocator())
 
 
 def legend_below(axes: Axes) -> None:
     """A legend that covers no data."""
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.2))
+    axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=BELOW_LETTERS, frameon=False)
 
 
 def legend_outside(figure: Figure, axes: Axes) -> None:
@@ -109,7 +125,7 @@ def legend_outside(figure: Figure, axes: Axes) -> None:
     wrapped = [fill(label, letters - HANDLE_LETTERS, break_on_hyphens=False) for label in labels]
     rows = sum(text.count("\n") + 1 for text in wrapped) / columns
     figure.set_figheight(figure.get_figheight() + LEGEND_INCHES * (ceil(rows) + 1))
-    figure.legend(handles, wrapped, loc="outside lower center", ncols=columns)
+    figure.legend(handles, wrapped, loc="outside lower center", ncols=columns, frameon=False)
 
 
 def say(axes: Axes, text: str) -> None:

@@ -17,6 +17,7 @@ from trainers.analysis.canvas import (
     UNITS,
     legend_below,
     looks,
+    name_rows,
     panels,
     plain_numbers,
     say,
@@ -67,39 +68,40 @@ def plot_costs(run: Run) -> Figure:
         plain_numbers(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_below(axes)
-    grid[0].set_ylabel("share of budget, by what is held against it\n(dashes: dearest network left)")
+    name_rows(grid, "share of budget, by what is held against it\n(dashes: dearest network left)")
     return figure
 
 
 @style()
 def plot_pruning(run: Run) -> Figure:
-    """How many choices each device had lost by each step of training, from the prune ledger.
+    """How many choices each device had lost by each step of training, from the prune ledger, with how many for what.
 
     Those that lost in the end, when the network was chosen, are left out.
     """
-    figure, (axes,) = panels([""], width=6)
     pruned = run.prunes[run.prunes["reason"] != CHOSEN_LAST]
     if pruned.empty:
+        figure, (axes,) = panels([""], width=6)
         say(axes, "nothing was pruned")
         return figure
     last = run.metrics["step"].max() if len(run.metrics) else pruned["step"].max()
-    devices = looks(sorted(pruned["device"].unique()))
-    for rank, (device, look) in enumerate(devices.items()):
+    looks_of = looks(list(run.devices["device"]))
+    figure, grid = panels(list(looks_of), height=2.2)
+    for axes, (device, look) in zip(grid, looks_of.items(), strict=True):
         own = pruned[pruned["device"] == device]
         reasons = ", ".join(f"{reason} {count}" for reason, count in own["reason"].value_counts().items())
         gone = own.groupby("step").size().cumsum()
         axes.plot(
             [0, *gone.index, last],
-            [0, *gone, gone.iloc[-1]],
+            [0, *gone, gone.iloc[-1] if len(gone) else 0],
             drawstyle="steps-post",
-            label=f"{device}, by reason: {reasons}",
             color=look.color,
             marker=look.marker,
             markersize=4,
-            linewidth=1.5 + 2 * (len(devices) - 1 - rank),  # a line under another shows beside it
         )
-    axes.set(xlabel="step of training", ylabel="choices pruned so far", ylim=(0, None))
-    axes.legend(loc="upper left")
+        axes.set_title(f"{device}\n{reasons or 'none'}", loc="left")
+        axes.set_xlabel("step of training")
+    grid[0].set_ylim(0, None)  # of all, now that each has its line
+    name_rows(grid, "choices pruned so far")
     return figure
 
 

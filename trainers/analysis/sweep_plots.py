@@ -18,6 +18,7 @@ from trainers.analysis.canvas import (
     QUANTITIES,
     legend_outside,
     looks,
+    name_rows,
     panels,
     say,
     style,
@@ -146,7 +147,7 @@ def plot_gap(table: pd.DataFrame) -> Figure:
                 )
                 axes.hlines(shares.mean(), place + shift - 0.09, place + shift + 0.09, color=look.color)
         axes.set_xticks(range(len(STAGES)), STAGES)
-    grid[0].set_ylabel("test accuracy, share")
+    name_rows(grid, "test accuracy, share")
     legend_outside(figure, grid[0])
     return figure
 
