@@ -191,14 +191,16 @@ def test_the_heat_map_of_alphas_has_a_row_per_choice_and_a_column_per_epoch(run:
     assert axes.images[0].get_clim() == (0, 1)
 
 
-def test_a_large_heat_map_names_decisions_and_not_choices(run: Run) -> None:
+def test_a_large_heat_map_has_a_row_per_decision_of_the_choice_that_is_likeliest_in_the_end(run: Run) -> None:
     decisions = tuple(f"block{number}" for number in range(90) for _ in range(3))
-    weights = np.full((1, 1, 270), 1 / 3, dtype=np.float32)
-    many = Alphas(np.array([1]), np.array([6]), weights, ("phone",), decisions, ("a", "b", "c") * 90)
-    labels = [
-        label.get_text() for label in panel(plot_alphas(replace(run, alphas=many), device="phone")).get_yticklabels()
-    ]
-    assert labels == [f"block{number}" for number in range(0, 90, 2)]
+    weights = np.zeros((2, 1, 270), dtype=np.float32)
+    weights[:, 0, 0::3] = [[0.6], [0.25]]  # led, and fell behind
+    weights[:, 0, 2::3] = [[0.4], [0.75]]
+    many = Alphas(np.array([1, 2]), np.array([6, 12]), weights, ("phone",), decisions, ("a", "b", "c") * 90)
+    axes = panel(plot_alphas(replace(run, alphas=many), device="phone"))
+    assert np.asarray(axes.images[0].get_array()) == pytest.approx(np.array([[0.4, 0.75]] * 90))
+    labels = [label.get_text() for label in axes.get_yticklabels()]
+    assert labels == [f"block{number}" for number in range(90)] and texts(axes) == ["c"] * 90
 
 
 def test_alphas_of_a_device_that_is_not_there_are_refused(run: Run) -> None:

@@ -1,12 +1,19 @@
 """Pictures of one run: costs against budgets, pruning, and what its strategy believed."""
 
+# Shapes: E epochs, N choices of all decisions.
+
 from collections.abc import Sequence
 from itertools import groupby
+from math import ceil
+from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
 
 from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
@@ -28,10 +35,12 @@ from trainers.analysis.run_files import Alphas
 from trainers.tracking import metric_names
 
 CHOSEN_LAST = "validation"  # the ledger's reason for choices that lost when the network was chosen
-MOST_LABELS = 60  # rows of a heat map that carry the name of their choice; of more, only decisions are named
+MOST_CHOICES = 60  # that a heat map has a row each for; of more, a row per decision
 MOST_CELLS = 30_000  # of a heat map: of more, epochs are left out evenly, so that a report stays small
 SHADES = 20  # of a heat map: a shade for each twentieth
-TALLEST_INCHES = 9.0  # of a heat map: a page
+SMALL = 6.5  # points of the names of its rows
+DECISION_INCHES = 0.13  # of a row of a heat map of decisions
+MAPS_PER_ROW, MAPS_INCHES = 6, 9.6  # of heat maps
 
 
 @style()
@@ -123,49 +132,58 @@ def plot_alphas(run: Run, *, device: str | None = None) -> Figure:
 
 @style()
 def heat_map(alphas: Alphas, *, devices: Sequence[str]) -> Figure:
-    """The probability of each choice over the epochs, `devices` side by side, a row per choice, decisions parted."""
-    shown = max(2, MOST_CELLS // alphas.weights[0].size)
-    kept = np.unique(np.linspace(0, len(alphas.epoch) - 1, min(shown, len(alphas.epoch))).round().astype(int))
-    num_rows = len(alphas.choice)
-    height = min(TALLEST_INCHES, max(2.5, CELL_INCHES * min(num_rows, MOST_LABELS) + 0.8))
-    figure, grid = panels(devices, width=6 if len(devices) == 1 else 3, height=height)
-    first, last = float(alphas.epoch[0]) - 0.5, float(alphas.epoch[-1]) + 0.5
-    starts = [start for _, start, _ in _decisions(alphas)]
+    """Probabilities over the epochs, `devices` side by side: a row per choice, decisions parted. Of many choices, a row
+    per decision instead: of the choice that is likeliest in the end, which is named beside it.
+    """
+    spans = _spans(alphas)
+    whole = len(alphas.choice) <= MOST_CHOICES
+    named = zip(alphas.decision, alphas.choice, strict=True)
+    names = [f"{decision} = {choice}" for decision, choice in named] if whole else list(spans)
+    per_row = ceil(len(devices) / ceil(len(devices) / MAPS_PER_ROW))
+    height = max(2.5, (CELL_INCHES if whole else DECISION_INCHES) * len(names) + 1.2)
+    width = 6 if per_row == 1 else min(3, MAPS_INCHES / per_row)
+    figure, grid = panels(devices, width=width, height=height, per_row=per_row)
     for axes, device in zip(grid, devices, strict=True):
-        weights_NE = alphas.weights[kept, alphas.device.index(device)].T
-        picture = axes.imshow(
-            weights_NE,
-            cmap=matplotlib.colormaps[HEAT].resampled(SHADES),
-            vmin=0,
-            vmax=1,
-            aspect="auto",
-            interpolation="none",  # an SVG file then has a pixel for each cell, and not for each dot
-            extent=(first, last, num_rows - 0.5, -0.5),
-        )
-        axes.hlines(np.array(starts[1:]) - 0.5, first, last, color="white", linewidth=0.8)
-        axes.tick_params(axis="y", labelsize=6.5, length=0)
-        axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    places, labels = zip(*_row_labels(alphas), strict=True)
-    grid[0].set_yticks(places, labels)
-    figure.colorbar(picture, ax=grid, label="probability of the choice", shrink=0.8)
+        weights_EN = alphas.weights[:, alphas.device.index(device)]
+        leaders = [start + int(weights_EN[-1, start:end].argmax()) for start, end in spans.values()]
+        shown_EN = weights_EN if whole else weights_EN[:, leaders]
+        picture = _cells(axes, shown_EN, epochs=alphas.epoch, most=MOST_CELLS // (len(devices) * len(names)))
+        if whole:
+            starts = [start - 0.5 for start, _ in spans.values()]
+            axes.hlines(starts[1:], *axes.get_xlim(), color="white", linewidth=0.8)
+        else:
+            place: Any = {"transform": axes.get_yaxis_transform(), "va": "center"}
+            for row, leader in enumerate(leaders):
+                axes.text(1.02, row, alphas.choice[leader], fontsize=SMALL, color=GREY, **place)
+        axes.set_title(device, loc="left", fontsize=8)
+        axes.tick_params(axis="y", labelsize=SMALL, left=False)
+    grid[0].set_yticks(range(len(names)), names)
+    told = "probability of the choice" + ("" if whole else " named beside it, the likeliest in the end")
+    figure.colorbar(picture, ax=grid, label=told, location="top", shrink=0.5, aspect=40, pad=0.02)
     return figure
 
 
-def _decisions(alphas: Alphas) -> list[tuple[str, int, int]]:
-    """Each decision with its first row and its number of rows."""
-    found, start = [], 0
+def _cells(axes: Axes, weights_EN: NDArray[np.float32], *, epochs: NDArray[np.int64], most: int) -> AxesImage:
+    """Shades of a row for each column of the weights, at `most` so many epochs."""
+    kept = np.unique(np.linspace(0, len(epochs) - 1, min(max(2, most), len(epochs))).round().astype(int))
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
+    return axes.imshow(
+        weights_EN[kept].T,
+        cmap=matplotlib.colormaps[HEAT].resampled(SHADES),
+        vmin=0,
+        vmax=1,
+        aspect="auto",
+        interpolation="none",  # an SVG file then has a pixel for each cell, and not for each dot
+        extent=(float(epochs[0]) - 0.5, float(epochs[-1]) + 0.5, weights_EN.shape[1] - 0.5, -0.5),
+    )
+
+
+def _spans(alphas: Alphas) -> dict[str, tuple[int, int]]:
+    """The first row of each decision, and the one after its last."""
+    found, start = {}, 0
     for name, rows in groupby(alphas.decision):
-        count = len(list(rows))
-        found.append((name, start, count))
-        start += count
+        end = start + len(list(rows))
+        found[name] = start, end
+        start = end
     return found
-
-
-def _row_labels(alphas: Alphas) -> list[tuple[float, str]]:
-    if len(alphas.choice) <= MOST_LABELS:
-        named = zip(alphas.decision, alphas.choice, strict=True)
-        return [(place, f"{decision} = {choice}") for place, (decision, choice) in enumerate(named)]
-    decisions = _decisions(alphas)
-    every = -(-len(decisions) // MOST_LABELS)
-    return [(start + (count - 1) / 2, name) for name, start, count in decisions[::every]]
