@@ -1,6 +1,6 @@
 """What all pictures share: colours that colour-blind readers tell apart, and a ground that any notebook shows."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import ceil
@@ -21,6 +21,7 @@ GREY = "#595959"  # 7 to 1 on white: readable as small text
 INK = "#1A1A1A"
 HEAT = "cividis"  # even for readers without red or green
 CELL_INCHES = 0.19  # of a row that carries a label
+STRIP_INCHES, PLACE_INCHES = 1.1, 0.16  # of a strip: what it takes by itself, and for each mark in it
 PER_ROW = 3  # panels beside one another: of more, the words in them are too small on a page
 LEGEND_INCHES = 0.17  # of a line of a legend
 BELOW_LETTERS = 4.5  # heights from axes to a legend below their labels
@@ -91,6 +92,16 @@ def panels(
     return figure, grid[:count]
 
 
+def panel_and_strip(title: str, *, width: float, height: float, places: int) -> tuple[Figure, Axes, Axes]:
+    """Empty axes, and narrow ones beside them for so many marks next to one another; vertical scale shared."""
+    strip_inches = min(width / 3, STRIP_INCHES + PLACE_INCHES * places)
+    figure = Figure(figsize=(width, height), layout="constrained")
+    axes, strip = figure.subplots(1, 2, sharey=True, width_ratios=(width - strip_inches, strip_inches))
+    axes.set_title(title, loc="left")
+    strip.set(xticks=[], xlim=(-0.8, places - 0.2))
+    return figure, axes, strip
+
+
 def name_rows(grid: Sequence[Axes], text: str) -> None:
     """Names the vertical scale of panels, once in each row."""
     for axes in grid:
@@ -126,6 +137,18 @@ def legend_outside(figure: Figure, axes: Axes) -> None:
     rows = sum(text.count("\n") + 1 for text in wrapped) / columns
     figure.set_figheight(figure.get_figheight() + LEGEND_INCHES * (ceil(rows) + 1))
     figure.legend(handles, wrapped, loc="outside lower center", ncols=columns, frameon=False)
+
+
+def mark_rise(strip: Axes, place: float, *, random: float, own: float, look: Look, filled: bool = True) -> None:
+    """An accuracy above or below that of the random baseline, which is a dash, at a place of a strip."""
+    strip.vlines(place, random, own, color=look.color, linewidth=1, alpha=0.6)
+    strip.hlines(random, place - 0.35, place + 0.35, color=look.color, linewidth=2)
+    strip.scatter(place, own, s=26, zorder=3, marker=look.marker, **paints(look, [filled]))
+
+
+def paints(look: Look, filled: Iterable[bool]) -> dict[str, Any]:
+    """The colours of a scatter's marks, which are full or hollow."""
+    return {"edgecolors": look.color, "facecolors": [look.color if full else "none" for full in filled]}
 
 
 def say(axes: Axes, text: str) -> None:

@@ -1,7 +1,7 @@
 """Pictures of several runs: accuracy against cost, progress, agreement across seeds, gaps between accuracies."""
 
-from collections.abc import Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -16,9 +16,13 @@ from trainers.analysis.canvas import (
     GREY,
     HEAT,
     QUANTITIES,
+    Look,
     legend_outside,
     looks,
+    mark_rise,
     name_rows,
+    paints,
+    panel_and_strip,
     panels,
     say,
     style,
@@ -40,44 +44,56 @@ def plot_pareto(
 ) -> Figure:
     """Accuracy against predicted cost of the networks of `device` in a sweep's table, a point per run.
 
-    The line is the front of all runs; the dashes are the random baseline, the mean accuracy of the best random network
-    within the same budgets, weights inherited; the bar from a point ends at its upper bound, and the grey line is the
-    budget. Raises: InvalidInputError if no run has such a device.
+    The line is the front of the networks within budget, those over it are hollow; the bar from a point ends at its
+    upper bound, grey lines are budgets. Beside them stands each network over a dash, the best random network within
+    the budgets of its run: with `accuracy` inherited alone, as no other compares.
+    Raises: InvalidInputError if no run has such a device.
     """
     own = table[(table["device"] == device) & table[f"accuracy_{accuracy}"].notna()]
     if own.empty:
         raise InvalidInputError(
             f"no finished run of device {device!r}; devices: {sorted(set(table['device'].dropna()))}"
         )
-    figure, (axes,) = panels([device], width=5.5, height=3.6)
-    names = _names(own)
-    for name, look in looks(sorted(names.unique())).items():
-        named = own[names == name]
-        costs, bounds, shares = (
-            named[key] for key in (f"predicted_{metric}", f"upper_{metric}", f"accuracy_{accuracy}")
-        )
-        axes.hlines(shares, costs, bounds, color=look.color, linewidth=0.8, alpha=0.6)
-        axes.scatter(
-            costs, shares, label=f"{name}, n = {len(costs)}", s=26, zorder=3, color=look.color, marker=look.marker
-        )
-    front = own[pareto(own[[f"predicted_{metric}", f"accuracy_{accuracy}"]], maximise=(False, True))]
-    front = front.sort_values(f"predicted_{metric}")
-    axes.step(
-        front[f"predicted_{metric}"],
-        front[f"accuracy_{accuracy}"],
-        where="post",
-        color="black",
-        linewidth=0.8,
-        label="front",
-    )
-    axes.axhline(own["accuracy_random"].mean(), color=GREY, linestyle="--", linewidth=1, label="random baseline")
+    own = own.assign(name=_names(own), met=own["met"].astype(bool)).sort_values("met", ascending=False, kind="stable")
+    looks_of = looks(sorted(own["name"].unique()))
+    if accuracy == "inherited":
+        figure, axes, strip = panel_and_strip(device, width=5.8, height=3.6, places=len(own))
+        _mark_runs(strip, own.sort_values("name", kind="stable"), looks_of)
+    else:
+        figure, (axes,) = panels([device], width=5.5, height=3.6)
+    cost, share = f"predicted_{metric}", f"accuracy_{accuracy}"
+    for name, look in looks_of.items():
+        named = own[own["name"] == name]
+        axes.hlines(named[share], named[cost], named[f"upper_{metric}"], color=look.color, linewidth=0.8, alpha=0.6)
+        told, colours = f"{name}, n = {len(named)}", paints(look, named["met"])
+        axes.scatter(named[cost], named[share], label=told, s=26, zorder=3, marker=look.marker, **colours)
+    _mark_front(axes, own[own["met"]], cost, share)
+    if accuracy == "inherited":
+        axes.plot([], [], color=GREY, linewidth=2, label="random, same budgets")
+    if not own["met"].all():
+        axes.plot([], [], linestyle="none", marker="o", color=GREY, fillstyle="none", label="hollow: over a budget")
     for budget in sorted(set(own[f"budget_{metric}"].dropna())):
         axes.axvline(budget, color=GREY, linewidth=1)
-        axes.annotate(" budget", (budget, 0), xycoords=("data", "axes fraction"), fontsize=8, color=GREY, rotation=90)
+        told = f" budget {budget:g}"
+        axes.annotate(told, (budget, 0), xycoords=("data", "axes fraction"), fontsize=8, color=GREY, rotation=90)
     axes.set(xlabel=f"{QUANTITIES[metric]} (predicted, to its upper bound)")
     axes.set_ylabel(f"accuracy, share ({accuracy})")
     legend_outside(figure, axes)
     return figure
+
+
+def _mark_runs(strip: Axes, runs: pd.DataFrame, looks_of: Mapping[str, Look]) -> None:
+    columns = ("name", "accuracy_random", "accuracy_inherited", "met")
+    for place, (name, random, own, met) in enumerate(runs[list(columns)].itertuples(index=False)):
+        mark_rise(strip, place, random=random, own=own, look=looks_of[name], filled=met)
+    strip.set_xlabel("each run beside\nits random")
+
+
+def _mark_front(axes: Axes, within: pd.DataFrame, cost: str, share: str) -> None:
+    front = within[pareto(within[[cost, share]], maximise=(False, True))].sort_values(cost)
+    if len(front):
+        line: Any = {"color": "black", "linewidth": 0.8, "marker": "o", "markersize": 9, "fillstyle": "none"}
+        axes.step(front[cost], front[share], where="post", label="front", **line)
 
 
 @style()
@@ -85,7 +101,7 @@ def plot_anytime(sweep: Sweep, *, against: Literal["step", "seconds"] = "step") 
     """Best validation accuracy so far against steps, or seconds, of training: mean over seeds, one deviation around it.
 
     Searches that differ in more than the seed are lines of their own; each ends where the shortest of its runs does.
-    More of them than there are looks have the look of their strategy.
+    More than seven of them have the look of their strategy.
     """
     figure, (axes,) = panels([""], width=6, height=3.4)
     groups = {settings: [run for run in runs if len(run.metrics)] for settings, runs in by_settings(sweep).items()}
@@ -188,7 +204,7 @@ def plot_stability(stability: Stability) -> Figure:
 @style()
 def plot_transfer(transfer: pd.DataFrame) -> Figure:
     """What `transfer` gives, as a matrix: the network of each row on the device of each column, its upper bound as a
-    share of the tightest budget. Above 1 it does not fit.
+    share of the tightest budget, or what is predicted where budgets hold that. Above 1 it does not fit.
     """
     networks, devices = (list(dict.fromkeys(transfer[key])) for key in ("network", "device"))
     if not devices:
@@ -208,7 +224,8 @@ def plot_transfer(transfer: pd.DataFrame) -> Figure:
     ]
     write_cells(axes, texts, light=shade < DARK)
     _name_axes(axes, [f"{name}\naccuracy {accuracy[name]:.3f}" for name in networks], devices)
-    axes.set(xlabel="on this device: share of its tightest budget, predicted", ylabel="network of")
+    held = "at the upper bound; predicted where there is none, or by margin=point"
+    axes.set(xlabel=f"on this device: share of its tightest budget,\n{held}", ylabel="network of")
     return figure
 
 
@@ -229,7 +246,7 @@ def plot_device_correlation(latencies: pd.DataFrame) -> Figure:
 
 
 def _names(rows: pd.DataFrame) -> "pd.Series[str]":
-    """What a legend calls each row: its search, or its strategy where there are more searches than looks."""
+    """What a legend calls each row: its search, or its strategy where there are more than a legend tells well."""
     return rows["search"] if rows["search"].nunique() <= len(COLOURS) else rows["strategy"]
 
 
