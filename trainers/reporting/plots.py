@@ -10,14 +10,29 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from search_spaces.errors import InvalidInputError
-from trainers.analysis.canvas import COLOURS, GREY, INK, looks, panels, say, style
+from trainers.analysis.canvas import (
+    COLOURS,
+    GREY,
+    INK,
+    legend_below,
+    legend_outside,
+    looks,
+    mark_rise,
+    name_rows,
+    panel_and_strip,
+    panels,
+    plain_numbers,
+    say,
+    style,
+)
 from trainers.analysis.loading import Run
 from trainers.analysis.run_files import read_alphas
 from trainers.analysis.run_plots import heat_map
 from trainers.tracking import metric_names
+from trainers.verdict import held_against
 
 DOTS_PER_INCH = 120  # of pictures for trackers
 MARKS = 12  # on a line, at most about so many: a report of many epochs stays small
@@ -60,36 +75,40 @@ def _in_page(tag: str, name: str) -> str:
 @style()
 def plot_candidates(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
     """Of each device in result.json, validation accuracy of its candidates against the share of its tightest budget
-    that each is predicted to use; as many random networks within the same budgets beside them; a star on the one taken.
+    that each uses, by the figure that budgets are held against before anything is measured; as many random networks
+    within the same budgets beside them; a star on the one taken.
     """
-    figure, grid = panels(list(devices))
-    for axes, device in zip(grid, devices.values(), strict=True):
+    figure, grid = panels(list(devices), height=2.8)
+    for axes, (name, device) in zip(grid, devices.items(), strict=True):
         groups = (("random", "random_candidates", "o", GREY), ("candidates", "candidates", "s", COLOURS[0]))
         for label, key, marker, colour in groups:
             x, y = ([row[field] for row in device[key]] for field in ("utilisation", "validation_accuracy"))
-            axes.scatter(x, y, s=26, marker=marker, color=colour, alpha=0.8, label=f"{label}, n = {len(x)}")
+            axes.scatter(x, y, s=26, marker=marker, color=colour, alpha=0.8, label=label)
         if taken := device.get("taken"):  # which older results do not tell
             x, y = taken["utilisation"], taken["validation_accuracy"]
             axes.scatter([x], [y], s=130, marker="*", color=COLOURS[1], label="taken", zorder=3)
         axes.axvline(1, color=GREY, linewidth=1)
-        axes.set(xlabel="share of the tightest budget, predicted")
-        axes.legend(loc="best")
-    grid[0].set_ylabel("validation accuracy, share")
+        counts = f"{len(device['candidates'])} candidates, {len(device['random_candidates'])} random"
+        axes.set_title(f"{name}\n{counts}", loc="left")
+        axes.set(xlabel=f"share of the tightest budget,\nby {held_against({**device, 'measured': None})}")
+    name_rows(grid, "validation accuracy, share")
+    legend_outside(figure, grid[0])
     return figure
 
 
 @style()
 def plot_latency(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
-    """Test accuracy of each device's network against its latency, predicted to upper bound; the random baseline's, a
-    dash of the same colour, and the budget, a tick at the bottom. Weights are inherited, so that both compare.
+    """Test accuracy of each device's network against its latency, predicted to upper bound, and its budget, a hollow
+    mark at the bottom. Beside them stands each over a dash, the best random network within the same budgets, whose
+    latency no file tells. Weights are inherited, so that both compare.
     """
-    figure, (axes,) = panels([""], width=6, height=3.2)
-    for (name, look), device in zip(looks(list(devices)).items(), devices.values(), strict=True):
-        x, y = device["predicted"]["latency_ms"], device["accuracy"]["inherited"]
-        upper, random = device["upper"].get("latency_ms", x), device["accuracy"]["random"]
-        axes.hlines(y, x, upper, color=look.color, linewidth=1)
-        axes.hlines(random, x / 1.12, x * 1.12, color=look.color, linestyle=(0, (2, 1)), linewidth=1.6)
-        axes.scatter([x], [y], s=40, color=look.color, marker=look.marker, label=name, zorder=3)
+    figure, axes, strip = panel_and_strip("", width=8, height=3.2, places=len(devices))
+    looks_of = looks(list(devices))
+    for place, (name, device) in enumerate(devices.items()):
+        look, x, y = looks_of[name], device["predicted"]["latency_ms"], device["accuracy"]["inherited"]
+        axes.hlines(y, x, device["upper"].get("latency_ms", x), color=look.color, linewidth=1)
+        axes.scatter(x, y, s=40, color=look.color, marker=look.marker, label=name, zorder=3)
+        mark_rise(strip, place, random=device["accuracy"]["random"], own=y, look=look)
         if "latency_ms" in device["budgets"]:
             axes.plot(
                 device["budgets"]["latency_ms"],
@@ -100,18 +119,18 @@ def plot_latency(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
                 transform=axes.get_xaxis_transform(),
             )
     axes.set(xscale="log", xlabel="latency, ms (predicted, to its upper bound; hollow: budget)")
-    axes.xaxis.set_major_formatter("{x:g}")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set_ylabel("test accuracy, share\n(inherited weights; dashes: random)")
-    axes.legend(loc="best")
+    plain_numbers(axes.xaxis)
+    axes.margins(y=0.15)  # room for the budgets
+    axes.set_ylabel("test accuracy, share (inherited weights)")
+    strip.set_xlabel("each beside the best\nrandom network (dash)")
+    legend_outside(figure, axes)
     return figure
 
 
 @style()
 def plot_inside(run: Run) -> Figure:
     """Losses, and entropy with the shares of operations, over the epochs."""
-    figure = Figure(figsize=(9, 2.8), layout="constrained")
+    figure = Figure(figsize=(9, 3.2), layout="constrained")
     left, right = figure.subplots(1, 2)
     if run.metrics.empty:
         say(left, "no epoch has ended yet")
@@ -143,7 +162,7 @@ def _lines(axes: Axes, run: Run, named: Mapping[str, str]) -> None:
         axes.plot(run.metrics[metric_names.EPOCH], run.metrics[name], label=words, **settings)
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(loc="best")
+    legend_below(axes)
 
 
 def alpha_heat_map(path: Path) -> bytes:
