@@ -1,19 +1,29 @@
 """Plots of a report: what they show of a result, that no legend covers it, and that a page of many devices is small."""
 
+import io
+import re
+from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
+import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from PIL import Image
 
+from hardware_models.profile import METRICS
 from tests.reported_runs import searched
 from tests.test_analysis_plots import TABLE, lines, marks, panel
-from trainers.analysis import plot_alphas, plot_costs, plot_gap, plot_pareto, plot_pruning
+from trainers.analysis import Alphas, plot_alphas, plot_costs, plot_gap, plot_pareto, plot_pruning
+from trainers.analysis.canvas import panels
 from trainers.analysis.loading import Run, load_run
-from trainers.reporting.plots import plot_candidates, plot_inside, plot_latency
+from trainers.reporting.plots import MOST_POINTS, plot_candidates, plot_inside, plot_latency, themed_svg
+from trainers.tracking import metric_names
 
 
 @pytest.fixture(scope="module")
@@ -77,3 +87,79 @@ def test_shares_of_candidates_are_named_after_the_figure_that_budgets_hold(run: 
     assert axes.get_xlabel() == f"share of the tightest budget,\n{told}"
     rows = devices_of(run)[axes.get_title("left").partition("\n")[0]]["candidates"]
     assert marks(axes)["candidates"][:, 0].tolist() == [row["utilisation"] for row in rows]
+
+
+def test_plots_in_a_page_share_no_id_and_refer_to_their_own(run: Run) -> None:
+    page = "".join(themed_svg(draw(), name=name, words=f"<{name}>") for name, draw in drawn(run).items())
+    ids = re.findall(r'\bid="([^"]*)"', page)
+    assert len(ids) == len(set(ids)) > 20
+    assert set(re.findall(r'(?:href="|url\()#([\w-]+)', page)) == set(ids)
+    assert "&lt;pareto&gt;" in page and "<pareto>" not in page
+    assert "#0072b2" not in page and "var(--plot-0)" in page  # the page's colours
+
+
+def test_a_plot_in_a_page_has_every_mark_and_word_of_its_figure(run: Run) -> None:
+    for name, draw in drawn(run).items():
+        svg = themed_svg(draw(), name=name, words="words")
+        buffer = io.StringIO()
+        with matplotlib.rc_context({"svg.fonttype": "none"}):
+            draw().savefig(buffer, format="svg")
+        for pattern in ("<text[^>]*>([^<]*)</text>", "<(use|image) "):
+            assert re.findall(pattern, svg) == re.findall(pattern, buffer.getvalue()), name
+
+
+def test_the_heat_map_of_a_page_has_the_pixels_of_its_figure(run: Run) -> None:
+    figure = plot_alphas(run)
+    svg = themed_svg(figure, name="beliefs", words="words")
+    found = [Image.open(io.BytesIO(b64decode(data))) for data in re.findall(r'base64,([^"]*)"', svg)]
+    assert len(found) == len(run.devices)
+    for picture, axes in zip(found, figure.axes, strict=False):
+        cells = axes.images[0]
+        expected = cells.to_rgba(cells.get_array(), bytes=True)[..., :3]
+        assert np.array_equal(np.asarray(picture.convert("RGB")), expected)
+
+
+def test_a_long_line_keeps_its_ends_and_fewer_points() -> None:
+    figure, (axes,) = panels([""])
+    axes.plot(range(1000), np.sin(range(1000)))
+    themed_svg(figure, name="long", words="words")
+    assert len(axes.lines[0].get_xdata()) == MOST_POINTS
+    assert [axes.lines[0].get_xdata()[place] for place in (0, -1)] == [0, 999]
+
+
+def widened(run: Run, *, num_devices: int, num_epochs: int) -> Run:
+    """A run of so many devices, with four budgets each and ten candidates, over so many epochs and 71 decisions."""
+    generator = np.random.default_rng(0)
+    source = next(iter(devices_of(run).values()))
+    rows = [{**(4 * source["candidates"])[place], "utilisation": generator.uniform()} for place in range(10)]
+    names = [f"some_device_{number}" for number in range(num_devices)]
+    epochs = np.arange(1, num_epochs + 1)
+    columns = {"epoch": epochs, "step": 10 * epochs, **{metric_names.met(name): np.ones(num_epochs) for name in names}}
+    for column in (metric_names.expected, metric_names.worst, metric_names.budget):
+        pairs = product(names, METRICS)
+        columns |= {column(name, metric): generator.uniform(0.5, 2, num_epochs) for name, metric in pairs}
+    steps = range(10, 10 * num_epochs, 10 * num_epochs // 20)
+    pruned = [(step, name, "budget") for step in steps for name in names]
+    decisions = [f"stage{number // 16}.block{number % 16}.kernel" for number in range(71)]
+    return replace(
+        run,
+        result={"devices": {name: {**source, "candidates": rows, "random_candidates": rows} for name in names}},
+        metrics=pd.DataFrame(columns),
+        prunes=pd.DataFrame(pruned, columns=["step", "device", "reason"]),
+        devices=pd.DataFrame({"device": names}),
+        alphas=Alphas(
+            epoch=epochs,
+            step=10 * epochs,
+            weights=generator.uniform(size=(num_epochs, num_devices, 213)).astype(np.float32),
+            device=tuple(names),
+            decision=tuple(name for name in decisions for _ in range(3)),
+            choice=("3", "5", "7") * 71,
+        ),
+    )
+
+
+def test_the_plots_of_twelve_devices_and_200_epochs_take_25_kb_a_device(run: Run) -> None:
+    wide = drawn(widened(run, num_devices=12, num_epochs=200))
+    names = ("latency", "candidates", "costs", "pruning", "beliefs")
+    sizes = {name: len(themed_svg(wide[name](), name=name, words="words").encode()) for name in names}
+    assert sum(sizes.values()) <= 12 * 25_000, sizes

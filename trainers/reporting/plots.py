@@ -1,22 +1,21 @@
 """Plots of a report as SVG text that follows the colours of its page, and pictures for trackers."""
 
 import io
-import re
 from collections.abc import Mapping
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.canvas import (
     COLOURS,
     GREY,
-    INK,
     legend_below,
     legend_outside,
     looks,
@@ -31,14 +30,12 @@ from trainers.analysis.canvas import (
 from trainers.analysis.loading import Run
 from trainers.analysis.run_files import read_alphas
 from trainers.analysis.run_plots import heat_map
+from trainers.reporting.page_svg import page_svg
 from trainers.tracking import metric_names
 from trainers.verdict import held_against
 
 DOTS_PER_INCH = 120  # of pictures for trackers
-MARKS = 12  # on a line, at most about so many: a report of many epochs stays small
-# Colours that matplotlib writes, and what a page calls them; its stylesheet gives each a value for light and dark.
-THEMED = {colour.lower(): f"var(--plot-{i})" for i, colour in enumerate(COLOURS)}
-THEMED |= {GREY.lower(): "var(--faint)", INK.lower(): "var(--ink)", "#ffffff": "var(--page)", "#000000": "var(--ink)"}
+MOST_POINTS, MARKS = 50, 8  # of a line, the latter about: a report of many epochs stays small
 
 
 def themed_svg(figure: Figure, *, name: str, words: str) -> str:
@@ -48,28 +45,19 @@ def themed_svg(figure: Figure, *, name: str, words: str) -> str:
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     for axes in figure.axes:
         for line in axes.lines:
-            line.set_markevery(max(1, len(line.get_xdata()) // MARKS))  # type: ignore[arg-type]
+            _thin(line)
     with matplotlib.rc_context(settings):
         figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
-    text = buffer.getvalue()
-    text = text[text.index("<svg") :]
-    # A style of its own speaks of all elements of the page it stands in.
-    text = re.sub(r"<style.*?</style>|<!--.*?-->|\n *", " ", text, flags=re.DOTALL).replace("> <", "><")
-    text = re.sub(r"<[^>]+>", lambda tag: _in_page(tag[0], name), text)
-    opening = f'<svg class="plot" role="img" aria-label="{escape(words)}" '
-    return text.replace("<svg ", opening, 1).replace(">", f"><title>{escape(words)}</title>", 1)
+    return page_svg(buffer.getvalue(), name=name, words=words)
 
 
-def _in_page(tag: str, name: str) -> str:
-    """A tag of matplotlib's as it stands in a page: ids told apart, colours of the page, a hundredth of a point."""
-    if tag.startswith("<image"):
-        head, data, rest = re.split(r"(data:[^\"]*)", tag, maxsplit=1)
-        return _in_page(head.replace("<image", "<IMAGE"), name).replace("<IMAGE", "<image") + data + rest
-    tag = re.sub(r'(\bid="|url\(#|href="#)', rf"\g<1>{name}-", tag)
-    tag = re.sub(r"(fill|stroke): (#[0-9a-f]{6})", lambda m: f"{m[1]}: {THEMED.get(m[2], m[2])}", tag)
-    # The page's own fonts, and no names of groups that nothing refers to.
-    tag = re.sub(r" font-family: [^;\"]*;|(?<=<g) id=\"[^\"]*\"| transform=\"rotate\(-0 [^)]*\)\"", "", tag)
-    return re.sub(r"(\.\d\d)\d+", r"\1", tag)
+def _thin(line: Line2D) -> None:
+    """Leaves points out of a long line, evenly, and more of its marks."""
+    points = np.asarray(line.get_xydata())
+    if len(points) > MOST_POINTS and line.get_drawstyle() == "default":
+        points = points[np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int)]
+        line.set_data(*points.T)
+    line.set_markevery(max(1, len(points) // MARKS))
 
 
 @style()
