@@ -58,6 +58,16 @@ def test_no_legend_of_a_report_covers_a_panel(run: Run) -> None:
         assert not [1 for box in boxes for axes in figure.axes if box.overlaps(axes.get_window_extent())], name
 
 
+def test_a_long_legend_leaves_the_plots_inside_a_search_their_height(run: Run) -> None:
+    heights = []
+    for operations in ("", "abcdef"):
+        shares = {metric_names.share(operation): 0.1 for operation in operations}
+        figure = plot_inside(replace(run, metrics=run.metrics.assign(**shares)))
+        figure.draw_without_rendering()
+        heights.append(panel(figure).get_window_extent().height / figure.dpi)
+    assert min(heights) > 1.5 and heights[1] == pytest.approx(heights[0], rel=0.1)  # inches; letters are not whole
+
+
 def test_the_random_result_stands_at_no_latency_that_is_not_its_own(run: Run) -> None:
     devices = devices_of(run)
     for number, device in enumerate(devices.values()):

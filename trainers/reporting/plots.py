@@ -16,6 +16,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.analysis.canvas import (
     COLOURS,
     GREY,
+    LEGEND_INCHES,
     legend_below,
     legend_outside,
     looks,
@@ -118,7 +119,9 @@ def plot_latency(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
 @style()
 def plot_inside(run: Run) -> Figure:
     """Losses, and entropy with the shares of operations, over the epochs."""
-    figure = Figure(figsize=(9, 3.2), layout="constrained")
+    shares = {name: words for name in run.metrics.columns if (words := share_words(name)) is not None}
+    named = {metric_names.ENTROPY: "entropy", **shares}
+    figure = Figure(figsize=(9, 2.8 + LEGEND_INCHES * len(named)), layout="constrained")
     left, right = figure.subplots(1, 2)
     if run.metrics.empty:
         say(left, "no epoch has ended yet")
@@ -126,8 +129,6 @@ def plot_inside(run: Run) -> Figure:
         return figure
     _lines(left, run, {metric_names.TRAIN_LOSS: "training", metric_names.VALIDATION_LOSS: "validation"})
     left.set_title("loss", loc="left")
-    shares = {name: words for name in run.metrics.columns if (words := share_words(name)) is not None}
-    named = {metric_names.ENTROPY: "entropy", **shares}
     _lines(right, run, named)
     right.set_title("entropy, and shares of operations", loc="left")
     right.set_ylim(0, 1.05)
