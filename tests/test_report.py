@@ -238,6 +238,22 @@ def test_figures_that_an_older_version_did_not_record_are_told_as_missing(runs: 
     assert "Each network on the other devices" not in page
 
 
+@pytest.mark.parametrize(("changed", "words"), [(True, ", its files changed since"), (False, ""), (None, "")])
+def test_the_code_that_searched_is_told_and_that_it_was_not_that_of_its_commit(
+    runs: Runs, tmp_path: Path, changed: bool | None, words: str
+) -> None:
+    run = Path(shutil.copytree(runs.done, tmp_path / "changed"))
+    commit = None if changed is None else "0123abcd"
+    code = {"version": "0.1.0", "commit": commit, "changed": changed, "sha256": "4567cdef"}
+    change(run / "result.json", code=code)
+    page = run_page(run)
+    assert {"code.version", "code.sha256"} <= set(assert_true_to_files(page, run))
+    told = commit or "not known: not run from a checkout with git"
+    terms = [text_of(e) for e in parsed(page).iter("dd")]
+    assert f"0.1.0, commit {told}{words}" in terms and "4567cdef" in terms
+    assert page.count("Espalier changed since its commit") == 2 * bool(changed)  # at the top, and under Trust
+
+
 def test_predicted_recounted_and_measured_figures_stand_apart(runs: Runs, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs.done, tmp_path / "measured"))
     result = json.loads((run / "result.json").read_text())

@@ -10,6 +10,7 @@ from trainers.reporting.trust import Warned, warnings_of
 SOUND: dict[str, Any] = {
     "attempts": 1,
     "processors": ["a"],
+    "code": {"changed": False},
     "data": {"images": {"test": 10_000}},
     "devices": {
         "phone": {
@@ -47,6 +48,7 @@ def test_a_sound_result_raises_none() -> None:
     [
         ({"attempts": 2}, "more than one attempt"),
         ({"processors": ["a", "b"]}, "more than one kind of processor"),
+        ({"code": {"changed": True}}, "Espalier changed since its commit"),
         ({"data": {"images": {"test": 359}}}, "few test images"),
         ({"met": False, "refuted_by": "latency_ms"}, "a budget is not met"),
         ({"utilisation": {"latency_ms": 0.79}}, "latency_ms budget barely used"),

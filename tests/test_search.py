@@ -291,7 +291,7 @@ def without_times(path: Path) -> list[dict[str, str]]:
 
 def found_by(search: Run) -> dict[str, Any]:
     """All of a result but how long it took, on which machine, and where the files lie."""
-    found = {key: value for key, value in search.result.items() if key not in ("search", "versions", "commit")}
+    found = {key: value for key, value in search.result.items() if key not in ("search", "versions", "code")}
     objective = {key: value for key, value in found["objective"].items() if key != "seconds"}
     # The others hold the times, or the place of the run folder.
     files = {key: value for key, value in found["files"].items() if key not in ("metrics.csv", "config.yaml")}

@@ -2,7 +2,6 @@
 
 import hashlib
 import platform
-import subprocess
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -21,19 +20,6 @@ PACKAGES = ("espalier", "torch", "pytorch-lightning", "fvcore", "scipy", "numpy"
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that figures depend on."""
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
-
-def commit() -> str | None:
-    """The commit of Espalier that runs, if it runs from a checkout with git."""
-    root = Path(__file__).parents[1]
-    if not (root / ".git").exists():
-        return None
-    git = ["git", "-C", str(root), "rev-parse", "HEAD"]
-    try:
-        found = subprocess.run(git, capture_output=True, text=True, check=True, timeout=10)
-    except (OSError, subprocess.SubprocessError):
-        return None
-    return found.stdout.strip()
 
 
 def hashes(plan: Plan) -> dict[str, str]:

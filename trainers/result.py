@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
+from trainers.code import running_code
 from trainers.derive import Derived
 from trainers.finalise import Candidate
 from trainers.ledger import ledger_rows, write_ledger
 from trainers.prepare import Plan
-from trainers.provenance import commit, file_hashes, hashes, lineage, versions
+from trainers.provenance import file_hashes, hashes, lineage, versions
 from trainers.run_folder import RunFolder, write_bytes, write_json, write_text
 from trainers.run_state import architecture_file, weights_file
 from trainers.search_module import SearchModule
@@ -45,7 +46,6 @@ def write_result(
     files = file_hashes(folder.path, network_files)
     write_json(folder.path / "lineage.json", lineage(plan, module.supernet, derived, files))
     devices = {network.device: _device(plan, network) for network in derived}
-    checkout = commit()
     content = {
         "schema": SCHEMA,
         "status": "done" if all(network.verdict.met for network in derived) else "unmet",
@@ -69,8 +69,7 @@ def write_result(
         "versions": versions(),
         "threads": module.threads,
         "processors": module.processors,
-        "commit": checkout,
-        "commit_reason": None if checkout else "Espalier was installed, and not run from a checkout with git",
+        "code": vars(running_code()),
     }
     write_json(folder.path / "result.json", content)
     return content

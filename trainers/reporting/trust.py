@@ -39,6 +39,9 @@ def _of_search(result: Mapping[str, Any], entropy: float | None) -> Iterator[War
     if len(result.get("processors", [])) > 1:
         why = "it was resumed on another; rounding differs, so an uninterrupted run may choose otherwise"
         yield Warned(None, "more than one kind of processor", why)
+    if result.get("code", {}).get("changed"):
+        why = "its files are not those of the commit, which alone does not make this again; their hash is recorded"
+        yield Warned(None, "Espalier changed since its commit", why)
     if entropy is not None and entropy > UNDECIDED:
         why = "the strategy still weighs most choices alike, so validation of candidates decided more than the search"
         yield Warned(None, "the search did not decide", why)
