@@ -11,6 +11,7 @@ SOUND: dict[str, Any] = {
     "attempts": 1,
     "processors": ["a"],
     "code": {"changed": False},
+    "earlier_code": [],
     "data": {"images": {"test": 10_000}},
     "devices": {
         "phone": {
@@ -48,6 +49,7 @@ def test_a_sound_result_raises_none() -> None:
     [
         ({"attempts": 2}, "more than one attempt"),
         ({"processors": ["a", "b"]}, "more than one kind of processor"),
+        ({"earlier_code": [{"sha256": "0"}]}, "Espalier changed during the search"),
         ({"code": {"changed": True}}, "Espalier changed since its commit"),
         ({"data": {"images": {"test": 359}}}, "few test images"),
         ({"met": False, "refuted_by": "latency_ms"}, "a budget is not met"),
@@ -66,6 +68,14 @@ def test_each_is_raised_by_its_cause_alone(fields: dict[str, Any], what: str) ->
     (found,) = warned(**fields)
     assert found.what == what and found.why
     assert found.device == (None if set(fields) & set(SOUND) else "phone")
+
+
+@pytest.mark.parametrize("other", [{"processors": ["a", "b"]}, {"earlier_code": [{"sha256": "0"}]}])
+def test_a_search_of_several_attempts_is_that_of_one_only_on_one_code_and_processor(other: dict[str, Any]) -> None:
+    times = "it was resumed or begun again; times are not those of an uninterrupted run"
+    assert warned(attempts=2)[0].why == f"{times}; results are"
+    found = warned(attempts=2, **other)
+    assert found[0].why == times and len(found) == 2
 
 
 def test_a_strategy_that_has_not_decided_is_told() -> None:

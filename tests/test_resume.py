@@ -18,11 +18,15 @@ import torch
 from interrupted_search import POOL, ended, outcome, search_config, start, wait
 
 import trainers.search
+import trainers.search_module
+import trainers.training
 from hardware_models.budgets.cost_table import CostTable
 from trainers.checkpoints import HashedCheckpointIO, latest_checkpoint
+from trainers.code import Code, running_code
 from trainers.config import SearchConfig
 from trainers.errors import RunFolderError
 from trainers.progress import Watcher
+from trainers.provenance import versions
 from trainers.run_folder import RunFolder
 from trainers.run_state import state_of
 from trainers.strategies import STRATEGIES
@@ -250,10 +254,41 @@ def test_a_search_that_is_resumed_with_other_threads_computes_as_it_began(
     threads = [line.split()[0] for line in said.read_text().splitlines() if line[2:7] in ("space", "epoch")]
     assert threads == ["2"] + ["1"] * 5  # until it knows, and from then on
     result = json.loads((config.run_folder / "result.json").read_bytes())
-    assert (result["threads"], len(result["processors"])) == (1, 1)
+    assert (result["threads"], len(result["processors"]), result["earlier_code"]) == (1, 1, [])
     assert outcome(config.run_folder) == whole
     assert wait(start(more, report=lambda line: append(said, line))) == 0
     assert f"finished already, computed with 1 thread and not 2: {config.run_folder};" in said.read_text()
+
+
+def test_a_search_that_is_resumed_under_other_code_says_so_and_lists_both(tmp_path: Path) -> None:
+    config, said, other = search_config(tmp_path), tmp_path / "said", Code("0.2.0", None, None, "other")
+    interrupted(config, after_epoch=2)
+
+    def change_code() -> None:
+        trainers.search_module.running_code = lambda: other
+
+    assert wait(start(config, before=change_code, report=lambda line: append(said, line))) == 0
+    (line,) = (line for line in said.read_text(encoding="utf-8").splitlines() if line.startswith("resumed"))
+    assert line.endswith(" of 7, with other files of Espalier than before: no uninterrupted run gives its result")
+    result = json.loads((config.run_folder / "result.json").read_bytes())
+    assert (result["code"], result["earlier_code"]) == (vars(other), [vars(running_code())])
+    report = (config.run_folder / "report.html").read_text(encoding="utf-8")
+    assert "Espalier changed during the search" in report and "Espalier before" in report
+    assert "times are not those of an uninterrupted run; results are" not in report
+
+
+@pytest.mark.parametrize("package", ["torch", "pytorch-lightning", "numpy", "scipy"])
+def test_a_checkpoint_of_another_version_of_what_computes_is_refused(
+    tmp_path: Path, package: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config, now = search_config(tmp_path), versions()
+    interrupted(config, after_epoch=1)
+
+    def change_version() -> None:
+        trainers.training.versions = lambda: now | {package: "0.0.1"}
+
+    assert wait(start(config, before=change_version)) == 1
+    assert f"cannot be resumed: {package} was {now[package]}, is 0.0.1; put back" in capfd.readouterr().err
 
 
 class TellingTracker(LocalTracker):

@@ -48,6 +48,13 @@ class EpochReport(pl.Callback):
         self.weights_EDN: list[Tensor] = []
         self.status: dict[str, str] = {}  # of each device after the last epoch
 
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        if self.rows:
+            other = ", with other files of Espalier than before: no uninterrupted run gives its result"
+            told = f"resumed after epoch {self.rows[-1][metric_names.EPOCH]} of {trainer.max_epochs}"
+            self.report(told + (other if len(pl_module.code) > 1 else ""))
+
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
         epochs = trainer.max_epochs or 0

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
-from trainers.code import running_code
 from trainers.derive import Derived
 from trainers.finalise import Candidate
 from trainers.ledger import ledger_rows, write_ledger
@@ -69,7 +68,8 @@ def write_result(
         "versions": versions(),
         "threads": module.threads,
         "processors": module.processors,
-        "code": vars(running_code()),
+        "code": vars(module.code[-1]),
+        "earlier_code": [vars(code) for code in module.code[:-1]],
     }
     write_json(folder.path / "result.json", content)
     return content

@@ -20,6 +20,7 @@ from hardware_models.measuring.runner import cpu_model
 from search_spaces.errors import EspalierError
 from search_spaces.space import SearchSpace, Selection, Supernet
 from trainers.architecture_parameters import ArchitectureParameters
+from trainers.code import Code, running_code
 from trainers.strategies import Strategy, largest_path
 
 UTILITY_MEMORY = 0.9  # of the moving average of log-weights that pruning reads
@@ -74,7 +75,8 @@ class SearchModule(pl.LightningModule):
     """A supernet and its architecture parameters under budgets. `optimizer`, `arch_optimizer` make its optimizers.
 
     Sums are split among threads and by instruction set, so the same bits need the same of both: a search that is
-    resumed goes on with the `threads` that it began with, and knows all `processors` that it has been on.
+    resumed goes on with the `threads` that it began with, and knows all `processors` that it has been on. It knows all
+    `code` that it has been trained by too, the running code last.
     """
 
     def __init__(
@@ -97,7 +99,7 @@ class SearchModule(pl.LightningModule):
         self.problems: Sequence[BudgetProblem] = strategy.problems
         self.step = 0
         self.prune_log: list[PruneRecord] = []
-        self.threads, self.processors = torch.get_num_threads(), [cpu_model()]
+        self.threads, self.processors, self.code = torch.get_num_threads(), [cpu_model()], [running_code()]
         self.pass_seconds = self.step_seconds = self._seconds_before = 0.0
         self._started = time.perf_counter()
         with torch.no_grad():
@@ -149,7 +151,7 @@ class SearchModule(pl.LightningModule):
             "seconds": (self.pass_seconds, self.step_seconds, self.train_seconds),
             "strategy": self.strategy.state(),
             "random": torch.get_rng_state(),
-            "computed": (self.threads, self.processors),
+            "computed": (self.threads, self.processors, [vars(code) for code in self.code]),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -163,9 +165,11 @@ class SearchModule(pl.LightningModule):
         self.strategy.load_state(state["strategy"])
         self._restrict_supernet()
         torch.set_rng_state(state["random"])
-        self.threads, before = state["computed"]
+        self.threads, processors, before = state["computed"]
         torch.set_num_threads(self.threads)
-        self.processors = list(dict.fromkeys([*before, *self.processors]))
+        self.processors = list(dict.fromkeys([*processors, *self.processors]))
+        earlier = [Code(**fields) for fields in before]
+        self.code = [*(code for code in earlier if code.sha256 != self.code[-1].sha256), self.code[-1]]
 
     def _warmup_path(self, device: int) -> tuple[int, ...]:
         """Paths that reach all weights: in turn the largest network and one drawn for each device."""

@@ -20,11 +20,12 @@ from trainers.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO
 from trainers.memory import is_out_of_memory
 from trainers.prepare import Plan, make_optimizer, make_strategy
 from trainers.progress import EpochReport, StatusLine, Watcher
-from trainers.provenance import hashes
+from trainers.provenance import hashes, versions
 from trainers.run_folder import RunFolder
 from trainers.search_module import PruneRecord, Schedule, SearchModule
 
 Report = Callable[[str], None]
+COMPUTING = ("torch", "pytorch-lightning", "numpy", "scipy")  # packages that a search is not resumed with others of
 
 
 def train(
@@ -51,14 +52,12 @@ def train(
     epochs = -(-settings.steps // len(loader))
     epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
     checkpoints = folder.path / CHECKPOINTS
-    origin = {**hashes(plan), "torch": str(torch.__version__)}
+    origin = {**hashes(plan), **{name: version for name, version in versions().items() if name in COMPUTING}}
     checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
     keeper = EpochCheckpoint(checkpoints, checkpoint_io)
     callbacks = [epoch_report, keeper, *([StatusLine(epoch_report)] if sys.stdout.isatty() else [])]
     trainer = _trainer(epochs, callbacks, checkpoint_io, folder=folder.path)
     checkpoint = latest_checkpoint(checkpoints, report)
-    if checkpoint is not None:
-        report(f"resumed after epoch {int(checkpoint.stem.split('-')[1])} of {epochs}")
     try:
         _fit(trainer, module, loader, checkpoint)
     except Exception as error:

@@ -33,10 +33,15 @@ def warnings_of(result: Mapping[str, Any], *, entropy: float | None = None) -> l
 
 
 def _of_search(result: Mapping[str, Any], entropy: float | None) -> Iterator[Warned]:
+    other_code, other_processor = bool(result.get("earlier_code")), len(result.get("processors", [])) > 1
     if result.get("attempts", 1) > 1:
-        why = "it was resumed from a checkpoint; results are those of an uninterrupted run, times are not"
+        alike = "" if other_code or other_processor else "; results are"
+        why = f"it was resumed or begun again; times are not those of an uninterrupted run{alike}"
         yield Warned(None, "more than one attempt", why, (("attempts", ("attempts",)),))
-    if len(result.get("processors", [])) > 1:
+    if other_code:
+        why = "it was resumed with other files of Espalier, so no uninterrupted run gives these results"
+        yield Warned(None, "Espalier changed during the search", why)
+    if other_processor:
         why = "it was resumed on another; rounding differs, so an uninterrupted run may choose otherwise"
         yield Warned(None, "more than one kind of processor", why)
     if result.get("code", {}).get("changed"):
