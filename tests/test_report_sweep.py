@@ -196,6 +196,19 @@ def test_a_torn_record_of_the_sweep_is_a_row_too(run: Path) -> None:
     assert told.pop(run.name) == "done" and list(told.values()) == ["unreadable"]
 
 
+def test_warnings_of_a_sweep_are_those_of_its_runs_each_reason_counted_by_itself(run: Path) -> None:
+    other = Path(shutil.copytree(run, run.parent / "other"))
+    for folder, entropy, reason in ((run, 0.9, "never measured"), (other, 0.2, "measured elsewhere")):
+        result = json.loads((folder / "result.json").read_text())
+        result["devices"]["mid_tablet"]["profile"] |= {"error": None, "error_reason": reason}
+        change(folder / "result.json", **result | {"search": {**result["search"], "entropy": entropy}})
+    (section,) = (s for s in parsed(sweep_page(run.parent)).iter("section") if s.attrib["id"] == "trust")
+    told = {text_of(item) for item in section.iter("li")}
+    once = " · raised 1 time, in 1 run"
+    assert {f"latency of unknown error{once}{reason}" for reason in ("never measured", "measured elsewhere")} <= told
+    assert any(words.startswith(f"the search did not decide{once}") for words in told)
+
+
 def test_a_folder_of_several_sweeps_is_refused(run: Path) -> None:
     with pytest.raises(InvalidInputError, match="no runs in"):
         write_report(run.parents[1])

@@ -8,6 +8,8 @@ import pytest
 from trainers.reporting.trust import Warned, warnings_of
 
 SOUND: dict[str, Any] = {
+    "strategy": "pool",
+    "search": {"entropy": 0.1},
     "attempts": 1,
     "processors": ["a"],
     "code": {"changed": False},
@@ -32,21 +34,22 @@ SOUND: dict[str, Any] = {
 }
 
 
-def warned(entropy: float | None = 0.1, **fields: Any) -> list[Warned]:
+def warned(**fields: Any) -> list[Warned]:
     """Warnings of a sound result with some fields of its one device, or of the search, changed."""
     result = deepcopy(SOUND)
     for key, value in fields.items():
         (result if key in result else result["devices"]["phone"])[key] = value
-    return warnings_of(result, entropy=entropy)
+    return warnings_of(result)
 
 
 def test_a_sound_result_raises_none() -> None:
-    assert warned() == [] and warned(entropy=None) == []
+    assert warned() == [] and warned(search={}) == []  # older results do not tell their entropy
 
 
 @pytest.mark.parametrize(
     ("fields", "what"),
     [
+        ({"search": {"entropy": 0.88}}, "the search did not decide"),
         ({"attempts": 2}, "more than one attempt"),
         ({"processors": ["a", "b"]}, "more than one kind of processor"),
         ({"earlier_code": [{"sha256": "0"}]}, "Espalier changed during the search"),
@@ -78,8 +81,10 @@ def test_a_search_of_several_attempts_is_that_of_one_only_on_one_code_and_proces
     assert found[0].why == times and len(found) == 2
 
 
-def test_a_strategy_that_has_not_decided_is_told() -> None:
-    assert [w.what for w in warned(entropy=0.88)] == ["the search did not decide"]
+def test_the_random_strategy_is_told_neither_that_it_did_not_decide_nor_that_random_is_as_good() -> None:
+    undecided = {"search": {"entropy": 0.88}, "accuracy": {"supernet": 0.9, "inherited": 0.88, "random": 0.88}}
+    assert [w.what for w in warned(**undecided)] == ["the search did not decide", "random search is as good"]
+    assert warned(strategy="random", **undecided) == []
 
 
 def test_a_measurement_makes_what_is_not_known_of_a_profile_indifferent() -> None:

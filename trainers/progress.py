@@ -127,11 +127,10 @@ def metrics_of(module: SearchModule) -> dict[str, float]:
         metric_names.STEP_SECONDS: module.step_seconds / max(1, module.step),
     }
     module.totals = {"loss": 0.0, "correct": 0.0, "images": 0.0}
-    entropies, alive, weights_DN = [], 0, weights_of(module)
+    alive, weights_DN = 0, weights_of(module)
     for device, problem in enumerate(module.problems):
         weights_N = weights_DN[device]
         survivors = module.strategy.survivors[device]
-        entropies.append(entropy_share(weights_N.numpy(), module.strategy.table.first_choice))
         alive += int(survivors.mask_N.sum())
         expected_M = module.strategy.table.expected(weights_N)[device].numpy()
         worst_M = module.strategy.table.worst(survivors.mask_N, device)
@@ -144,7 +143,7 @@ def metrics_of(module: SearchModule) -> dict[str, float]:
                 row[metric_names.slack(name, metric)] = limit - held
                 row[metric_names.worst(name, metric)] = problem.held(metric, float(worst_M[k]))
         row[metric_names.met(problem.name)] = float((worst_M <= problem.limits_M).all())
-    row[metric_names.ENTROPY] = float(np.mean(entropies))
+    row[metric_names.ENTROPY] = entropy_of(module, weights_DN)
     row[metric_names.CHOICES_ALIVE] = float(alive)
     return row | operation_shares(module.space, weights_DN)
 
@@ -179,6 +178,12 @@ def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> 
         metric_names.VALIDATION_LOSS: float(np.mean(losses)),
         metric_names.VALIDATION_ACCURACY: float(np.mean(shares)),
     }
+
+
+def entropy_of(module: SearchModule, weights_DN: Tensor) -> float:
+    """How undecided its strategy is: the share of the largest possible entropy, mean over devices."""
+    first_choice = module.strategy.table.first_choice
+    return float(np.mean([entropy_share(weights_N.numpy(), first_choice) for weights_N in weights_DN]))
 
 
 def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from trainers.derive import Derived
 from trainers.finalise import Candidate
 from trainers.ledger import ledger_rows, write_ledger
 from trainers.prepare import Plan
+from trainers.progress import entropy_of, weights_of
 from trainers.provenance import file_hashes, hashes, lineage, versions
 from trainers.run_folder import RunFolder, write_bytes, write_json, write_text
 from trainers.run_state import architecture_file, weights_file
@@ -113,6 +114,7 @@ def _search(module: SearchModule, seconds: dict[str, float], peak_memory_mb: flo
     return {
         **{f"{phase}_seconds": round(value, 2) for phase, value in seconds.items()},
         "steps": module.step,
+        "entropy": round(entropy_of(module, weights_of(module)), 4),
         "step_over_floor": round(module.step_seconds / module.pass_seconds, 3),
         "peak_memory_mb": None if peak_memory_mb is None else round(peak_memory_mb),
         "choices_alive": {

@@ -52,7 +52,7 @@ def run_view(run: Run) -> dict[str, Any]:
     devices = list(run.devices["device"])
     rows = run.metrics.to_dict("records")
     last = {str(name): value for name, value in rows[-1].items()} if rows else {}
-    warnings = warnings_of(result, entropy=last.get(metric_names.ENTROPY)) if result else []
+    warnings = warnings_of(result) if result else []
     return {
         "run": run,
         "name": run.path.name,

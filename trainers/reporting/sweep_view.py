@@ -198,11 +198,11 @@ def stability_view(sweep: Sweep) -> dict[str, Any]:
 
 def warning_counts(finished: Sequence[Run]) -> list[tuple[str, str, int, int]]:
     """Each kind of warning with its reason, how often it was raised, and in how many runs."""
-    raised: dict[str, list[tuple[str, str]]] = {}
+    raised: dict[tuple[str, str], list[str]] = {}
     for run in finished:
         for warned in warnings_of(run.result or {}):
-            raised.setdefault(warned.what, []).append((run.path.name, warned.why))
-    return [(what, told[0][1], len(told), len({name for name, _ in told})) for what, told in raised.items()]
+            raised.setdefault((warned.what, warned.why), []).append(run.path.name)
+    return [(*told, len(names), len(set(names))) for told, names in raised.items()]
 
 
 def next_commands(sweep: Sweep, commands: Sequence[str]) -> list[tuple[str, str]]:

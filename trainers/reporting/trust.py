@@ -10,6 +10,7 @@ GAP = 0.05  # share of images by which accuracy may move from the supernet to th
 FEW_IMAGES = 1000  # of the test split: below it, one image is more than a thousandth
 WIDE_ERROR = 0.25  # mean absolute error of a profile as a share, above which it is told
 UNDECIDED = 0.5  # share of the largest entropy, above which a strategy has not decided
+BASELINE = "random"  # the strategy that others are held against, and which decides nothing
 
 
 @dataclass(frozen=True)
@@ -22,17 +23,17 @@ class Warned:
     figures: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
-def warnings_of(result: Mapping[str, Any], *, entropy: float | None = None) -> list[Warned]:
-    """All warnings of a finished run, the search's first. `entropy` is that of its last epoch, if known."""
-    found = list(_of_search(result, entropy))
+def warnings_of(result: Mapping[str, Any]) -> list[Warned]:
+    """All warnings of a finished run, the search's first."""
+    found = list(_of_search(result))
     for name, device in result["devices"].items():
         found += _of_budgets(name, device)
-        found += _of_accuracy(name, device)
+        found += _of_accuracy(name, device, is_baseline=result["strategy"] == BASELINE)
         found += _of_profile(name, device)
     return found
 
 
-def _of_search(result: Mapping[str, Any], entropy: float | None) -> Iterator[Warned]:
+def _of_search(result: Mapping[str, Any]) -> Iterator[Warned]:
     other_code, other_processor = bool(result.get("earlier_code")), len(result.get("processors", [])) > 1
     if result.get("attempts", 1) > 1:
         alike = "" if other_code or other_processor else "; results are"
@@ -47,9 +48,10 @@ def _of_search(result: Mapping[str, Any], entropy: float | None) -> Iterator[War
     if result.get("code", {}).get("changed"):
         why = "its files are not those of the commit, which alone does not make this again; their hash is recorded"
         yield Warned(None, "Espalier changed since its commit", why)
-    if entropy is not None and entropy > UNDECIDED:
+    entropy = result["search"].get("entropy")  # which older results do not tell
+    if entropy is not None and entropy > UNDECIDED and result["strategy"] != BASELINE:
         why = "the strategy still weighs most choices alike, so validation of candidates decided more than the search"
-        yield Warned(None, "the search did not decide", why)
+        yield Warned(None, "the search did not decide", why, (("entropy", ("search", "entropy")),))
     images = result["data"]["images"]["test"]
     if images < FEW_IMAGES:
         why = "small differences between accuracies are noise; repeat over several seeds before comparing"
@@ -74,12 +76,12 @@ def _of_budgets(name: str, device: Mapping[str, Any]) -> Iterator[Warned]:
         yield Warned(name, "candidates were refuted", why)
 
 
-def _of_accuracy(name: str, device: Mapping[str, Any]) -> Iterator[Warned]:
+def _of_accuracy(name: str, device: Mapping[str, Any], *, is_baseline: bool) -> Iterator[Warned]:
     accuracy = device["accuracy"]
     if abs(accuracy["inherited"] - accuracy["supernet"]) > GAP:
         why = "the network does otherwise on its own than inside the supernet, which ranked it: mind the ranking"
         yield Warned(name, "wide discretisation gap", why, _accuracies(name, "supernet", "inherited"))
-    if accuracy["inherited"] <= accuracy["random"]:
+    if accuracy["inherited"] <= accuracy["random"] and not is_baseline:
         why = "with inherited weights it is no better than the best of as many random networks within the same budgets"
         yield Warned(name, "random search is as good", why, _accuracies(name, "inherited", "random"))
 
