@@ -18,7 +18,7 @@ import trainers.run_folder
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
 from trainers.run_folder import PART, RunFolder, write_bytes, write_csv, write_json, write_text
-from trainers.run_state import state_of
+from trainers.run_state import missing_files, state_of
 
 
 def test_a_write_that_fails_midway_leaves_the_old_file_whole_and_nothing_beside_it(
@@ -93,17 +93,33 @@ def whole_result() -> dict[str, Any]:
     return content
 
 
+def write_whole_result(folder: Path) -> None:
+    """The result, and files by the names that it lists."""
+    for name in whole_result()["files"]:
+        write_bytes(folder / name, b"")
+    write_json(folder / "result.json", whole_result())
+
+
 @pytest.mark.parametrize("state", ["done", "unmet"])
 def test_a_finished_run_gives_its_result(folder: RunFolder, state: str) -> None:
-    write_json(folder.path / "result.json", whole_result())
+    write_whole_result(folder.path)
     folder.close(state)
     assert folder.read_result() == whole_result()
+
+
+@pytest.mark.parametrize("name", ["weights/mid_tablet.safetensors", "architectures/iot_terminal.json", "alphas.npz"])
+def test_a_run_that_has_lost_a_file_of_its_result_is_not_finished(folder: RunFolder, name: str) -> None:
+    write_whole_result(folder.path)
+    folder.close("done")
+    (folder.path / name).unlink()
+    assert missing_files(folder.path) == [name]
+    assert folder.read_result() is None
 
 
 @pytest.mark.parametrize("torn", ["status.json", "result.json"])
 @pytest.mark.parametrize("content", [b"", b'{"status": "do', b"\xff\xfe\x00", None])
 def test_a_torn_or_missing_file_is_no_result(folder: RunFolder, torn: str, content: bytes | None) -> None:
-    write_json(folder.path / "result.json", whole_result())
+    write_whole_result(folder.path)
     folder.close("done")
     (folder.path / torn).unlink()
     if content is not None:

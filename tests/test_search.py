@@ -27,6 +27,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.config import validate
 from trainers.ledger import replay, replay_network
 from trainers.prepare import Plan
+from trainers.run_state import missing_files
 from trainers.search import run_search
 from trainers.search_module import SearchModule
 from trainers.strategies import STRATEGIES
@@ -344,6 +345,20 @@ def test_a_finished_search_is_told_and_not_run_again(again: tuple[Run, Run, Run]
     assert lines[0].startswith(f"this search is finished already: {first.folder}")
     assert "2/2 devices within budget" in "\n".join(lines)
     assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == before
+
+
+def test_a_finished_search_whose_networks_are_gone_is_told_and_searched_again(
+    again: tuple[Run, Run, Run], tmp_path: Path
+) -> None:
+    config, lines = tiny_config(tmp_path, *overrides_of("mobile", "pool")), list[str]()
+    shutil.copytree(again[0].folder, config.run_folder)
+    for name in ("architectures", "weights"):
+        shutil.rmtree(config.run_folder / name)
+    result = run_search(config, lines.append)
+    told = f"{config.run_folder} was finished and has lost architectures/mid_tablet.json and 3 more"
+    assert lines[0] == f"{told}; it is searched again"
+    assert result["devices"] == again[0].result["devices"]
+    assert missing_files(config.run_folder) == []
 
 
 SPOILED = {

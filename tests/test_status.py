@@ -86,6 +86,17 @@ def test_exit_code_is_that_of_the_worst_run(tmp_path: Path, states: tuple[str, .
     assert exit_code(survey(tmp_path, now=NOW)[0]) == code
 
 
+def test_a_finished_run_that_has_lost_a_network_is_to_be_repeated(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", "done")
+    listed = {"architectures/x.json": "0", "weights/x.safetensors": "1"}
+    (run / "result.json").write_text(json.dumps({**RESULT, "files": listed}), encoding="utf-8")
+    (run / "architectures").mkdir()
+    (run / "architectures" / "x.json").touch()
+    (row,), commands = survey(tmp_path, now=NOW)
+    assert (row.state, row.reason) == ("unreadable", "missing: weights/x.safetensors")
+    assert commands == ["espalier-search a"]
+
+
 def test_the_command_answers_in_plain_aligned_lines_and_without_torch(tmp_path: Path) -> None:
     write_run(tmp_path / "short", "done")
     write_run(tmp_path / "a-longer-name", "failed", error="first line\n  second \x1b[2J line")

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
-from trainers.run_state import FINISHED, STATES, RunState, json_of, state_of
+from trainers.run_state import FINISHED, STATES, RunState, missing_files, state_of
 
 PART = ".part"  # ends the names of files that are being written
 HEARTBEAT_SECONDS = 30.0  # a quarter of the silence after which a run counts as interrupted
@@ -125,20 +125,18 @@ class RunFolder:
         self._write(state, error)
 
     def read_result(self) -> dict[str, Any] | None:
-        """The result of a finished run; none if the run has not finished, or if one of its files is torn.
+        """The result of a finished run; none if it has not finished, its result is torn, or a file of it is missing.
 
         Raises: InvalidInputError, naming the field, if the result is whole and yet malformed: from elsewhere.
         """
-        path = self.path / "result.json"
         try:
-            if state_of(self.path).state not in FINISHED:
+            if state_of(self.path).state not in FINISHED or missing_files(self.path):
                 return None
-            json_of(path)
         except InvalidInputError:
             return None
         from trainers.analysis.run_files import read_result  # needs pandas
 
-        return read_result(path)
+        return read_result(self.path / "result.json")
 
     def log_exception(self) -> None:
         """Keeps the traceback in `run.log`; the terminal gets one line."""

@@ -59,6 +59,18 @@ def result_of(folder: Path) -> dict[str, Any]:
     return content
 
 
+def missing_files(folder: Path) -> list[str]:
+    """The files that the result of a finished run lists and its folder lacks; older results list none.
+
+    Raises: InvalidInputError if its status.json or result.json is missing or torn.
+    """
+    if state_of(folder).state not in FINISHED:
+        return []
+    content = json_of(folder / "result.json")
+    listed = content.get("files") if isinstance(content, dict) else None
+    return [name for name in listed if not (folder / name).is_file()] if isinstance(listed, dict) else []
+
+
 def json_of(path: Path) -> Any:
     """What a file of a run holds. Raises: InvalidInputError if it is missing or torn."""
     try:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,7 @@ from trainers.prepare import Plan, is_host, measured_devices, prepare
 from trainers.progress import Watcher
 from trainers.result import write_result
 from trainers.run_folder import RunFolder, finite, write_text
-from trainers.run_state import FINISHED, state_of
+from trainers.run_state import FINISHED, missing_files, state_of
 from trainers.search_module import PruneRecord
 from trainers.tracking.alerts import epoch_alerts
 from trainers.tracking.identity import follower, is_published
@@ -53,6 +53,7 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
         folder.take()
         finished = folder.read_result()  # another process may have ended it meanwhile
         if finished is None:
+            _tell_what_is_missing(folder, report)
             return _attempt(plan, folder, report)
         folder.release()
     _tidy(config, folder, finished, report)
@@ -81,6 +82,13 @@ def _refuse_what_is_known(config: SearchConfig, folder: RunFolder) -> None:
     if config.logger["name"] == "local" or is_published(folder.path, follower(config.logger["name"])):
         known = f"known since {state.heartbeat:%Y-%m-%d %H:%M} UTC; to check again, delete {folder.path}"
         raise BudgetInfeasibleError(f"{state.reason}\n{known}")
+
+
+def _tell_what_is_missing(folder: RunFolder, report: Report) -> None:
+    with suppress(InvalidInputError):  # of a run that is new, or whose files are torn
+        if missing := missing_files(folder.path):
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            report(f"{folder.path} was finished and has lost {missing[0]}{more}; it is searched again")
 
 
 def _tidy(config: SearchConfig, folder: RunFolder, finished: Mapping[str, Any], report: Report) -> None:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
-from trainers.run_state import FINISHED, RunState, result_of, state_of
+from trainers.run_state import FINISHED, RunState, missing_files, result_of, state_of
 from trainers.sweep import FILE, Job, Sweep, is_running, own_overrides, read_sweeps, sweep_folders
 
 NEVER_BEGAN = "never began"  # a job still `queued` when its sweep ended: nobody will run it
@@ -147,6 +147,8 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
     if found in FINISHED:
         try:
             accuracy, met = _result(run)
+            if missing := missing_files(run):
+                found, reason = "unreadable", f"missing: {', '.join(missing)}"
         except InvalidInputError as error:
             found, reason = "unreadable", str(error)
     return Row(
