@@ -18,7 +18,7 @@ from trainers.analysis.seeds import agreements, settings_of, used_decisions
 from trainers.run_state import RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-DONE = RunState("done", None, 1, "espalier-search", 1, "here", NOW, NOW, 2, 2)
+DONE = RunState("done", None, 1, "espalier-search", 1, "here", NOW, NOW, 2, 2, {})
 
 
 def space_of_depths() -> MobileSpace:

@@ -209,6 +209,26 @@ def test_an_interrupted_run_tells_the_command_that_goes_on(runs: Runs) -> None:
     assert [text_of(e) for e in section.iter("code")] == ["espalier-search -m 'seed=range(2)' sweep=tiny"]
 
 
+@pytest.mark.parametrize("state", ["interrupted", "infeasible"])
+def test_a_run_without_a_result_tells_the_code_and_hashes_that_it_started_from(runs: Runs, state: str) -> None:
+    page = run_page_of(runs.others[state])
+    shown = set(assert_true_to_files(page, runs.others[state]))
+    assert {f"hashes.{name}" for name in ("config", "cost_table", "data_split")} <= shown
+    assert {"code.version", "code.sha256", "versions.torch", "versions.scipy"} <= shown
+    (section,) = (s for s in parsed(page).iter("section") if s.attrib["id"] == "reproduction")
+    assert "verify" not in text_of(section)  # it refuses a run without a result
+    (section,) = (s for s in parsed(run_page_of(runs.done)).iter("section") if s.attrib["id"] == "reproduction")
+    assert "espalier-report verify recounts and checks what stands here" in text_of(section)
+
+
+def test_a_ledger_without_a_row_is_told_from_none(runs: Runs, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(runs.others["interrupted"], tmp_path / "early"))
+    (run / "prune.csv").write_text((run / "prune.csv").read_text().splitlines()[0] + "\n")
+    assert "No choice had been pruned." in run_page(run)
+    (run / "prune.csv").unlink()
+    assert "No ledger of pruning was written." in run_page(run)
+
+
 def test_a_run_that_has_left_only_its_state_has_a_report(runs: Runs, tmp_path: Path) -> None:
     run = tmp_path / "sweep" / "waits"
     run.mkdir(parents=True)

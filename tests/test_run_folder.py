@@ -144,6 +144,16 @@ def test_status_says_who_ran_what_how_far_and_what_went_wrong(folder: RunFolder)
     assert status["progress"] == {"epoch": 3, "epochs": 8}
 
 
+def test_what_an_attempt_starts_from_stays_in_its_status(tmp_path: Path) -> None:
+    origin = {"hashes": {"config": "0"}, "code": {"sha256": "1"}, "versions": {"torch": "2"}}
+    folder = RunFolder(tmp_path, command="here")
+    folder.take()
+    folder.start(origin)
+    folder.close("infeasible", "no network fits")
+    folder.release()
+    assert state_of(tmp_path).origin == origin
+
+
 def test_a_second_attempt_counts_on_and_a_torn_status_does_not_stop_it(folder: RunFolder) -> None:
     folder.close("interrupted", "ended by SIGINT")
     folder.release()
@@ -255,6 +265,9 @@ def test_a_run_elsewhere_is_interrupted_after_two_minutes_of_silence(
         ("started", "2026-01-01T00:00:00"),
         ("progress", {"epoch": 1}),
         ("error", 3),
+        ("hashes", "0123"),
+        ("code", None),
+        ("versions", ["torch"]),
     ],
 )
 def test_a_status_that_is_not_whole_is_refused_by_its_field(tmp_path: Path, field: str, value: Any) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from trainers.code import running_code
 from trainers.derive import Derived
 from trainers.prepare import Plan
 from trainers.run_state import architecture_file, weights_file
@@ -25,6 +26,11 @@ def versions() -> dict[str, str]:
 def hashes(plan: Plan) -> dict[str, str]:
     """sha256 of what a result depends on: the configuration, the prices made of it, which images are in which split."""
     return {"config": plan.config.digest, "cost_table": plan.table.digest, "data_split": plan.data.splits.hash}
+
+
+def origin(plan: Plan) -> dict[str, Any]:
+    """What an attempt at a search starts from: its hashes, the code that runs, and versions."""
+    return {"hashes": hashes(plan), "code": vars(running_code()), "versions": versions()}
 
 
 def file_hashes(folder: Path, files: Sequence[str]) -> dict[str, str]:

@@ -77,6 +77,7 @@ class RunFolder:
         self.attempt = 1
         self._started = self._now()
         self._progress: dict[str, int] | None = None
+        self._origin: dict[str, Any] = {}
         self._lock: IO[bytes] | None = None
         self._writing = threading.Lock()
         self._closed = threading.Event()
@@ -106,8 +107,9 @@ class RunFolder:
             raise RunInUseError(f"{self.path} is being run by {who}; wait for it, or end it, and repeat the command")
         self.attempt = 1 if state is None else state.attempt + 1
 
-    def start(self) -> None:
-        """Marks the run as running, and keeps saying so."""
+    def start(self, origin: Mapping[str, Any] | None = None) -> None:
+        """Marks the run as running, and keeps saying so. `origin` is what it starts from, for `status.json` to tell."""
+        self._origin = dict(origin or {})
         for torn in self.path.rglob(f".*{PART}"):  # of an attempt that was killed while it wrote
             torn.unlink()
         self._write("running", None)
@@ -179,6 +181,7 @@ class RunFolder:
             "command": self.command,
             "progress": self._progress,
             "error": error,
+            **self._origin,
         }
 
     @staticmethod

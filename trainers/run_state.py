@@ -12,12 +12,16 @@ from search_spaces.errors import InvalidInputError
 STATES = ("queued", "running", "done", "unmet", "stopped", "failed", "interrupted", "infeasible")
 FINISHED = ("done", "unmet")  # states of a run that has a result
 SILENCE_SECONDS = 120.0  # without a heartbeat before a run counts as interrupted
+ORIGIN = ("hashes", "code", "versions")  # fields of what an attempt started from, which older ones did not record
 FIELDS = {"status": str, "pid": int, "host": str, "started": str, "heartbeat": str, "attempt": int, "command": str}
 
 
 @dataclass(frozen=True)
 class RunState:
-    """One run as its folder tells it. `epoch` of `epochs` are done, none before the first; times are in UTC."""
+    """One run as its folder tells it. `epoch` of `epochs` are done, none before the first; times are in UTC.
+
+    `origin` has the hashes of what the last attempt started from, its code and its versions, where it recorded them.
+    """
 
     state: str
     reason: str | None
@@ -29,6 +33,7 @@ class RunState:
     heartbeat: datetime
     epoch: int | None
     epochs: int | None
+    origin: dict[str, dict[str, Any]]
 
 
 def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
@@ -93,6 +98,9 @@ def _checked(path: Path, content: Any) -> RunState:
     error = content.get("error")
     if not (error is None or isinstance(error, str)):
         raise InvalidInputError(f"{path}: field 'error' must be a str or null, got {error!r}")
+    for field in ORIGIN:
+        if not isinstance(content.get(field, {}), dict):
+            raise InvalidInputError(f"{path}: field {field!r} must be a mapping, got {content[field]!r}")
     return RunState(
         state=content["status"],
         reason=error,
@@ -104,6 +112,7 @@ def _checked(path: Path, content: Any) -> RunState:
         heartbeat=_time(path, content, "heartbeat"),
         epoch=counts[0],
         epochs=counts[1],
+        origin={field: content[field] for field in ORIGIN if field in content},
     )
 
 

@@ -22,6 +22,7 @@ from trainers.errors import RunInUseError
 from trainers.memory import count_peak_anew, memory_named, peak_mb
 from trainers.prepare import Plan, is_host, measured_devices, prepare
 from trainers.progress import Watcher
+from trainers.provenance import origin
 from trainers.result import write_result
 from trainers.run_folder import RunFolder, finite, write_text
 from trainers.run_state import FINISHED, missing_files, state_of
@@ -116,7 +117,7 @@ def _publish_missing(config: SearchConfig, folder: RunFolder, finished: Mapping[
 def _attempt(plan: Plan, folder: RunFolder, report: Report) -> dict[str, Any]:
     tracker: Tracker = LocalTracker()
     try:
-        folder.start()
+        folder.start(origin(plan))
         tracker = make_tracker(plan.config.logger, _record(plan.config, folder), report)
         with memory_named(), _threads_of(plan.config):
             result = _run(plan, folder, tracker, report)

@@ -67,6 +67,8 @@ def run_view(run: Run) -> dict[str, Any]:
         "r": quoting(result, "result.json"),
         "s": quoting(told_state(run), "status.json"),
         "c": quoting(run.config, "config.yaml"),
+        "o": quoting(result, "result.json") if result else quoting(told_state(run), "status.json"),
+        "origin": result or run.state.origin,
         "last": quoting(last, "metrics.csv"),
         "derived": derived,
         "num_met": sum(device["met"] for device in result.get("devices", {}).values()),
@@ -76,6 +78,7 @@ def run_view(run: Run) -> dict[str, Any]:
         "warned": ", ".join(dict.fromkeys(warning.what for warning in warnings)),
         "epochs": epoch_rows(run),
         "pruned": pruned(run),
+        "has_ledger": (run.path / "prune.csv").is_file(),
         "beliefs": beliefs(run),
         "shares": {name: words for name in last if (words := share_words(name))},
         "costs": [(d, m) for d in devices for m in METRICS if metric_names.expected(d, m) in last],
@@ -95,6 +98,7 @@ def told_state(run: Run) -> dict[str, Any]:
     return {
         **{"status": state.state, "error": state.reason, "progress": progress, "pid": state.pid, **times},
         **{key: getattr(state, key) for key in ("attempt", "command", "host")},
+        **state.origin,
     }
 
 
