@@ -192,20 +192,23 @@ def test_the_heat_map_is_a_picture_and_each_cell_a_drawing(attempt: Followed) ->
         assert drawing.lstrip().startswith("<svg")
 
 
-def test_artifacts_lead_from_the_supernet_to_the_architectures_and_hold_the_lineage(
-    searched: Path, attempt: Followed
-) -> None:
+def test_artifacts_lead_from_the_supernet_to_the_models_and_hold_the_lineage(searched: Path, attempt: Followed) -> None:
     told = {a["name"]: a for a in attempt.records["artifact"] if a["type"] != "run_table"}
     supernet, run = f"supernet-{searched.name}", searched.name
-    networks = [f"architecture-{run}-{name}" for name in DEVICES]
+    pairs = [(f"architecture-{run}-{name}", f"model-{run}-{name}") for name in DEVICES]
     assert [(a["name"], a["type"], json.loads(a["metadata"])["parents"]) for a in told.values()] == [
         (supernet, "supernet", []),
-        *((network, "architecture", [supernet]) for network in networks),
-        (f"result-{run}", "result", networks),
+        *(
+            artifact
+            for network, model in pairs
+            for artifact in ((network, "architecture", [supernet]), (model, "model", [network]))
+        ),
+        (f"result-{run}", "result", [model for _, model in pairs]),
     ]
     files = {name: contents(artifact) for name, artifact in told.items()}
     assert files[supernet] == {"config.yaml", "metrics.csv", "alphas.npz", "prune.csv"}
-    assert files[networks[0]] == {"architectures/nb201_pixel3.json", "weights/nb201_pixel3.safetensors"}
+    assert files[pairs[0][0]] == {"architectures/nb201_pixel3.json"}
+    assert files[pairs[0][1]] == {"weights/nb201_pixel3.safetensors"}
     assert {"result.json", "lineage.json"} <= files[f"result-{run}"]
 
 

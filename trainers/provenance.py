@@ -41,7 +41,11 @@ def file_hashes(folder: Path, files: Sequence[str]) -> dict[str, str]:
 def lineage(
     plan: Plan, supernet: torch.nn.Module, derived: Sequence[Derived], files: Mapping[str, str]
 ) -> dict[str, Any]:
-    """The supernet, by its inputs and the content of its weights; the networks that came of it; their measurements."""
+    """The supernet, by its inputs and the content of its weights; the networks that came of it; their measurements.
+
+    A model is a network as fine-tuned, by the hash of its weights. A measurement comes before that, of a network with
+    inherited weights, so its parent is the architecture.
+    """
     parent = weights_digest(supernet)
     measured = {network.device: network.verdict.certificate.measured for network in derived}
     return {
@@ -55,6 +59,14 @@ def lineage(
                 "file": architecture_file(Path(), network.device).as_posix(),
                 "weights": weights_file(Path(), network.device).as_posix(),
                 "weights_sha256": files[weights_file(Path(), network.device).as_posix()],
+            }
+            for network in derived
+        },
+        "models": {
+            network.device: {
+                "id": files[weights_file(Path(), network.device).as_posix()],
+                "parent": network.architecture.id,
+                "file": weights_file(Path(), network.device).as_posix(),
             }
             for network in derived
         },

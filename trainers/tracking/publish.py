@@ -133,20 +133,20 @@ def _pictures(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> None
 
 
 def _artifacts(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> None:
-    """Supernet -> architecture -> measurement; lineage.json, which goes along, is the record of it."""
+    """Supernet -> architecture -> model, and measurement; lineage.json, which goes along, is the record of it."""
     run = folder.name
     supernet = f"supernet-{run}"
     tracker.artifact(supernet, kind="supernet", files=_there(folder, RECORDS), parents=[])
-    networks = []
+    models = []
     for name, device in result["devices"].items():
-        network = f"architecture-{run}-{name}"
-        files = [architecture_file(folder, name), weights_file(folder, name)]
-        tracker.artifact(network, kind="architecture", files=files, parents=[supernet])
+        network, model = f"architecture-{run}-{name}", f"model-{run}-{name}"
+        tracker.artifact(network, kind="architecture", files=[architecture_file(folder, name)], parents=[supernet])
+        tracker.artifact(model, kind="model", files=[weights_file(folder, name)], parents=[network])
         if device["measured"] is not None:
             files = [folder / "result.json"]
             tracker.artifact(f"measurement-{run}-{name}", kind="measurement", files=files, parents=[network])
-        networks.append(network)
-    tracker.artifact(f"result-{run}", kind="result", files=_there(folder, RESULTS), parents=networks)
+        models.append(model)
+    tracker.artifact(f"result-{run}", kind="result", files=_there(folder, RESULTS), parents=models)
 
 
 def _there(folder: Path, names: tuple[str, ...]) -> list[Path]:
