@@ -173,6 +173,13 @@ def test_the_verdict_comes_first_and_counts_the_devices_within_budget(runs: Runs
         assert text_of(heading) == f"{met} of 2 devices within budget"
 
 
+def test_the_verdict_sets_an_accuracy_against_that_of_the_best_random_network(runs: Runs) -> None:
+    card = next(e for e in parsed(run_page_of(runs.done)).iter("article"))
+    accuracy = json.loads((runs.done / "result.json").read_text())["devices"]["mid_tablet"]["accuracy"]
+    words = f"inherited weights {accuracy['inherited']:.3f}, against {accuracy['random']:.3f} of the best"
+    assert f"{words} random network within the same budgets" in text_of(card)
+
+
 def test_the_table_of_epochs_has_every_metric_with_a_budget_and_no_other(runs: Runs, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs.done, tmp_path / "memory"))
     text = (run / "metrics.csv").read_text()

@@ -56,7 +56,7 @@ def test_a_sound_result_raises_none() -> None:
         ({"code": {"changed": True}}, "Espalier changed since its commit"),
         ({"data": {"images": {"test": 359}}}, "few test images"),
         ({"met": False, "refuted_by": "latency_ms"}, "a budget is not met"),
-        ({"utilisation": {"latency_ms": 0.79}}, "latency_ms budget barely used"),
+        ({"utilisation": {"latency_ms": 0.79}}, "over a fifth of the latency_ms budget left unused"),
         ({"margin": "point"}, "budget held without a margin"),
         ({"cut": [{"notation": "k3"}]}, "candidates were refuted"),
         ({"accuracy": {"supernet": 0.37, "inherited": 0.91, "random": 0.88}}, "wide discretisation gap"),

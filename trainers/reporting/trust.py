@@ -66,8 +66,9 @@ def _of_budgets(name: str, device: Mapping[str, Any]) -> Iterator[Warned]:
         why = f"the network given is the last that was tried; {metric} breaks its budget"
         yield Warned(name, "a budget is not met", why, used)
     elif device["utilisation"][binding] < WELL_USED:
-        why = "the budget hardly binds: networks that use more came behind in validation, or the space ends there"
-        yield Warned(name, f"{binding} budget barely used", why, used)
+        why = "networks that use more came behind in validation, or the space ends there"
+        what = f"over a fifth of the {binding} budget left unused"  # of WELL_USED, in words
+        yield Warned(name, what, why, used)
     if device["margin"] == "point":
         why = "margin=point holds latency budgets against the estimate: about half of such networks may be over"
         yield Warned(name, "budget held without a margin", why)
