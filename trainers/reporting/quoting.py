@@ -36,12 +36,18 @@ def quoting(content: Mapping[str, Any], source: str) -> Quote:
     return quote
 
 
-def derived(value: float | None, what: str, *, form: Form = "number", missing: str = MISSING) -> Markup:
-    """A number that is computed from the files' own, with how: `mean`, `deviation`, `count`, `share`."""
+def derived(
+    value: float | None, what: str, *, form: Form = "number", missing: str = MISSING, decimals: int | None = None
+) -> Markup:
+    """A number that is computed from the files' own, with how: `mean`, `deviation`, `count`, `share`.
+
+    `decimals` are those of a plain number, where they are given.
+    """
     if value is None or math.isnan(value):
         return Markup('<span class="none">{}</span>').format(missing)
     attributes = Markup('value="{}" data-derived="{}"').format(json.dumps(value), what)
-    return Markup("<data {}>{}</data>").format(attributes, written(value, form))
+    words = written(value, form) if decimals is None or form != "number" else f"{value:,.{decimals}f}"
+    return Markup("<data {}>{}</data>").format(attributes, words)
 
 
 def written(value: Any, form: Form) -> str:
@@ -68,5 +74,9 @@ def significant(value: float, digits: int = 4) -> str:
     """A number of so many significant digits, never in exponent notation: 0.1604, 24.70, 1,325; whole ones whole."""
     if value == int(value):
         return f"{int(value):,}"
-    decimals = max(0, digits - 1 - math.floor(math.log10(abs(value))))
-    return f"{value:,.{decimals}f}"
+    return f"{value:,.{decimals_of(value, digits)}f}"
+
+
+def decimals_of(value: float, digits: int = 4) -> int:
+    """How many decimals a number of so many significant digits has."""
+    return max(0, digits - 1 - math.floor(math.log10(abs(value)))) if value else 0

@@ -17,7 +17,7 @@ from trainers.analysis.loading import Run, Sweep
 from trainers.analysis.seeds import by_settings, labels_of, stability
 from trainers.analysis.sweep_plots import plot_anytime, plot_pareto
 from trainers.reporting.plots import themed_svg
-from trainers.reporting.quoting import Quote, derived, quoting
+from trainers.reporting.quoting import Quote, decimals_of, derived, quoting
 from trainers.reporting.run_view import STATES as RUN_STATES
 from trainers.reporting.run_view import told_state
 from trainers.reporting.trust import warnings_of
@@ -59,6 +59,11 @@ class Spread:
 
     mean: float
     deviation: float | None
+
+    @property
+    def decimals(self) -> int:
+        """Those of both: a deviation of more would claim what its mean does not."""
+        return decimals_of(self.mean)
 
 
 @dataclass(frozen=True)
