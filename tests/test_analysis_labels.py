@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from trainers.analysis.labels import differing, run_labels, search_labels, settings_hash
+from trainers.analysis.labels import differing, natural, run_labels, search_labels, settings_hash
 
 BASE: dict[str, Any] = {
     "space": {"name": "mobile", "widths": [[16, 24], [24, 40]]},
@@ -29,6 +29,11 @@ def config(**changes: Any) -> dict[str, Any]:
             place = place[part]
         place[name] = value
     return found
+
+
+def test_words_are_sorted_by_the_numbers_in_them() -> None:
+    words = ["latency_ms=120", "latency_ms=40 seed=10", "latency_ms=40 seed=9", "lr=0.03", "lr=0.1", "lr=1e-05", "pool"]
+    assert sorted(words, key=natural) == [words[i] for i in (2, 1, 0, 5, 3, 4, 6)]
 
 
 def test_swept_values_are_the_words_and_the_seed_is_that_of_runs_alone() -> None:

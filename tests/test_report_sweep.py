@@ -124,6 +124,18 @@ def test_runs_and_searches_are_told_by_what_was_swept_and_folders_are_where_link
     assert len(legends) == 2 and loose_numbers(parsed(page)) == []  # of two devices, and of progress over time
 
 
+def test_runs_and_searches_stand_in_the_order_of_the_numbers_in_their_labels(run: Path) -> None:
+    whole = (run / "config.yaml").read_text(encoding="utf-8")
+    for name, steps in (("a", 120), ("b", 40), ("c", 8)):
+        copy = Path(shutil.copytree(run, run.parent / name))
+        text = whole.replace("\n  steps: 12\n", f"\n  steps: {steps}\n", 1)
+        (copy / "config.yaml").write_text(text, encoding="utf-8")
+    page = sweep_page(run.parent)
+    assert [row[0][:9] for row in rows_of(page, "runs")] == ["steps=8c", "steps=12m", "steps=40b", "steps=120"]
+    searches = [row[0] for row in rows_of(page, "strategies")]
+    assert list(dict.fromkeys(searches)) == [f"steps={steps}" for steps in (8, 12, 40, 120)]
+
+
 def test_what_is_open_is_finished_by_the_command_of_the_sweep_and_not_of_its_runs(run: Path) -> None:
     folders = [ended(run, name, "failed", error="torn") for name in ("a", "b")]
     for folder in folders:

@@ -1,6 +1,7 @@
 """What tells runs apart: the keys of their configurations whose values differ, and words made of these."""
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -12,6 +13,7 @@ from trainers.config import science_of
 SETTINGS_DIGITS = 8  # of the hash, as in the names of run folders
 LONGEST = 24  # characters of a value in a label
 CHOICES = (".name", "._target_")  # ends of the keys that say which component a section holds
+NUMBERED = re.compile(r"(\d+(?:\.\d+)?(?:e[+-]?\d+)?)?(\D*)")  # a number, and what follows it
 Config = Mapping[str, Any]
 Flat = dict[str, Any]  # value by dotted key
 
@@ -54,6 +56,11 @@ def search_labels(configs: Sequence[Config]) -> dict[str, str]:
     words = [label or config["strategy"]["name"] for config, label in told]
     taken = Counter(words)
     return {s: word if taken[word] == 1 else f"{word} {s}" for s, word in zip(searches, words, strict=True)}
+
+
+def natural(words: str) -> list[tuple[float, str]]:
+    """A key that sorts words by the numbers in them: `latency_ms=40` before `latency_ms=120`."""
+    return [(float(number or -1), text) for number, text in NUMBERED.findall(words)]
 
 
 def _settings(config: Config) -> dict[str, Any]:

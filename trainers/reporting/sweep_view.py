@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any
 
@@ -12,7 +12,7 @@ from search_spaces.architecture import read_architecture
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.canvas import UNITS
 from trainers.analysis.devices import transfer
-from trainers.analysis.labels import differing, run_labels
+from trainers.analysis.labels import differing, natural, run_labels
 from trainers.analysis.loading import Run, Sweep
 from trainers.analysis.seeds import by_settings, labels_of, stability
 from trainers.analysis.sweep_plots import plot_anytime, plot_pareto
@@ -84,10 +84,12 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
     loaded = {run.path.name: run for run in sweep.runs}
     configs = [run.config for run in sweep.runs]
     words = dict(zip(loaded, run_labels(configs), strict=True))
+    sweep = replace(sweep, runs=tuple(sorted(sweep.runs, key=lambda run: natural(words[run.path.name]))))
     rows = [
         row_of(told, loaded.get(told.run), sweep.unreadable.get(told.run), label=words.get(told.run))
         for told in surveyed
     ]
+    rows.sort(key=lambda row: natural(row.label))
     finished = [run for run in sweep.runs if run.result is not None]
     states = [row.state for row in rows]
     labels = labels_of(sweep)
