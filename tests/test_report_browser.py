@@ -1,11 +1,15 @@
 """Reports in a real browser: nothing overflows, all text can be read, nothing is asked of any network."""
 
+import io
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
+from PIL import Image
 
 from search_spaces.architecture import architecture_of
 from search_spaces.nasbench201 import NasBench201Space, parse_arch
@@ -43,9 +47,22 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     run = searched(tmp_path_factory.mktemp("runs"), "seed=0")
     folders = {"done": run, "unmet": unmet(run, "unmet"), "failed": every_state(run)["failed"], "sweep": run.parent}
     found = {name: write_report(folder) for name, folder in folders.items()}
+    found["labels"] = write_report(labelled(run, tmp_path_factory.mktemp("labels")))
     found["drawings"] = tmp_path_factory.mktemp("drawings") / "drawings.html"
     found["drawings"].write_text(drawings(), encoding="utf-8")
     return found
+
+
+def labelled(run: Path, sweep: Path) -> Path:
+    """A sweep of runs that differ in much, so that their labels are long."""
+    for number in range(3):
+        copy = Path(shutil.copytree(run, sweep / f"mobile-pool-seed{number}-0123abcd"))
+        config = yaml.safe_load((copy / "config.yaml").read_text(encoding="utf-8"))
+        config["hardware"]["iot_terminal"]["budgets"]["latency_ms"] = 120.5 + number
+        config["optimizer"]["weight_decay"] = 0.0001 * (1 + number)
+        config["space"]["widths"][4] = [96 + number, 128]
+        (copy / "config.yaml").write_text(yaml.safe_dump({**config, "seed": number}), encoding="utf-8")
+    return sweep
 
 
 def drawings() -> str:
@@ -81,6 +98,30 @@ def test_pictures_side_by_side_are_whole_without_scrolling(browser: Any, pages: 
             "[...document.querySelectorAll('.pair .wide')].map(e => [e.scrollWidth, e.clientWidth])"
         )
         assert len(widths) == 2 and all(whole <= shown for whole, shown in widths)
+
+
+def test_a_table_that_is_wider_than_its_box_shows_at_which_side_there_is_more(
+    browser: Any, pages: dict[str, Path]
+) -> None:
+    with opened(browser, pages["done"], width=PHONE, scheme="light") as seen:
+        box = seen.page.locator("#budgets .wide").first
+        sides = {}
+        for place in ("start", "end"):
+            box.evaluate("(box, end) => { box.scrollLeft = end ? box.scrollWidth : 0 }", place == "end")
+            picture = Image.open(io.BytesIO(box.screenshot())).convert("RGB")
+            sides[place] = [picture.getpixel((x, 1)) for x in (0, picture.width - 1)]
+        page = (255, 255, 255)
+        assert sides["start"][0] == page != sides["start"][1]
+        assert sides["end"][0] != page == sides["end"][1]
+    with opened(browser, pages["done"], width=WIDE, scheme="light") as seen:
+        picture = Image.open(io.BytesIO(seen.page.locator("#budgets .wide").first.screenshot())).convert("RGB")
+        assert [picture.getpixel((x, 1)) for x in (0, picture.width - 1)] == [page, page]
+
+
+def test_long_labels_of_a_sweep_leave_every_column_in_view(browser: Any, pages: dict[str, Path]) -> None:
+    with opened(browser, pages["labels"], width=1200, scheme="light") as seen:
+        boxes = seen.page.evaluate("[...document.querySelectorAll('.wide')].map(e => [e.scrollWidth, e.clientWidth])")
+        assert len(boxes) > 4 and all(whole <= shown for whole, shown in boxes)
 
 
 def test_text_that_is_too_pale_is_found(browser: Any, tmp_path: Path) -> None:
