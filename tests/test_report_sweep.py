@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from search_spaces.errors import InvalidInputError
-from tests.reported_runs import change, ended, searched
+from tests.reported_runs import change, ended, searched, unmet
 from tests.test_report import loose_numbers, parsed, rows_of, text_of
 from trainers.reporting.report import sweep_page, write_report
 from trainers.sweep import VARIABLE, Job, begin_sweep, end_sweep, note_job
@@ -122,6 +122,37 @@ def test_runs_and_searches_are_told_by_what_was_swept_and_folders_are_where_link
         assert words in " ".join(text_of(parsed(page)).split())
     legends = [text for text in ("lr=0.03, n = 2", "lr=0.1, n = 2") if page.count(f">{text}<") == 3]
     assert len(legends) == 2 and loose_numbers(parsed(page)) == []  # of two devices, and of progress over time
+
+
+def test_each_budget_of_a_sweep_is_told_with_what_is_held_against_it_and_which_binds(run: Path) -> None:
+    unmet(run, "unmet")
+    rows = rows_of(sweep_page(run.parent), "budgets")
+    (broken,) = (row for row in rows if row[-5] == "over budget")
+    assert broken[-2:] == ["latency, ms", "125.0 %"] and "no budget" not in broken
+    devices = json.loads((run / "result.json").read_text())["devices"]
+    for name, row in zip(devices, rows, strict=False):
+        device = devices[name]
+        shown = [f"{device['budgets'][metric]:.9g}" for metric in ("latency_ms", "gflops")]
+        assert row[-6:-4] == [name, "within budget"]
+        assert [cell.partition(" of ")[2] for cell in row[-4:-2]] == shown
+        assert row[-1] == f"{100 * device['utilisation'][device['binding']]:.1f} %"
+
+
+def test_where_runs_of_a_sweep_come_of_other_things_is_told_with_the_runs(run: Path) -> None:
+    copy = Path(shutil.copytree(run, run.parent / "other"))
+    result = json.loads((run / "result.json").read_text())
+    seed = (copy / "config.yaml").read_text(encoding="utf-8").replace("\nseed: 0\n", "\nseed: 1\n")
+    (copy / "config.yaml").write_text(seed, encoding="utf-8")
+    change(copy / "result.json", versions={**result["versions"], "torch": "1.2.3"})
+    page = sweep_page(run.parent)
+    (section,) = (s for s in parsed(page).iter("section") if s.attrib["id"] == "reproduction")
+    terms = [text_of(e) for e in section.iter("dt")]
+    told = dict(zip(terms, (text_of(e) for e in section.iter("dd")), strict=True))
+    assert told["torch"] == f"{result['versions']['torch']} of seed=01.2.3 of seed=1"
+    assert told["cost table"] == result["hashes"]["cost_table"] and told["numpy"] == result["versions"]["numpy"]
+    assert told["split of the data"] == result["hashes"]["data_split"]
+    assert told["hash of its files"] == result["code"]["sha256"]
+    assert run.name in text_of(section) and loose_numbers(parsed(page)) == []
 
 
 def test_runs_and_searches_stand_in_the_order_of_the_numbers_in_their_labels(run: Path) -> None:

@@ -15,7 +15,7 @@ from trainers.analysis.loading import Run
 from trainers.analysis.run_plots import CHOSEN_LAST, plot_alphas, plot_costs, plot_pruning
 from trainers.reporting.drawing import architecture_svg
 from trainers.reporting.plots import plot_candidates, plot_inside, plot_latency, share_words, themed_svg
-from trainers.reporting.quoting import derived, quoting
+from trainers.reporting.quoting import Quote, derived, quoting
 from trainers.reporting.trust import warnings_of
 from trainers.run_state import architecture_file
 from trainers.tracking import metric_names
@@ -53,6 +53,7 @@ def run_view(run: Run) -> dict[str, Any]:
     rows = run.metrics.to_dict("records")
     last = {str(name): value for name, value in rows[-1].items()} if rows else {}
     warnings = warnings_of(result) if result else []
+    origin, quote = origin_of(run)
     return {
         "run": run,
         "name": run.path.name,
@@ -67,8 +68,8 @@ def run_view(run: Run) -> dict[str, Any]:
         "r": quoting(result, "result.json"),
         "s": quoting(told_state(run), "status.json"),
         "c": quoting(run.config, "config.yaml"),
-        "o": quoting(result, "result.json") if result else quoting(told_state(run), "status.json"),
-        "origin": result or run.state.origin,
+        "o": quote,
+        "origin": origin,
         "last": quoting(last, "metrics.csv"),
         "derived": derived,
         "num_met": sum(device["met"] for device in result.get("devices", {}).values()),
@@ -100,6 +101,13 @@ def told_state(run: Run) -> dict[str, Any]:
         **{key: getattr(state, key) for key in ("attempt", "command", "host")},
         **state.origin,
     }
+
+
+def origin_of(run: Run, prefix: str = "") -> tuple[Mapping[str, Any], Quote]:
+    """Where the hashes, code and versions of a run stand, and its quotes: the result, else the status."""
+    if run.result is not None:
+        return run.result, quoting(run.result, f"{prefix}result.json")
+    return run.state.origin, quoting(told_state(run), f"{prefix}status.json")
 
 
 def bars(device: Mapping[str, Any]) -> list[Bar]:

@@ -1,31 +1,41 @@
 """What the report of a sweep says, decided from the files of its runs."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from statistics import mean, stdev
 from typing import Any
 
 from markupsafe import Markup
 
+from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
 from search_spaces.errors import InvalidInputError
-from trainers.analysis.canvas import UNITS
+from trainers.analysis.canvas import QUANTITIES, UNITS
 from trainers.analysis.devices import transfer
 from trainers.analysis.labels import differing, natural, run_labels
 from trainers.analysis.loading import Run, Sweep
 from trainers.analysis.seeds import by_settings, labels_of, stability
 from trainers.analysis.sweep_plots import plot_anytime, plot_pareto
 from trainers.reporting.plots import themed_svg
-from trainers.reporting.quoting import Quote, decimals_of, derived, quoting
+from trainers.reporting.quoting import Form, Quote, decimals_of, derived, quoting
 from trainers.reporting.run_view import STATES as RUN_STATES
-from trainers.reporting.run_view import told_state
+from trainers.reporting.run_view import origin_of, told_state
 from trainers.reporting.trust import warnings_of
 from trainers.run_state import architecture_file
 from trainers.status import NEVER_BEGAN
 from trainers.status import Row as Surveyed
 
 ACCURACIES = ("finetuned", "inherited", "random", "supernet")
+Origin = tuple[str, tuple[str, str], Form]  # something that results come of: words, its field, how it is written
+ORIGINS: tuple[Origin, ...] = (
+    ("split of the data", ("hashes", "data_split"), "code"),
+    ("cost table", ("hashes", "cost_table"), "code"),
+    ("Espalier", ("code", "version"), "code"),
+    ("commit", ("code", "commit"), "code"),
+    ("its files changed since", ("code", "changed"), "number"),
+    ("hash of its files", ("code", "sha256"), "code"),
+)
 # What the state of a run or job means, and the colour of it.
 STATES = {
     **RUN_STATES,
@@ -51,6 +61,8 @@ class Row:
     r: Quote
     s: Quote
     c: Quote
+    o: Quote
+    origin: Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -99,6 +111,9 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
         "state": f"{done} of {len(states)} done",
         "rows": rows,
         "keys": list(differing(configs)),
+        "labels": QUANTITIES,
+        "budgeted": [metric for metric in METRICS if sweep.table[f"budget_{metric}"].notna().any()],
+        "origins": origins_of(rows),
         "finished": [row for row in rows if row.run is not None and row.run.result is not None],
         "states": [(state, STATES[state], states.count(state)) for state in STATES if state in states],
         "done": done,
@@ -125,8 +140,9 @@ def row_of(told: Surveyed, run: Run | None, unreadable: str | None, *, label: st
     if run is None:
         state, reason = ("unreadable", unreadable) if unreadable else (told.state, told.reason)
         nothing = quoting({}, "")
-        return Row(told.run, label, state, reason, STATES[state][0], None, nothing, nothing, nothing)
+        return Row(told.run, label, state, reason, STATES[state][0], None, nothing, nothing, nothing, nothing, {})
     name = run.path.name
+    origin, quote = origin_of(run, f"{name}/")
     return Row(
         name,
         label,
@@ -137,7 +153,24 @@ def row_of(told: Surveyed, run: Run | None, unreadable: str | None, *, label: st
         quoting(run.result or {}, f"{name}/result.json"),
         quoting(told_state(run), f"{name}/status.json"),
         quoting(run.config, f"{name}/config.yaml"),
+        quote,
+        origin,
     )
+
+
+def origins_of(rows: Sequence[Row]) -> list[tuple[Origin, list[list[Row]]]]:
+    """What results come of, each with the runs, those together that record the same."""
+    runs = [row for row in rows if row.run is not None]
+    packages = dict.fromkeys(name for row in runs for name in row.origin.get("versions", {}))
+    versions: list[Origin] = [(name, ("versions", name), "code") for name in packages]
+    found = []
+    for origin in (*ORIGINS, *versions):
+        part, key = origin[1]
+        alike: dict[str, list[Row]] = {}
+        for row in runs:
+            alike.setdefault(repr(row.origin.get(part, {}).get(key)), []).append(row)
+        found.append((origin, list(alike.values())))
+    return found
 
 
 def check_files(run: Run) -> None:
