@@ -3,12 +3,16 @@
 import csv
 import json
 import os
+import signal
+import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 from tiny_search import MOBILE, tiny_config
 
 import trainers.reporting.report  # noqa: F401  # a search imports it when it ends
@@ -55,6 +59,21 @@ def ended(process: int) -> bool:
     return os.waitpid(process, os.WNOHANG)[0] != 0
 
 
+def interrupted(config: SearchConfig, *, after_epoch: int) -> None:
+    """Runs the search and kills it once that epoch has left its checkpoint."""
+    process = start(config)
+    while not list((config.run_folder / "checkpoints").glob(f"epoch-{after_epoch:06d}-*.ckpt")):
+        assert not ended(process)
+        time.sleep(0.005)
+    os.kill(process, signal.SIGKILL)
+    assert wait(process) == -signal.SIGKILL
+
+
+def append(path: Path, line: str) -> None:
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{line}\n")
+
+
 def outcome(folder: Path) -> dict[str, Any]:
     """All that must be the same of a run that was interrupted and of one that was not."""
     result = json.loads((folder / "result.json").read_text(encoding="utf-8"))
@@ -70,3 +89,12 @@ def outcome(folder: Path) -> dict[str, Any]:
         "prunes": (folder / "prune.csv").read_text(encoding="utf-8"),
         "lineage": json.loads((folder / "lineage.json").read_text(encoding="utf-8")),  # has hashes of all weights
     }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Processes are forked here, which is sound only while nothing else runs."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)

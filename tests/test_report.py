@@ -216,26 +216,6 @@ def test_an_interrupted_run_tells_the_command_that_goes_on(runs: Runs) -> None:
     assert [text_of(e) for e in section.iter("code")] == ["espalier-search -m 'seed=range(2)' sweep=tiny"]
 
 
-@pytest.mark.parametrize("state", ["interrupted", "infeasible"])
-def test_a_run_without_a_result_tells_the_code_and_hashes_that_it_started_from(runs: Runs, state: str) -> None:
-    page = run_page_of(runs.others[state])
-    shown = set(assert_true_to_files(page, runs.others[state]))
-    assert {f"hashes.{name}" for name in ("config", "cost_table", "data_split")} <= shown
-    assert {"code.version", "code.sha256", "versions.torch", "versions.scipy"} <= shown
-    (section,) = (s for s in parsed(page).iter("section") if s.attrib["id"] == "reproduction")
-    assert "verify" not in text_of(section)  # it refuses a run without a result
-    (section,) = (s for s in parsed(run_page_of(runs.done)).iter("section") if s.attrib["id"] == "reproduction")
-    assert "espalier-report verify recounts and checks what stands here" in text_of(section)
-
-
-def test_a_ledger_without_a_row_is_told_from_none(runs: Runs, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(runs.others["interrupted"], tmp_path / "early"))
-    (run / "prune.csv").write_text((run / "prune.csv").read_text().splitlines()[0] + "\n")
-    assert "No choice had been pruned." in run_page(run)
-    (run / "prune.csv").unlink()
-    assert "No ledger of pruning was written." in run_page(run)
-
-
 def test_a_run_that_has_left_only_its_state_has_a_report(runs: Runs, tmp_path: Path) -> None:
     run = tmp_path / "sweep" / "waits"
     run.mkdir(parents=True)
@@ -263,21 +243,6 @@ def test_figures_that_an_older_version_did_not_record_are_told_as_missing(runs: 
     assert_true_to_files(page, run)
     assert page.count("not recorded by this version") == 2  # hashes of the configuration and of the cost table
     assert "Each network on the other devices" not in page
-
-
-@pytest.mark.parametrize(("changed", "words"), [(True, ", its files changed since"), (False, ""), (None, "")])
-def test_the_code_that_searched_is_told_and_that_it_was_not_that_of_its_commit(
-    runs: Runs, tmp_path: Path, changed: bool | None, words: str
-) -> None:
-    run = Path(shutil.copytree(runs.done, tmp_path / "changed"))
-    commit = None if changed is None else "0123abcd"
-    code = {"version": "0.1.0", "commit": commit, "changed": changed, "sha256": "4567cdef"}
-    change(run / "result.json", code=code)
-    page = run_page(run)
-    assert {"code.version", "code.sha256"} <= set(assert_true_to_files(page, run))
-    told = commit or "not known: not run from a checkout with git"
-    assert f"0.1.0, commit {told}{words}; hash of its files 4567cdef" in [text_of(e) for e in parsed(page).iter("dd")]
-    assert page.count("Espalier changed since its commit") == 2 * bool(changed)  # at the top, and under Trust
 
 
 def test_predicted_recounted_and_measured_figures_stand_apart(runs: Runs, tmp_path: Path) -> None:

@@ -8,38 +8,34 @@ import re
 import resource
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from interrupted_search import POOL, ended, outcome, search_config, start, wait
+from interrupted_search import (
+    POOL,
+    append,
+    ended,
+    interrupted,
+    one_thread,  # noqa: F401  # a fixture
+    outcome,
+    search_config,
+    start,
+    wait,
+)
 
 import trainers.search
-import trainers.search_module
-import trainers.training
-from hardware_models.budgets.cost_table import CostTable
 from trainers.checkpoints import HashedCheckpointIO, latest_checkpoint
-from trainers.code import Code, running_code
 from trainers.config import SearchConfig
 from trainers.errors import RunFolderError
 from trainers.progress import Watcher
-from trainers.provenance import versions
 from trainers.run_folder import RunFolder
 from trainers.run_state import state_of
 from trainers.strategies import STRATEGIES
 from trainers.tracking.tracker import LocalTracker
-
-
-@pytest.fixture(scope="module", autouse=True)
-def one_thread() -> Iterator[None]:
-    """Processes are forked here, which is sound only while nothing else runs."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
@@ -48,16 +44,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     config = search_config(tmp_path_factory.mktemp("whole"))
     assert wait(start(config)) == 0
     return outcome(config.run_folder)
-
-
-def interrupted(config: SearchConfig, *, after_epoch: int) -> None:
-    """Runs the search and kills it once that epoch has left its checkpoint."""
-    process = start(config)
-    while not list((config.run_folder / "checkpoints").glob(f"epoch-{after_epoch:06d}-*.ckpt")):
-        assert not ended(process)
-        time.sleep(0.005)
-    os.kill(process, signal.SIGKILL)
-    assert wait(process) == -signal.SIGKILL
 
 
 def checkpoints(config: SearchConfig) -> dict[str, bytes]:
@@ -107,11 +93,6 @@ def test_a_search_killed_at_random_moments_ends_as_one_that_was_not(
     assert len(resumed) > num_kills / 2
 
 
-def append(path: Path, line: str) -> None:
-    with path.open("a", encoding="utf-8") as file:
-        file.write(f"{line}\n")
-
-
 def test_a_signal_leaves_the_last_epoch_and_a_report_though_no_checkpoint_was_due(
     tmp_path: Path, whole: dict[str, Any]
 ) -> None:
@@ -143,8 +124,8 @@ def test_a_signal_that_comes_as_soon_as_a_search_begins_is_told(
 ) -> None:
     config, begin = search_config(tmp_path), RunFolder.start
 
-    def begin_and_be_signalled(folder: RunFolder) -> None:
-        begin(folder)
+    def begin_and_be_signalled(folder: RunFolder, origin: Mapping[str, Any]) -> None:
+        begin(folder, origin)
         raise KeyboardInterrupt(signal.SIGTERM)
 
     monkeypatch.setattr(RunFolder, "start", begin_and_be_signalled)
@@ -170,20 +151,6 @@ def test_a_signal_while_networks_are_chosen_loses_no_training(tmp_path: Path, wh
     assert wait(start(config)) == 0
     assert len(before) == 2
     assert outcome(config.run_folder) == whole
-
-
-def test_a_checkpoint_of_other_prices_is_refused_by_what_changed(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
-    config = search_config(tmp_path)
-    interrupted(config, after_epoch=1)
-
-    def raise_prices() -> None:
-        CostTable.digest = property(lambda table: "other")  # type: ignore[assignment, method-assign]
-
-    assert wait(start(config, before=raise_prices)) == 1
-    assert re.search(r"cannot be resumed: cost_table was [0-9a-f]{64}, is other; put back", capfd.readouterr().err)
-    assert state_of(config.run_folder).state == "failed"
 
 
 def test_under_slurm_nothing_is_read_or_left_outside_the_run_folder(
@@ -258,37 +225,6 @@ def test_a_search_that_is_resumed_with_other_threads_computes_as_it_began(
     assert outcome(config.run_folder) == whole
     assert wait(start(more, report=lambda line: append(said, line))) == 0
     assert f"finished already, computed with 1 thread and not 2: {config.run_folder};" in said.read_text()
-
-
-def test_a_search_that_is_resumed_under_other_code_says_so_and_lists_both(tmp_path: Path) -> None:
-    config, said, other = search_config(tmp_path), tmp_path / "said", Code("0.2.0", None, None, "other")
-    interrupted(config, after_epoch=2)
-
-    def change_code() -> None:
-        trainers.search_module.running_code = lambda: other
-
-    assert wait(start(config, before=change_code, report=lambda line: append(said, line))) == 0
-    (line,) = (line for line in said.read_text(encoding="utf-8").splitlines() if line.startswith("resumed"))
-    assert line.endswith(" of 7, with other files of Espalier than before: no uninterrupted run gives its result")
-    result = json.loads((config.run_folder / "result.json").read_bytes())
-    assert (result["code"], result["earlier_code"]) == (vars(other), [vars(running_code())])
-    report = (config.run_folder / "report.html").read_text(encoding="utf-8")
-    assert "Espalier changed during the search" in report and "Espalier before" in report
-    assert "times are not those of an uninterrupted run; results are" not in report
-
-
-@pytest.mark.parametrize("package", ["torch", "pytorch-lightning", "numpy", "scipy"])
-def test_a_checkpoint_of_another_version_of_what_computes_is_refused(
-    tmp_path: Path, package: str, capfd: pytest.CaptureFixture[str]
-) -> None:
-    config, now = search_config(tmp_path), versions()
-    interrupted(config, after_epoch=1)
-
-    def change_version() -> None:
-        trainers.training.versions = lambda: now | {package: "0.0.1"}
-
-    assert wait(start(config, before=change_version)) == 1
-    assert f"cannot be resumed: {package} was {now[package]}, is 0.0.1; put back" in capfd.readouterr().err
 
 
 class TellingTracker(LocalTracker):

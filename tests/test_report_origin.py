@@ -1,0 +1,53 @@
+"""A report tells what a run came of: its code, hashes and versions, with or without a result."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.reported_runs import change, ended, infeasible, searched
+from tests.test_report import assert_true_to_files, parsed, text_of
+from trainers.reporting.report import run_page
+
+
+@pytest.fixture
+def done(tmp_path: Path) -> Path:
+    """A finished run, to change."""
+    return searched(tmp_path, "seed=0")
+
+
+def reproduction(page: str) -> str:
+    (section,) = (s for s in parsed(page).iter("section") if s.attrib["id"] == "reproduction")
+    return text_of(section)
+
+
+@pytest.mark.parametrize(("changed", "words"), [(True, ", its files changed since"), (False, ""), (None, "")])
+def test_the_code_that_searched_is_told_and_that_it_was_not_that_of_its_commit(
+    done: Path, changed: bool | None, words: str
+) -> None:
+    commit = None if changed is None else "0123abcd"
+    code = {"version": "0.1.0", "commit": commit, "changed": changed, "sha256": "4567cdef"}
+    change(done / "result.json", code=code)
+    page = run_page(done)
+    assert {"code.version", "code.sha256"} <= set(assert_true_to_files(page, done))
+    told = commit or "not known: not run from a checkout with git"
+    assert f"0.1.0, commit {told}{words}; hash of its files 4567cdef" in [text_of(e) for e in parsed(page).iter("dd")]
+    assert page.count("Espalier changed since its commit") == 2 * bool(changed)  # at the top, and under Trust
+
+
+@pytest.mark.parametrize("state", ["interrupted", "infeasible"])
+def test_a_run_without_a_result_tells_the_code_and_hashes_that_it_started_from(done: Path, state: str) -> None:
+    run = infeasible(done.parents[1]) if state == "infeasible" else ended(done, state, state, error="ended by SIGTERM")
+    page = run_page(run)
+    shown = set(assert_true_to_files(page, run))
+    assert {f"hashes.{name}" for name in ("config", "cost_table", "data_split")} <= shown
+    assert {"code.version", "code.sha256", "versions.torch", "versions.scipy"} <= shown
+    assert "verify" not in reproduction(page)  # it refuses a run without a result
+    assert "espalier-report verify recounts and checks what stands here" in reproduction(run_page(done))
+
+
+def test_a_ledger_without_a_row_is_told_from_none(done: Path) -> None:
+    run = ended(done, "early", "interrupted", error="ended by SIGTERM")
+    (run / "prune.csv").write_text((run / "prune.csv").read_text().splitlines()[0] + "\n")
+    assert "No choice had been pruned." in run_page(run)
+    (run / "prune.csv").unlink()
+    assert "No ledger of pruning was written." in run_page(run)
