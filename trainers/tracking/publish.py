@@ -7,6 +7,8 @@ from typing import Any
 
 from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
+from search_spaces.errors import InvalidInputError
+from trainers.provenance import file_hashes
 from trainers.run_state import architecture_file, result_of, weights_file
 from trainers.tracking import metric_names
 from trainers.tracking.alerts import epoch_alerts
@@ -31,9 +33,9 @@ WORDS = ("device", "decision", "choice", "reason")  # columns of prune.csv that 
 def publish_result(tracker: Tracker, folder: Path) -> None:
     """Sends all of the result in `folder`, and what epochs the tracker has not heard of.
 
-    Raises: InvalidInputError, OSError or ValueError where it is not whole.
+    Raises: InvalidInputError, OSError or ValueError where it is not whole, or not all its own.
     """
-    result = result_of(folder)
+    result = _own_result(folder)
     for row in epochs(folder / "metrics.csv"):
         tracker.metrics(int(row[metric_names.STEP]), row)
     # One step after the rows of the epochs, the last of which a tracker knows already.
@@ -56,6 +58,7 @@ def publish_if_missing(content: Mapping[str, Any], record: RunRecord, report: Re
     """
     if content["name"] == "local" or is_published(record.folder, follower(content["name"])):
         return
+    _own_result(record.folder)
     tracker = make_tracker(content, record, report)
     if isinstance(tracker, LocalTracker):
         return
@@ -67,6 +70,23 @@ def publish_if_missing(content: Mapping[str, Any], record: RunRecord, report: Re
         publish_result(tracker, record.folder)
     finally:
         tracker.finish(exit_code)
+
+
+def _own_result(folder: Path) -> dict[str, Any]:
+    """The result in `folder`. Raises: InvalidInputError for a file that is to be sent and is not the run's own.
+
+    A folder from elsewhere may hold links to what its user would show to nobody.
+    """
+    result = result_of(folder)
+    recorded = result.get("files", {})  # older results do not tell
+    networks = [file(Path(), name) for name in result["devices"] for file in (architecture_file, weights_file)]
+    for name in (*RECORDS, *RESULTS, *(path.as_posix() for path in networks)):
+        path = folder / name
+        if not path.resolve().is_relative_to(folder.resolve()):
+            raise InvalidInputError(f"{path} is a link out of its run; put the file itself there")
+        if name in recorded and file_hashes(folder, [name])[name] != recorded[name]:
+            raise InvalidInputError(f"{path} is not what its hash in result.json says; put back what it was")
+    return result
 
 
 def epochs(path: Path) -> list[dict[str, float]]:

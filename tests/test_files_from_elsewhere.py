@@ -1,0 +1,76 @@
+"""Files from elsewhere are data: they lead to no other file, steer no terminal, take no more than they hold."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from search_spaces.errors import InvalidInputError
+from tests.reported_runs import searched
+from trainers.tracking import publish
+from trainers.tracking.publish import publish_if_missing, publish_result
+from trainers.tracking.tracker import LocalTracker, RunRecord, Tracker
+
+WEIGHTS = "weights/iot_terminal.safetensors"
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return searched(tmp_path_factory.mktemp("runs"), "seed=0")
+
+
+@pytest.fixture
+def run(finished: Path, tmp_path: Path) -> Path:
+    """A copy of a finished run, to change."""
+    return Path(shutil.copytree(finished, tmp_path / "runs" / finished.name))
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Path:
+    """A folder with what its user would show to nobody, and would not lose."""
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    for name in ("mine.ckpt", "epoch-000001-0123456789abcdef.ckpt", "iot_terminal.safetensors"):
+        (folder / name).write_text("secret")
+    return folder
+
+
+# Links
+
+
+def link(path: Path, to: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
+    path.unlink(missing_ok=True)
+    path.symlink_to(to)
+
+
+@pytest.mark.parametrize(("place", "to"), [(WEIGHTS, "iot_terminal.safetensors"), ("report.html", "mine.ckpt")])
+def test_a_link_out_of_a_run_is_sent_to_no_tracker(
+    run: Path, elsewhere: Path, place: str, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*arguments: object) -> Tracker:
+        raise AssertionError("a tracker was opened")
+
+    monkeypatch.setattr(publish, "make_tracker", never)
+    link(run / place, elsewhere / to)
+    record = RunRecord("key", "sweep", "search", (), {}, run, True)
+    with pytest.raises(InvalidInputError, match=f"{place} is a link out of its run"):
+        publish_if_missing({"name": "csv"}, record, print, exit_code=0)
+
+
+def test_a_folder_that_is_a_link_out_of_a_run_is_sent_to_no_tracker(run: Path, elsewhere: Path) -> None:
+    shutil.copy(run / "weights" / "mid_tablet.safetensors", elsewhere)
+    link(run / "weights", elsewhere)
+    with pytest.raises(InvalidInputError, match=r"weights/.* is a link out of its run"):
+        publish_result(LocalTracker(), run)
+
+
+@pytest.mark.parametrize("place", [WEIGHTS, "metrics.csv"])
+def test_a_file_that_is_not_that_of_its_result_is_sent_to_no_tracker(run: Path, place: str) -> None:
+    link(run / place, run / "status.json")
+    with pytest.raises(InvalidInputError, match=f"{place} is not what its hash in result.json says"):
+        publish_result(LocalTracker(), run)
+
+
+def test_a_run_as_it_was_written_is_sent(run: Path) -> None:
+    publish_result(LocalTracker(), run)
