@@ -7,6 +7,7 @@ import pytest
 
 from search_spaces.errors import InvalidInputError
 from tests.reported_runs import searched
+from trainers.checkpoints import remove_checkpoints
 from trainers.tracking import publish
 from trainers.tracking.publish import publish_if_missing, publish_result
 from trainers.tracking.tracker import LocalTracker, RunRecord, Tracker
@@ -74,3 +75,15 @@ def test_a_file_that_is_not_that_of_its_result_is_sent_to_no_tracker(run: Path, 
 
 def test_a_run_as_it_was_written_is_sent(run: Path) -> None:
     publish_result(LocalTracker(), run)
+
+
+def test_checkpoints_behind_a_link_are_not_removed(run: Path, elsewhere: Path) -> None:
+    link(run / "checkpoints", elsewhere)
+    before = sorted(elsewhere.iterdir())
+    remove_checkpoints(run / "checkpoints")
+    assert sorted(elsewhere.iterdir()) == before
+
+
+def test_of_a_folder_of_checkpoints_only_checkpoints_are_removed(elsewhere: Path) -> None:
+    remove_checkpoints(elsewhere)
+    assert {path.name for path in elsewhere.iterdir()} == {"mine.ckpt", "iot_terminal.safetensors"}

@@ -144,9 +144,12 @@ def latest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | Non
 
 
 def remove_checkpoints(folder: Path) -> None:
-    """Removes the checkpoints of a run that is finished."""
+    """Removes the checkpoints of a run that is finished; of a folder that is a link, which leads out of it, none."""
+    if folder.is_symlink():
+        return
     for path in folder.glob("*.ckpt"):
-        path.unlink(missing_ok=True)
+        if NAME.fullmatch(path.name):
+            path.unlink(missing_ok=True)
     if folder.is_dir() and not any(folder.iterdir()):
         folder.rmdir()
 
