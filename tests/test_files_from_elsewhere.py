@@ -1,13 +1,18 @@
 """Files from elsewhere are data: they lead to no other file, steer no terminal, take no more than they hold."""
 
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 from search_spaces.errors import InvalidInputError
-from tests.reported_runs import searched
+from tests.reported_runs import change, searched
+from trainers.apps import tell
 from trainers.checkpoints import remove_checkpoints
+from trainers.job import say
+from trainers.reporting.command import run as espalier_report
+from trainers.reporting.report import run_page, sweep_page
 from trainers.tracking import publish
 from trainers.tracking.publish import publish_if_missing, publish_result
 from trainers.tracking.tracker import LocalTracker, RunRecord, Tracker
@@ -87,3 +92,47 @@ def test_checkpoints_behind_a_link_are_not_removed(run: Path, elsewhere: Path) -
 def test_of_a_folder_of_checkpoints_only_checkpoints_are_removed(elsewhere: Path) -> None:
     remove_checkpoints(elsewhere)
     assert {path.name for path in elsewhere.iterdir()} == {"mine.ckpt", "iot_terminal.safetensors"}
+
+
+# Characters that are none to be seen
+
+STEERS = "\x1b]52;c;cm0gLXJm\x07\x1b[2J\x00\x9b1A\u202e"
+
+
+def printed(capsys: pytest.CaptureFixture[str]) -> str:
+    """What has been told, which must hold no character that steers a terminal."""
+    told = "".join(capsys.readouterr())
+    assert all(map(str.isprintable, told.split("\n"))), repr(told)
+    return told
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
+def test_a_check_of_a_run_steers_no_terminal_and_no_value_passes_for_a_check(
+    run: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    result = json.loads((run / "result.json").read_text())
+    versions = {**result["versions"], "torch": f"{STEERS}\nok           file weights"}
+    change(run / "result.json", versions=versions, files={"\x1b[2J.csv": STEERS})
+    assert espalier_report(["verify", str(run)]) == 1
+    told = printed(capsys)
+    assert "cm0gLXJm" in told
+    assert "\n             ok           file weights" in told
+
+
+def test_a_refused_report_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "\x1b[2J").mkdir()
+    assert espalier_report([str(tmp_path / "\x1b[2J")]) == 2
+    assert "no runs in" in printed(capsys)
+
+
+def test_what_jobs_tell_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    tell(f"  network         {STEERS}")
+    say("espalier-search", f"runs/a is being run by process 1 on {STEERS};\n  wait for it")
+    assert "\n  wait for it\n" in printed(capsys)
+
+
+def test_a_report_holds_no_control_character(run: Path) -> None:
+    change(run / "status.json", command=STEERS, host=STEERS)
+    for page in (run_page(run), sweep_page(run.parent)):
+        assert all(map(str.isprintable, page.split("\n")))
+        assert "cm0gLXJm" in page

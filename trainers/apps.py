@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InvalidInputError
+from trainers.plain_text import printable_lines
 
 if TYPE_CHECKING:
     from trainers.calibrate_config import CalibrateConfig
@@ -138,6 +139,6 @@ CALIBRATE = App(
 
 def tell(line: str) -> None:
     try:
-        print(line, flush=True)
+        print(printable_lines(line), flush=True)
     except BrokenPipeError:  # whoever read the lines has gone, as `head` does; the work goes on unheard
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

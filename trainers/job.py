@@ -19,6 +19,7 @@ from trainers.apps import App
 from trainers.endings import SIGNALLED, Ending, ending_of, ending_with
 from trainers.errors import RunFolderError, refusal
 from trainers.overrides import misplaced_profiles
+from trainers.plain_text import printable_lines
 from trainers.sweep import Job
 
 NEVER_BEGAN = Ending("interrupted", "the sweep was interrupted before it began", SIGNALLED + signal.SIGTERM)
@@ -63,7 +64,7 @@ def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple
 
 def say(name: str, message: str) -> None:
     """Tells the user of a command what is wrong."""
-    print(f"{name}: {message}", file=sys.stderr, flush=True)
+    print(printable_lines(f"{name}: {message}"), file=sys.stderr, flush=True)
 
 
 def task_overrides(settings: Any) -> list[str]:

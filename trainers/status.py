@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
+from trainers.plain_text import printable
 from trainers.run_state import FINISHED, RunState, missing_files, result_of, state_of
 from trainers.sweep import FILE, Job, Sweep, is_running, own_overrides, read_sweeps, sweep_folders
 
@@ -249,11 +250,6 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 def _cut(text: str) -> str:
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}\N{HORIZONTAL ELLIPSIS}"
-
-
-def printable(text: str) -> str:
-    """The text without what would steer a terminal: files of runs may come from elsewhere."""
-    return "".join(char if char.isprintable() else "\N{REPLACEMENT CHARACTER}" for char in text)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,10 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from trainers.plain_text import printable_lines
+
 DONE, FAILED, REFUSED = 0, 1, 2
+SET_IN = 13  # where what was checked begins in its line
 EPILOG = """
 Examples
   espalier-report runs/search/mobile-pool-seed0-7fe47eb4     writes report.html into a run's folder
@@ -39,27 +42,27 @@ def run(arguments: Sequence[str]) -> int:
     words: list[str] = parser.parse_args(arguments).words
     verify = words[0] == "verify" and len(words) > 1
     if len(words) != 1 + verify:
-        return _refuse(f"got {len(words) - verify} folders: {' '.join(words)}; give one")
+        return _told(REFUSED, f"got {len(words) - verify} folders: {' '.join(words)}; give one")
     folder = Path(os.path.expanduser(words[-1]))
     if not os.path.isdir(folder):  # for a name too long, too
-        return _refuse(
-            f"{folder} is no folder; give that of a run, <runs>/<sweep>/<run>, or of a sweep, <runs>/<sweep>"
+        return _told(
+            REFUSED,
+            f"{folder} is no folder; give that of a run, <runs>/<sweep>/<run>, or of a sweep, <runs>/<sweep>",
         )
     from search_spaces.errors import EspalierError, InvalidInputError
 
     try:
         return _verify(folder) if verify else _report(folder)
     except InvalidInputError as error:
-        return _refuse(str(error))
+        return _told(REFUSED, str(error))
     except EspalierError as error:
-        print(f"espalier-report: {error}", file=sys.stderr)
-        return FAILED
+        return _told(FAILED, str(error))
 
 
 def _report(folder: Path) -> int:
     from trainers.reporting.report import write_report
 
-    print(write_report(folder))
+    print(printable_lines(str(write_report(folder))))
     return DONE
 
 
@@ -68,12 +71,13 @@ def _verify(folder: Path) -> int:
 
     checks = verify_run(folder)
     for check in checks:
-        print(check.line)
+        # Further lines are set in: else a value could pass for a check.
+        print(printable_lines(check.line).replace("\n", "\n" + " " * SET_IN))
     counts = Counter(check.outcome for check in checks)
     print(f"{counts['ok']} ok, {counts['FAILED']} failed, {counts['not checked']} not checked")
     return FAILED if counts["FAILED"] else DONE
 
 
-def _refuse(message: str) -> int:
-    print(f"espalier-report: {message}", file=sys.stderr)
-    return REFUSED
+def _told(code: int, message: str) -> int:
+    print(printable_lines(f"espalier-report: {message}"), file=sys.stderr)
+    return code

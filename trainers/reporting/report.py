@@ -8,6 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, UndefinedError
 
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.loading import Sweep, load_readable, load_run, sweep_of
+from trainers.plain_text import printable_lines
 from trainers.reporting.check import UNFIT
 from trainers.reporting.run_view import run_view
 from trainers.reporting.sweep_view import check_files, sweep_view
@@ -61,11 +62,12 @@ def sweep_page(folder: Path) -> str:
 
 def _page(folder: Path, template: str, view: Callable[[], dict[str, Any]]) -> str:
     try:
-        return _environment().get_template(template).render(view())
+        page: str = _environment().get_template(template).render(view())
     except InvalidInputError:
         raise
     except (*UNFIT, UndefinedError) as error:
         raise InvalidInputError(f"{folder}: result.json is not whole: {type(error).__name__}: {error}") from error
+    return printable_lines(page)
 
 
 def _environment() -> Environment:
