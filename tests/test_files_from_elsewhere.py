@@ -12,7 +12,9 @@ from trainers.apps import tell
 from trainers.checkpoints import remove_checkpoints
 from trainers.job import say
 from trainers.reporting.command import run as espalier_report
-from trainers.reporting.report import run_page, sweep_page
+from trainers.reporting.report import run_page, sweep_page, write_report
+from trainers.run_folder import RunFolder
+from trainers.run_state import state_of
 from trainers.tracking import publish
 from trainers.tracking.publish import publish_if_missing, publish_result
 from trainers.tracking.tracker import LocalTracker, RunRecord, Tracker
@@ -136,3 +138,29 @@ def test_a_report_holds_no_control_character(run: Path) -> None:
     for page in (run_page(run), sweep_page(run.parent)):
         assert all(map(str.isprintable, page.split("\n")))
         assert "cm0gLXJm" in page
+
+
+# Texts that are none
+
+
+def test_a_text_that_cannot_be_written_is_refused_by_its_file(run: Path) -> None:
+    change(run / "status.json", command="\ud800")
+    with pytest.raises(InvalidInputError, match=r"cannot read .*status\.json: .*surrogates not allowed"):
+        write_report(run)
+
+
+def test_a_run_with_a_text_that_cannot_be_written_leaves_the_report_of_its_sweep(run: Path) -> None:
+    sound = shutil.copytree(run, run.parent / "sound")
+    result = json.loads((run / "result.json").read_text())
+    change(run / "result.json", devices={**result["devices"], "mid_tablet": {"notation": ["\ud800"]}})
+    page = write_report(run.parent).read_text(encoding="utf-8")
+    assert sound.name in page
+    assert "surrogates not allowed" in page
+
+
+def test_an_error_that_cannot_be_written_is_kept_in_words_that_can(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run", command="again")
+    folder.take()
+    folder.close("failed", "cannot read data/\udcff.png")
+    folder.release()
+    assert state_of(folder.path).reason == "cannot read data/\N{REPLACEMENT CHARACTER}.png"

@@ -16,6 +16,7 @@ from typing import IO, Any
 
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
+from trainers.plain_text import printable_lines
 from trainers.run_state import FINISHED, STATES, RunState, missing_files, state_of
 
 PART = ".part"  # ends the names of files that are being written
@@ -124,7 +125,7 @@ class RunFolder:
         """The last word on this attempt. The folder stays held."""
         assert state in STATES
         self._closed.set()
-        self._write(state, error)
+        self._write(state, None if error is None else printable_lines(error))  # of a file whose name is no text, say
 
     def read_result(self) -> dict[str, Any] | None:
         """The result of a finished run; none if it has not finished, its result is torn, or a file of it is missing.

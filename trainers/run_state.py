@@ -77,11 +77,18 @@ def missing_files(folder: Path) -> list[str]:
 
 
 def json_of(path: Path) -> Any:
-    """What a file of a run holds. Raises: InvalidInputError if it is missing or torn."""
+    """What a file of a run holds. Raises: InvalidInputError if it is missing, torn, or of a text that is none."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
+        check_texts(content)
+        return content
     except (OSError, ValueError, RecursionError) as error:  # a torn file is neither UTF-8 nor JSON
         raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error
+
+
+def check_texts(content: Any) -> None:
+    """Raises: ValueError for half a character, which JSON can hold and no other file or terminal can."""
+    json.dumps(content, ensure_ascii=False).encode("utf-8")
 
 
 def _checked(path: Path, content: Any) -> RunState:

@@ -20,6 +20,7 @@ from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
 from trainers.config import FolderName
 from trainers.errors import dotted, problems_of
+from trainers.run_state import check_texts
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that hold words
 WHOLE = ("epoch", "step")
@@ -123,6 +124,7 @@ def read_result(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
         content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        check_texts(content)
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"cannot read {path}: {error}; delete its folder and run the search again") from error
     return _checked(path, content, _Result)
