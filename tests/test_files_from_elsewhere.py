@@ -1,15 +1,20 @@
 """Files from elsewhere are data: they lead to no other file, steer no terminal, take no more than they hold."""
 
+import io
 import json
 import shutil
+import zipfile
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from search_spaces.errors import InvalidInputError
 from tests.reported_runs import change, searched
+from trainers.analysis.run_files import ALPHA_BYTES, read_alphas, read_config
 from trainers.apps import tell
 from trainers.checkpoints import remove_checkpoints
+from trainers.errors import shown
 from trainers.job import say
 from trainers.reporting.command import run as espalier_report
 from trainers.reporting.report import run_page, sweep_page, write_report
@@ -164,3 +169,52 @@ def test_an_error_that_cannot_be_written_is_kept_in_words_that_can(tmp_path: Pat
     folder.close("failed", "cannot read data/\udcff.png")
     folder.release()
     assert state_of(folder.path).reason == "cannot read data/\N{REPLACEMENT CHARACTER}.png"
+
+
+# Files that hold more than they are
+
+
+def head(kind: str, *shape: int) -> bytes:
+    """The beginning of a file of an array, which says what follows."""
+    file = io.BytesIO()
+    np.lib.format.write_array_header_1_0(file, {"descr": kind, "fortran_order": False, "shape": shape})
+    return file.getvalue()
+
+
+def test_alphas_that_unpack_to_more_than_any_run_has_are_refused_before(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "alphas.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("weights.npy", "w") as file:
+        file.write(head("|u1", 1, 1, ALPHA_BYTES))
+        for _ in range(ALPHA_BYTES // 2**20):
+            file.write(bytes(2**20))
+    monkeypatch.setattr(np, "load", None)  # which would take them
+    assert path.stat().st_size < ALPHA_BYTES / 500
+    with pytest.raises(InvalidInputError, match=r"alphas\.npz: unpacked it is 134,217,\d+ bytes, allowed: 134,217,728"):
+        read_alphas(path)
+
+
+def test_alphas_of_any_number_of_empty_words_are_refused(tmp_path: Path) -> None:
+    shapes = {"epoch": ("<i8", 0), "step": ("<i8", 0), "device": ("<U1", 0), "weights": ("<f4", 0, 0, 10**12)}
+    with zipfile.ZipFile(tmp_path / "alphas.npz", "w") as archive:
+        for name, shape in {**shapes, "decision": ("<U0", 10**12), "choice": ("<U0", 10**12)}.items():
+            archive.writestr(f"{name}.npy", head(*shape))
+    with pytest.raises(InvalidInputError, match=r"alphas\.npz: it has more values than bytes"):
+        read_alphas(tmp_path / "alphas.npz")
+
+
+def test_a_configuration_whose_aliases_multiply_is_refused(tmp_path: Path) -> None:
+    lists = [f"a{level}: &a{level} [{', '.join([f'*a{level - 1}'] * 10)}]" for level in range(1, 10)]
+    path = tmp_path / "config.yaml"
+    path.write_text("\n".join(["a0: &a0 [x]", *lists, "space: *a9"]))
+    with pytest.raises(InvalidInputError, match=r"cannot read .*config\.yaml: aliases are not read"):
+        read_config(path)
+
+
+def test_of_a_large_value_only_the_beginning_is_written() -> None:
+    value: object = "x"
+    for _ in range(12):
+        value = [value] * 10
+    assert shown(value).startswith("[[[[")
+    assert shown({"b": [1, 2.5, "y"], "a": None}) == "{'a': None, 'b': [1, 2.5, 'y']}"

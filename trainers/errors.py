@@ -1,6 +1,7 @@
 """What can end a search besides its inputs, and how a configuration is refused."""
 
 from collections.abc import Callable, Iterable
+from reprlib import Repr
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import EspalierError, InvalidInputError
@@ -10,6 +11,11 @@ if TYPE_CHECKING:
 
 Place = tuple[int | str, ...]  # keys and indices that lead to a value
 LONGEST = 120  # characters of a value that a message shows
+# Of values that a message cuts anyway, so that the whole of a large one is never written.
+BEGINNING = Repr()
+BEGINNING.maxlevel = 4
+BEGINNING.maxlist = BEGINNING.maxtuple = BEGINNING.maxdict = BEGINNING.maxset = LONGEST
+BEGINNING.maxstring = BEGINNING.maxother = BEGINNING.maxlong = 4 * LONGEST
 CANNOT_BE_USED = "the configuration cannot be used:"
 
 
@@ -28,12 +34,17 @@ def dotted(place: Place) -> str:
     return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
 
 
+def shown(value: object) -> str:
+    """A value as Python writes it, or its beginning."""
+    return BEGINNING.repr(value)
+
+
 def problems_of(error: "ValidationError", key: Callable[[Place], str] = dotted) -> list[str]:
     """A line per wrong value: its key, what was got, and what is allowed."""
     problems = []
     for details in error.errors(include_url=False):
         kind, value, place = details["type"], details["input"], key(details["loc"])
-        got = "nothing" if kind == "missing" else repr(value)
+        got = "nothing" if kind == "missing" else shown(value)
         got = got if len(got) <= LONGEST else f"{got[:LONGEST]}..."
         message = details["msg"].removeprefix("Value error, ")
         if kind == "extra_forbidden":

@@ -5,6 +5,7 @@
 import csv
 import json
 import math
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +25,7 @@ from trainers.run_state import check_texts
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that hold words
 WHOLE = ("epoch", "step")
+ALPHA_BYTES = 2**27  # of alphas.npz unpacked; 10 devices, 300 choices and 10,000 epochs are 120 MB
 ROUNDING = 1e-5  # of probabilities in single precision, which may sum to a little more than 1
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Figures = dict[Metric, Number]
@@ -120,6 +122,16 @@ class Alphas:
     choice: tuple[str, ...]
 
 
+class _PlainLoader(yaml.SafeLoader):
+    """YAML without aliases, which no run writes: a file of a few lines of them can stand for any number of values."""
+
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            mark = self.peek_event().start_mark
+            raise yaml.composer.ComposerError(None, None, "aliases are not read; write out what they stand for", mark)
+        return super().compose_node(parent, index)
+
+
 def read_result(path: Path) -> dict[str, Any]:
     try:
         text = path.read_text(encoding="utf-8")
@@ -142,7 +154,7 @@ def read_config(path: Path) -> dict[str, Any]:
     if not path.is_file():  # a run that waits has none yet
         return {}
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
         yaml.safe_dump(content)  # so that what is nested too deeply to be written again is refused by name
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # a date such as 2026-99-99 is a ValueError
         raise InvalidInputError(f"cannot read {path}: {error}") from error
@@ -201,8 +213,15 @@ def read_alphas(path: Path) -> Alphas | None:
         return None
     try:
         # Opened here: np.load leaves a file open that is no archive.
-        with path.open("rb") as archive, np.load(archive, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("epoch", "step", "weights", "device", "decision", "choice")}
+        with path.open("rb") as archive:
+            unpacked = sum(member.file_size for member in zipfile.ZipFile(archive).infolist())
+            if unpacked > ALPHA_BYTES:
+                raise ValueError(f"unpacked it is {unpacked:,} bytes, allowed: {ALPHA_BYTES:,}")
+            archive.seek(0)
+            with np.load(archive, allow_pickle=False) as file:
+                arrays = {name: file[name] for name in ("epoch", "step", "weights", "device", "decision", "choice")}
+        if any(array.size > ALPHA_BYTES for array in arrays.values()):  # of values of no bytes
+            raise ValueError("it has more values than bytes")
     except Exception as error:  # zipfile, zlib, struct and numpy have some ten kinds of it for a file that is not whole
         raise InvalidInputError(f"cannot read {path}: {error}") from error
     lengths = {name: (len(arrays[name]),) for name in arrays if name != "weights" and arrays[name].ndim == 1}
