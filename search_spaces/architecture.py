@@ -16,6 +16,7 @@ from search_spaces.nasbench201 import NasBench201Space
 from search_spaces.space import Choice, SearchSpace
 
 SCHEMA = 1
+MOST_NUMBERS = 10**9  # in the weights of a network from a file, or in memory at one operation: some GB
 SPACES: dict[str, Callable[..., SearchSpace]] = {space.name: space for space in (MobileSpace, NasBench201Space)}
 
 
@@ -78,9 +79,17 @@ def read_architecture(path: Path) -> Architecture:
         space = build_space(architecture)
     with _naming(path, "choices"):
         space.check(architecture.choices)
+        _check_size(space, architecture.choices)
     if tuple(space.input_shape(architecture.choices)) != architecture.input_shape:
         raise InvalidInputError(f"{path}: field 'input_shape' is not that of its choices")
     return architecture
+
+
+def _check_size(space: SearchSpace, choices: Mapping[str, Choice]) -> None:
+    operations = space.operations(choices)
+    numbers = max(sum(each.params for each in operations), *(each.live_elements for each in operations))
+    if numbers > MOST_NUMBERS:
+        raise InvalidInputError(f"no network so large is built: {numbers:,} numbers, allowed: {MOST_NUMBERS:,}")
 
 
 @contextmanager

@@ -12,7 +12,18 @@ from typing import Any
 from torch import Tensor, nn
 
 from search_spaces.blocks import Add, Resize, Scale, conv_bn
-from search_spaces.errors import InvalidInputError
+from search_spaces.bounds import (
+    CHANNELS,
+    CLASSES,
+    DEPTHS,
+    EXPANSIONS,
+    KERNELS,
+    PIXELS,
+    WIDTHS,
+    refuse,
+    wrong_choices,
+    wrong_number,
+)
 from search_spaces.operation import Operation, Shape
 from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
 
@@ -76,19 +87,18 @@ class MobileSpace(SearchSpace):
         num_classes: int,
         channels: int = 3,
     ) -> None:
-        lists = {"depths": depths, "kernels": kernels, "expansions": expansions, "resolutions": resolutions}
-        lists |= {f"widths[{s}]": choices for s, choices in enumerate(widths)}
-        for key, values in lists.items():
-            if not values or any(type(v) is not int or v < 1 for v in values) or list(values) != sorted(set(values)):
-                raise InvalidInputError(f"space.{key} must be rising whole numbers of at least 1, got {list(values)}")
-        if any(k % 2 == 0 for k in kernels):
-            raise InvalidInputError(f"space.kernels must be odd, got {list(kernels)}")
+        lists = [("depths", depths, DEPTHS), ("kernels", kernels, KERNELS), ("expansions", expansions, EXPANSIONS)]
+        lists += [("resolutions", resolutions, PIXELS)]
+        lists += [(f"widths[{s}]", choices, WIDTHS) for s, choices in enumerate(widths)]
+        problems = [problem for each in lists for problem in wrong_choices(*each)]
+        if any(type(k) is int and k % 2 == 0 for k in kernels):
+            problems.append(f"space.kernels must be odd, got {list(kernels)}")
         if len(widths) != len(STRIDES):
-            raise InvalidInputError(f"space.widths must give {len(STRIDES)} stages, got {len(widths)}")
+            problems.append(f"space.widths must give {len(STRIDES)} stages, got {len(widths)}")
         if not squeeze_excite or set(squeeze_excite) - {"off", "on"}:
-            raise InvalidInputError(f"space.squeeze_excite must hold 'off', 'on' or both, got {list(squeeze_excite)}")
-        if num_classes < 2 or channels < 1:
-            raise InvalidInputError(f"space needs at least 2 classes and 1 channel, got {num_classes} and {channels}")
+            problems.append(f"space.squeeze_excite must hold 'off', 'on' or both, got {list(squeeze_excite)}")
+        problems += [*wrong_number("num_classes", num_classes, CLASSES), *wrong_number("channels", channels, CHANNELS)]
+        refuse(problems)
         self.widths = tuple(tuple(choices) for choices in widths)
         self.depths, self.kernels, self.expansions = tuple(depths), tuple(kernels), tuple(expansions)
         self.squeeze_excite, self.resolutions = tuple(squeeze_excite), tuple(resolutions)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from torch import Tensor, nn
 
 from search_spaces.blocks import Add
+from search_spaces.bounds import CHANNELS, CLASSES, DEPTHS, PIXELS, WIDTHS, refuse, wrong_number
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape
 from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
@@ -77,12 +78,9 @@ class NasBench201Space(SearchSpace):
     def __init__(
         self, *, width: int = 16, num_cells: int = 5, image_size: int = 32, num_classes: int = 10, channels: int = 3
     ) -> None:
-        numbers = {"width": width, "num_cells": num_cells, "image_size": image_size, "channels": channels}
-        for key, value in numbers.items():
-            if type(value) is not int or value < 1:
-                raise InvalidInputError(f"space.{key} must be a whole number of at least 1, got {value}")
-        if num_classes < 2:
-            raise InvalidInputError(f"space needs at least 2 classes, got {num_classes}")
+        numbers = [("width", width, WIDTHS), ("num_cells", num_cells, DEPTHS), ("image_size", image_size, PIXELS)]
+        numbers += [("num_classes", num_classes, CLASSES), ("channels", channels, CHANNELS)]
+        refuse(problem for each in numbers for problem in wrong_number(*each))
         self.width, self.num_cells, self.image_size = width, num_cells, image_size
         self.num_classes, self.channels = num_classes, channels
         self.deploy_shape: Shape = (channels, image_size, image_size)

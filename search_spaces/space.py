@@ -31,7 +31,8 @@ class Decision:
 
     def index(self, choice: Choice) -> int:
         """Position of `choice`. Raises: UnknownDecisionError if the decision lacks it."""
-        if choice not in self.choices or isinstance(choice, bool):
+        # Python takes True for 1 and 3.0 for 3; layers do not.
+        if choice not in self.choices or isinstance(choice, bool) or str(choice) not in map(str, self.choices):
             raise UnknownDecisionError(f"decision {self.name} has no choice {choice!r}; allowed: {list(self.choices)}")
         return self.choices.index(choice)
 

@@ -107,6 +107,10 @@ WRONG = {  # path, value, error: the hash is right, the content is not
     "wrong spec": (("spec", "kernels"), [3, 4], r"space\.kernels must be odd, got \[3, 4\]"),
     "spec of another type": (("spec", "depths"), 3, "field 'spec' does not build a mobile space"),
     "wrong choice": (("choices", "stage0.block0.kernel"), 9, r"stage0\.block0\.kernel has no choice 9"),
+    "no number of classes": (("spec", "num_classes"), float("nan"), r"'spec': space\.num_classes must be .*, got nan"),
+    "classes without end": (("spec", "num_classes"), 10**30, r"'spec': space\.num_classes must be .* to 1,000,000"),
+    "blocks without end": (("spec", "depths"), [1, 10**9], r"'spec': space\.depths must be .* to 100, got"),
+    "fraction of a choice": (("choices", "resolution"), 128.0, r"resolution has no choice 128\.0"),
     "choice of another type": (("choices", "resolution"), True, "resolution has no choice True"),
     "missing decision": (("choices",), {"resolution": 128}, "decisions missing"),
     "wrong input": (("input_shape",), [3, 32, 32], "field 'input_shape' is not that of its choices"),
@@ -120,6 +124,14 @@ def test_content_that_no_space_can_build_is_refused_by_name(what: str, tmp_path:
     content = with_id(changed(content_of("mobile"), path, value))
     with pytest.raises(InvalidInputError, match=message):
         read_architecture(write(tmp_path, content))
+
+
+def test_a_network_larger_than_memory_is_refused_though_its_space_can_be_built(tmp_path: Path) -> None:
+    content = content_of("mobile")
+    content["spec"]["widths"][3:] = [[65_536], [65_536]]
+    content["choices"] |= {"stage3.width": 65_536, "stage4.width": 65_536}
+    with pytest.raises(InvalidInputError, match=r"field 'choices': no network so large is built: [\d,]{13,} numbers"):
+        read_architecture(write(tmp_path, with_id(content)))
 
 
 @pytest.mark.parametrize("field", ["schema", "space", "spec", "choices", "input_shape", "id"])
