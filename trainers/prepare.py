@@ -1,5 +1,6 @@
 """From a checked configuration to everything a search needs, built and found feasible, with nothing trained yet."""
 
+import math
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import SearchSpace
 from trainers.config import SearchConfig
 from trainers.data import DataConfig, ImageData, load_data
-from trainers.errors import Place, dotted, problems_of, refusal, untitled
+from trainers.errors import Place, dotted, problems_of, refusal, shown, untitled
 from trainers.machines import machine_of
 from trainers.strategies import STRATEGIES, Strategy
 from trainers.tracking.logger_config import check_logger
@@ -33,6 +34,7 @@ PARTS = {
     "arch_optimizer": "_target_",
     "space": "name",
 }
+LEAST_CLASSES = 2  # of a space that is made to be looked at: how many there are the data tell
 CHANNELS = 3  # of deployed networks; grey images are repeated
 
 
@@ -107,6 +109,7 @@ def _refused_parts(content: Mapping[str, Any]) -> list[InvalidInputError]:
                     check_logger(section, tags=texts)
                 case "space":
                     check_arguments("space", SPACES, section, given=frozenset({"num_classes", "channels"}))
+                    make_space(section, num_classes=LEAST_CLASSES)
                 case "strategy":
                     check_arguments("strategy", STRATEGIES, section, given=frozenset())
                 case _:
@@ -199,6 +202,14 @@ def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.o
     arguments: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "_target_"
     }
+    defaults = {p.name: p.default for p in signature(kind).parameters.values()}
+    problems = [
+        f"{key}.{argument}: got {shown(content[argument])}, allowed: {_like(defaults[argument])}"
+        for argument, value in arguments.items()
+        if argument in defaults and not _is_like(value, defaults[argument])
+    ]
+    if problems:
+        raise refusal(problems)
 
     def make(parameters: Any) -> torch.optim.Optimizer:
         try:
@@ -210,6 +221,29 @@ def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.o
             raise InvalidInputError(f"{key}: got {arguments}; {error}; {name} takes {allowed}") from error
 
     return make
+
+
+def _is_like(value: Any, default: Any) -> bool:
+    """Whether the value of an optimizer's argument is of the kind of its default, and finite; the rest it checks."""
+    match default:
+        case bool():
+            return isinstance(value, bool)
+        case int() | float():
+            return type(value) in (int, float) and math.isfinite(value)
+        case tuple():
+            return isinstance(value, tuple) and len(value) == len(default) and all(map(_is_like, value, default))
+        case _:
+            return not isinstance(value, float) or math.isfinite(value)
+
+
+def _like(default: Any) -> str:
+    match default:
+        case bool():
+            return "true or false"
+        case tuple():
+            return f"{len(default)} finite numbers, as {list(default)}"
+        case _:
+            return f"a finite number, as {default}"
 
 
 def check_arguments(key: str, classes: dict[str, Any], content: dict[str, Any], *, given: frozenset[str]) -> None:

@@ -90,7 +90,7 @@ class Pool(Strategy):
         parameters: ArchitectureParameters,
         generator: np.random.Generator,
         *,
-        pool_size: Annotated[int, Field(ge=16)] = 1024,
+        pool_size: Annotated[int, Field(ge=16, le=65_536)] = 1024,
     ) -> None:
         super().__init__(problems, survivors, parameters, generator)
         self.pool_size = pool_size
