@@ -110,7 +110,7 @@ WRONG = {  # path, value, error: the hash is right, the content is not
     "no number of classes": (("spec", "num_classes"), float("nan"), r"'spec': space\.num_classes must be .*, got nan"),
     "classes without end": (("spec", "num_classes"), 10**30, r"'spec': space\.num_classes must be .* to 1,000,000"),
     "blocks without end": (("spec", "depths"), [1, 10**9], r"'spec': space\.depths must be .* to 100, got"),
-    "fraction of a choice": (("choices", "resolution"), 128.0, r"resolution has no choice 128\.0"),
+    "fraction of a choice": (("choices", "stage0.block0.kernel"), 5.0, r"stage0\.block0\.kernel has no choice 5\.0"),
     "choice of another type": (("choices", "resolution"), True, "resolution has no choice True"),
     "missing decision": (("choices",), {"resolution": 128}, "decisions missing"),
     "wrong input": (("input_shape",), [3, 32, 32], "field 'input_shape' is not that of its choices"),
