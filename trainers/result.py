@@ -20,6 +20,7 @@ from trainers.search_module import SearchModule
 
 SCHEMA = 1
 WELL_USED = 0.8  # share of the binding budget below which the larger candidates that lost are named
+NOT_AT_HAND = "the device is neither this machine nor one of boards"
 RUN_FILES = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv", "lineage.json")
 
 
@@ -154,7 +155,7 @@ def _device(plan: Plan, derived: Derived) -> dict[str, Any]:
         "held_by": held.origins,
         "recounted": certificate.recounted,
         "measured": None if measured is None else {"latency_ms": measured.p50_ms, **asdict(measured)},
-        "measured_reason": None if measured else "the device is neither this machine nor one of boards",
+        "measured_reason": None if measured else NOT_AT_HAND,
         "placement": certificate.placement,
         "cut": [candidate_row(plan, candidate, refuted_by=c.refuted_by) for candidate, c in derived.verdict.refuted],
         "accuracy": {

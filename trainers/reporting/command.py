@@ -19,7 +19,8 @@ Examples
 Exit codes: 0 done, and all that was verified is as told; 1 an error, or a check that failed; 2 no run or sweep there.
 
 `verify` hashes every file, rebuilds configuration, cost table, data split and networks, recounts and prices them again,
-and compares each with result.json. It prints a line per check: ok, FAILED, or not checked with the reason.
+and compares every field of result.json. It prints a line per check: ok, FAILED, or not checked, with the reason and the
+fields that no file can tell again.
 """
 
 

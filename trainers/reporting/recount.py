@@ -1,7 +1,7 @@
-"""The networks of a finished run, rebuilt from their files, priced and counted again, and held to their budgets."""
+"""What the files of a finished run give again: its prices, and its networks rebuilt, counted and tested."""
 
-import json
-from collections.abc import Iterator, Mapping
+import copy
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,157 +13,155 @@ from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
-from hardware_models.budgets.factors import SUMMED
-from hardware_models.placement.chain import network_chain, placed_costs
-from hardware_models.placement.placed_space import PlacedSpace
-from hardware_models.placement.placement import segment_placement
-from hardware_models.profile import HardwareProfile
+from hardware_models.latency_models.roofline import PRICE_KINDS
+from hardware_models.profile import HardwareProfile, profile_from_dict
 from search_spaces.architecture import Architecture, build_network, read_architecture
-from search_spaces.errors import EspalierError, InvalidInputError
+from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice, SearchSpace
-from trainers.certificate import COUNTED_TO, Held, certify, hold
+from trainers.certificate import Certificate, certify
 from trainers.config import SearchConfig
 from trainers.data import ImageData
-from trainers.evaluation import score
-from trainers.ledger import replay_network
+from trainers.evaluation import Score, score
 from trainers.prepare import is_host, load_profile, make_space
-from trainers.reporting.check import OLDER, Check, compared
 from trainers.run_state import architecture_file, weights_file
 
-HOST = "its prices were measured on the machine that searched, when it did"
+# In place of prices that were measured on another day: all but latency is counted, and needs none.
+NO_PRICES = {
+    "model": "roofline",
+    "weight_gb_per_s": None,
+    "activation_gb_per_s": None,
+    "kinds": {kind: {"throughput_gops": None, "overhead_ms": 0.0} for kind in PRICE_KINDS},
+}
 
 
 @dataclass(frozen=True)
-class Priced:
-    """The space of a run as its cost table knows it, and the budgets of each device that can be priced again."""
+class Network:
+    """A network of a run. `tested` is the score of its saved weights on the test images, or why there is none."""
+
+    architecture: Architecture
+    indices: tuple[int, ...]
+    certificate: Certificate
+    tested: Score | str
+    weights_fault: str | None
+
+
+@dataclass(frozen=True)
+class Rebuilt:
+    """The space of a run, the budgets of its devices, its networks. Of `hosts` the latency prices are not known."""
 
     space: SearchSpace
+    table: CostTable
     problems: Mapping[str, BudgetProblem]
+    hosts: tuple[str, ...]
+    networks: Mapping[str, Network]
 
-    def indices(self, architecture: Architecture, problem: BudgetProblem | None) -> tuple[int, ...]:
-        """The network in this space; on a device of several units it runs where it runs best."""
-        first = {decision.name: decision.choices[0] for decision in self.space.decisions}
-        indices = self.space.indices({**first, **architecture.choices})
-        return indices if problem is None else problem.settled(indices)
+    def indices(self, choices: Mapping[str, Choice], device: str | None = None) -> tuple[int, ...]:
+        return _placed(self.space, choices, None if device is None else self.problems[device])
 
-    def decided_by(self, architecture: Architecture, problem: BudgetProblem | None) -> list[str]:
-        """Names of the decisions that make the network, and of those where its own device runs it."""
-        placed = () if problem is None else problem.table.placements[problem.device]
-        return [*architecture.choices, *(self.space.decisions[k].name for k in placed)]
+    def decided_by(self, device: str) -> list[str]:
+        """Names of the decisions that make a network, and of those where its own device runs it."""
+        own, placed = self.table.num_own, self.table.placements[self.problems[device].device]
+        return [self.space.decisions[k].name for k in (*range(own), *placed)]
+
+    def with_told(self, device: str, totals: Mapping[str, float], latency_ms: float) -> dict[str, float]:
+        """Sums of prices; of a device without them, the one that gives the latency that was told."""
+        if device not in self.hosts:
+            return dict(totals)
+        profile = self.problems[device].profile
+        return {**totals, "latency_ms": profile.largest_total("latency_ms", latency_ms, margin="point")}
 
 
-def recounted_devices(
-    folder: Path, config: SearchConfig, result: Mapping[str, Any], data: ImageData | str
-) -> Iterator[Check]:
-    """Checks of every device's files and figures; `data` are those of the run, or why they cannot be read.
+@dataclass(frozen=True)
+class Told:
+    """One device as result.json tells of it, beside what the other files of its run give again."""
 
-    Raises: EspalierError for an architecture file that is not whole.
+    name: str
+    folder: Path
+    config: SearchConfig
+    result: Mapping[str, Any]
+    rebuilt: Rebuilt
+
+    @property
+    def device(self) -> dict[str, Any]:
+        found: dict[str, Any] = self.result["devices"][self.name]
+        return found
+
+    @property
+    def field(self) -> str:
+        return f"devices.{self.name}"
+
+    @property
+    def problem(self) -> BudgetProblem:
+        return self.rebuilt.problems[self.name]
+
+    @property
+    def network(self) -> Network:
+        return self.rebuilt.networks[self.name]
+
+    @property
+    def totals(self) -> dict[str, float]:
+        """Sums of the prices of the network's operations, by metric."""
+        totals = self.problem.table.named(self.network.indices, self.problem.device)
+        return self.rebuilt.with_told(self.name, totals, self.device["predicted"]["latency_ms"])
+
+
+def rebuild(folder: Path, config: SearchConfig, result: Mapping[str, Any], data: ImageData | str) -> Rebuilt:
+    """Every device's network from its files, with the prices of `config`; `data`, or why they cannot be read.
+
+    Of a host, whose profile was measured, the error, bound and origin are those that `result` tells.
+    Raises: EspalierError for an architecture or a profile that is not whole.
     """
-    devices: Mapping[str, Any] = result["devices"]
-    yield compared("devices", list(devices), list(config.hardware), field="devices")
-    architectures = {}
-    for name, device in devices.items():
-        architecture = read_architecture(architecture_file(folder, name))
-        yield compared(f"{name}: architecture", device["id"], architecture.id, field=f"devices.{name}.id")
-        yield _origin(folder, name, result)
-        architectures[name] = architecture
+    architectures = {name: read_architecture(architecture_file(folder, name)) for name in config.hardware}
     first = next(iter(architectures.values()))
     space = make_space(config.space, num_classes=first.spec.get("num_classes", 2))
-    specs = {name: dict(architecture.spec) for name, architecture in architectures.items()}
-    yield compared("space of the networks", specs, dict.fromkeys(specs, space.spec()), field="spec")
-    hosts = [name for name, mapping in config.hardware.items() if is_host(mapping)]
-    profiles = [load_profile(name, mapping, config) for name, mapping in config.hardware.items() if name not in hosts]
-    table = CostTable(space, profiles) if profiles else None
-    yield _table(table, hosts, result)
-    problems = {}
-    for profile in profiles:
-        assert table is not None
-        problems[profile.name] = BudgetProblem(table, profile.name, dict(profile.budgets.items()), margin=config.margin)
-    priced = Priced(table.space if table else space, problems)
-    for name, architecture in architectures.items():
-        if name not in config.hardware:
-            continue
-        try:
-            yield from _device(folder, name, devices[name], architecture, priced)
-            yield _accuracy(folder, name, devices[name], architecture, data, config.trainer.batch_size)
-        except EspalierError as error:
-            yield Check(f"{name}: network", "FAILED", str(error))
-    yield _transfer(result, architectures, priced)
-
-
-def _origin(folder: Path, name: str, result: Mapping[str, Any]) -> Check:
-    """Whether the architecture's file tells the same origin as the result: it may travel without it."""
-    origin = json.loads(architecture_file(folder, name).read_text(encoding="utf-8")).get("origin")
-    if not isinstance(origin, dict) or "hashes" not in result:
-        return Check(f"{name}: origin", "not checked", OLDER)
-    found = {key: origin.get(key) for key in (*result["hashes"], "versions", "device")}
-    told = {**result["hashes"], "versions": result["versions"], "device": name}
-    return compared(f"{name}: origin", told, found, field=f"architectures/{name}.json: origin")
-
-
-def _table(table: CostTable | None, hosts: list[str], result: Mapping[str, Any]) -> Check:
-    if table is None or hosts:
-        return Check("cost table", "not checked", f"{', '.join(hosts)}: {HOST}")
-    if "hashes" not in result:
-        return Check("cost table", "not checked", OLDER)
-    return compared("cost table", result["hashes"]["cost_table"], table.digest, field="hashes.cost_table")
-
-
-def _device(
-    folder: Path, name: str, device: Mapping[str, Any], architecture: Architecture, priced: Priced
-) -> Iterator[Check]:
-    field, problem = f"devices.{name}", priced.problems.get(name)
-    network = _loaded(folder, name, architecture)
-    indices = priced.indices(architecture, problem)
-    choices = priced.space.choices(indices)
-    notation = {"notation": priced.space.notation(choices)}
-    yield compared(f"{name}: notation", {"notation": device["notation"]}, notation, field=field)
-    left = replay_network(folder / "prune.csv", priced.space, name)
-    own = priced.decided_by(architecture, problem)  # where other devices would run it is left to chance
-    ledger = {decision: left[decision] for decision in own}
-    yield compared(f"{name}: prune ledger", ledger, {decision: choices[decision] for decision in own}, field=name)
-    if problem is None:
-        yield Check(f"{name}: predicted, upper bound, budgets", "not checked", HOST)
-        return
-    certificate = certify(problem, priced.space, network, indices, measure=False)
-    yield _same(name, device, "recounted", {"recounted": certificate.recounted}, tolerance=COUNTED_TO)
-    figures = {"predicted": certificate.predicted, "upper": certificate.upper, "placement": certificate.placement}
-    yield _same(name, device, "predicted, upper bound", figures)
-    profile = problem.profile
-    known = {
-        "budgets": problem.limits,
-        "margin": problem.margin,
-        "upper_level": None if profile.bound is None else profile.bound.level,
-        "upper_subject": None if profile.bound is None else profile.bound.subject,
-        "profile": profile.provenance,
+    hosts = tuple(name for name, mapping in config.hardware.items() if is_host(mapping))
+    profiles = [
+        _told_profile(name, mapping, result) if name in hosts else load_profile(name, mapping, config)
+        for name, mapping in config.hardware.items()
+    ]
+    table = CostTable(space, profiles)
+    problems = {
+        profile.name: BudgetProblem(table, profile.name, dict(profile.budgets.items()), margin=config.margin)
+        for profile in profiles
     }
-    yield _same(name, device, "budgets and profile", known)
-    totals, measured = problem.table.named(indices, problem.device), device["measured"]
-    measured_ms = None if measured is None else measured["latency_ms"]
-    yield _verdict(name, device, hold(problem, totals, recounted=certificate.recounted, measured_ms=measured_ms))
-
-
-def _same(name: str, device: Mapping[str, Any], what: str, found: Mapping[str, Any], tolerance: float = 1e-9) -> Check:
-    recorded = {key: device[key] for key in found}
-    return compared(f"{name}: {what}", recorded, found, field=f"devices.{name}", tolerance=tolerance)
-
-
-def _verdict(name: str, device: Mapping[str, Any], found: Held) -> Check:
-    """Whether the figures that decide are within the budgets: a recorded measurement decides alone, as it did."""
-    verdict: dict[str, Any] = {
-        "met": found.broken is None,
-        "refuted_by": found.broken,
-        "binding": max(found.utilisation, key=lambda metric: found.utilisation[metric]),
-        "utilisation": found.utilisation,
+    networks = {
+        name: _network(folder, architecture, problems[name], data, batch_size=config.trainer.batch_size)
+        for name, architecture in architectures.items()
     }
-    verdict |= {key: value for key, value in (("held", found.figures), ("held_by", found.origins)) if key in device}
-    return _same(name, device, "budgets met, as told", verdict, tolerance=COUNTED_TO)
+    return Rebuilt(table.space, table, problems, hosts, networks)
 
 
-def _loaded(folder: Path, name: str, architecture: Architecture) -> nn.Module:
-    """The network with the weights in its file. Raises: InvalidInputError if they are not its own."""
+def _told_profile(name: str, mapping: Mapping[str, Any], result: Mapping[str, Any]) -> HardwareProfile:
+    return profile_from_dict(name, {**result["devices"][name]["profile"], **mapping, "latency": NO_PRICES})
+
+
+def _placed(space: SearchSpace, choices: Mapping[str, Choice], problem: BudgetProblem | None) -> tuple[int, ...]:
+    """The network in `space`; on a device of several units it runs where it runs best."""
+    first = {decision.name: decision.choices[0] for decision in space.decisions}
+    indices = space.indices({**first, **choices})
+    return indices if problem is None else problem.settled(indices)
+
+
+def _network(
+    folder: Path, architecture: Architecture, problem: BudgetProblem, data: ImageData | str, *, batch_size: int
+) -> Network:
+    space, fault = problem.table.space, None
+    network = build_network(architecture).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    indices = _placed(space, architecture.choices, problem)
+    certificate = certify(problem, space, copy.deepcopy(network), indices, measure=False)
+    try:
+        _load(folder, problem.name, network, architecture)
+    except InvalidInputError as error:
+        fault = str(error)
+    tested: Score | str = data if isinstance(data, str) else "its weights cannot be used"
+    if fault is None and not isinstance(data, str):
+        tested = score(network, data, "test", images=None, batch_size=batch_size)
+    return Network(architecture, indices, certificate, tested, fault)
+
+
+def _load(folder: Path, name: str, network: nn.Module, architecture: Architecture) -> None:
+    """Fills the network from its file of weights. Raises: InvalidInputError if they are not its own."""
     path = weights_file(folder, name)
-    network = build_network(architecture)
     try:
         weights = load_file(path)
         with safe_open(path, framework="pt") as file:
@@ -173,69 +171,3 @@ def _loaded(folder: Path, name: str, architecture: Architecture) -> nn.Module:
         raise InvalidInputError(f"weights/{name}.safetensors cannot be loaded into its network: {error}") from error
     if owner != architecture.id:
         raise InvalidInputError(f"weights/{name}.safetensors are of network {owner}, not {architecture.id}")
-    return network.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def _accuracy(
-    folder: Path,
-    name: str,
-    device: Mapping[str, Any],
-    architecture: Architecture,
-    data: ImageData | str,
-    batch_size: int,
-) -> Check:
-    """Test accuracy of the network as saved, to within one image: another machine may round a tie another way."""
-    what = f"{name}: fine-tuned accuracy"
-    if isinstance(data, str):
-        return Check(what, "not checked", data)
-    found = score(_loaded(folder, name, architecture), data, "test", images=None, batch_size=batch_size)
-    recorded, images = device["accuracy"]["finetuned"], device["accuracy"]["images"]
-    field = f"devices.{name}.accuracy"
-    if images != found.images:
-        return Check(what, "FAILED", f"{field}.images is {images}, found {found.images}")
-    if abs(recorded - found.accuracy) * images > 1.5:
-        return Check(what, "FAILED", f"{field}.finetuned is {recorded}, found {found.accuracy}")
-    return Check(what, "ok")
-
-
-def _transfer(result: Mapping[str, Any], architectures: Mapping[str, Architecture], priced: Priced) -> Check:
-    """What each network costs on every device that can be priced again, by the prices of its operations."""
-    recorded = result.get("transfer")
-    if recorded is None:
-        return Check("transfer", "not checked", OLDER)
-    found = {
-        name: {device: _costs(architecture, problem, priced) for device, problem in priced.problems.items()}
-        for name, architecture in architectures.items()
-    }
-    known = {
-        name: {device: costs for device, costs in on_devices.items() if device in priced.problems}
-        for name, on_devices in recorded.items()
-    }
-    return compared("transfer", known, found, field="transfer")
-
-
-def _costs(architecture: Architecture, problem: BudgetProblem, priced: Priced) -> dict[str, Any]:
-    """Estimates of a network on a device, its largest share of a budget, and whether it is within all of them.
-
-    The cost table, which the search went by, has a part only in where a device of several units runs it.
-    """
-    profile, choices = problem.profile, priced.space.choices(priced.indices(architecture, problem))
-    totals = _totals(profile, priced.space, choices)
-    used = max(problem.held(metric, totals[metric]) / limit for metric, limit in problem.limits.items())
-    return {
-        **{metric: profile.estimate(metric, total) for metric, total in totals.items()},
-        "latency_upper_ms": None if profile.bound is None else profile.upper("latency_ms", totals["latency_ms"]),
-        "utilisation": used,
-        "within": used <= 1 + COUNTED_TO,
-    }
-
-
-def _totals(profile: HardwareProfile, space: SearchSpace, choices: Mapping[str, Choice]) -> dict[str, float]:
-    """What the prices of a network's operations sum to, by metric."""
-    if isinstance(space, PlacedSpace) and profile.units:
-        return placed_costs(profile, network_chain(space, choices)[0], segment_placement(space, profile, choices))
-    prices = [profile.price(operation) for operation in space.operations(choices)]
-    sums = {column: sum(price[column] for price in prices) for column in SUMMED}
-    sums["latency_ms"] += profile.constant_ms
-    sums["peak_memory_mb"] = sums.pop("weight_mb") + max(price["activation_mb"] for price in prices)
-    return sums

@@ -1,7 +1,10 @@
-"""Everything a finished run says of itself that can be made again: hashed, rebuilt, recounted, and compared."""
+"""Everything a finished run says of itself that can be made again: hashed, rebuilt, recounted, and compared.
+
+Each field of result.json is compared with what the other files give, or named in a check that says why it is not.
+"""
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +13,31 @@ from trainers.analysis.loading import Run, load_run
 from trainers.config import SearchConfig, validate
 from trainers.data import ImageData, load_data
 from trainers.prepare import CHANNELS, data_config
-from trainers.provenance import file_hashes, versions
-from trainers.reporting.check import OLDER, UNFIT, Check, compared
-from trainers.reporting.recount import recounted_devices
-from trainers.result import objective
+from trainers.provenance import SCHEMA, file_hashes, versions
+from trainers.reporting.check import UNFIT, Check, compared, gathered
+from trainers.reporting.course import search_checks, status_checks
+from trainers.reporting.figures import device_checks, figure_checks
+from trainers.reporting.recount import Rebuilt, Told, rebuild
+from trainers.reporting.transfer import transfer_checks
+from trainers.result import RUN_FILES, objective
+from trainers.run_state import architecture_file, weights_file
 
+FIELDS = (
+    *("schema", "status", "command", "attempts", "space", "strategy", "seed", "data", "devices", "objective"),
+    *("transfer", "search", "hashes", "files", "versions", "threads", "processors", "commit", "commit_reason"),
+)
 PARTS_ROUNDED_TO = 0.011  # seconds: the sum of two figures, each rounded to a hundredth
+NO_SUPERNET = Check(
+    "accuracies",
+    "not checked",
+    "beyond what they agree in: they need the supernet's weights, which no run keeps",
+    (
+        *(f"devices.*.accuracy.{kind}" for kind in ("supernet", "inherited", "random")),
+        *("devices.*.validation.accuracy", "devices.*.validation.loss"),
+        *("devices.*.validation_accuracy", "devices.*.validation_loss", "lineage.json: supernet.id"),
+    ),
+)
+DRAWN = Check("report.html", "not checked", "it is drawn from the other files; espalier-report draws it again")
 
 
 def verify_run(folder: Path) -> list[Check]:
@@ -26,87 +48,109 @@ def verify_run(folder: Path) -> list[Check]:
         run = load_run(folder)
     except InvalidInputError as error:
         return [Check("files of the run", "FAILED", str(error))]
-    result = run.result
-    if result is None:
+    if run.result is None:
         todo = f"finish it first: {run.state.command}"
         if run.state.state == "infeasible":
             todo = "no network meets its budgets, so there is none to verify"
         raise InvalidInputError(f"{folder} is {run.state.state} and has no result to verify; {todo}")
-    checks = [
-        *_checks("files", lambda: _files(run.path, result)),
-        *_checks("lineage", lambda: _lineage(run.path, result)),
-        *_checks("status", lambda: _status(run, result)),
-        *_checks("versions", lambda: _versions(result)),
-        *_checks("objective", lambda: _objective(result)),
-    ]
     try:
         config = validate(run.config)
     except InvalidInputError as error:
-        return [*checks, Check("configuration", "FAILED", f"config.yaml: {error}")]
+        return [*_plain_checks(run), Check("configuration", "FAILED", f"config.yaml: {error}")]
     data = _data(config)
+    try:
+        rebuilt = rebuild(run.path, config, run.result, data)
+    except (EspalierError, OSError, *UNFIT) as error:
+        fault = Check("networks", "FAILED", f"they cannot be rebuilt: {type(error).__name__}: {error}")
+        return [*_plain_checks(run), *_configured_checks(run, config, data), fault]
+    return checks_of(run, config, data=data, rebuilt=rebuilt)
+
+
+def checks_of(run: Run, config: SearchConfig, *, data: ImageData | str, rebuilt: Rebuilt) -> list[Check]:
+    """All checks of a run, of which the expensive part is done."""
+    result = run.result or {}
+    parts = {
+        "devices": lambda: device_checks(config, result, rebuilt),
+        "transfer": lambda: transfer_checks(result, rebuilt),
+        "search": lambda: search_checks(run, config, rebuilt),
+    }
+    told = [Told(name, run.path, config, result, rebuilt) for name in config.hardware]
     return [
-        *checks,
-        *_checks("configuration", lambda: _configuration(config, result)),
-        *_checks("data split", lambda: _split(data, result)),
-        *_checks("networks", lambda: recounted_devices(run.path, config, result, data)),
-        Check(
-            "accuracies",
-            "not checked",
-            "of supernet, candidates and random networks: they need the supernet's weights, which no run keeps",
-        ),
+        *_plain_checks(run),
+        *_configured_checks(run, config, data),
+        *(check for name, part in parts.items() for check in gathered(name, part)),
+        *(check for device in told for check in figure_checks(device)),
+        NO_SUPERNET,
+        DRAWN,
     ]
 
 
-def _checks(what: str, compare: Callable[[], Iterator[Check]]) -> list[Check]:
-    """The checks of a part; a part that cannot be read at all has failed."""
-    found: list[Check] = []
-    try:
-        found.extend(compare())
-    except EspalierError as error:
-        found.append(Check(what, "FAILED", str(error)))
-    except UNFIT as error:
-        found.append(Check(what, "FAILED", f"result.json is not whole: {type(error).__name__} {error}"))
-    return found
+def _plain_checks(run: Run) -> list[Check]:
+    """Checks that need neither the configuration nor the networks."""
+    result = run.result or {}
+    return [
+        compared("fields", dict.fromkeys(result), dict.fromkeys(FIELDS), field=""),
+        *gathered("files", lambda: _files(run.path, result)),
+        *gathered("status", lambda: status_checks(run)),
+        *gathered("versions", lambda: _versions(result)),
+        *gathered("objective", lambda: _objective(result)),
+    ]
+
+
+def _configured_checks(run: Run, config: SearchConfig, data: ImageData | str) -> list[Check]:
+    result = run.result or {}
+    return [
+        *gathered("configuration", lambda: _configuration(config, result)),
+        *gathered("lineage", lambda: _lineage(run.path, config, result)),
+        *gathered("data split", lambda: _split(config, data, result)),
+    ]
 
 
 def _files(folder: Path, result: Mapping[str, Any]) -> Iterator[Check]:
-    recorded = result.get("files")
-    if recorded is None:
-        yield Check("files", "not checked", OLDER)
-        return
-    for name, digest in recorded.items():
-        path = folder / name
-        if not path.resolve().is_relative_to(folder.resolve()):
-            yield Check(f"file {name}", "FAILED", "result.json names a file outside the run")
-        elif not path.is_file():
+    recorded = result["files"]
+    paths = [path(folder, name) for name in result["devices"] for path in (architecture_file, weights_file)]
+    due = [*(path.relative_to(folder).as_posix() for path in paths), *RUN_FILES]
+    for name in dict.fromkeys([*due, *recorded]):
+        if name not in due or not (folder / name).resolve().is_relative_to(folder.resolve()):
+            yield Check(f"file {name}", "FAILED", "result.json names a file outside the run, or none of its own")
+        elif name not in recorded:
+            yield Check(f"file {name}", "FAILED", f"files.{name} is missing: its hash")
+        elif not (folder / name).is_file():
             yield Check(f"file {name}", "FAILED", "it is missing")
         else:
             found = file_hashes(folder, [name])[name]
-            yield compared(f"file {name}", digest, found, field=f"files.{name}")
+            yield compared(f"file {name}", recorded[name], found, field=f"files.{name}")
 
 
-def _lineage(folder: Path, result: Mapping[str, Any]) -> Iterator[Check]:
-    if "files" not in result:
-        yield Check("lineage", "not checked", OLDER)
-        return
+def _lineage(folder: Path, config: SearchConfig, result: Mapping[str, Any]) -> Iterator[Check]:
+    """Whether lineage.json is what the result and the files themselves give; weights that are gone, by their hash."""
     try:
-        content = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
-        kept = content["architectures"]
-        told = {name: {"id": kept[name]["id"], "weights_sha256": kept[name]["weights_sha256"]} for name in kept}
+        told = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
+        parent = told["supernet"]["id"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield Check("lineage", "FAILED", f"lineage.json cannot be read: {type(error).__name__}: {error}")
         return
+    architectures, measurements = {}, {}
+    for name, device in result["devices"].items():
+        weights = f"weights/{name}.safetensors"
+        there = (folder / weights).is_file()
+        architectures[name] = {
+            "id": device["id"],
+            "parent": parent,
+            "file": device["architecture"],
+            "weights": device["weights"],
+            "weights_sha256": (file_hashes(folder, [weights]) if there else result["files"])[weights],
+        }
+        if device["measured"] is not None:
+            measurements[name] = {"parent": device["id"], "latency_ms": device["measured"]["latency_ms"]}
     found = {
-        name: {"id": device["id"], "weights_sha256": result["files"].get(f"weights/{name}.safetensors")}
-        for name, device in result["devices"].items()
+        "schema": SCHEMA,
+        "run": config.run_key,
+        "supernet": {"id": parent, **result["hashes"]},
+        "architectures": architectures,
+        "measurements": measurements,
     }
-    yield compared("lineage", told, found, field="lineage.json: architectures")
-
-
-def _status(run: Run, result: Mapping[str, Any]) -> Iterator[Check]:
-    yield compared("status", result["status"], run.state.state, field="status")
-    met = all(device["met"] for device in result["devices"].values())
-    yield compared("verdict", result["status"], "done" if met else "unmet", field="status")
+    yield compared("lineage", told, found, field="lineage.json")
 
 
 def _versions(result: Mapping[str, Any]) -> Iterator[Check]:
@@ -122,10 +166,7 @@ def _versions(result: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def _objective(result: Mapping[str, Any]) -> Iterator[Check]:
-    recorded = result.get("objective")
-    if recorded is None:
-        yield Check("objective", "not checked", OLDER)
-        return
+    recorded = result["objective"]
     yield compared("objective", recorded, objective(result["devices"], seconds=recorded["seconds"]), field="objective")
     parts = result["search"]["train_seconds"] + result["search"]["derive_seconds"]
     rounded = recorded["seconds"] if abs(recorded["seconds"] - parts) < PARTS_ROUNDED_TO else parts
@@ -133,11 +174,7 @@ def _objective(result: Mapping[str, Any]) -> Iterator[Check]:
 
 
 def _configuration(config: SearchConfig, result: Mapping[str, Any]) -> Iterator[Check]:
-    recorded = result.get("hashes")
-    if recorded is None:
-        yield Check("configuration", "not checked", OLDER)
-    else:
-        yield compared("configuration", recorded["config"], config.digest, field="hashes.config")
+    yield compared("configuration", result["hashes"]["config"], config.digest, field="hashes.config")
     names = {"space": config.space["name"], "strategy": config.strategy["name"], "seed": config.seed}
     yield compared("names", {name: result[name] for name in names}, names, field="")
 
@@ -150,12 +187,17 @@ def _data(config: SearchConfig) -> ImageData | str:
         return f"the data cannot be read here: {error}"
 
 
-def _split(data: ImageData | str, result: Mapping[str, Any]) -> Iterator[Check]:
-    recorded = {"split_hash": result["data"]["split_hash"], "images": result["data"]["images"]}
-    if "hashes" in result:
-        yield compared("data split", recorded["split_hash"], result["hashes"]["data_split"], field="hashes.data_split")
+def _split(config: SearchConfig, data: ImageData | str, result: Mapping[str, Any]) -> Iterator[Check]:
+    recorded, split_hash = result["data"], result["hashes"]["data_split"]
+    found = {"name": config.data["name"], "split_hash": split_hash}
     if isinstance(data, str):
-        yield Check("data split", "not checked", data)
-        return
-    sizes = {split: data.size(split) for split in ("weights", "architecture", "validation", "test")}
-    yield compared("data split", recorded, {"split_hash": data.splits.hash, "images": sizes}, field="data")
+        yield Check("data split", "not checked", data, ("data.images", "data.origin"))
+        found |= {key: recorded[key] for key in ("images", "origin")}
+    else:
+        sizes = {split: data.size(split) for split in ("weights", "architecture", "validation", "test")}
+        found |= {"split_hash": data.splits.hash, "images": sizes, "origin": recorded["origin"]}
+        if data.origin != recorded["origin"]:
+            why = f"the same images were read from {recorded['origin']!r} then, from {data.origin!r} now"
+            yield Check("origin of the data", "not checked", why, ("data.origin",))
+    yield compared("data split", recorded, found, field="data")
+    yield compared("hash of the split", split_hash, found["split_hash"], field="hashes.data_split")

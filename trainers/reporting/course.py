@@ -1,0 +1,58 @@
+"""The course of a search as result.json tells it, beside its status, its metrics and its ledger."""
+
+from collections.abc import Iterator
+
+from trainers.analysis.loading import Run
+from trainers.config import SearchConfig
+from trainers.ledger import replay
+from trainers.reporting.check import Check, compared
+from trainers.reporting.recount import Rebuilt
+from trainers.tracking import metric_names
+
+PRUNED = ("presolve", "budget")  # reasons in the ledger why a choice went before the networks were chosen
+OF_THE_PROCESS = ("train_seconds", "derive_seconds", "step_over_floor", "peak_memory_mb")
+STATUS = tuple(f"status.json: {key}" for key in ("pid", "host", "started", "heartbeat"))
+
+
+def status_checks(run: Run) -> Iterator[Check]:
+    """Whether the result and the status tell the same end of the same attempt, after all epochs."""
+    state, result = run.state, run.result or {}
+    recorded = {key: result[key] for key in ("status", "command", "attempts")}
+    found = {"status": state.state, "command": state.command, "attempts": state.attempt}
+    yield compared("status", recorded, found, field="")
+    met = all(device["met"] for device in result["devices"].values())
+    yield compared("verdict", result["status"], "done" if met else "unmet", field="status")
+    last = int(run.metrics[metric_names.EPOCH].iloc[-1])
+    ended = {"error": state.reason, "epoch": state.epoch, "epochs": state.epochs}
+    due = {"error": None, "epoch": last, "epochs": last}
+    if state.attempt > 1 and state.epoch is None:  # it had only its networks left to choose
+        due |= {"epoch": None, "epochs": None}
+    yield compared("end of the run", ended, due, field="status.json")
+
+
+def search_checks(run: Run, config: SearchConfig, rebuilt: Rebuilt) -> Iterator[Check]:
+    """Checks of `search`, and what no file tells of the process that searched."""
+    result, last = run.result or {}, run.metrics.iloc[-1].to_dict()
+    recorded, steps, alive, worst = result["search"], config.trainer.steps, {}, {}
+    for name, problem in rebuilt.problems.items():
+        mask_N = replay(run.path / "prune.csv", rebuilt.space, name, reasons=PRUNED)
+        shares = [last[metric_names.worst(name, m)] / last[metric_names.budget(name, m)] for m in problem.limits]
+        alive[name] = int(mask_N.sum())
+        worst[name] = round(max(shares) if name in rebuilt.hosts else float(problem.overshoot(mask_N).max()), 6)
+    found = {
+        **{key: recorded[key] for key in OF_THE_PROCESS},
+        **{"steps": steps, "choices_alive": alive, "worst_surviving_share": worst},
+    }
+    yield compared("search", recorded, found, field="search")
+    told = {key: last[key] for key in (metric_names.STEP, metric_names.CHOICES_ALIVE)}
+    due = {metric_names.STEP: steps, metric_names.CHOICES_ALIVE: sum(alive.values())}
+    yield compared("last epoch", told, due, field="metrics.csv")
+    unknown = [*(f"search.{key}" for key in OF_THE_PROCESS), "objective.seconds"]
+    threads = config.trainer.threads
+    if threads is None or run.state.attempt > 1:  # a resumed search goes on with as many as it began with
+        unknown.append("threads")
+    else:
+        yield compared("threads", result["threads"], threads, field="threads")
+    unknown += ["processors", "commit", "commit_reason", *STATUS]
+    why = "no other file tells of its times, its memory, its processor and its code"
+    yield Check("the process that searched", "not checked", why, tuple(unknown))
