@@ -17,6 +17,7 @@ from trainers.provenance import SCHEMA, file_hashes, versions
 from trainers.reporting.check import UNFIT, Check, compared, gathered
 from trainers.reporting.course import search_checks, status_checks
 from trainers.reporting.figures import device_checks, figure_checks
+from trainers.reporting.ranking import ranking_checks
 from trainers.reporting.recount import Rebuilt, Told, rebuild
 from trainers.reporting.transfer import transfer_checks
 from trainers.result import RUN_FILES, objective
@@ -79,7 +80,7 @@ def checks_of(run: Run, config: SearchConfig, *, data: ImageData | str, rebuilt:
         *_plain_checks(run),
         *_configured_checks(run, config, data),
         *(check for name, part in parts.items() for check in gathered(name, part)),
-        *(check for device in told for check in figure_checks(device)),
+        *(check for device in told for check in (*figure_checks(device), *ranking_checks(device))),
         NO_SUPERNET,
         DRAWN,
     ]
