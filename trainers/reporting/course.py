@@ -7,6 +7,7 @@ from trainers.config import SearchConfig
 from trainers.ledger import replay
 from trainers.reporting.check import Check, compared
 from trainers.reporting.recount import Rebuilt
+from trainers.run_state import ORIGIN
 from trainers.tracking import metric_names
 
 PRUNED = ("presolve", "budget")  # reasons in the ledger why a choice went before the networks were chosen
@@ -20,6 +21,8 @@ def status_checks(run: Run) -> Iterator[Check]:
     recorded = {key: result[key] for key in ("status", "command", "attempts")}
     found = {"status": state.state, "command": state.command, "attempts": state.attempt}
     yield compared("status", recorded, found, field="")
+    started = {key: result[key] for key in ORIGIN}
+    yield compared("what the last attempt started from", started, state.origin, field="")
     met = all(device["met"] for device in result["devices"].values())
     yield compared("verdict", result["status"], "done" if met else "unmet", field="status")
     last = int(run.metrics[metric_names.EPOCH].iloc[-1])
@@ -53,6 +56,6 @@ def search_checks(run: Run, config: SearchConfig, rebuilt: Rebuilt) -> Iterator[
         unknown.append("threads")
     else:
         yield compared("threads", result["threads"], threads, field="threads")
-    unknown += ["processors", "commit", "commit_reason", *STATUS]
-    why = "no other file tells of its times, its memory, its processor and its code"
+    unknown += ["processors", "earlier_code", *STATUS]
+    why = "no other file tells of its times, its memory, its processor and the code of earlier attempts"
     yield Check("the process that searched", "not checked", why, tuple(unknown))

@@ -25,7 +25,7 @@ from trainers.run_state import architecture_file, weights_file
 
 FIELDS = (
     *("schema", "status", "command", "attempts", "space", "strategy", "seed", "data", "devices", "objective"),
-    *("transfer", "search", "hashes", "files", "versions", "threads", "processors", "commit", "commit_reason"),
+    *("transfer", "search", "hashes", "files", "versions", "threads", "processors", "code", "earlier_code"),
 )
 PARTS_ROUNDED_TO = 0.011  # seconds: the sum of two figures, each rounded to a hundredth
 NO_SUPERNET = Check(
@@ -131,17 +131,19 @@ def _lineage(folder: Path, config: SearchConfig, result: Mapping[str, Any]) -> I
     except (OSError, ValueError, KeyError, TypeError) as error:
         yield Check("lineage", "FAILED", f"lineage.json cannot be read: {type(error).__name__}: {error}")
         return
-    architectures, measurements = {}, {}
+    architectures, models, measurements = {}, {}, {}
     for name, device in result["devices"].items():
         weights = f"weights/{name}.safetensors"
         there = (folder / weights).is_file()
+        digest = (file_hashes(folder, [weights]) if there else result["files"])[weights]
         architectures[name] = {
             "id": device["id"],
             "parent": parent,
             "file": device["architecture"],
             "weights": device["weights"],
-            "weights_sha256": (file_hashes(folder, [weights]) if there else result["files"])[weights],
+            "weights_sha256": digest,
         }
+        models[name] = {"id": digest, "parent": device["id"], "file": device["weights"]}
         if device["measured"] is not None:
             measurements[name] = {"parent": device["id"], "latency_ms": device["measured"]["latency_ms"]}
     found = {
@@ -149,6 +151,7 @@ def _lineage(folder: Path, config: SearchConfig, result: Mapping[str, Any]) -> I
         "run": config.run_key,
         "supernet": {"id": parent, **result["hashes"]},
         "architectures": architectures,
+        "models": models,
         "measurements": measurements,
     }
     yield compared("lineage", told, found, field="lineage.json")
