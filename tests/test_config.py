@@ -171,7 +171,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "trainer.threads": (0, "all"),
     "margin": ("lower", "UPPER", "", None, True, 1.1),
     "seed": (-1, 2**32, 0.5, "0", None, True),
-    "sweep": ("", "a/b", "..", ".", "-m", "a b", "x" * 81, None, 7),
+    "sweep": ("", "a/b", "..", ".", "-m", "a b", "x" * 81, None, 7.5, -7, True),
     "paths.runs": ("", None, 3),
     "hardware": ({}, [], None, {"phone": 3}),
     "optimizer._target_": ("SGD", "torch.optim.sgd", "torch.optim.lr_scheduler.StepLR", 1),

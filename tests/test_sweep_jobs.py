@@ -7,6 +7,7 @@ import pytest
 from console import Cli, console, refused
 from test_sweep import TINY
 from test_sweep_edges import TOLD, TOO_SHORT, clear_environment
+from tiny_search import MOBILE, tiny_config
 
 import trainers.search
 from trainers import cli
@@ -59,6 +60,29 @@ def test_an_experiment_that_names_a_sweep_gives_all_jobs_that_folder(command: Cl
     assert (code, errors.count(TOLD)) == (2, 2), errors
     assert [path.name for path in Path("runs").iterdir()] == ["mine"]
     assert [job.state for sweep in read_sweeps(Path("runs/mine")) for job in sweep.jobs] == ["refused", "refused"]
+
+
+@pytest.mark.parametrize("name", ["2024", "1.5", "2024_11", "null"])
+def test_a_sweep_may_have_a_name_that_means_something_else_to_hydra(command: Cli, tmp_path: Path, name: str) -> None:
+    own = experiments(tmp_path, mine=f'sweep: "{name}"')
+    code, _, errors = command(*own, *TOO_SHORT, "experiment=mine")
+    assert (code, errors.count(TOLD), errors.count("sweep: ")) == (2, 2, 0), errors
+    assert [path.name for path in Path("runs").iterdir()] == [name]
+
+
+@pytest.mark.parametrize("where", ["command", "file"])
+def test_a_number_is_the_name_of_a_sweep(command: Cli, tmp_path: Path, where: str) -> None:
+    own = experiments(tmp_path, mine="sweep: 2024") if where == "file" else ()
+    code, _, errors = command(*own, *TOO_SHORT, "experiment=mine" if where == "file" else "sweep=2024")
+    assert (code, errors.count(TOLD), errors.count("sweep: ")) == (2, 2, 0), errors
+    assert [path.name for path in Path("runs").iterdir()] == ["2024"]
+    assert tiny_config(tmp_path, *MOBILE, "sweep=2024").run_folder.parent == tmp_path / "2024"
+
+
+def test_a_folder_that_is_no_text_is_refused_once(command: Cli) -> None:
+    found = command(*TOO_SHORT, "sweep=1.5", "paths.runs=7")
+    refused(found, "espalier-search", "  sweep: got 1.5; Input should be a valid string", "  paths.runs: got 7; Input")
+    assert list(Path.cwd().iterdir()) == []
 
 
 def test_experiments_that_name_different_sweeps_run_in_the_one_folder_of_the_command(

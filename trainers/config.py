@@ -19,6 +19,8 @@ Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # Part of a path, so no separators and no dots alone.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
+# One of digits alone is a number to YAML and to Hydra, and yet the name that was meant.
+SweepName = Annotated[FolderName, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 # What is not asked of a search, by dotted keys: where files lie, how many threads compute, who is told of it. Threads
 # round sums differently, as processors do: a result names both, and the same command is the same run on any machine.
 NOT_SCIENCE = (
@@ -113,7 +115,7 @@ class SearchConfig(Section):
     trial: TrialConfig | None
     paths: PathsConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
-    sweep: FolderName
+    sweep: SweepName
 
     @property
     def science(self) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from search_spaces.errors import InvalidInputError
 from trainers.endings import SIGNALLED, Ending
-from trainers.errors import refusal
+from trainers.errors import problems_of, refusal
 from trainers.run_folder import write_text
 from trainers.run_state import process_is_alive
 
@@ -91,19 +91,16 @@ def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Seq
     os.environ[VARIABLE] = str(notes)
 
 
-def checked_folder(runs: str, sweep: str) -> Path:
+def checked_folder(runs: Any, sweep: Any) -> Path:
     """The folder of a sweep. Raises: InvalidInputError, naming the key, if it cannot be one."""
-    from trainers.config import FolderName, Line  # imports half of the project
+    from trainers.config import Line, SweepName  # imports half of the project
 
-    problems = []
-    for key, kind, value in (("paths.runs", Line, runs), ("sweep", FolderName, sweep)):
-        try:
-            TypeAdapter(kind).validate_python(value)
-        except ValidationError as error:
-            problems += [f"{key}: got {value!r}; {details['msg']}" for details in error.errors(include_url=False)]
-    if problems:
-        raise refusal(problems)
-    return Path(os.path.expanduser(runs)) / sweep
+    kinds: dict[str, Any] = {"paths.runs": (Line, ...), "sweep": (SweepName, ...)}
+    try:
+        place = create_model("Place", **kinds).model_validate({"paths.runs": runs, "sweep": sweep}).model_dump()
+    except ValidationError as error:
+        raise refusal(problems_of(error)) from error
+    return Path(os.path.expanduser(place["paths.runs"]), place["sweep"])
 
 
 def in_sweep() -> bool:

@@ -28,8 +28,8 @@ class Start(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         name = str(config.hydra.help.app_name)
         try:
-            folder = sweep.checked_folder(str(config.paths.runs), str(config.sweep))
-            _keep_together(config)
+            folder = sweep.checked_folder(config.paths.runs, config.sweep)
+            _keep_together(config, name=folder.name)
             launcher, jobs = str(config.hydra.runtime.choices["hydra/launcher"]), _jobs(config)
             if launcher in sweep.ALL_AT_ONCE:
                 threads = (os.cpu_count() or 1) // _at_once(config, jobs)
@@ -40,7 +40,7 @@ class Start(Callback):
             sys.exit(EXIT_CODES["refused"])
 
 
-def _keep_together(config: DictConfig) -> None:
+def _keep_together(config: DictConfig, *, name: str) -> None:
     """Gives all jobs the one folder of the sweep, which a group that differs between them may set as well."""
     given = {override.key_or_group: override for override in _given(config)}
     one = "allowed: one, for all runs of a sweep lie in one folder; name one or repeat the command for each"
@@ -48,15 +48,20 @@ def _keep_together(config: DictConfig) -> None:
     if several:
         raise refusal(f"{key}: got {given[key].get_value_string()}, {one}" for key in several)
     if "sweep" not in given:
-        config.hydra.overrides.task.append(f"sweep={config.sweep}")  # Hydra reads them after this
+        plain = f"sweep={name}"
+        means_itself = _parser().parse_override(plain).value() == name  # and not a number, say
+        config.hydra.overrides.task.append(plain if means_itself else f"sweep='{name}'")  # Hydra reads them after this
 
 
 def _given(config: DictConfig) -> list[Override]:
     """What the command and its sweeper say of the jobs."""
     params = _sweeper(config).get("params")
     added = [f"{key}={value}" for key, value in params.items()] if isinstance(params, dict) else []
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    return parser.parse_overrides([*added, *task_overrides(config.hydra)])
+    return _parser().parse_overrides([*added, *task_overrides(config.hydra)])
+
+
+def _parser() -> OverridesParser:
+    return OverridesParser.create(GlobalHydra.instance().config_loader())
 
 
 def _jobs(config: DictConfig) -> list[list[str]]:
