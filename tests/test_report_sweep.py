@@ -15,7 +15,8 @@ from search_spaces.errors import InvalidInputError
 from tests.reported_runs import change, ended, searched, unmet
 from tests.test_report import loose_numbers, parsed, rows_of, text_of
 from trainers.reporting.report import sweep_page, write_report
-from trainers.sweep import VARIABLE, Job, begin_sweep, end_sweep, note_job
+from trainers.sweep import VARIABLE, begin_sweep, end_sweep, note_job
+from trainers.sweep_records import Job
 
 COMMAND = "espalier-search -m 'seed=range(5)' sweep=tiny"
 

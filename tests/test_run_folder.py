@@ -18,7 +18,7 @@ import trainers.run_folder
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
 from trainers.run_folder import PART, RunFolder, write_bytes, write_csv, write_json, write_text
-from trainers.run_state import missing_files, state_of
+from trainers.run_state import missing_files, state_of, this_process
 
 
 def test_a_write_that_fails_midway_leaves_the_old_file_whole_and_nothing_beside_it(
@@ -140,6 +140,7 @@ def test_status_says_who_ran_what_how_far_and_what_went_wrong(folder: RunFolder)
     folder.close("failed", "the weights loss is nan")
     status = json.loads((folder.path / "status.json").read_text(encoding="utf-8"))
     assert (status["status"], status["pid"], status["error"]) == ("failed", os.getpid(), "the weights loss is nan")
+    assert status["pid_start"] == this_process()["pid_start"]
     assert (status["command"], status["attempt"]) == ("espalier-search seed=1", 1)
     assert status["progress"] == {"epoch": 3, "epochs": 8}
 
@@ -245,6 +246,28 @@ def test_a_run_whose_process_is_gone_is_interrupted(tmp_path: Path) -> None:
     assert (state.state, state.reason) == ("interrupted", f"process {gone.pid} is gone: killed, or out of memory")
 
 
+def test_a_run_whose_number_another_process_has_is_interrupted(tmp_path: Path) -> None:
+    write_json(tmp_path / "status.json", status_of(**{**this_process(), "pid_start": "earlier"}))
+    state = state_of(tmp_path)
+    assert (state.state, state.reason) == ("interrupted", f"process {os.getpid()} is gone: killed, or out of memory")
+
+
+def test_a_run_whose_process_waits_only_to_be_collected_is_interrupted(tmp_path: Path) -> None:
+    ended = subprocess.Popen(["true"])
+    os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+    write_json(tmp_path / "status.json", status_of(pid=ended.pid))
+    assert state_of(tmp_path).state == "interrupted"
+    ended.wait()
+
+
+@pytest.mark.parametrize(("known", "state"), [(True, "running"), (False, "interrupted")])
+def test_a_silent_run_of_this_host_runs_if_its_process_is_known_to_be_there(
+    tmp_path: Path, known: bool, state: str
+) -> None:
+    write_json(tmp_path / "status.json", status_of(**(this_process() if known else {})))
+    assert state_of(tmp_path, now=datetime.now(UTC) + timedelta(seconds=140)).state == state
+
+
 @pytest.mark.parametrize(("silence_s", "state"), [(100, "running"), (140, "interrupted")])
 def test_a_run_elsewhere_is_interrupted_after_two_minutes_of_silence(
     tmp_path: Path, silence_s: int, state: str
@@ -268,6 +291,7 @@ def test_a_run_elsewhere_is_interrupted_after_two_minutes_of_silence(
         ("hashes", "0123"),
         ("code", None),
         ("versions", ["torch"]),
+        ("pid_start", 3),
     ],
 )
 def test_a_status_that_is_not_whole_is_refused_by_its_field(tmp_path: Path, field: str, value: Any) -> None:

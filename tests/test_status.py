@@ -17,7 +17,8 @@ from trainers import sweep
 from trainers.endings import ending_with
 from trainers.run_state import FINISHED
 from trainers.status import exit_code, survey
-from trainers.sweep import FILE, Job, begin_sweep, end_sweep, note_job, read_sweeps
+from trainers.sweep import begin_sweep, end_sweep, note_job
+from trainers.sweep_records import FILE, Job, Sweep, read_sweeps, summary
 
 STATUS = Path(sys.executable).parent / "espalier-status"
 RESULT = {"objective": {"validation_accuracy": 0.5}, "devices": {"x": {"met": True}, "y": {"met": True}}}
@@ -204,7 +205,7 @@ def test_the_end_of_a_sweep_keeps_what_became_of_its_jobs_and_leaves_no_notes(tm
     ended = end_sweep()
     assert ended is not None and read_sweeps(tmp_path) == [ended]
     assert [job.state for job in ended.jobs] == ["queued", "refused"]
-    assert sweep.summary(ended.jobs) == [
+    assert summary(ended.jobs) == [
         *("2 jobs: 1 queued, 1 refused", "  queued      seed=0: never began", "  refused     seed=1: seed: got x")
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
@@ -256,7 +257,7 @@ def test_long_overrides_are_cut_in_the_table_and_whole_in_json(tmp_path: Path) -
 
 # Files from elsewhere
 
-FIELDS = ("status", "pid", "attempt", "heartbeat", "started", "progress", "error", "host")
+FIELDS = ("status", "pid", "pid_start", "attempt", "heartbeat", "started", "progress", "error", "host")
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),
@@ -266,9 +267,7 @@ JSON = st.recursive(
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
-@given(
-    field=st.sampled_from(["status", "pid", "attempt", "heartbeat", "started", "progress", "error", "host"]), value=JSON
-)
+@given(field=st.sampled_from(FIELDS), value=JSON)
 def test_any_status_file_is_read_or_named_with_its_field(
     tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
 ) -> None:
@@ -288,7 +287,7 @@ def problem_of(folder: Path) -> InvalidInputError | None:
 
 
 @settings(max_examples=150, deadline=None, derandomize=True, database=None)
-@given(field=st.sampled_from(sorted(sweep.Sweep.model_fields)), value=JSON)
+@given(field=st.sampled_from(sorted(Sweep.model_fields)), value=JSON)
 def test_any_sweep_file_is_read_or_named_with_its_field(
     tmp_path_factory: pytest.TempPathFactory, field: str, value: Any
 ) -> None:

@@ -17,7 +17,7 @@ from tiny_search import MOBILE, SHORT, tiny_config
 
 from trainers.run_state import RunState, state_of
 from trainers.status import exit_code, survey
-from trainers.sweep import read_sweeps
+from trainers.sweep_records import read_sweeps
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 STATUS = Path(sys.executable).parent / "espalier-status"

@@ -14,7 +14,8 @@ import trainers.search
 from trainers import cli, sweep
 from trainers.run_state import state_of
 from trainers.status import survey
-from trainers.sweep import Job, begin_sweep, end_sweep, note_job, read_sweeps
+from trainers.sweep import begin_sweep, end_sweep, note_job
+from trainers.sweep_records import FILE, NOTE, Job, read_sweeps
 
 TOO_SHORT = ("trainer.steps=0", "-m", "seed=0,1")  # jobs that are refused, and so cost nothing
 TOLD = "trainer.steps: got 0; Input should be greater than or equal to 1"
@@ -49,7 +50,8 @@ ANOTHER = """
 import os, sys
 from pathlib import Path
 from trainers.endings import ending_with
-from trainers.sweep import Job, begin_sweep, end_sweep, note_job
+from trainers.sweep import begin_sweep, end_sweep, note_job
+from trainers.sweep_records import Job
 begin_sweep(Path(sys.argv[1]), command="another", launcher="basic", jobs=[["seed=5"], ["seed=6"]])
 job = Job(number=0, overrides=["seed=5"], state="running", pid=os.getpid(), host=os.uname().nodename)
 note_job(job)
@@ -208,7 +210,7 @@ def test_a_disk_that_is_full_as_a_sweep_ends_is_told_and_its_notes_stay(
     assert lines[-1].startswith(f"espalier-search: cannot write {small_disk}/s/sweep.json")
     assert "1 job: 1 interrupted\n" in output
     assert "its end could not be written down; its run folder tells more" in output
-    assert list(small_disk.glob(f"s/.jobs/*/{sweep.FILE}")) != []
+    assert list(small_disk.glob(f"s/.jobs/*/{FILE}")) != []
 
     monkeypatch.setattr(trainers.search, "run_search", lambda *arguments, **more: {"status": "done"})
     (small_disk / "filling").unlink()
@@ -224,5 +226,5 @@ def test_an_end_that_cannot_be_written_down_keeps_the_notes_and_the_exit_code_sa
     assert "Traceback" not in errors
     assert f"cannot write {runs}/s/sweep.json: Is a directory; free space or allow writing there" in errors
     assert "2 jobs: 2 refused" in output
-    [record] = runs.glob(f"s/.jobs/*/{sweep.FILE}")
-    assert len(list(record.parent.glob(sweep.NOTE))) == 2
+    [record] = runs.glob(f"s/.jobs/*/{FILE}")
+    assert len(list(record.parent.glob(NOTE))) == 2

@@ -11,7 +11,7 @@ from tiny_search import MOBILE, tiny_config
 
 import trainers.search
 from trainers import cli
-from trainers.sweep import read_sweeps
+from trainers.sweep_records import read_sweeps
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from search_spaces.errors import EspalierError
 from trainers import sweep
 from trainers.apps import CALIBRATE, MEASURE, SEARCH, TUNE, App, tell
 from trainers.composition import CONFIGURATION, CommandLine, all_problems
-from trainers.endings import ending_of
+from trainers.endings import KILLED, ending_of
 from trainers.errors import JobFailedError, refusal
 from trainers.job import run_job, say, task_overrides
 from trainers.overrides import expand_home, not_text, not_to_be_set, overrides_last, without_key
 from trainers.run_state import FINISHED
-from trainers.sweep import Job
+from trainers.sweep_records import Job, summary
 
 DONE, ERROR, REFUSED = 0, 1, 2
 OmegaConf.register_new_resolver("expand_home", os.path.expanduser, replace=True)
@@ -170,10 +170,10 @@ def _end_sweep(name: str) -> list[int]:
     if ended is None:
         return codes
     jobs = _last_attempts(ended.jobs)
-    for line in sweep.summary(jobs):
+    for line in summary(jobs):
         tell(line)
     tell(f"report  {_report_of(folder)}")
-    return [*codes, *(ERROR if job.code in (None, sweep.KILLED) else job.code or DONE for job in jobs)]
+    return [*codes, *(ERROR if job.code in (None, KILLED) else job.code or DONE for job in jobs)]
 
 
 def _last_attempts(jobs: Iterable[Job]) -> list[Job]:

@@ -9,6 +9,7 @@ from trainers.errors import JobFailedError, RunInUseError, SearchStoppedError
 
 EXIT_CODES = {"done": 0, "stopped": 0, "failed": 1, "busy": 1, "infeasible": 2, "refused": 2, "unmet": 3}
 SIGNALLED = 128  # with the number of the signal, as shells have it
+KILLED = SIGNALLED + signal.SIGKILL
 
 
 @dataclass(frozen=True)

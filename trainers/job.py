@@ -1,6 +1,5 @@
 """One job of a command: plain values out of its configuration, and a state and an exit code out of what happens."""
 
-import os
 import signal
 import sys
 import traceback
@@ -20,7 +19,8 @@ from trainers.endings import SIGNALLED, Ending, ending_of, ending_with
 from trainers.errors import RunFolderError, refusal
 from trainers.overrides import misplaced_profiles
 from trainers.plain_text import printable_lines
-from trainers.sweep import Job
+from trainers.run_state import this_process
+from trainers.sweep_records import Job
 
 NEVER_BEGAN = Ending("interrupted", "the sweep was interrupted before it began", SIGNALLED + signal.SIGTERM)
 
@@ -32,7 +32,7 @@ def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple
     """
     settings = HydraConfig.get()
     number = settings.job.num if sweep.in_sweep() else 0
-    job = Job(number=number, overrides=task_overrides(settings), pid=os.getpid(), host=os.uname().nodename)
+    job = Job(number=number, overrides=task_overrides(settings), **this_process())
     if sweep.in_sweep() and sweep.is_stopping():
         return job.ended(NEVER_BEGAN), {}
     returned: dict[str, Any] = {}

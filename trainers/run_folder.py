@@ -17,7 +17,7 @@ from typing import IO, Any
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
 from trainers.plain_text import printable_lines
-from trainers.run_state import FINISHED, STATES, RunState, missing_files, state_of
+from trainers.run_state import FINISHED, STATES, RunState, missing_files, state_of, this_process
 
 PART = ".part"  # ends the names of files that are being written
 HEARTBEAT_SECONDS = 30.0  # a quarter of the silence after which a run counts as interrupted
@@ -174,8 +174,7 @@ class RunFolder:
     def _content(self, state: str, error: str | None) -> dict[str, Any]:
         return {
             "status": state,
-            "pid": os.getpid(),
-            "host": os.uname().nodename,
+            **this_process(),
             "started": self._started,
             "heartbeat": self._now(),
             "attempt": self.attempt,

@@ -13,6 +13,7 @@ STATES = ("queued", "running", "done", "unmet", "stopped", "failed", "interrupte
 FINISHED = ("done", "unmet")  # states of a run that has a result
 SILENCE_SECONDS = 120.0  # without a heartbeat before a run counts as interrupted
 ORIGIN = ("hashes", "code", "versions")  # fields of what an attempt started from, which older ones did not record
+DEAD = ("Z", "X")  # states of a process that has ended and waits for its parent; source: proc(5)
 FIELDS = {"status": str, "pid": int, "host": str, "started": str, "heartbeat": str, "attempt": int, "command": str}
 
 
@@ -34,6 +35,7 @@ class RunState:
     epoch: int | None
     epochs: int | None
     origin: dict[str, dict[str, Any]]
+    pid_start: str | None = None
 
 
 def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
@@ -45,12 +47,8 @@ def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
     found = _checked(path, json_of(path))
     if found.state != "running":
         return found
-    silent = ((now or datetime.now(UTC)) - found.heartbeat).total_seconds()
-    lost = None
-    if found.host == os.uname().nodename and not process_is_alive(found.pid):
-        lost = f"process {found.pid} is gone: killed, or out of memory"
-    elif silent > SILENCE_SECONDS:
-        lost = f"no sign of process {found.pid} on {found.host} for {silent:.0f} s"
+    silent_s = ((now or datetime.now(UTC)) - found.heartbeat).total_seconds()
+    lost = why_lost(found.pid, found.pid_start, host=found.host, silent_s=silent_s)
     return found if lost is None else RunState(**{**vars(found), "state": "interrupted", "reason": lost})
 
 
@@ -102,15 +100,16 @@ def _checked(path: Path, content: Any) -> RunState:
     counts = [progress.get(key) for key in ("epoch", "epochs")] if isinstance(progress, dict) else [None, None]
     if progress is not None and not all(type(count) is int for count in counts):
         raise InvalidInputError(f"{path}: field 'progress' must hold epoch and epochs, got {progress!r}")
-    error = content.get("error")
-    if not (error is None or isinstance(error, str)):
-        raise InvalidInputError(f"{path}: field 'error' must be a str or null, got {error!r}")
+    for field in ("error", "pid_start"):
+        value = content.get(field)
+        if not (value is None or isinstance(value, str)):
+            raise InvalidInputError(f"{path}: field {field!r} must be a str or null, got {value!r}")
     for field in ORIGIN:
         if not isinstance(content.get(field, {}), dict):
             raise InvalidInputError(f"{path}: field {field!r} must be a mapping, got {content[field]!r}")
     return RunState(
         state=content["status"],
-        reason=error,
+        reason=content.get("error"),
         attempt=content["attempt"],
         command=content["command"],
         pid=content["pid"],
@@ -120,6 +119,7 @@ def _checked(path: Path, content: Any) -> RunState:
         epoch=counts[0],
         epochs=counts[1],
         origin={field: content[field] for field in ORIGIN if field in content},
+        pid_start=content.get("pid_start"),
     )
 
 
@@ -141,12 +141,43 @@ def weights_file(folder: Path, device: str) -> Path:
     return folder / "weights" / f"{device}.safetensors"
 
 
-def process_is_alive(pid: int) -> bool:
-    """Whether this host has a process of that number."""
+def this_process() -> dict[str, Any]:
+    """Number, start and host of this process, as they are noted for others to ask whether it is still there."""
+    known = _state_and_start(os.getpid())
+    return {"pid": os.getpid(), "pid_start": None if known is None else known[1], "host": os.uname().nodename}
+
+
+def why_lost(pid: int, pid_start: str | None, *, host: str, silent_s: float) -> str | None:
+    """Why a process that has not told its end counts as gone; none if it may be at work.
+
+    One of this host is asked for, and known by its start from another of its number; else silence decides.
+    """
+    if host == os.uname().nodename:
+        if not _is_alive(pid, pid_start):
+            return f"process {pid} is gone: killed, or out of memory"
+        if pid_start is not None:
+            return None
+    return f"no sign of process {pid} on {host} for {silent_s:.0f} s" if silent_s > SILENCE_SECONDS else None
+
+
+def _is_alive(pid: int, pid_start: str | None) -> bool:
+    """Whether this host has a process of that number and start, and not only what its parent has yet to collect."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except (PermissionError, OverflowError, ValueError):
-        return True
-    return True
+        pass
+    known = _state_and_start(pid)
+    return known is None or (known[0] not in DEAD and pid_start in (None, known[1]))
+
+
+def _state_and_start(pid: int) -> tuple[str, str] | None:
+    """A process of this host as /proc has it, its start in ticks of this boot; none where the system does not tell."""
+    try:
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
+        # The name of the command may hold blanks and brackets; the state is the first field after it.
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+        return fields[0], f"{boot}/{fields[19]}"
+    except (OSError, IndexError):
+        return None

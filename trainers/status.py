@@ -13,7 +13,7 @@ from pathlib import Path
 from search_spaces.errors import InvalidInputError
 from trainers.plain_text import printable
 from trainers.run_state import FINISHED, RunState, missing_files, result_of, state_of
-from trainers.sweep import FILE, Job, Sweep, is_running, own_overrides, read_sweeps, sweep_folders
+from trainers.sweep_records import FILE, Job, Sweep, is_running, own_overrides, read_sweeps, sweep_folders
 
 NEVER_BEGAN = "never began"  # a job still `queued` when its sweep ended: nobody will run it
 WIDEST = 40  # characters of the overrides in the table
@@ -114,7 +114,7 @@ def survey(folder: Path, *, now: datetime | None = None) -> tuple[list[Row], lis
     for place in sweep_folders(folder):
         prefix = os.path.relpath(place, folder)
         try:
-            sweeps = read_sweeps(place)
+            sweeps = read_sweeps(place, now=moment)
         except InvalidInputError as error:
             others.append(Row(os.path.normpath(f"{prefix}/{FILE}"), "unreadable", str(error)))
             continue

@@ -1,4 +1,4 @@
-"""What a sweep tells of its jobs: while it runs its record and a note of each job, after it one `sweep.json`.
+"""What a sweep and its jobs write down of themselves, in `.jobs` of its folder and, when it has ended, `sweep.json`.
 
 Jobs run in processes of their own, so all they share with the sweep is its folder and the environment. Several commands
 may run in one folder at once: each has a folder of notes to itself.
@@ -7,67 +7,27 @@ may run in one folder at once: each has a folder of notes to itself.
 import os
 import shutil
 import signal
+import threading
 import time
 import uuid
-from collections import Counter
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import ValidationError, create_model
 
 from search_spaces.errors import InvalidInputError
-from trainers.endings import SIGNALLED, Ending
 from trainers.errors import problems_of, refusal
-from trainers.run_folder import write_text
-from trainers.run_state import process_is_alive
+from trainers.run_folder import HEARTBEAT_SECONDS, write_text
+from trainers.run_state import this_process
+from trainers.sweep_records import FILE, NOTE, NOTES, Job, Sweep, at_its_end, is_running, with_notes
 
-FILE, NOTES = "sweep.json", ".jobs"
-NOTE = "[0-9]*.json"  # of a job, beside the record of its sweep
 VARIABLE = "ESPALIER_SWEEP"  # of the environment: folder of the notes of the sweep that a process belongs to
 STOPPING = "stopping"  # a file among the notes: jobs that have not begun begin no more
 ALL_AT_ONCE = ("processes", "submitit_local")  # launchers whose jobs are processes that begin together
-KILLED = SIGNALLED + signal.SIGKILL
 PATIENCE_SECONDS = 60.0  # for jobs to write a checkpoint and their status when the sweep is interrupted
-
-
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Job(Record):
-    """A job of a sweep: its exit code, and the folder of its run, seen from the sweep's, if it got as far as one.
-
-    `state` is one of a run folder's or `refused`: a configuration that cannot be used leaves no run folder.
-    """
-
-    number: Annotated[int, Field(ge=0)]
-    overrides: list[str]
-    state: str = "queued"
-    code: int | None = None
-    reason: str | None = None
-    folder: str | None = None
-    pid: Annotated[int, Field(gt=0)] | None = None
-    host: str | None = None
-
-    def ended(self, ending: Ending) -> "Job":
-        return self.model_copy(update={"state": ending.state, "code": ending.exit_code, "reason": ending.reason})
-
-
-class Sweep(Record):
-    """A command that runs several jobs in a folder. A sweeper may think of more jobs as it goes."""
-
-    schema_version: Literal[1] = 1
-    id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]  # also the name of the folder of notes
-    command: str
-    launcher: str
-    started: str
-    ended: str | None
-    pid: Annotated[int, Field(gt=0)]
-    host: str
-    jobs: list[Job]
 
 
 def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Sequence[str]]) -> None:
@@ -82,13 +42,13 @@ def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Seq
         launcher=launcher,
         started=_now(),
         ended=None,
-        pid=os.getpid(),
-        host=os.uname().nodename,
         jobs=[Job(number=number, overrides=list(overrides)) for number, overrides in enumerate(jobs)],
+        **this_process(),
     )
     notes = folder.resolve() / NOTES / sweep.id
     write_text(notes / FILE, sweep.model_dump_json(indent=2) + "\n")
     os.environ[VARIABLE] = str(notes)
+    threading.Thread(target=_beat, args=(notes / FILE,), name="heartbeat", daemon=True).start()
 
 
 def checked_folder(runs: Any, sweep: Any) -> Path:
@@ -135,18 +95,17 @@ def stop_jobs() -> None:
     notes = Path(os.environ[VARIABLE])
     with suppress(OSError):  # of a full disk: jobs that have not begun then do
         (notes / STOPPING).touch()
-    for job in _running_elsewhere(notes):
-        assert job.pid is not None
+    for pid in _at_work_elsewhere(notes):
         with suppress(OSError):  # it has ended meanwhile
-            os.kill(job.pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGTERM)
     patience = time.monotonic() + PATIENCE_SECONDS
-    while _running_elsewhere(notes) and time.monotonic() < patience:
+    while _at_work_elsewhere(notes) and time.monotonic() < patience:
         time.sleep(0.05)
 
 
 def await_jobs() -> None:
     """Returns when no child of this process is left: jobs whose launcher has stopped waiting for them."""
-    sweep = _with_notes(Path(os.environ[VARIABLE]))
+    sweep = with_notes(Path(os.environ[VARIABLE]))
     while sweep is not None and sweep.launcher in ALL_AT_ONCE:
         try:
             os.wait()
@@ -159,7 +118,8 @@ def ended_sweep() -> Sweep | None:
 
     Raises: InvalidInputError if a file of it cannot be read.
     """
-    return _at_its_end(Path(os.environ[VARIABLE]))
+    sweep = with_notes(Path(os.environ[VARIABLE]))
+    return None if sweep is None else at_its_end(sweep, moment=_now())
 
 
 def end_sweep() -> Sweep | None:
@@ -170,78 +130,10 @@ def end_sweep() -> Sweep | None:
     return _settle(Path(os.environ.pop(VARIABLE)))
 
 
-def sweep_folders(folder: Path) -> list[Path]:
-    """Where sweeps have been: the folder itself, or those in it."""
-    return sorted({path.parent for depth in ("", "*/") for name in (FILE, NOTES) for path in folder.glob(depth + name)})
-
-
-def read_sweeps(folder: Path) -> list[Sweep]:
-    """The sweeps that run in a folder or were killed there, else the last that ended; with what their jobs have noted.
-
-    Of a command that was repeated the last time counts. A job whose process is gone without a word is `interrupted`.
-    Raises: InvalidInputError, naming the field, if a file is not whole.
-    """
-    begun = [_with_notes(path.parent) for path in folder.glob(f"{NOTES}/*/{FILE}")]  # first: they end as this is read
-    ended = _read(folder / FILE, Sweep)
-    known = sorted((sweep for sweep in (ended, *begun) if sweep is not None), key=lambda sweep: sweep.started)
-    last = {sweep.command: sweep for sweep in known}
-    return [sweep for sweep in last.values() if sweep.ended is None] or ([] if ended is None else [ended])
-
-
-def is_running(sweep: Sweep) -> bool:
-    """Whether the process of a sweep is still at it, as far as this machine can tell."""
-    return sweep.ended is None and not _is_gone(sweep.host, sweep.pid)
-
-
-def summary(jobs: Sequence[Job]) -> list[str]:
-    """How many jobs ended in each state, and why those that did not end well did not."""
-    counts = Counter(job.state for job in jobs)
-    states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    lines = [f"{len(jobs)} job{'s' * (len(jobs) != 1)}: {states}"]
-    for job, name in zip(jobs, own_overrides(jobs), strict=True):
-        if job.reason is not None or job.state == "queued":
-            lines.append(f"  {job.state:11} {name}: {' '.join((job.reason or 'never began').split())}")
-    return lines
-
-
-def own_overrides(jobs: Sequence[Job]) -> list[str]:
-    """What tells each job from the others: its overrides that not all have."""
-    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    return [" ".join(o for o in job.overrides if o not in shared) or f"job {job.number}" for job in jobs]
-
-
-def _lost(job: Job) -> Job:
-    return job.ended(Ending("interrupted", f"process {job.pid} is gone: killed, or out of memory", KILLED))
-
-
-def _with_notes(notes: Path) -> Sweep | None:
-    """The sweep of these notes, with what its jobs have noted so far; none if it has just ended."""
-    sweep = _read(notes / FILE, Sweep)
-    if sweep is None:
-        return None
-    jobs = {job.number: job for job in sweep.jobs}
-    for path in notes.glob(NOTE):
-        job = _read(path, Job)
-        if job is not None:
-            lost = job.state == "running" and job.pid and _is_gone(job.host, job.pid)
-            jobs[job.number] = _lost(job) if lost else job
-    return sweep.model_copy(update={"jobs": [jobs[number] for number in sorted(jobs)]})
-
-
-def _at_its_end(notes: Path) -> Sweep | None:
-    """The sweep of these notes, now that it has ended; none if no job began."""
-    sweep = _with_notes(notes)
-    if sweep is None or all(job.state == "queued" for job in sweep.jobs):
-        return None
-    here = (os.uname().nodename, os.getpid())
-    silent = Ending("interrupted", "its end could not be written down; its run folder tells more", 1)
-    jobs = [job.ended(silent) if job.state == "running" and (job.host, job.pid) == here else job for job in sweep.jobs]
-    return sweep.model_copy(update={"ended": _now(), "jobs": jobs})
-
-
 def _settle(notes: Path) -> Sweep | None:
     """Writes down a sweep that has ended, if a job of it began, and removes its notes."""
-    ended = _at_its_end(notes)
+    sweep = with_notes(notes)
+    ended = None if sweep is None else at_its_end(sweep, moment=_now())
     if ended is not None:
         write_text(notes.parents[1] / FILE, ended.model_dump_json(indent=2) + "\n")
     shutil.rmtree(notes, ignore_errors=True)
@@ -250,45 +142,33 @@ def _settle(notes: Path) -> Sweep | None:
     return ended
 
 
-def _running_elsewhere(notes: Path) -> list[Job]:
-    """The jobs that run in other processes of this machine."""
-    jobs = [job for job in (_read(path, Job) for path in notes.glob(NOTE)) if job is not None]
-    here = os.uname().nodename
-    running = [job for job in jobs if job.state == "running" and job.host == here and job.pid != os.getpid()]
-    return [job for job in running if job.pid is not None and not _is_gone(here, job.pid)]
+def _at_work_elsewhere(notes: Path) -> list[int]:
+    """The numbers of other processes of this machine that jobs are at work in."""
+    sweep, here = with_notes(notes), os.uname().nodename
+    jobs = [] if sweep is None else [job for job in sweep.jobs if job.is_at_work and job.host == here]
+    return [job.pid for job in jobs if job.pid not in (None, os.getpid())]
 
 
 def _clear_up(folder: Path) -> None:
     """Writes down the sweeps that were killed in `folder`. Raises: RunFolderError if they cannot be."""
     for path in folder.resolve().glob(f"{NOTES}/*/{FILE}"):
         with suppress(InvalidInputError):  # of which `read_sweeps` tells
-            sweep = _read(path, Sweep)
-            if sweep is not None and _is_gone(sweep.host, sweep.pid):
+            sweep = with_notes(path.parent)
+            if sweep is not None and not is_running(sweep):
                 _settle(path.parent)
 
 
-def _is_gone(host: str | None, pid: int) -> bool:
-    """Whether a process of this machine has ended; of another machine that is not known."""
-    return host == os.uname().nodename and not process_is_alive(pid)
+def _beat(record: Path) -> None:
+    """Touches the record of a sweep for as long as there is one."""
+    while True:
+        time.sleep(HEARTBEAT_SECONDS)
+        try:
+            os.utime(record)
+        except FileNotFoundError:
+            return
+        except OSError:
+            continue  # whatever has to be written next says so
 
 
 def _now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
-
-
-Kind = TypeVar("Kind", bound=Record)
-
-
-def _read(path: Path, kind: type[Kind]) -> Kind | None:
-    try:
-        return kind.model_validate_json(path.read_bytes())
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
-    except ValidationError as error:
-        problems = [
-            f"field {'.'.join(map(str, details['loc'])) or 'at the top'!r}: {details['msg']}"
-            for details in error.errors(include_url=False)
-        ]
-    raise InvalidInputError(f"{path} is not whole: {'; '.join(problems)}")

@@ -14,7 +14,7 @@ from trainers.reporting.run_view import run_view
 from trainers.reporting.sweep_view import check_files, sweep_view
 from trainers.run_folder import write_text
 from trainers.status import survey
-from trainers.sweep import FILE
+from trainers.sweep_records import FILE
 
 NAME = "report.html"
 

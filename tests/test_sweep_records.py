@@ -1,0 +1,127 @@
+"""Records of sweeps: who is still at work."""
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_status import NOW, write_run
+from test_sweep_edges import clear_environment
+
+from trainers import sweep
+from trainers.run_state import this_process
+from trainers.status import exit_code, survey
+from trainers.sweep import begin_sweep, end_sweep, note_job, stop_jobs
+from trainers.sweep_records import FILE, Job, Sweep
+
+
+@pytest.fixture(autouse=True)
+def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    clear_environment(monkeypatch)
+
+
+@pytest.fixture
+def sleeper() -> Iterator["subprocess.Popen[bytes]"]:
+    """A process that has nothing to do with any sweep."""
+    process = subprocess.Popen(["sleep", "600"])
+    yield process
+    process.kill()
+    process.wait()
+
+
+def begin(folder: Path, *, command: str = "all", seeds: tuple[int, ...] = (0, 1, 2)) -> None:
+    begin_sweep(folder, command=command, launcher="basic", jobs=[[f"seed={seed}"] for seed in seeds])
+
+
+def job(number: int, *, seed: int | None = None, **fields: Any) -> Job:
+    overrides = [f"seed={number if seed is None else seed}"]
+    return Job(**{**this_process(), "number": number, "overrides": overrides, **fields})
+
+
+def told(folder: Path) -> tuple[dict[str, str], list[str], int]:
+    """Each row of `espalier-status` with its state, the commands to repeat, and the exit code."""
+    rows, commands = survey(folder, now=NOW)
+    return {row.run: row.state for row in rows}, commands, exit_code(rows)
+
+
+# Who is at work
+
+
+def test_a_process_with_the_number_of_a_killed_job_is_not_ended_with_the_sweep(
+    tmp_path: Path, sleeper: "subprocess.Popen[bytes]"
+) -> None:
+    begin(tmp_path)
+    note_job(job(0, state="running", pid=sleeper.pid))  # with the start of another process
+    stop_jobs()
+    assert sleeper.poll() is None
+    ended = end_sweep()
+    assert ended is not None and ended.jobs[0].state == "interrupted"
+    assert ended.jobs[0].reason == f"process {sleeper.pid} is gone: killed, or out of memory"
+
+
+def test_a_job_that_does_not_end_with_its_sweep_is_settled_in_words(
+    tmp_path: Path, sleeper: "subprocess.Popen[bytes]"
+) -> None:
+    begin(tmp_path)
+    note_job(job(0, state="running", pid=sleeper.pid, pid_start=None))
+    ended = end_sweep()
+    assert ended is not None and (ended.jobs[0].state, ended.jobs[0].code) == ("interrupted", 1)
+    assert ended.jobs[0].reason == "its sweep ended before it; its run folder tells more"
+
+
+def move_elsewhere(folder: Path, *, host: str, sign: datetime, **more: Any) -> None:
+    """Makes the sweep in a folder, which this process has begun, one of another host or process, last seen then."""
+    [record] = folder.glob(f".jobs/*/{FILE}")
+    other = Path(shutil.copytree(record.parent, folder / ".jobs" / ("0" * 12)))  # this process touches its own alone
+    shutil.rmtree(record.parent)
+    for path in other.iterdir():
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"host": host, **more}))
+    os.utime(other / FILE, times=(sign.timestamp(),) * 2)
+
+
+@pytest.mark.parametrize("silence_s", [100, 140])
+def test_a_sweep_of_another_host_is_over_after_two_minutes_of_silence(tmp_path: Path, silence_s: int) -> None:
+    begin(tmp_path)
+    sign = NOW - timedelta(seconds=silence_s)
+    write_run(tmp_path / "key0", "running", host="node17", heartbeat=sign.isoformat())
+    note_job(job(0, state="running", folder="key0"))
+    move_elsewhere(tmp_path, host="node17", sign=sign)
+    if silence_s < 120:
+        assert told(tmp_path) == ({"key0": "running", "job 1": "queued", "job 2": "queued"}, [], 4)
+        return
+    left = {"key0": "interrupted", "job 1": "never began", "job 2": "never began"}
+    assert told(tmp_path) == (left, ["all"], 1)
+    begin(tmp_path, command="another")  # which clears up
+    cleared = Sweep.model_validate_json((tmp_path / FILE).read_bytes())
+    assert [job.state for job in cleared.jobs] == ["interrupted", "queued", "queued"]
+    assert cleared.reason is not None and cleared.reason.startswith(f"no sign of process {os.getpid()} on node17 for ")
+
+
+def test_a_sweep_whose_number_another_process_has_is_over(tmp_path: Path) -> None:
+    begin(tmp_path)
+    note_job(job(0, state="running"))
+    move_elsewhere(tmp_path, host=os.uname().nodename, sign=NOW, pid_start="another")
+    assert told(tmp_path) == (
+        dict.fromkeys(("job 0", "job 1", "job 2"), "never began") | {"job 0": "interrupted"},
+        ["all"],
+        1,
+    )
+
+
+def test_a_sweep_that_waits_gives_a_sign_until_it_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep, "HEARTBEAT_SECONDS", 0.01)
+    begin(tmp_path)
+    [record] = tmp_path.glob(f".jobs/*/{FILE}")
+    os.utime(record, times=(0, 0))
+    until = time.monotonic() + 30
+    while record.stat().st_mtime == 0:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    end_sweep()
+    assert list(tmp_path.iterdir()) == []

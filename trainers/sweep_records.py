@@ -1,0 +1,166 @@
+"""What is written down of sweeps: while one runs its record and a note of each job, when it has ended `sweep.json`."""
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from search_spaces.errors import InvalidInputError
+from trainers.endings import KILLED, Ending
+from trainers.run_state import this_process, why_lost
+
+FILE, NOTES = "sweep.json", ".jobs"
+NOTE = "[0-9]*.json"  # of a job, beside the record of its sweep
+
+
+class Record(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Job(Record):
+    """A job of a sweep: its exit code, and the folder of its run, seen from the sweep's, if it got as far as one.
+
+    `state` is one of a run folder's or `refused`: a configuration that cannot be used leaves no run folder.
+    """
+
+    number: Annotated[int, Field(ge=0)]
+    overrides: list[str]
+    state: str = "queued"
+    code: int | None = None
+    reason: str | None = None
+    folder: str | None = None
+    pid: Annotated[int, Field(gt=0)] | None = None
+    pid_start: str | None = None
+    host: str | None = None
+
+    @property
+    def is_at_work(self) -> bool:
+        return self.state == "running"
+
+    def ended(self, ending: Ending) -> "Job":
+        return self.model_copy(update={"state": ending.state, "code": ending.exit_code, "reason": ending.reason})
+
+
+class Sweep(Record):
+    """A command that runs several jobs in a folder. A sweeper may think of more jobs as it goes.
+
+    `reason` is why the command did not come to its end; none if it did, or is at it.
+    """
+
+    schema_version: Literal[1] = 1
+    id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]  # also the name of the folder of notes
+    command: str
+    launcher: str
+    started: str
+    ended: str | None
+    reason: str | None = None
+    pid: Annotated[int, Field(gt=0)]
+    pid_start: str | None = None
+    host: str
+    jobs: list[Job]
+
+
+def sweep_folders(folder: Path) -> list[Path]:
+    """Where sweeps have been: the folder itself, or those in it."""
+    return sorted({path.parent for depth in ("", "*/") for name in (FILE, NOTES) for path in folder.glob(depth + name)})
+
+
+def read_sweeps(folder: Path, *, now: datetime | None = None) -> list[Sweep]:
+    """The sweeps that run in a folder or were killed there, else the last that ended; with what their jobs have noted.
+
+    Of a command that was repeated the last time counts. A job whose process is gone without a word is `interrupted`.
+    Raises: InvalidInputError, naming the field, if a file is not whole.
+    """
+    begun = [with_notes(path.parent, now=now) for path in folder.glob(f"{NOTES}/*/{FILE}")]
+    ended = _read(folder / FILE, Sweep)  # read last: those end meanwhile
+    known = sorted((sweep for sweep in (ended, *begun) if sweep is not None), key=lambda sweep: sweep.started)
+    last = {sweep.command: sweep for sweep in known}
+    return [sweep for sweep in last.values() if sweep.ended is None] or ([] if ended is None else [ended])
+
+
+def is_running(sweep: Sweep) -> bool:
+    """Whether the process of a sweep is still at it, as far as this machine could tell when it was read."""
+    return sweep.ended is None and sweep.reason is None
+
+
+def with_notes(notes: Path, *, now: datetime | None = None) -> Sweep | None:
+    """The sweep of these notes, with what its jobs have noted so far; none if it has just ended.
+
+    Raises: InvalidInputError, naming the field, if a file is not whole.
+    """
+    try:
+        seen = (notes / FILE).stat().st_mtime  # its process touches it
+    except OSError:
+        return None
+    silent_s = (time.time() if now is None else now.timestamp()) - seen
+    sweep = _read(notes / FILE, Sweep)
+    if sweep is None:
+        return None
+    jobs = {job.number: job for job in sweep.jobs}
+    jobs |= {job.number: _or_lost(job, silent_s) for path in notes.glob(NOTE) if (job := _read(path, Job)) is not None}
+    lost = why_lost(sweep.pid, sweep.pid_start, host=sweep.host, silent_s=silent_s)
+    reason = sweep.reason if sweep.ended is not None else lost
+    return sweep.model_copy(update={"jobs": [jobs[number] for number in sorted(jobs)], "reason": reason})
+
+
+def at_its_end(sweep: Sweep, *, moment: str) -> Sweep | None:
+    """What is to be written down of a sweep whose command has ended; none if none of its jobs began."""
+    if all(job.state == "queued" for job in sweep.jobs):
+        return None
+    return sweep.model_copy(update={"ended": moment, "jobs": [_or_left(job) for job in sweep.jobs]})
+
+
+def summary(jobs: Sequence[Job]) -> list[str]:
+    """How many jobs ended in each state, and why those that did not end well did not."""
+    counts = Counter(job.state for job in jobs)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    lines = [f"{len(jobs)} job{'s' * (len(jobs) != 1)}: {states}"]
+    for job, name in zip(jobs, own_overrides(jobs), strict=True):
+        if job.reason is not None or job.state == "queued":
+            lines.append(f"  {job.state:11} {name}: {' '.join((job.reason or 'never began').split())}")
+    return lines
+
+
+def own_overrides(jobs: Sequence[Job]) -> list[str]:
+    """What tells each job from the others: its overrides that not all have."""
+    shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
+    return [" ".join(o for o in job.overrides if o not in shared) or f"job {job.number}" for job in jobs]
+
+
+def _or_lost(job: Job, silent_s: float) -> Job:
+    """The job, interrupted if it is at work no more: `silent_s` is how long its sweep has given no sign."""
+    if not job.is_at_work or job.pid is None or job.host is None:
+        return job
+    reason = why_lost(job.pid, job.pid_start, host=job.host, silent_s=silent_s)
+    return job if reason is None else job.ended(Ending("interrupted", reason, KILLED))
+
+
+def _or_left(job: Job) -> Job:
+    """The job of a sweep that has ended, interrupted if it has not."""
+    if not job.is_at_work:
+        return job
+    own = {"pid": job.pid, "pid_start": job.pid_start, "host": job.host} == this_process()
+    why = "its end could not be written down" if own else "its sweep ended before it"
+    return job.ended(Ending("interrupted", f"{why}; its run folder tells more", 1))
+
+
+Kind = TypeVar("Kind", bound=Record)
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind | None:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}") from error
+    except ValidationError as error:
+        problems = [
+            f"field {'.'.join(map(str, details['loc'])) or 'at the top'!r}: {details['msg']}"
+            for details in error.errors(include_url=False)
+        ]
+    raise InvalidInputError(f"{path} is not whole: {'; '.join(problems)}")
