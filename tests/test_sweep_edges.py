@@ -102,11 +102,11 @@ def test_two_sweeps_in_one_folder_are_both_told_of_and_each_ends_alone(
     note_own("failed")
     ended = end_sweep()
     assert ended is not None and [job.state for job in ended.jobs] == ["failed"]
-    assert states(tmp_path) == {"another": ["running", "queued"]}
+    assert states(tmp_path) == {"another": ["running", "queued"], "own": ["failed"]}
 
     another.communicate("end\n", timeout=60)
     assert another.returncode == 0
-    assert states(tmp_path) == {"another": ["done", "queued"]}
+    assert states(tmp_path) == {"another": ["done", "queued"], "own": ["failed"]}
     assert [path.name for path in tmp_path.iterdir()] == ["sweep.json"]
 
 
@@ -120,13 +120,15 @@ def test_a_sweep_that_begins_clears_up_after_a_killed_one_and_not_after_one_that
     another.wait()
     assert states(tmp_path) == {"another": ["interrupted", "queued"], "own": ["running"]}
     begin_sweep(tmp_path, command="third", launcher="basic", jobs=[["seed=9"]])
-    assert states(tmp_path) == {"own": ["running"], "third": ["queued"]}
+    assert len(list(tmp_path.glob(f".jobs/*/{FILE}"))) == 2
+    killed = {"another": ["interrupted", "queued"]}
+    assert states(tmp_path) == {**killed, "own": ["running"], "third": ["queued"]}
     assert end_sweep() is None  # none of its jobs began
-    assert states(tmp_path) == {"own": ["running"]}
+    assert states(tmp_path) == {**killed, "own": ["running"]}
     os.environ[sweep.VARIABLE] = own
     note_own("done")
     end_sweep()
-    assert states(tmp_path) == {"own": ["done"]}
+    assert states(tmp_path) == {**killed, "own": ["done"]}
 
 
 def test_a_command_in_the_folder_of_a_sweep_at_work_leaves_it_running_and_told_of(tmp_path: Path) -> None:
@@ -139,8 +141,7 @@ def test_a_command_in_the_folder_of_a_sweep_at_work_leaves_it_running_and_told_o
         _, errors = second.communicate(timeout=120)
         assert second.returncode == 2, errors
         assert errors.count(TOLD) == 2
-        [running] = read_sweeps(folder)
-        assert [job.state for job in running.jobs] == ["running", "queued"]
+        assert sorted(states(folder).values()) == [["refused", "refused"], ["running", "queued"]]
         assert state_of(at).state == "running"
         first.terminate()
         _, errors = first.communicate(timeout=120)

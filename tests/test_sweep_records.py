@@ -1,5 +1,6 @@
-"""Records of sweeps: who is still at work."""
+"""Records of sweeps: who is still at work, and what is left to do, whatever else ends in the same folder."""
 
+import fcntl
 import json
 import os
 import shutil
@@ -15,10 +16,11 @@ from test_status import NOW, write_run
 from test_sweep_edges import clear_environment
 
 from trainers import sweep
+from trainers.endings import ending_with
 from trainers.run_state import this_process
 from trainers.status import exit_code, survey
 from trainers.sweep import begin_sweep, end_sweep, note_job, stop_jobs
-from trainers.sweep_records import FILE, Job, Sweep
+from trainers.sweep_records import FILE, Job, ended_sweeps, read_sweeps
 
 
 @pytest.fixture(autouse=True)
@@ -42,6 +44,13 @@ def begin(folder: Path, *, command: str = "all", seeds: tuple[int, ...] = (0, 1,
 def job(number: int, *, seed: int | None = None, **fields: Any) -> Job:
     overrides = [f"seed={number if seed is None else seed}"]
     return Job(**{**this_process(), "number": number, "overrides": overrides, **fields})
+
+
+def done(folder: Path, number: int, *, seed: int) -> Job:
+    """A job that is done, with its run folder."""
+    if not (folder / f"key{seed}").exists():
+        write_run(folder / f"key{seed}", "done")
+    return job(number, seed=seed, folder=f"key{seed}").ended(ending_with("done"))
 
 
 def told(folder: Path) -> tuple[dict[str, str], list[str], int]:
@@ -98,7 +107,7 @@ def test_a_sweep_of_another_host_is_over_after_two_minutes_of_silence(tmp_path: 
     left = {"key0": "interrupted", "job 1": "never began", "job 2": "never began"}
     assert told(tmp_path) == (left, ["all"], 1)
     begin(tmp_path, command="another")  # which clears up
-    cleared = Sweep.model_validate_json((tmp_path / FILE).read_bytes())
+    [cleared] = ended_sweeps(tmp_path)
     assert [job.state for job in cleared.jobs] == ["interrupted", "queued", "queued"]
     assert cleared.reason is not None and cleared.reason.startswith(f"no sign of process {os.getpid()} on node17 for ")
 
@@ -125,3 +134,61 @@ def test_a_sweep_that_waits_gives_a_sign_until_it_has_ended(tmp_path: Path, monk
         time.sleep(0.01)
     end_sweep()
     assert list(tmp_path.iterdir()) == []
+
+
+# What is left to do
+
+
+def test_jobs_that_never_began_are_told_of_until_their_command_is_repeated(tmp_path: Path) -> None:
+    begin(tmp_path, seeds=(0, 1, 2, 3))
+    note_job(done(tmp_path, 0, seed=0))
+    end_sweep()
+    open_jobs = dict.fromkeys(("job 1", "job 2", "job 3"), "never began")
+    assert told(tmp_path) == ({"key0": "done", **open_jobs}, ["all"], 1)
+
+    begin(tmp_path, command="others", seeds=(7, 0))
+    for number, seed in enumerate((7, 0)):
+        note_job(done(tmp_path, number, seed=seed))
+    end_sweep()
+    assert told(tmp_path) == ({"key0": "done", "key7": "done", **open_jobs}, ["all"], 1)
+
+    begin(tmp_path, command="one of them", seeds=(2,))
+    note_job(done(tmp_path, 0, seed=2))
+    end_sweep()
+    open_jobs.pop("job 2")
+    assert told(tmp_path) == ({"key0": "done", "key2": "done", "key7": "done", **open_jobs}, ["all"], 1)
+
+    begin(tmp_path, seeds=(0, 1, 2, 3))
+    for seed in range(4):
+        note_job(done(tmp_path, seed, seed=seed))
+    end_sweep()
+    assert told(tmp_path)[1:] == ([], 0)
+    assert [sweep.command for sweep in ended_sweeps(tmp_path)] == ["all"]
+
+
+def test_a_sweep_with_nothing_to_repeat_makes_room_for_the_next(tmp_path: Path) -> None:
+    begin(tmp_path, command="wrong", seeds=(0,))
+    note_job(job(0).ended(ending_with("refused", "seed: got x")))
+    end_sweep()
+    begin(tmp_path, command="right", seeds=(0,))
+    note_job(done(tmp_path, 0, seed=0))
+    end_sweep()
+    assert [sweep.command for sweep in ended_sweeps(tmp_path)] == ["right"]
+
+
+def test_the_folder_is_held_while_the_end_of_a_sweep_is_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(tmp_path)
+    note_job(done(tmp_path, 0, seed=0))
+
+    def write(path: Path, content: str) -> None:
+        another = os.open(tmp_path, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(another, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(another)
+        path.write_text(content)
+
+    monkeypatch.setattr(sweep, "write_text", write)
+    end_sweep()
+    assert [job.state for job in read_sweeps(tmp_path)[0].jobs] == ["done", "queued", "queued"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from search_spaces.errors import InvalidInputError
 from trainers.plain_text import printable
 from trainers.run_state import FINISHED, RunState, missing_files, result_of, state_of
-from trainers.sweep_records import FILE, Job, Sweep, is_running, own_overrides, read_sweeps, sweep_folders
+from trainers.sweep_records import FILE, UNFINISHED, Job, Sweep, is_running, own_overrides, read_sweeps, sweep_folders
 
 NEVER_BEGAN = "never began"  # a job still `queued` when its sweep ended: nobody will run it
 WIDEST = 40  # characters of the overrides in the table
@@ -22,13 +22,7 @@ CODES = {
     **dict.fromkeys(("unreadable", "failed", "interrupted", "refused", NEVER_BEGAN), 1),
     **{"infeasible": 2, "unmet": 3, "running": 4, "queued": 4, "busy": 4, "stopped": 0, "done": 0},
 }
-AGAIN = (
-    "interrupted",
-    "failed",
-    "unreadable",
-    "queued",
-    NEVER_BEGAN,
-)  # what the same command runs again, if nothing else does
+AGAIN = (*UNFINISHED, "unreadable", NEVER_BEGAN)  # what the same command runs again, if nothing else does
 COLUMNS = ("run", "overrides", "state", "epoch", "attempt", "time", "val acc", "met", "reason")
 EPILOG = """
 Examples

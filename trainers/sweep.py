@@ -4,14 +4,15 @@ Jobs run in processes of their own, so all they share with the sweep is its fold
 may run in one folder at once: each has a folder of notes to itself.
 """
 
+import fcntl
 import os
 import shutil
 import signal
 import threading
 import time
 import uuid
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,20 @@ from search_spaces.errors import InvalidInputError
 from trainers.errors import problems_of, refusal
 from trainers.run_folder import HEARTBEAT_SECONDS, write_text
 from trainers.run_state import this_process
-from trainers.sweep_records import FILE, NOTE, NOTES, Job, Sweep, at_its_end, is_running, with_notes
+from trainers.sweep_records import (
+    FILE,
+    NOTE,
+    NOTES,
+    Ended,
+    Job,
+    Sweep,
+    at_its_end,
+    brought_up,
+    ended_sweeps,
+    has_left_something,
+    is_running,
+    with_notes,
+)
 
 VARIABLE = "ESPALIER_SWEEP"  # of the environment: folder of the notes of the sweep that a process belongs to
 STOPPING = "stopping"  # a file among the notes: jobs that have not begun begin no more
@@ -123,7 +137,7 @@ def ended_sweep() -> Sweep | None:
 
 
 def end_sweep() -> Sweep | None:
-    """The same, written down for the folder in place of the sweep that ended before it; its notes are removed.
+    """The same, written down for the folder beside those that have left something to do; its notes are removed.
 
     Raises: InvalidInputError as above; RunFolderError if it cannot be written. The notes then stay.
     """
@@ -132,14 +146,36 @@ def end_sweep() -> Sweep | None:
 
 def _settle(notes: Path) -> Sweep | None:
     """Writes down a sweep that has ended, if a job of it began, and removes its notes."""
-    sweep = with_notes(notes)
+    sweep, folder = with_notes(notes), notes.parents[1]
     ended = None if sweep is None else at_its_end(sweep, moment=_now())
     if ended is not None:
-        write_text(notes.parents[1] / FILE, ended.model_dump_json(indent=2) + "\n")
+        with _alone(folder):
+            write_text(folder / FILE, Ended(sweeps=_with_others(ended, folder)).model_dump_json(indent=2) + "\n")
     shutil.rmtree(notes, ignore_errors=True)
     with suppress(OSError):  # others are at it
         notes.parent.rmdir()
     return ended
+
+
+def _with_others(ended: Sweep, folder: Path) -> list[Sweep]:
+    """The sweep after those before it, of other commands, that have still left something to do."""
+    try:
+        before = [brought_up(sweep, ended.jobs) for sweep in ended_sweeps(folder) if sweep.command != ended.command]
+    except InvalidInputError:  # of which nothing can be kept
+        before = []
+    return [*filter(has_left_something, before), ended]
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds a folder, where its file system has locks: sweeps that end at once would forget each other."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(handle)
 
 
 def _at_work_elsewhere(notes: Path) -> list[int]:

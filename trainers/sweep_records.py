@@ -1,4 +1,7 @@
-"""What is written down of sweeps: while one runs its record and a note of each job, when it has ended `sweep.json`."""
+"""What is written down of the sweeps of a folder: while one runs its record and a note of each job, then `sweep.json`.
+
+`sweep.json` holds the sweep that ended last, and those before it that have left something to do.
+"""
 
 import time
 from collections import Counter
@@ -15,6 +18,7 @@ from trainers.run_state import this_process, why_lost
 
 FILE, NOTES = "sweep.json", ".jobs"
 NOTE = "[0-9]*.json"  # of a job, beside the record of its sweep
+UNFINISHED = ("queued", "interrupted", "failed")  # states of a job that the same command runs again
 
 
 class Record(BaseModel):
@@ -51,7 +55,6 @@ class Sweep(Record):
     `reason` is why the command did not come to its end; none if it did, or is at it.
     """
 
-    schema_version: Literal[1] = 1
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]  # also the name of the folder of notes
     command: str
     launcher: str
@@ -64,22 +67,34 @@ class Sweep(Record):
     jobs: list[Job]
 
 
+class Ended(Record):
+    """The content of `sweep.json`."""
+
+    schema_version: Literal[2] = 2
+    sweeps: list[Sweep]
+
+
 def sweep_folders(folder: Path) -> list[Path]:
     """Where sweeps have been: the folder itself, or those in it."""
     return sorted({path.parent for depth in ("", "*/") for name in (FILE, NOTES) for path in folder.glob(depth + name)})
 
 
 def read_sweeps(folder: Path, *, now: datetime | None = None) -> list[Sweep]:
-    """The sweeps that run in a folder or were killed there, else the last that ended; with what their jobs have noted.
+    """The sweeps that run in a folder or were killed there, and those that `sweep.json` holds; with their jobs' notes.
 
     Of a command that was repeated the last time counts. A job whose process is gone without a word is `interrupted`.
     Raises: InvalidInputError, naming the field, if a file is not whole.
     """
     begun = [with_notes(path.parent, now=now) for path in folder.glob(f"{NOTES}/*/{FILE}")]
-    ended = _read(folder / FILE, Sweep)  # read last: those end meanwhile
-    known = sorted((sweep for sweep in (ended, *begun) if sweep is not None), key=lambda sweep: sweep.started)
-    last = {sweep.command: sweep for sweep in known}
-    return [sweep for sweep in last.values() if sweep.ended is None] or ([] if ended is None else [ended])
+    known = [*ended_sweeps(folder), *(sweep for sweep in begun if sweep is not None)]  # read last: those end meanwhile
+    known.sort(key=lambda sweep: (is_running(sweep), sweep.started))
+    return list({sweep.command: sweep for sweep in known}.values())
+
+
+def ended_sweeps(folder: Path) -> list[Sweep]:
+    """Those that `sweep.json` holds. Raises: InvalidInputError, naming the field, if it is not whole."""
+    content = _read(folder / FILE, Ended)
+    return [] if content is None else content.sweeps
 
 
 def is_running(sweep: Sweep) -> bool:
@@ -112,6 +127,23 @@ def at_its_end(sweep: Sweep, *, moment: str) -> Sweep | None:
     if all(job.state == "queued" for job in sweep.jobs):
         return None
     return sweep.model_copy(update={"ended": moment, "jobs": [_or_left(job) for job in sweep.jobs]})
+
+
+def has_left_something(sweep: Sweep) -> bool:
+    """Whether the command of a sweep that has ended would do more if it were repeated."""
+    return any(job.state in UNFINISHED for job in sweep.jobs)
+
+
+def brought_up(sweep: Sweep, later: Sequence[Job]) -> Sweep:
+    """The sweep, its unfinished jobs as others of the same overrides, of a later sweep, have ended."""
+    same = {tuple(job.overrides): job for job in later if job.state != "queued"}
+    jobs = [
+        same.get(tuple(job.overrides), job).model_copy(update={"number": job.number})
+        if job.state in UNFINISHED
+        else job
+        for job in sweep.jobs
+    ]
+    return sweep.model_copy(update={"jobs": jobs})
 
 
 def summary(jobs: Sequence[Job]) -> list[str]:
