@@ -4,6 +4,7 @@ import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import time
 from collections.abc import Iterator
@@ -12,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from console import console
 from test_status import NOW, write_run
 from test_sweep_edges import clear_environment
 
-from trainers import sweep
-from trainers.endings import ending_with
+import trainers.run_folder
+import trainers.search
+import trainers.tuning.study_loop
+from trainers import cli, sweep
+from trainers.endings import ending_of, ending_with
 from trainers.run_state import this_process
 from trainers.status import exit_code, survey
 from trainers.sweep import begin_sweep, end_sweep, note_job, stop_jobs
@@ -142,7 +147,7 @@ def test_a_sweep_that_waits_gives_a_sign_until_it_has_ended(tmp_path: Path, monk
 def test_jobs_that_never_began_are_told_of_until_their_command_is_repeated(tmp_path: Path) -> None:
     begin(tmp_path, seeds=(0, 1, 2, 3))
     note_job(done(tmp_path, 0, seed=0))
-    end_sweep()
+    end_sweep(ending_of(KeyboardInterrupt(signal.SIGINT)))
     open_jobs = dict.fromkeys(("job 1", "job 2", "job 3"), "never began")
     assert told(tmp_path) == ({"key0": "done", **open_jobs}, ["all"], 1)
 
@@ -192,3 +197,56 @@ def test_the_folder_is_held_while_the_end_of_a_sweep_is_written_down(
     monkeypatch.setattr(sweep, "write_text", write)
     end_sweep()
     assert [job.state for job in read_sweeps(tmp_path)[0].jobs] == ["done", "queued", "queued"]
+
+
+# Studies, whose trials are thought of one by one
+
+
+@pytest.mark.parametrize("how", ["killed", "ended by SIGTERM", "OSError: gone"])
+def test_a_study_that_was_cut_short_between_trials_is_interrupted_until_it_has_come_to_its_end(
+    tmp_path: Path, how: str
+) -> None:
+    begin(tmp_path, seeds=())
+    note_job(done(tmp_path, 0, seed=5))
+    assert told(tmp_path) == ({"key5": "done"}, [], 0)  # so far
+    if how == "killed":
+        move_elsewhere(tmp_path, host=os.uname().nodename, sign=NOW, pid_start="another")
+    else:
+        end_sweep(ending_of(KeyboardInterrupt(signal.SIGTERM) if "SIGTERM" in how else OSError("gone")))
+    assert told(tmp_path) == ({"key5": "done", "command": "interrupted"}, ["all"], 1)
+    [row] = [row for row in survey(tmp_path, now=NOW)[0] if row.run == "command"]
+    assert row.reason == (f"process {os.getpid()} is gone: killed, or out of memory" if how == "killed" else how)
+
+    begin(tmp_path, command="another")
+    end_sweep()
+    assert told(tmp_path)[1:] == (["all"], 1)
+    begin(tmp_path, seeds=())  # and all trials have been run
+    end_sweep()
+    assert told(tmp_path) == ({"key5": "done"}, [], 0)
+
+
+def test_a_sweep_all_of_whose_jobs_are_done_is_not_cut_short(tmp_path: Path) -> None:
+    begin(tmp_path, seeds=(0,))
+    note_job(done(tmp_path, 0, seed=0))
+    end_sweep(ending_of(KeyboardInterrupt(signal.SIGINT)))
+    assert told(tmp_path) == ({"key0": "done"}, [], 0)
+
+
+def test_a_signal_between_two_trials_is_written_down(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def search(config: Any, *arguments: Any, **more: Any) -> dict[str, Any]:
+        write_run(config.run_folder, "done")
+        return {"status": "done", "objective": {"validation_accuracy": 0.5, "utilisation": 0.5}}
+
+    def interrupt(*arguments: Any) -> str:
+        raise KeyboardInterrupt(signal.SIGTERM)
+
+    monkeypatch.setattr(trainers.search, "run_search", search)
+    monkeypatch.setattr(trainers.tuning.study_loop, "trial_line", interrupt)
+    tune = console(cli.TUNE, monkeypatch, capsys, tmp_path)
+    code, _, errors = tune("trials=3", "optimizer.lr=interval(0.01,0.1)", "pruner=none")
+    assert (code, "Traceback" in errors) == (143, False), errors
+    rows, commands = survey(Path("runs/tune"), now=NOW)
+    assert [row.state for row in rows] == ["done", "interrupted"]
+    assert commands == ["espalier-tune --multirun trials=3 'optimizer.lr=interval(0.01,0.1)' pruner=none"]

@@ -21,7 +21,7 @@ from search_spaces.errors import EspalierError
 from trainers import sweep
 from trainers.apps import CALIBRATE, MEASURE, SEARCH, TUNE, App, tell
 from trainers.composition import CONFIGURATION, CommandLine, all_problems
-from trainers.endings import KILLED, ending_of
+from trainers.endings import KILLED, Ending, ending_of, ending_with
 from trainers.errors import JobFailedError, refusal
 from trainers.job import run_job, say, task_overrides
 from trainers.overrides import expand_home, not_text, not_to_be_set, overrides_last, without_key
@@ -108,6 +108,7 @@ def _guarded(app: App) -> int:
     flags = [f"--config-dir={arguments.config_dir}"] if arguments.config_dir else []
     given = CommandLine(app.config, arguments.overrides, arguments.config_dir)
     process, codes, ended = os.getpid(), [DONE], dict[tuple[str, ...], Job]()
+    ending = ending_with("done")
 
     def job(config: DictConfig) -> dict[str, Any]:
         own = shlex.join([app.name, *flags, *task_overrides(HydraConfig.get())])
@@ -123,13 +124,15 @@ def _guarded(app: App) -> int:
     except JobFailedError:  # of which its user has been told
         pass
     except KeyboardInterrupt as error:
-        _end_sweep(app.name)
-        return _told(app.name, ending_of(error).exit_code, f"interrupted; {app.interrupted.format(command=command)}")
+        ending = ending_of(error)
+        _end_sweep(app.name, ending)
+        return _told(app.name, ending.exit_code, f"interrupted; {app.interrupted.format(command=command)}")
     except SystemExit as end:  # of Hydra, when it has told what it was asked for; or of `Start`
         codes.append(int(end.code or DONE))
     except Exception as error:
+        ending = ending_of(error)
         codes.append(_ended_by(error, app, given))
-    return exit_code([*_end_sweep(app.name), *codes, *(job.code or DONE for job in ended.values())])
+    return exit_code([*_end_sweep(app.name, ending), *codes, *(job.code or DONE for job in ended.values())])
 
 
 def _ended_by(error: Exception, app: App, given: CommandLine) -> int:
@@ -157,14 +160,14 @@ def exit_code(codes: Iterable[int]) -> int:
     return ERROR if ERROR in others else next(iter(others), DONE)
 
 
-def _end_sweep(name: str) -> list[int]:
+def _end_sweep(name: str, ending: Ending) -> list[int]:
     """The exit codes of the jobs of the sweep that this was, if it was one, after a summary of it."""
     if not sweep.in_sweep():
         return []
     folder, ended, codes = sweep.sweep_folder(), None, []
     try:
         ended = sweep.ended_sweep()
-        sweep.end_sweep()
+        sweep.end_sweep(ending)
     except EspalierError as error:  # of a full disk
         codes.append(_told(name, ERROR, str(error)))
     if ended is None:

@@ -39,10 +39,11 @@ with a budget not met, 4 any queued or running; the first of these that holds.
 
 @dataclass(frozen=True)
 class Row:
-    """A run, or a job of a sweep that has no run folder yet. `seconds` since its last sign if it runs, else it took.
+    """A run, a job of a sweep that has no run folder yet, or a study that was cut short, which has a `command` alone.
 
-    `overrides` are those that not all jobs of its sweep have; none outside a recorded sweep of several. `accuracy` is
-    the mean over devices of the validation accuracy, a share; `met` counts the devices within budget.
+    `seconds` are those since its last sign if it runs, else those that it took. `overrides` are those that not all jobs
+    of its sweep have; none outside a recorded sweep of several. `accuracy` is the mean over devices of the validation
+    accuracy, a share; `met` counts the devices within budget.
     """
 
     run: str
@@ -117,7 +118,10 @@ def survey(folder: Path, *, now: datetime | None = None) -> tuple[list[Row], lis
             others += waiting
             own = {place / job.folder: name for job, name in _told_apart(sweep) if job.folder is not None}
             rows |= {run: replace(rows[run], overrides=name) for run, name in own.items() if run in rows}
-            commands = _with_sweep(commands, sweep, [*waiting, *(row for run, row in rows.items() if run in own)])
+            told = [*waiting, *(row for run, row in rows.items() if run in own)]
+            cut_short = _cut_short(sweep, told, prefix=prefix)
+            others += cut_short
+            commands = _with_sweep(commands, sweep, [*told, *cut_short])
     if not (rows or others):
         raise InvalidInputError(f"no runs in {folder}; give the folder of a run, of a sweep, or paths.runs")
     return [*rows.values(), *others], list(dict.fromkeys(commands))
@@ -189,6 +193,13 @@ def _without_a_folder(folder: Path, sweep: Sweep, *, prefix: str) -> list[Row]:
             run = os.path.normpath(f"{prefix}/job {job.number}")
             rows.append(Row(run, *_state_of_job(job, sweep), overrides=name))
     return rows
+
+
+def _cut_short(sweep: Sweep, own: Sequence[Row], *, prefix: str) -> list[Row]:
+    """A row for a study that would go on if it were repeated, unless a run or job of it already says so."""
+    if not sweep.was_cut_short or any(row.state in AGAIN for row in own):
+        return []
+    return [Row(os.path.normpath(f"{prefix}/command"), "interrupted", sweep.reason, command=sweep.command)]
 
 
 def _told_apart(sweep: Sweep) -> list[tuple[Job, str | None]]:

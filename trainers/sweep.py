@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import ValidationError, create_model
 
 from search_spaces.errors import InvalidInputError
+from trainers.endings import Ending, ending_with
 from trainers.errors import problems_of, refusal
 from trainers.run_folder import HEARTBEAT_SECONDS, write_text
 from trainers.run_state import this_process
@@ -42,11 +43,13 @@ VARIABLE = "ESPALIER_SWEEP"  # of the environment: folder of the notes of the sw
 STOPPING = "stopping"  # a file among the notes: jobs that have not begun begin no more
 ALL_AT_ONCE = ("processes", "submitit_local")  # launchers whose jobs are processes that begin together
 PATIENCE_SECONDS = 60.0  # for jobs to write a checkpoint and their status when the sweep is interrupted
+DONE = ending_with("done")
 
 
 def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Sequence[str]]) -> None:
     """Writes down what is going to run; this process and its children take notes from now on.
 
+    No jobs means that they are not known: its sweeper thinks of them as it goes.
     Raises: RunFolderError if it cannot be written.
     """
     _clear_up(folder)
@@ -54,6 +57,7 @@ def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Seq
         id=uuid.uuid4().hex[:12],
         command=command,
         launcher=launcher,
+        open_ended=not jobs,
         started=_now(),
         ended=None,
         jobs=[Job(number=number, overrides=list(overrides)) for number, overrides in enumerate(jobs)],
@@ -133,37 +137,44 @@ def ended_sweep() -> Sweep | None:
     Raises: InvalidInputError if a file of it cannot be read.
     """
     sweep = with_notes(Path(os.environ[VARIABLE]))
-    return None if sweep is None else at_its_end(sweep, moment=_now())
+    return None if sweep is None else at_its_end(sweep, DONE, moment=_now())
 
 
-def end_sweep() -> Sweep | None:
-    """The same, written down for the folder beside those that have left something to do; its notes are removed.
+def end_sweep(ending: Ending = DONE) -> Sweep | None:
+    """The same, written down for the folder with how its command has ended; its notes are removed.
 
     Raises: InvalidInputError as above; RunFolderError if it cannot be written. The notes then stay.
     """
-    return _settle(Path(os.environ.pop(VARIABLE)))
+    return _settle(Path(os.environ.pop(VARIABLE)), ending)
 
 
-def _settle(notes: Path) -> Sweep | None:
-    """Writes down a sweep that has ended, if a job of it began, and removes its notes."""
-    sweep, folder = with_notes(notes), notes.parents[1]
-    ended = None if sweep is None else at_its_end(sweep, moment=_now())
-    if ended is not None:
-        with _alone(folder):
-            write_text(folder / FILE, Ended(sweeps=_with_others(ended, folder)).model_dump_json(indent=2) + "\n")
+def _settle(notes: Path, ending: Ending) -> Sweep | None:
+    """Writes down a sweep that has ended, and removes its notes."""
+    sweep = with_notes(notes)
+    if sweep is None:
+        return None
+    ended, folder = at_its_end(sweep, ending, moment=_now()), notes.parents[1]
+    whole = ending.state == DONE.state and sweep.reason is None
+    with _alone(folder):
+        try:
+            before = ended_sweeps(folder)
+        except InvalidInputError:  # of which nothing can be kept
+            before = []
+        after = _after(before, sweep.command, ended, whole=whole)
+        if after != before:
+            write_text(folder / FILE, Ended(sweeps=after).model_dump_json(indent=2) + "\n")
     shutil.rmtree(notes, ignore_errors=True)
     with suppress(OSError):  # others are at it
         notes.parent.rmdir()
     return ended
 
 
-def _with_others(ended: Sweep, folder: Path) -> list[Sweep]:
-    """The sweep after those before it, of other commands, that have still left something to do."""
-    try:
-        before = [brought_up(sweep, ended.jobs) for sweep in ended_sweeps(folder) if sweep.command != ended.command]
-    except InvalidInputError:  # of which nothing can be kept
-        before = []
-    return [*filter(has_left_something, before), ended]
+def _after(before: Sequence[Sweep], command: str, ended: Sweep | None, *, whole: bool) -> list[Sweep]:
+    """The sweeps that are written down when a command has ended, with its own, if a job began; `whole` if all of it."""
+    if ended is None:  # of a study that was cut short, nothing was left
+        return [s.model_copy(update={"reason": None}) if whole and s.command == command else s for s in before]
+    others = [brought_up(sweep, ended.jobs) for sweep in before if sweep.command != command]
+    return [*filter(has_left_something, others), ended]
 
 
 @contextmanager
@@ -191,7 +202,7 @@ def _clear_up(folder: Path) -> None:
         with suppress(InvalidInputError):  # of which `read_sweeps` tells
             sweep = with_notes(path.parent)
             if sweep is not None and not is_running(sweep):
-                _settle(path.parent)
+                _settle(path.parent, DONE)
 
 
 def _beat(record: Path) -> None:

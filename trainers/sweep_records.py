@@ -50,7 +50,7 @@ class Job(Record):
 
 
 class Sweep(Record):
-    """A command that runs several jobs in a folder. A sweeper may think of more jobs as it goes.
+    """A command that runs several jobs in a folder; all of them are known as it begins, unless it is `open_ended`.
 
     `reason` is why the command did not come to its end; none if it did, or is at it.
     """
@@ -58,6 +58,7 @@ class Sweep(Record):
     id: Annotated[str, Field(pattern=r"^[0-9a-f]{12}$")]  # also the name of the folder of notes
     command: str
     launcher: str
+    open_ended: bool = False
     started: str
     ended: str | None
     reason: str | None = None
@@ -65,6 +66,11 @@ class Sweep(Record):
     pid_start: str | None = None
     host: str
     jobs: list[Job]
+
+    @property
+    def was_cut_short(self) -> bool:
+        """Whether there are jobs that it has not thought of, as in a study that was killed between two trials."""
+        return self.open_ended and self.reason is not None
 
 
 class Ended(Record):
@@ -122,16 +128,18 @@ def with_notes(notes: Path, *, now: datetime | None = None) -> Sweep | None:
     return sweep.model_copy(update={"jobs": [jobs[number] for number in sorted(jobs)], "reason": reason})
 
 
-def at_its_end(sweep: Sweep, *, moment: str) -> Sweep | None:
-    """What is to be written down of a sweep whose command has ended; none if none of its jobs began."""
+def at_its_end(sweep: Sweep, ending: Ending, *, moment: str) -> Sweep | None:
+    """What is to be written down of a sweep whose command has come to this end; none if none of its jobs began."""
     if all(job.state == "queued" for job in sweep.jobs):
         return None
-    return sweep.model_copy(update={"ended": moment, "jobs": [_or_left(job) for job in sweep.jobs]})
+    reason = ending.reason if ending.state in UNFINISHED else None
+    jobs = [_or_left(job) for job in sweep.jobs]
+    return sweep.model_copy(update={"ended": moment, "reason": sweep.reason or reason, "jobs": jobs})
 
 
 def has_left_something(sweep: Sweep) -> bool:
     """Whether the command of a sweep that has ended would do more if it were repeated."""
-    return any(job.state in UNFINISHED for job in sweep.jobs)
+    return sweep.was_cut_short or any(job.state in UNFINISHED for job in sweep.jobs)
 
 
 def brought_up(sweep: Sweep, later: Sequence[Job]) -> Sweep:
