@@ -1,7 +1,10 @@
 """The jobs of a sweep: they lie in one folder, and those that run at once share the processors."""
 
 import os
+import signal
+import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 from console import Cli, console, refused
@@ -10,8 +13,12 @@ from test_sweep_edges import TOLD, TOO_SHORT, clear_environment
 from tiny_search import MOBILE, tiny_config
 
 import trainers.search
-from trainers import cli
-from trainers.sweep_records import read_sweeps
+from trainers import cli, sweep
+from trainers.endings import ending_with
+from trainers.errors import RunInUseError
+from trainers.run_state import this_process
+from trainers.sweep import begin_sweep, note_job, stop_jobs
+from trainers.sweep_records import Job, Sweep, read_sweeps, with_notes
 
 
 @pytest.fixture
@@ -142,3 +149,69 @@ def test_jobs_in_processes_of_their_own_share_the_processors(
     told = [job.reason for job in found.jobs if job.reason is not None]  # after a batch that fails no other begins
     assert len(told) == (2 if given is None else 1)
     assert [reason for reason in told if f"strategy.pool_size: got {threads!r};" not in reason] == []
+
+
+# Jobs that are equal
+
+
+def test_a_job_whose_run_an_equal_one_is_at_takes_its_result(
+    command: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tries: list[int | None] = []
+
+    def search(config: Any, *arguments: Any, **more: Any) -> dict[str, str]:
+        tries.append(config.trainer.threads)
+        if tries == [1, 2]:
+            note_job(at_work(0, config.run_folder.name))
+            raise RunInUseError("another is at it")
+        return {"status": "done"}
+
+    def notes_before_the_other_ends(notes: Path) -> Sweep | None:
+        found = with_notes(notes)
+        if found is not None and found.jobs[0].is_at_work:
+            assert [job.state for job in found.jobs] == ["running", "busy", "queued"]
+            note_job(found.jobs[0].ended(ending_with("done")))
+        return found
+
+    monkeypatch.setattr(trainers.search, "run_search", search)
+    monkeypatch.setattr(sweep, "with_notes", notes_before_the_other_ends)
+    code, output, errors = command(*TINY, "-m", "trainer.threads=1,2,3", "sweep=s")
+    assert (code, errors) == (0, "")
+    assert tries == [1, 2, 2, 3]
+    assert "3 jobs: 3 done\n" in output
+
+
+def at_work(number: int, folder: str) -> Job:
+    """A job in a process of its own, as far as its note tells."""
+    return Job(number=number, overrides=[], state="running", folder=folder, **this_process())
+
+
+@pytest.mark.parametrize("other", [None, "busy", "failed"])
+def test_a_job_whose_run_another_command_is_at_is_busy(
+    command: Cli, monkeypatch: pytest.MonkeyPatch, other: str | None
+) -> None:
+    def search(config: Any, *arguments: Any, **more: Any) -> dict[str, str]:
+        if other is not None:  # an equal job, which does not do this run either
+            note_job(at_work(1, config.run_folder.name).model_copy(update={"state": other}))
+        raise RunInUseError("another is at it")
+
+    monkeypatch.setattr(trainers.search, "run_search", search)
+    code, _, errors = command(*TINY, "-m", "seed=0", "sweep=s")
+    assert code == 1
+    assert errors.count("another is at it") == 1
+
+
+def test_a_job_that_waits_for_an_equal_one_is_ended_with_the_sweep(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clear_environment(monkeypatch)
+    sleeper = subprocess.Popen(["sleep", "600"])
+    try:
+        begin_sweep(tmp_path, command="all", launcher="joblib", jobs=[["seed=0"]])
+        waiting = {"state": "busy", "pid": sleeper.pid, "pid_start": None}
+        note_job(at_work(0, "key").model_copy(update=waiting))
+        stop_jobs()
+        assert sleeper.wait(timeout=30) == -signal.SIGTERM
+    finally:
+        sleeper.kill()
+        sleeper.wait()

@@ -3,6 +3,7 @@
 import signal
 import sys
 import traceback
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from omegaconf.errors import OmegaConfBaseException
 
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers import sweep
-from trainers.apps import App
+from trainers.apps import App, tell
 from trainers.endings import SIGNALLED, Ending, ending_of, ending_with
-from trainers.errors import RunFolderError, refusal
+from trainers.errors import RunFolderError, RunInUseError, refusal
 from trainers.overrides import misplaced_profiles
 from trainers.plain_text import printable_lines
 from trainers.run_state import this_process
@@ -42,7 +43,7 @@ def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple
         folder = app.folder(content)
         if folder is not None and sweep.in_sweep():
             job = _noted(job.model_copy(update={"folder": _name_in_sweep(folder)}))
-        result = app.work(content, command)
+        result = _result_of(app, content, command, job)
         job = job.ended(ending_with(result["status"]))
         returned = {"status": job.state, "objective": dict(result.get("objective", {})), "folder": str(folder)}
     except KeyboardInterrupt as error:
@@ -60,6 +61,17 @@ def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple
         job = job.ended(ending)
     _note_end(app.name, job)
     return job, returned
+
+
+def _result_of(app: App, content: dict[str, Any], command: str, job: Job) -> Mapping[str, Any]:
+    """What the work of the job comes to, after that of an equal job of its sweep that was at the same run."""
+    while True:
+        try:
+            return app.work(content, command)
+        except RunInUseError:
+            if not (sweep.in_sweep() and sweep.await_twin(job)):
+                raise
+            tell(f"{job.folder}: another job of the sweep was at this run")
 
 
 def say(name: str, message: str) -> None:

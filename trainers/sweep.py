@@ -23,7 +23,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.endings import Ending, ending_with
 from trainers.errors import problems_of, refusal
 from trainers.run_folder import HEARTBEAT_SECONDS, write_text
-from trainers.run_state import this_process
+from trainers.run_state import FINISHED, this_process
 from trainers.sweep_records import (
     FILE,
     NOTE,
@@ -43,6 +43,7 @@ VARIABLE = "ESPALIER_SWEEP"  # of the environment: folder of the notes of the sw
 STOPPING = "stopping"  # a file among the notes: jobs that have not begun begin no more
 ALL_AT_ONCE = ("processes", "submitit_local")  # launchers whose jobs are processes that begin together
 PATIENCE_SECONDS = 60.0  # for jobs to write a checkpoint and their status when the sweep is interrupted
+POLL_SECONDS = 0.5
 DONE = ending_with("done")
 
 
@@ -129,6 +130,27 @@ def await_jobs() -> None:
             os.wait()
         except ChildProcessError:
             break
+
+
+def await_twin(job: Job) -> bool:
+    """Whether another job of the sweep was at the run of this one; it has ended then.
+
+    Raises: RunFolderError if it cannot be noted that this one waits.
+    """
+    note_job(job.model_copy(update={"state": "busy"}))  # two that have met a third would wait for each other
+    waited = False
+    while True:
+        sweep = with_notes(Path(os.environ[VARIABLE]))
+        jobs = [] if sweep is None else sweep.jobs
+        twins = {other.state for other in jobs if other.number != job.number and other.folder == job.folder}
+        if "running" not in twins:
+            break
+        waited = True
+        time.sleep(POLL_SECONDS)
+    was_there = waited or not twins.isdisjoint(FINISHED)
+    if was_there:
+        note_job(job)
+    return was_there
 
 
 def ended_sweep() -> Sweep | None:

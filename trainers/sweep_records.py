@@ -28,7 +28,7 @@ class Record(BaseModel):
 class Job(Record):
     """A job of a sweep: its exit code, and the folder of its run, seen from the sweep's, if it got as far as one.
 
-    `state` is one of a run folder's or `refused`: a configuration that cannot be used leaves no run folder.
+    `state` is one of a run folder's, `refused`, which leaves no run folder, or `busy`, where another is at its run.
     """
 
     number: Annotated[int, Field(ge=0)]
@@ -43,7 +43,8 @@ class Job(Record):
 
     @property
     def is_at_work(self) -> bool:
-        return self.state == "running"
+        """Whether it runs, or waits for another that is at the same run."""
+        return self.code is None and self.state in ("running", "busy")
 
     def ended(self, ending: Ending) -> "Job":
         return self.model_copy(update={"state": ending.state, "code": ending.exit_code, "reason": ending.reason})
