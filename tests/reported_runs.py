@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -79,12 +79,12 @@ def change(path: Path, **fields: Any) -> None:
 
 def every_state(run: Path) -> dict[str, Path]:
     """A run of each state but `done`, `unmet` and `infeasible`, beside a finished one."""
-    now = datetime.now(UTC).isoformat(timespec="seconds")
+    later = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")  # however slow the tests are
     return {
         "interrupted": ended(run, "interrupted", "interrupted", error="ended by SIGTERM"),
         "failed": ended(run, "failed", "failed", error='ValueError: <b>no</b> & "nothing"'),
         "stopped": ended(run, "stopped", "stopped", error="the study stopped trial 7: val/acc 0.1 is below the median"),
         "killed": ended(run, "killed", "running", error=None, pid=2**22 + 1),  # above the largest process id
-        "running": ended(run, "running", "running", error=None, host="elsewhere", heartbeat=now),
+        "running": ended(run, "running", "running", error=None, host="elsewhere", heartbeat=later),
         "queued": ended(run, "queued", "queued", error=None, progress=None),
     }
