@@ -288,6 +288,8 @@ def test_other_versions_are_told_and_fail_nothing(run: Path) -> None:
         content = json.loads(path.read_text())
         content["origin"]["versions"] |= origin
         path.write_text(json.dumps(content))
+    versions = json.loads((run / "status.json").read_text())["versions"]
+    change(run / "status.json", versions={**versions, **origin})
     rehash(run)
     assert failed(run) == []
     assert any(line.startswith("not checked  versions: torch 1.0.0 then, 2.") for line in unchecked(run))
@@ -341,3 +343,21 @@ def test_help_answers_without_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "espalier-report verify runs/" in done.stdout and "Exit codes" in done.stdout
+
+
+def test_each_run_of_a_sweep_is_checked_in_a_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sweep = run.parent
+    altered = Path(shutil.copytree(run, sweep / "altered"))
+    set_field(altered, f"{TABLET}.met", False)
+    ended(run, "interrupted", "interrupted", error="ended by SIGTERM")
+    assert espalier_report(["verify", str(sweep)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("altered  ") and " 0 failed" not in lines[0]
+    faults = [line for line in lines if line.startswith("FAILED")]
+    assert faults == lines[1 : 1 + len(faults)] and any("mid_tablet" in line for line in faults)
+    assert any(line.startswith("interrupted  not verified: ") for line in lines)
+    assert any(line.startswith(f"{run.name}  ") and " 0 failed" in line for line in lines)
+    assert lines[-1] == "1 of 3 runs are as told"
+    shutil.rmtree(altered)
+    assert espalier_report(["verify", str(sweep)]) == 0
+    assert espalier_report(["verify", str(run / "weights")]) == 2

@@ -6,8 +6,12 @@ import sys
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from trainers.plain_text import printable_lines
+
+if TYPE_CHECKING:
+    from trainers.reporting.check import Check
 
 DONE, FAILED, REFUSED = 0, 1, 2
 SET_IN = 13  # where what was checked begins in its line
@@ -16,6 +20,7 @@ Examples
   espalier-report runs/search/mobile-pool-seed0-7fe47eb4     writes report.html into a run's folder
   espalier-report runs/strategies                            and into that of a sweep
   espalier-report verify runs/search/mobile-pool-seed0-7fe47eb4
+  espalier-report verify runs/strategies                     each run of a sweep, in a line
 Exit codes: 0 done, and all that was verified is as told; 1 an error, or a check that failed; 2 no run or sweep there.
 
 `verify` hashes every file, rebuilds configuration, cost table, data split and networks, recounts and prices them again,
@@ -37,9 +42,7 @@ def run(arguments: Sequence[str]) -> int:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument(
-        "words", nargs="+", metavar="FOLDER", help="folder of a run, or of a sweep; after `verify`, of a run"
-    )
+    parser.add_argument("words", nargs="+", metavar="FOLDER", help="folder of a run, or of a sweep")
     words: list[str] = parser.parse_args(arguments).words
     verify = words[0] == "verify" and len(words) > 1
     if len(words) != 1 + verify:
@@ -68,15 +71,52 @@ def _report(folder: Path) -> int:
 
 
 def _verify(folder: Path) -> int:
+    """Checks a run, or each run of a sweep that has a result."""
+    if (folder / "status.json").is_file():
+        return _verify_run(folder)
+    runs = sorted(path.parent for path in folder.glob("*/status.json"))
+    if not runs:
+        return _told(REFUSED, f"no run in {folder}; give that of a run, <runs>/<sweep>/<run>, or of a sweep")
+    codes = [_verify_in_sweep(run) for run in runs]
+    print(f"{codes.count(DONE)} of {len(runs)} runs are as told")
+    return FAILED if FAILED in codes else DONE
+
+
+def _verify_run(folder: Path) -> int:
     from trainers.reporting.verify import verify_run
 
     checks = verify_run(folder)
     for check in checks:
-        # Further lines are set in: else a value could pass for a check.
-        print(printable_lines(check.line).replace("\n", "\n" + " " * SET_IN))
+        _show(check)
+    print(_counted(checks))
+    return FAILED if any(check.outcome == "FAILED" for check in checks) else DONE
+
+
+def _verify_in_sweep(run: Path) -> int | None:
+    """The same in a line, and one for each check that failed; none for a run without a result."""
+    from search_spaces.errors import InvalidInputError
+    from trainers.reporting.verify import verify_run
+
+    try:
+        checks = verify_run(run)
+    except InvalidInputError as error:
+        print(printable_lines(f"{run.name}  not verified: {error}"))
+        return None
+    print(printable_lines(f"{run.name}  {_counted(checks)}"), flush=True)
+    failed = [check for check in checks if check.outcome == "FAILED"]
+    for check in failed:
+        _show(check)
+    return FAILED if failed else DONE
+
+
+def _show(check: "Check") -> None:
+    # Further lines are set in: else a value could pass for a check.
+    print(printable_lines(check.line).replace("\n", "\n" + " " * SET_IN))
+
+
+def _counted(checks: "Sequence[Check]") -> str:
     counts = Counter(check.outcome for check in checks)
-    print(f"{counts['ok']} ok, {counts['FAILED']} failed, {counts['not checked']} not checked")
-    return FAILED if counts["FAILED"] else DONE
+    return f"{counts['ok']} ok, {counts['FAILED']} failed, {counts['not checked']} not checked"
 
 
 def _told(code: int, message: str) -> int:

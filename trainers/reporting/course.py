@@ -44,7 +44,8 @@ def search_checks(run: Run, config: SearchConfig, rebuilt: Rebuilt) -> Iterator[
         worst[name] = round(max(shares) if name in rebuilt.hosts else float(problem.overshoot(mask_N).max()), 6)
     found = {
         **{key: recorded[key] for key in OF_THE_PROCESS},
-        **{"steps": steps, "choices_alive": alive, "worst_surviving_share": worst},
+        **{"steps": steps, "entropy": round(last[metric_names.ENTROPY], 4)},
+        **{"choices_alive": alive, "worst_surviving_share": worst},
     }
     yield compared("search", recorded, found, field="search")
     told = {key: last[key] for key in (metric_names.STEP, metric_names.CHOICES_ALIVE)}

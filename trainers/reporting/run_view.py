@@ -143,7 +143,7 @@ def pictures(run: Run) -> dict[str, Any]:
         words = "Choices pruned on each device by step of training; the numbers stand in the table of pruning."
         found["pruning_plot"] = Markup(themed_svg(plot_pruning(run), name="pruning", words=words))
     if run.alphas is not None and len(run.alphas.epoch) > 1:
-        words = "Probability of each choice on each device over the epochs; the last stand in the table of choices."
+        words = "Probabilities of choices on each device over the epochs; the last stand in the table of choices."
         found["beliefs_plot"] = Markup(themed_svg(plot_alphas(run), name="beliefs", words=words))
     return found
 

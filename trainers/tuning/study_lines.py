@@ -1,5 +1,6 @@
 """What a study tells in words: a line for each trial, and at the end the best of them."""
 
+import shutil
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -48,7 +49,8 @@ def last_lines(study: "Study", config: TuningConfig) -> list[str]:
         lines.append(f"front of {len(best)}:")
         lines += _table(sorted(best, key=lambda t: t.values)[:SHOWN], config)
     where = config.place.path if config.place.kind == "journal" else config.place.url
-    return [*lines, f"next  optuna-dashboard {where}"]
+    missing = "" if shutil.which("optuna-dashboard") else "  (pip install optuna-dashboard)"
+    return [*lines, f"next  optuna-dashboard {where}{missing}"]
 
 
 def _table(trials: "Sequence[FrozenTrial]", config: TuningConfig) -> list[str]:
