@@ -12,7 +12,8 @@ MAY_IMPORT = {
     "trainers": {"trainers", "hardware_models", "search_spaces"},
 }
 COMMAND_LINE = [
-    f"trainers/{name}" for name in ("cli.py", "composition.py", "sweep_start.py", "job.py", "tuning/plugin/")
+    f"trainers/{name}"
+    for name in ("cli.py", "composition.py", "own_files.py", "sweep_start.py", "job.py", "tuning/plugin/")
 ]
 FENCES = {  # package: files and folders that may import it
     "hydra": COMMAND_LINE,

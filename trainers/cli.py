@@ -25,6 +25,7 @@ from trainers.endings import KILLED, Ending, ending_of, ending_with
 from trainers.errors import JobFailedError, refusal
 from trainers.job import run_job, say, task_overrides
 from trainers.overrides import expand_home, not_text, not_to_be_set, overrides_last, without_key
+from trainers.own_files import check_own_files
 from trainers.run_state import FINISHED
 from trainers.sweep_records import Job, summary
 
@@ -119,6 +120,7 @@ def _guarded(app: App) -> int:
             raise JobFailedError(one.state, one.code or DONE, one.reason or one.state)
         return returned
 
+    check_own_files()
     try:
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(job)()
     except JobFailedError:  # of which its user has been told

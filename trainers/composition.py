@@ -20,7 +20,7 @@ from trainers.errors import refusal, untitled
 from trainers.overrides import key_of, named, quoted, unknown_choice, unknown_key
 
 # Where no configuration can be composed; Hydra has assertions about what it was given.
-CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError)
+CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -67,7 +67,9 @@ def explained(error: Exception, config_dir: str | None = None) -> str:
         return f"{error.override}: {error.message}"
     if isinstance(error, OSError) and error.filename is None and error.strerror is not None:
         return f"{error.strerror}; free space, or set paths.runs to another folder"
-    return str(error) or type(error).__name__
+    if isinstance(error, RecursionError):
+        return "a defaults list leads back to itself, or values are nested too deep"
+    return str(error) or str(cause or "") or type(error).__name__
 
 
 def _choices(group: str, config_dir: str | None) -> list[str]:

@@ -7,9 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
@@ -18,7 +16,6 @@ from trainers import sweep
 from trainers.apps import App, tell
 from trainers.endings import SIGNALLED, Ending, ending_of, ending_with
 from trainers.errors import RunFolderError, RunInUseError, refusal
-from trainers.overrides import misplaced_profiles
 from trainers.plain_text import printable_lines
 from trainers.run_state import this_process
 from trainers.sweep_records import Job
@@ -112,35 +109,9 @@ def _name_in_sweep(folder: Path) -> str:
 
 
 def _plain_values(config: DictConfig) -> dict[str, Any]:
-    misplaced = misplaced_profiles(_placed_profiles()) if _has_own_files() else []
-    if misplaced:
-        raise refusal(misplaced)
     try:
         content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:  # of an interpolation
         raise InvalidInputError(str(error)) from error
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
-
-
-def _has_own_files() -> bool:
-    """Whether the configuration may hold files that do not come with Espalier."""
-    return any(
-        source.provider not in ("hydra", "main", "schema") for source in HydraConfig.get().runtime.config_sources
-    )
-
-
-def _placed_profiles() -> list[tuple[str, str]]:
-    """Each chosen file of the group `hardware`, as hardware/host, and the key of the configuration it was put at.
-
-    Those that the command line places itself, as hardware@hardware.second=host, are left out.
-    """
-    settings = HydraConfig.get()
-    overrides = [*settings.overrides.hydra, *task_overrides(settings)]
-    loader = GlobalHydra.instance().config_loader()
-    composed = loader.compute_defaults_list(settings.job.config_name, overrides, RunMode.RUN)
-    return [
-        (chosen.config_path, chosen.package or "")
-        for chosen in composed.defaults
-        if (chosen.config_path or "").startswith("hardware/") and "@" not in (chosen.override_key or "")
-    ]

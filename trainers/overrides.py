@@ -28,9 +28,10 @@ def not_to_be_set(overrides: Iterable[str]) -> list[str]:
     """What is wrong with overrides of Hydra's own settings."""
     return [
         f"{key_of(override)}: not to be set here; of hydra's keys take hydra/launcher, "
-        "hydra/sweeper, hydra.launcher.*, hydra.sweeper.* and hydra.searchpath; paths.runs says where run folders go"
+        "hydra/sweeper, hydra.launcher.* and hydra.sweeper.* but for _target_, and hydra.searchpath; "
+        "paths.runs says where run folders go"
         for override in overrides
-        if OF_HYDRA.match(override) and not LAUNCHING.match(override)
+        if OF_HYDRA.match(override) and ("_target_" in override or not LAUNCHING.match(override))
     ]
 
 
@@ -65,19 +66,6 @@ def quoted(text: str) -> str:
     """The text as a value of an override that means these very characters: in quotes, interpolating nothing."""
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # for OmegaConf, which reads it after Hydra
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), literal) + "'"
-
-
-def misplaced_profiles(placed: Iterable[tuple[str, str]]) -> list[str]:
-    """What is wrong with where profiles were put: one at another's key would replace it without a word."""
-    problems = []
-    for path, package in placed:
-        name = path.rpartition("/")[2]
-        if package != f"hardware.{name}":
-            problems.append(
-                f"{name}.yaml puts its profile at {package or 'the top'}; "
-                f"its first line must be `# @package hardware.{name}`"
-            )
-    return problems
 
 
 def unknown_key(key: str, allowed: Iterable[str]) -> str:
