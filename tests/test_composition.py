@@ -60,7 +60,13 @@ def test_what_is_set_inside_an_unknown_choice_is_not_held_against_another(comman
 def test_an_override_that_cannot_be_read_hides_no_other(command: Cli) -> None:
     found = wrong(command, *TINY, "trainer.steps=[1", "nope=1", "seed=-2")
     assert {"nope: no such key;", "seed: got -2"} < found
-    assert [line for line in found if line.startswith("trainer.steps=[1: ")] != []
+    assert [line for line in found if line.startswith("trainer.steps: got '[1', which cannot be read")] != []
+
+
+def test_a_value_that_cannot_be_read_is_told_in_one_line_that_names_the_key(command: Cli) -> None:
+    code, _, errors = command("tags=[\x01]")
+    assert code == 2
+    assert errors == "espalier-search: tags: got '[\\x01]', which cannot be read; quote it, as 'tags=\"...\"'\n"
 
 
 def test_in_a_sweep_the_first_job_is_looked_at(command: Cli) -> None:
@@ -84,3 +90,51 @@ def test_every_command_tells_all_at_once(
     command: Cli, app: cli.App, arguments: tuple[str, ...], told: set[str]
 ) -> None:
     assert wrong(command, *arguments, app=app) >= told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("~hardware", "seed=x", "bogus=1"), {"bogus: no such key;", "seed: got 'x'"}),
+        (("trainer=null", "seed=x", "bogus=1"), {"bogus: no such key;", "seed: got 'x'"}),
+        (("hardware@foo=[mid_tablet]", "seed=x"), {"seed: got 'x'"}),
+        (
+            ("seed=${nope}", "margin=foo", "trainer.steps=-1"),
+            {"seed: Interpolation key 'nope' not found", "margin: got 'foo'", "trainer.steps: got -1"},
+        ),
+        (("seed=x", "boards={nobody:{host:h}}"), {"seed: got 'x'", "boards.nobody: no such device"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_else_is_wrong_is_told_beside_any_error(command: Cli, arguments: tuple[str, ...], told: set[str]) -> None:
+    found = wrong(command, *arguments)
+    assert {each for each in told if not any(line.startswith(each) for line in found)} == set(), found
+
+
+def test_a_sweep_over_no_value_hides_no_other_mistake(command: Cli) -> None:
+    assert "seed: got -1" in wrong(command, "-m", "sede=glob(*)", "seed=-1", "margn=x")
+
+
+def test_a_study_and_its_searches_are_checked_at_once(command: Cli) -> None:
+    study = ("trials=0", "study=x.txt", "objectives=[zzz]", "jobs=x", "seed=-1", "sede=3")
+    found = wrong(command, *study, app=cli.TUNE)
+    assert {line.partition(":")[0] for line in found} == {"trials", "objectives", "jobs", "seed", "sede"}
+    found = wrong(command, "study=x.txt", "trials=9", "seed=-1,2", "margin=foo", app=cli.TUNE)
+    assert {line.partition(":")[0] for line in found} == {"study", "seed", "margin"}
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments", "keys"),
+    [
+        (cli.MEASURE, ("architecture=nope*.json", "output=/tmp/x.txt"), {"architecture", "output"}),
+        (cli.MEASURE, ("threads=0", "limit=3", "networks=2", "space=mobile"), {"threads", "limit"}),
+        (cli.MEASURE, ("architecture=[]",), {"architecture"}),
+        (cli.CALIBRATE, ("threads=0", "measurements=m.csv", "name=pixel6"), {"threads", "name"}),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_what_is_wrong_between_values_is_told_beside_those_of_another_kind(
+    command: Cli, app: cli.App, arguments: tuple[str, ...], keys: set[str]
+) -> None:
+    told = [line.strip() for line in command(*arguments, app=app)[2].splitlines()[1:]]
+    assert sorted(line.partition(":")[0] for line in told) == sorted(keys)

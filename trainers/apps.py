@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InvalidInputError
+from trainers.errors import refusal, untitled
 from trainers.plain_text import printable_lines
 
 if TYPE_CHECKING:
@@ -93,7 +94,28 @@ def _tune(content: dict[str, Any], command: str) -> Mapping[str, Any]:
 
 
 def _checked_tune(content: dict[str, Any]) -> "SearchConfig":
-    return _checked(_of_search(content))
+    """The configuration of its search. Raises: InvalidInputError that lists what is wrong with it or the study."""
+    problems = _study_problems(content)
+    try:
+        config = _checked(_of_search(content))
+    except InvalidInputError as error:
+        raise refusal([*problems, untitled(error)]) from error
+    if problems:
+        raise refusal(problems)
+    return config
+
+
+def _study_problems(content: dict[str, Any]) -> list[str]:
+    """What is wrong with the settings of a study that its sweeper refers to; the sweeper has others."""
+    from trainers.tuning.tuning_config import validate_tuning
+
+    others = {"study_name": "study", "seed": None, "sampler": {"name": "tpe", "startup_trials": 1}}
+    pruner = {"name": content.get("pruner"), "metric": "val/acc", "startup_trials": 1, "warmup_epochs": 1}
+    given = {setting: content.get(key) for setting, key in STUDY_KEYS.items() if "." not in setting}
+    _, problems = validate_tuning(
+        {**given, **others, "storage": content.get("study") or "study.db", "pruner": pruner}, STUDY_KEYS
+    )
+    return [problem for problem in problems if not problem.startswith("hydra.")]
 
 
 def _tune_folder(content: dict[str, Any]) -> Path:
@@ -112,7 +134,11 @@ def _search_command(command: str, sweep: str) -> str:
     return shlex.join([SEARCH.name, *kept, f"sweep={sweep}"])
 
 
-OF_STUDIES = ("study", "trials", "jobs", "timeout_s", "objectives", "constraints", "pruner")  # keys of conf/tune.yaml
+STUDY_KEYS = {  # setting of a study: key of conf/tune.yaml
+    **{"storage": "study", "n_trials": "trials", "n_jobs": "jobs", "pruner.name": "pruner"},
+    **{key: key for key in ("timeout_s", "objectives", "constraints")},
+}
+OF_STUDIES = tuple(STUDY_KEYS.values())
 CONTINUES = "the same command continues:\n  {command}"
 SEARCH = App("espalier-search", "search", _checked, _search, CONTINUES, _search_folder)
 TUNE = App("espalier-tune", "tune", _checked_tune, _tune, CONTINUES, _tune_folder, sweeps=True)

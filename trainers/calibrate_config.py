@@ -1,16 +1,17 @@
 """The configuration of a calibration, checked as a whole before a file is read."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, ValidationError
+from pydantic import Field
 
 from hardware_models.profile import Precision
-from trainers.config import Count, Line, Section
-from trainers.errors import problems_of, refusal
+from trainers.config import Count, Line, Section, checked_parts
+from trainers.errors import refusal
 
 # A key of the configuration, written without quotes.
 ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
@@ -56,11 +57,11 @@ class CalibrateConfig(Section):
 
 def validate_calibrate(content: Mapping[str, Any]) -> CalibrateConfig:
     """The checked configuration. Raises: InvalidInputError that lists every wrong key at once."""
-    try:
-        config = CalibrateConfig.model_validate(content)
-    except ValidationError as error:
-        raise refusal(problems_of(error)) from error
-    problems = list(_proposal(config) if config.propose is not None else _profile(config))
+    problems: list[str] = []
+    config, wrong = checked_parts(CalibrateConfig, content, problems)
+    between = _proposal(config) if config.propose is not None else _profile(config)
+    if "propose" not in wrong:
+        problems += (told for told in between if not any(re.search(rf"\b{key}\b", told) for key in wrong))
     if problems:
         raise refusal(problems)
     return config

@@ -1,13 +1,16 @@
 """Command lines that make no configuration: all that is wrong with one, each with the key that it is said of."""
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
-from hydra import compose, initialize_config_module
+from hydra import compose
+from hydra._internal.hydra import Hydra
+from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
@@ -17,10 +20,12 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from search_spaces.errors import InvalidInputError
 from trainers.errors import refusal, untitled
-from trainers.overrides import key_of, named, quoted, unknown_choice, unknown_key
+from trainers.overrides import key_of, named, unknown_choice, unknown_key, unreadable
 
 # Where no configuration can be composed; Hydra has assertions about what it was given.
 CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError, RecursionError)
+
+TITLE = re.compile(r"the (configuration|study) cannot be (used|run):")
 
 
 @dataclass(frozen=True)
@@ -38,20 +43,27 @@ def all_problems(error: Exception, command: CommandLine, check: Callable[[dict[s
     `check` raises InvalidInputError for values that cannot be used.
     """
     problems = [named(explained(error, command.config_dir), command.overrides)]
-    rest = command
-    while (others := _without_the_cause(error, rest.overrides)) is not None:
-        rest = replace(rest, overrides=others)
+    rest: CommandLine | None = command
+    while rest is not None:
         try:
-            check(_composed(rest))
+            content = _composed(rest)
+        except CONFIGURATION as another:
+            problems.append(named(explained(another, command.config_dir), rest.overrides))
+            rest = _without_the_cause(another, rest)
+            continue
+        try:
+            check(content)
         except InvalidInputError as refused:
             problems.append(untitled(refused))
-            break
-        except CONFIGURATION as another:
-            error = another
-            problems.append(named(explained(another, command.config_dir), others))
-        else:
-            break
-    return problems[0] if len(problems) == 1 else str(refusal(problems))
+        break
+    first, all_of_them = _lines(problems[:1]), _lines(problems)
+    return problems[0] if first == all_of_them else str(refusal(all_of_them))
+
+
+def _lines(problems: Iterable[str]) -> list[str]:
+    """Each line of messages once, without their titles."""
+    lines = [line for problem in problems for line in problem.split("\n  ")]
+    return list(dict.fromkeys(line for line in lines if not TITLE.fullmatch(line)))
 
 
 def explained(error: Exception, config_dir: str | None = None) -> str:
@@ -64,7 +76,9 @@ def explained(error: Exception, config_dir: str | None = None) -> str:
         parent = cause.parent_node
         return unknown_key(cause.full_key, set(map(str, parent)) - {"hydra"} if isinstance(parent, DictConfig) else ())
     if isinstance(error, OverrideParseException):
-        return f"{error.override}: {error.message}"
+        return unreadable(error.override, str(error.message))
+    if isinstance(error, OmegaConfBaseException) and error.full_key:  # of an interpolation
+        return f"{error.full_key}: {str(error.msg or error).splitlines()[0]}"
     if isinstance(error, OSError) and error.filename is None and error.strerror is not None:
         return f"{error.strerror}; free space, or set paths.runs to another folder"
     if isinstance(error, RecursionError):
@@ -74,29 +88,50 @@ def explained(error: Exception, config_dir: str | None = None) -> str:
 
 def _choices(group: str, config_dir: str | None) -> list[str]:
     """The choices of a group: Hydra tells them not where a group takes a list."""
-    own = [path.stem for path in (Path(config_dir) / group).glob("*.yaml")] if config_dir is not None else []
-    with (
-        nullcontext()
-        if GlobalHydra.instance().is_initialized()
-        else initialize_config_module("conf", version_base="1.3")
-    ):
-        return [*own, *GlobalHydra.instance().config_loader().get_group_options(group)]
+    with nullcontext() if GlobalHydra.instance().is_initialized() else _hydra(config_dir):
+        return GlobalHydra.instance().config_loader().get_group_options(group)
 
 
-def _without_the_cause(error: Exception, overrides: Sequence[str]) -> list[str] | None:
-    """The overrides without what an error is about; none if that is not known."""
-    cause = error.__cause__
+@contextmanager
+def _hydra(config_dir: str | None) -> Iterator[None]:
+    """Hydra with the files that a command has, as `hydra.main` makes it."""
+    path = create_automatic_config_search_path(None, None, "pkg://conf")
+    if config_dir is not None:
+        folder = f"file://{os.path.abspath(config_dir)}"
+        path.prepend(provider="command-line", path=folder, anchor=SearchPathQuery(provider="schema"))
+    try:
+        Hydra.create_main_hydra2("espalier", path)
+        yield
+    finally:
+        GlobalHydra.instance().clear()
+
+
+def _without_the_cause(error: Exception, command: CommandLine) -> CommandLine | None:
+    """The command line without what an error is about; none if that is not known."""
+    cause, overrides = error.__cause__, list(command.overrides)
+    key = getattr(error if isinstance(error, OmegaConfBaseException) else cause, "full_key", None)
+    kept: list[str] = overrides
     if isinstance(error, OverrideParseException):
         kept = [override for override in overrides if override != error.override]
     elif isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
         left = [_without_choice(override, group, name) for override in overrides]
         kept = [override for override in left if override is not None]
-    elif isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
-        kept = [override for override in overrides if not f"{key_of(override)}.".startswith(f"{cause.full_key}.")]
-    else:
-        return None
-    return kept if kept != list(overrides) else None
+    elif key:
+        kept = [override for override in overrides if not f"{key_of(override)}.".startswith(f"{key}.")]
+    if kept != overrides:
+        return replace(command, overrides=kept)
+    without_one = (replace(command, overrides=[*overrides[:at], *overrides[at + 1 :]]) for at in range(len(overrides)))
+    return next((rest for rest in without_one if not _fails_with(error, rest)), None)
+
+
+def _fails_with(error: Exception, command: CommandLine) -> bool:
+    """Whether the command line makes no configuration, for the same reason."""
+    try:
+        _composed(command)
+    except CONFIGURATION as another:
+        return explained(another, command.config_dir) == explained(error, command.config_dir)
+    return False
 
 
 def _without_choice(override: str, group: str, name: str) -> str | None:
@@ -113,12 +148,9 @@ def _without_choice(override: str, group: str, name: str) -> str | None:
 
 def _composed(command: CommandLine) -> dict[str, Any]:
     """The configuration of a command line, of the first job if it is a sweep."""
-    with initialize_config_module("conf", version_base="1.3"):
+    with _hydra(command.config_dir):
         parser = OverridesParser.create(GlobalHydra.instance().config_loader())
         overrides = [_first(override) for override in parser.parse_overrides(list(command.overrides))]
-        if command.config_dir is not None:
-            folder = quoted(f"file://{os.path.abspath(command.config_dir)}")
-            overrides.append(f"hydra.searchpath=[{folder}]")
         composed = compose(command.config, overrides=[override for override in overrides if override is not None])
         content = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(content, dict)
@@ -126,9 +158,10 @@ def _composed(command: CommandLine) -> dict[str, Any]:
 
 
 def _first(override: Override) -> str | None:
-    """What the first job of a sweep is given; none if its sweeper thinks of that."""
+    """What the first job of a sweep is given; none if its sweeper thinks of that, or there is none."""
     if not override.is_sweep_override():
         return override.input_line
     if override.is_interval_sweep():
         return None
-    return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+    value = next(override.sweep_string_iterator(), None)
+    return None if value is None else f"{override.get_key_element()}={value}"

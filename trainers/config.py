@@ -6,9 +6,9 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from hardware_models.profile import Margin
 from trainers.errors import problems_of, refusal
@@ -32,6 +32,9 @@ OPTIMIZER = re.compile(r"torch\.optim\.[A-Z][A-Za-z]*")
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 class TrainerConfig(Section):
@@ -185,14 +188,26 @@ def validate(content: Mapping[str, Any]) -> SearchConfig:
         target = content[key].get("_target_") if isinstance(content.get(key), Mapping) else None
         if not (isinstance(target, str) and OPTIMIZER.fullmatch(target)):
             problems.append(f"{key}._target_: got {target!r}, allowed: an optimizer of torch.optim, as torch.optim.SGD")
-    try:
-        config = SearchConfig.model_validate(content)
-    except ValidationError as error:
-        raise refusal([*problems, *problems_of(error)]) from error
-    problems += _boards(config)
+    config, wrong = checked_parts(SearchConfig, content, problems)
+    problems += _boards(config) if not wrong & {"boards", "hardware"} else []
     if problems:
         raise refusal(problems)
     return config
+
+
+def checked_parts(schema: type[Kind], content: Mapping[str, Any], problems: list[str]) -> tuple[Kind, set[str]]:
+    """The configuration as far as it is right, and the keys that are wrong, None in it; `problems` gets why."""
+    try:
+        return schema.model_validate(content), set()
+    except ValidationError as error:
+        problems += problems_of(error)
+        wrong = {str(details["loc"][0]) for details in error.errors(include_url=False)}
+    right = {
+        name: TypeAdapter(field.rebuild_annotation()).validate_python(content[name])
+        for name, field in schema.model_fields.items()
+        if name in content and name not in wrong
+    }
+    return schema.model_construct(**dict.fromkeys(wrong), **right), wrong
 
 
 def _boards(config: SearchConfig) -> list[str]:

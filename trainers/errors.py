@@ -47,6 +47,8 @@ def problems_of(error: "ValidationError", key: Callable[[Place], str] = dotted) 
         got = "nothing" if kind == "missing" else shown(value)
         got = got if len(got) <= LONGEST else f"{got[:LONGEST]}..."
         message = details["msg"].removeprefix("Value error, ")
+        if kind == "missing":
+            message = "give it a value"
         if kind == "extra_forbidden":
             message = "no such key"
         if kind == "string_type" and isinstance(value, int | float):

@@ -51,6 +51,8 @@ def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple
     except EspalierError as error:
         say(app.name, str(error))
         job = job.ended(ending_of(error))
+    except OmegaConfBaseException:
+        raise
     except Exception as error:
         ending = ending_of(error)
         traceback.print_exc()
@@ -112,6 +114,8 @@ def _plain_values(config: DictConfig) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:  # of an interpolation
+        if not sweep.in_sweep():
+            raise  # to be told with all else that is wrong with the command line
         raise InvalidInputError(str(error)) from error
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}

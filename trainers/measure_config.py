@@ -1,18 +1,21 @@
 """The configuration of a measurement, checked as a whole before anything is built, reached or measured."""
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from glob import glob
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from hardware_models.profile import Precision
-from trainers.config import BoardConfig, Count, Line, Section
-from trainers.errors import Place, dotted, problems_of, refusal
+from trainers.config import BoardConfig, Count, Line, Section, checked_parts
+from trainers.errors import refusal
 
-Paths = Line | Annotated[list[Line], Field(min_length=1)]
+Paths = Annotated[
+    list[Line], Field(min_length=1), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
+]
 
 
 class LogConfig(Section):
@@ -52,22 +55,20 @@ class MeasureConfig(Section):
 
 def validate_measure(content: Mapping[str, Any]) -> MeasureConfig:
     """The checked configuration. Raises: InvalidInputError that lists every wrong key at once."""
-    try:
-        config = MeasureConfig.model_validate(content)
-    except ValidationError as error:
-        raise refusal(dict.fromkeys(problems_of(error, _key))) from error
-    problems = [*_sources(config), *config.board.problems("board"), *_log(config)]
+    problems: list[str] = []
+    config, wrong = checked_parts(MeasureConfig, content, problems)
+    problems += () if "board" in wrong else config.board.problems("board")
+    problems += () if wrong & {"log", "board", "architecture"} else _log(config)
+    problems += (told for told in _sources(config) if not any(re.search(rf"\b{key}\b", told) for key in wrong))
     if problems:
         raise refusal(problems)
     return config
 
 
-def paths_of(given: str | list[str] | None) -> list[Path]:
-    """The files that a path, a pattern or a list of them names, patterns in alphabetical order."""
-    if given is None:
-        return []
+def paths_of(given: list[str] | None) -> list[Path]:
+    """The files that paths and patterns name, patterns in alphabetical order."""
     found: list[Path] = []
-    for text in [given] if isinstance(given, str) else given:
+    for text in given or ():
         path = Path(os.path.expanduser(text))
         matches = [] if os.path.exists(path) else sorted(glob(str(path), recursive=True))
         found += [Path(match) for match in matches] or [path]
@@ -111,8 +112,3 @@ def _log(config: MeasureConfig) -> Iterator[str]:
     count = len(paths_of(config.architecture))
     if count != len(paths):
         yield f"log.path: {len(paths)} logs for {count} architectures; give each log the architecture that it ran"
-
-
-def _key(place: Place) -> str:
-    # Of a key that may be text or a list, the form that was tried stands at the end of its place.
-    return dotted(tuple(part for part in place if not str(part).startswith(("constrained-", "list["))))

@@ -68,6 +68,13 @@ def quoted(text: str) -> str:
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), literal) + "'"
 
 
+def unreadable(override: str, message: str) -> str:
+    """That Hydra cannot read an override, with what its parser says."""
+    key, value = key_of(override), override.partition("=")[2]
+    why = "" if message.startswith("Lexer") else message.partition("\n")[0]
+    return f"{key}: got {value!r}, which cannot be read{f' ({why})' if why else ''}; quote it, as '{key}=\"...\"'"
+
+
 def unknown_key(key: str, allowed: Iterable[str]) -> str:
     """That no configuration has `key`, with the keys beside it: the last part of it is one of `allowed` or wrong."""
     above, dot, last = key.rpartition(".")
