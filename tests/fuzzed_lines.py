@@ -10,6 +10,8 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
+from trainers.plain_text import printable
+
 FUZZ = settings(
     deadline=None,
     derandomize=True,  # the same lines on every machine and day
@@ -145,5 +147,5 @@ def lines(
 
 def names(errors: str, line: Sequence[str]) -> bool:
     """Whether a message names what an argument sets, or the section that it sets it in."""
-    keys = {key_of(argument) for argument in line}
+    keys = {printable(key_of(argument)) for argument in line}  # as messages are
     return any(key in errors or key.partition(".")[0] in errors for key in keys)

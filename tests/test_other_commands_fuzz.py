@@ -232,7 +232,7 @@ def test_any_words_about_a_dashboard_are_refused_or_answered(
     )
     found: Counter[int] = Counter()
 
-    @settings(FUZZ, max_examples=LINES)
+    @settings(FUZZ, max_examples=2 * LINES)
     @given(line=words(*known))
     def each(line: list[str]) -> None:
         code, _, errors = ended(dashboard.main, "espalier-dashboard", line, monkeypatch, capsys)
