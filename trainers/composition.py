@@ -14,7 +14,7 @@ from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -75,6 +75,8 @@ def explained(error: Exception, config_dir: str | None = None) -> str:
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
         parent = cause.parent_node
         return unknown_key(cause.full_key, set(map(str, parent)) - {"hydra"} if isinstance(parent, DictConfig) else ())
+    if isinstance(error, ConfigCompositionException) and isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return f"{cause.full_key}: {str(cause.msg or cause).splitlines()[0]}"
     if isinstance(error, OverrideParseException):
         return unreadable(error.override, str(error.message))
     if isinstance(error, OmegaConfBaseException) and error.full_key:  # of an interpolation
@@ -99,11 +101,13 @@ def _hydra(config_dir: str | None) -> Iterator[None]:
     if config_dir is not None:
         folder = f"file://{os.path.abspath(config_dir)}"
         path.prepend(provider="command-line", path=folder, anchor=SearchPathQuery(provider="schema"))
+    before = GlobalHydra.instance().hydra  # of the job that asks
+    GlobalHydra.instance().clear()
     try:
         Hydra.create_main_hydra2("espalier", path)
         yield
     finally:
-        GlobalHydra.instance().clear()
+        GlobalHydra.instance().hydra = before
 
 
 def _without_the_cause(error: Exception, command: CommandLine) -> CommandLine | None:

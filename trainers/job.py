@@ -14,6 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers import sweep
 from trainers.apps import App, tell
+from trainers.composition import CommandLine, all_problems
 from trainers.endings import SIGNALLED, Ending, ending_of, ending_with
 from trainers.errors import RunFolderError, RunInUseError, refusal
 from trainers.plain_text import printable_lines
@@ -36,7 +37,7 @@ def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple
     returned: dict[str, Any] = {}
     try:
         job = _noted(job.model_copy(update={"state": "running"}))
-        content = _plain_values(config)
+        content = _plain_values(app, config)
         folder = app.folder(content)
         if folder is not None and sweep.in_sweep():
             job = _noted(job.model_copy(update={"folder": _name_in_sweep(folder)}))
@@ -51,8 +52,6 @@ def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple
     except EspalierError as error:
         say(app.name, str(error))
         job = job.ended(ending_of(error))
-    except OmegaConfBaseException:
-        raise
     except Exception as error:
         ending = ending_of(error)
         traceback.print_exc()
@@ -110,12 +109,21 @@ def _name_in_sweep(folder: Path) -> str:
     return own.name
 
 
-def _plain_values(config: DictConfig) -> dict[str, Any]:
+def _plain_values(app: App, config: DictConfig) -> dict[str, Any]:
     try:
         content = OmegaConf.to_container(config, resolve=True)
     except OmegaConfBaseException as error:  # of an interpolation
-        if not sweep.in_sweep():
-            raise  # to be told with all else that is wrong with the command line
-        raise InvalidInputError(str(error)) from error
+        raise InvalidInputError(all_problems(error, _command_line(), app.check)) from error
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def _command_line() -> CommandLine:
+    """What Hydra composed this job of."""
+    settings = HydraConfig.get()
+    of_hydra = OmegaConf.to_container(settings.overrides.hydra, resolve=False)
+    assert isinstance(of_hydra, list)
+    where = [str(override) for override in of_hydra if "searchpath" in str(override)]
+    folders = [source.path for source in settings.runtime.config_sources if source.provider == "command-line"]
+    overrides = [*where, *task_overrides(settings)]
+    return CommandLine(str(settings.job.config_name), overrides, folders[0] if folders else None)
