@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from trainers.plain_text import printable
+from trainers.plain_text import printable_lines
 
 FUZZ = settings(
     deadline=None,
@@ -147,5 +147,5 @@ def lines(
 
 def names(errors: str, line: Sequence[str]) -> bool:
     """Whether a message names what an argument sets, or the section that it sets it in."""
-    keys = {printable(key_of(argument)) for argument in line}  # as messages are
+    keys = {printable_lines(key_of(argument)) for argument in line}  # as messages are
     return any(key in errors or key.partition(".")[0] in errors for key in keys)
