@@ -119,7 +119,7 @@ def test_a_study_and_its_searches_are_checked_at_once(command: Cli) -> None:
     study = ("trials=0", "study=x.txt", "objectives=[zzz]", "jobs=x", "seed=-1", "sede=3")
     found = wrong(command, *study, app=cli.TUNE)
     assert {line.partition(":")[0] for line in found} == {"trials", "objectives", "jobs", "seed", "sede"}
-    found = wrong(command, "study=x.txt", "trials=9", "seed=-1,2", "margin=foo", app=cli.TUNE)
+    found = wrong(command, "study=x.txt", "trials=9", "seed=-1,-2", "margin=foo", app=cli.TUNE)
     assert {line.partition(":")[0] for line in found} == {"study", "seed", "margin"}
 
 

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 from console import CONF, Cli, console, done, refused
+from hydra import compose, initialize_config_dir
 from surroundings import Surroundings, surround
 from tiny_search import TINY
 
 from trainers import cli
+from trainers.own_files import check_own_files
 
 DEVICE = (CONF / "hardware" / "mid_tablet.yaml").read_text(encoding="utf-8").split("\n", 1)[1]
 
@@ -122,6 +124,15 @@ def test_a_folder_of_hydra_searchpath_is_held_to_the_same(search: Cli, around: S
     found = search(f"hydra.searchpath=['file://{around.folder}/own']", "hardware=[mine]")
     refused(found, "espalier-search", "own/hardware/mine.yaml")
     assert around.strays(around.folder / "own") == []
+
+
+def test_the_shipped_files_are_so_in_the_search_path_of_another_application(tmp_path: Path) -> None:
+    text = "defaults: [override hydra/sweeper: espalier_optuna]\nhydra: {searchpath: ['pkg://conf']}\n"
+    (tmp_path / "other.yaml").write_text(text, encoding="utf-8")
+    check_own_files()
+    with initialize_config_dir(str(tmp_path), version_base="1.3"):
+        composed = compose("other", return_hydra_config=True)
+    assert str(composed.hydra.sweeper["_target_"]).endswith("EspalierOptunaSweeper")
 
 
 def test_own_experiments_may_choose_launchers_and_set_them(search: Cli, around: Surroundings) -> None:

@@ -22,7 +22,7 @@ from trainers import sweep
 from trainers.apps import CALIBRATE, MEASURE, SEARCH, TUNE, App, tell
 from trainers.composition import CONFIGURATION, CommandLine, all_problems
 from trainers.endings import KILLED, Ending, ending_of, ending_with
-from trainers.errors import JobFailedError, refusal
+from trainers.errors import JobFailedError, StudyRefusedError, refusal
 from trainers.job import run_job, say, task_overrides
 from trainers.overrides import expand_home, not_text, not_to_be_set, overrides_last, without_key
 from trainers.own_files import check_own_files
@@ -143,7 +143,7 @@ def _ended_by(error: Exception, app: App, given: CommandLine) -> int:
     Once a job has begun its configuration was right: what fails then is the surroundings, a process, or a fault.
     """
     begun = sweep.in_sweep() and sweep.has_begun()
-    if isinstance(error, CONFIGURATION) and not begun:
+    if isinstance(error, CONFIGURATION) and not isinstance(error, StudyRefusedError) and not begun:
         return _told(app.name, REFUSED, all_problems(error, given, app.check))
     if isinstance(error, EspalierError):
         return _told(app.name, ending_of(error).exit_code, str(error))

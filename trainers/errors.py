@@ -59,6 +59,10 @@ def problems_of(error: "ValidationError", key: Callable[[Place], str] = dotted) 
     return problems
 
 
+class StudyRefusedError(InvalidInputError):
+    """All that is wrong with a study, and with every one of its jobs: nothing is left to look for."""
+
+
 class SearchStoppedError(EspalierError):
     """The study that a search is a trial of has stopped it: it is hopeless beside the others."""
 

@@ -78,7 +78,9 @@ class BoundedFiles(FileConfigSource):
 
 
 def _is_own(result: ConfigResult) -> bool:
-    return result.provider not in SHIPPED and not result.path.startswith("structured://")
+    """Whether a file comes from elsewhere; a search path may name conf too."""
+    shipped = result.path == "pkg://conf" or result.path.startswith("structured://") or result.provider in SHIPPED
+    return not shipped
 
 
 def _size(node: yaml.Node, known: dict[int, int], depth: int) -> int:

@@ -1,7 +1,7 @@
 """What a study tells in words: a line for each trial, and at the end the best of them."""
 
-import shutil
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from trainers.tuning.tuning_config import TuningConfig
@@ -49,7 +49,7 @@ def last_lines(study: "Study", config: TuningConfig) -> list[str]:
         lines.append(f"front of {len(best)}:")
         lines += _table(sorted(best, key=lambda t: t.values)[:SHOWN], config)
     where = config.place.path if config.place.kind == "journal" else config.place.url
-    missing = "" if shutil.which("optuna-dashboard") else "  (pip install optuna-dashboard)"
+    missing = "" if find_spec("optuna_dashboard") else "  (pip install optuna-dashboard)"
     return [*lines, f"next  optuna-dashboard {where}{missing}"]
 
 

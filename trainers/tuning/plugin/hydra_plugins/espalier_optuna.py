@@ -71,7 +71,7 @@ class EspalierOptunaSweeper(Sweeper):
         self, arguments: Sequence[str]
     ) -> "tuple[TuningConfig, list[str], dict[str, BaseDistribution], list[dict[str, Any]]]":
         """The settings of the study, the overrides of every job, the search space, and configurations of a few jobs."""
-        from search_spaces.errors import InvalidInputError
+        from trainers.errors import StudyRefusedError
         from trainers.tuning.tuning_config import validate_tuning
 
         assert self.hydra_context is not None and self.config is not None
@@ -87,7 +87,7 @@ class EspalierOptunaSweeper(Sweeper):
         if config is not None:
             problems += unknown_figures(jobs[0], [*config.objectives, *config.constraints], space)
         if problems:
-            raise InvalidInputError("\n  ".join(["the study cannot be run:", *problems]))
+            raise StudyRefusedError("\n  ".join(["the study cannot be run:", *problems]))
         assert config is not None
         return config, fixed, space, jobs
 
@@ -283,7 +283,12 @@ def wrong_in_all(jobs: Sequence[Mapping[str, Any]], command: str) -> list[str]:
             found.append(untitled(error).split("\n  "))
         else:
             return []
-    return [problem for problem in found[0] if all(problem in problems for problems in found)]
+    wrong_keys = set.intersection(*({_key_in(line) for line in problems} for problems in found))
+    return list(dict.fromkeys(line for problems in found for line in problems if _key_in(line) in wrong_keys))
+
+
+def _key_in(problem: str) -> str:
+    return problem.partition(": ")[0]
 
 
 def unknown_figures(content: Mapping[str, Any], names: Iterable[str], space: Mapping[str, Any]) -> list[str]:
