@@ -146,8 +146,8 @@ def test_jobs_in_processes_of_their_own_share_the_processors(
         monkeypatch.setenv("OMP_NUM_THREADS", given)
     command(*TINY, *SHOWS_THREADS, *arguments, "sweep=s", app=app)
     [found] = read_sweeps(Path("runs/s"))
-    told = [job.reason for job in found.jobs if job.reason is not None]  # after a batch that fails no other begins
-    assert len(told) == (2 if given is None else 1)
+    told = [job.reason for job in found.jobs if job.reason is not None]
+    assert len(told) == len(found.jobs) > 0  # a batch that fails ends no other
     assert [reason for reason in told if f"strategy.pool_size: got {threads!r};" not in reason] == []
 
 

@@ -28,6 +28,7 @@ from trainers.overrides import expand_home, not_text, not_to_be_set, overrides_l
 from trainers.own_files import check_own_files
 from trainers.run_state import FINISHED
 from trainers.sweep_records import Job, summary
+from trainers.sweep_start import knows_its_jobs
 
 DONE, ERROR, REFUSED = 0, 1, 2
 OmegaConf.register_new_resolver("expand_home", os.path.expanduser, replace=True)
@@ -116,7 +117,8 @@ def _guarded(app: App) -> int:
         with nullcontext() if os.getpid() == process else _signals_of_a_job():
             one, returned = run_job(app, config, own, alone=os.getpid() != process)
         ended[tuple(one.overrides)] = one
-        if sweep.in_sweep() and one.state not in FINISHED:
+        # Hydra's own sweeper has no use for a failure: it would tell of it again, and leave out later batches.
+        if sweep.in_sweep() and one.state not in FINISHED and not knows_its_jobs(HydraConfig.get().sweeper):
             raise JobFailedError(one.state, one.code or DONE, one.reason or one.state)
         return returned
 

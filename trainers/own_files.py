@@ -1,6 +1,7 @@
 """Configuration files that do not come with Espalier: bounded, and refused before Hydra acts on any of them."""
 
 import os
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,6 +12,7 @@ from hydra._internal.config_repository import CachingConfigRepository, IConfigRe
 from hydra._internal.core_plugins.file_config_source import FileConfigSource
 from hydra.core.default_element import ConfigDefault, GroupDefault, InputDefault, ResultDefault
 from hydra.core.override_parser.types import Override
+from hydra.errors import ConfigCompositionException
 from hydra.plugins.config_source import ConfigResult
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -33,6 +35,15 @@ def check_own_files() -> None:
 
 class OwnFilesChecked(ConfigLoaderImpl):
     """Hydra's loader. Raises: InvalidInputError that lists whatever is wrong with own files."""
+
+    def load_configuration(self, *given: Any, **named: Any) -> DictConfig:
+        try:
+            return super().load_configuration(*given, **named)
+        except AttributeError as error:  # of OmegaConf, as a mapping is put where its schema allows one but has none
+            key = re.search(r"full_key: (\S+)", str(error))
+            if key is None:
+                raise
+            raise ConfigCompositionException(f"{key[1]}: got a mapping where none can be put; leave it out") from error
 
     def _parse_overrides_and_create_caching_repo(
         self, config_name: str | None, overrides: list[str]

@@ -1,9 +1,10 @@
 """A sweep before any of its jobs begins: one folder, jobs that can all be used, threads shared among them."""
 
 import os
+import re
 import shlex
 import sys
-from collections.abc import Sized
+from collections.abc import Iterable, Sized
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -11,10 +12,11 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, flag_override
 
-from search_spaces.errors import EspalierError
+from search_spaces.errors import EspalierError, InvalidInputError
 from trainers import sweep
+from trainers.apps import SEARCH, TUNE, App, tell
 from trainers.composition import CONFIGURATION, explained
 from trainers.endings import EXIT_CODES
 from trainers.errors import refusal
@@ -30,13 +32,20 @@ class Start(Callback):
         try:
             folder = sweep.checked_folder(config.paths.runs, config.sweep)
             _keep_together(config, name=folder.name)
+            _check_numbers(config)
             launcher, jobs = str(config.hydra.runtime.choices["hydra/launcher"]), _jobs(config)
+            if jobs:
+                _check_same_for_all(name, config, jobs)
             if launcher in sweep.ALL_AT_ONCE:
                 threads = (os.cpu_count() or 1) // _at_once(config, jobs)
                 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
             sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
+            if launcher in sweep.ALL_AT_ONCE and jobs:  # they print nothing here until the last has ended
+                follow = shlex.join(["espalier-status", str(folder)])
+                tell(f"{len(jobs)} job{'s' * (len(jobs) != 1)} begin; this follows them: {follow}")
         except (*CONFIGURATION, EspalierError) as error:  # raised here, it would be a warning and no more
-            say(name, named(explained(error), task_overrides(config.hydra)))
+            told = explained(error)  # a refusal names its keys
+            say(name, told if isinstance(error, EspalierError) else named(told, task_overrides(config.hydra)))
             sys.exit(EXIT_CODES["refused"])
 
 
@@ -64,11 +73,65 @@ def _parser() -> OverridesParser:
     return OverridesParser.create(GlobalHydra.instance().config_loader())
 
 
+def knows_its_jobs(sweeper: DictConfig) -> bool:
+    """Whether a sweeper is Hydra's own, which runs what the command line says; others think of jobs as they go."""
+    return str(sweeper["_target_"]).endswith(".BasicSweeper")
+
+
+def _check_numbers(config: DictConfig) -> None:
+    """Raises: InvalidInputError for numbers of jobs at once that Hydra and joblib assert or fail on."""
+    batch, at_once = _sweeper(config).get("max_batch_size"), config.hydra.launcher.get("n_jobs")
+    problems = []
+    if batch is not None and batch < 1:
+        problems.append(f"hydra.sweeper.max_batch_size: got {batch}; allowed: 1 or more, or null for all")
+    if at_once == 0:
+        problems.append("hydra.launcher.n_jobs: got 0; allowed: 1 or more, or -1 for as many as there are cores")
+    if problems:
+        raise refusal(problems)
+
+
 def _jobs(config: DictConfig) -> list[list[str]]:
-    """The overrides of each job, if they are known: other sweepers than Hydra's own think of jobs as they go."""
-    if not str(_sweeper(config)["_target_"]).endswith(".BasicSweeper"):
+    """The overrides of each job, if the sweeper knows them. Raises: InvalidInputError if there are none."""
+    if not knows_its_jobs(config.hydra.sweeper):
         return []
-    return BasicSweeper.split_arguments(_given(config), None)[0]
+    given = _given(config)
+    jobs: list[list[str]] = BasicSweeper.split_arguments(given, None)[0]
+    if not jobs:
+        empty = [o for o in given if o.is_sweep_override() and next(o.sweep_string_iterator(), None) is None]
+        raise refusal(f"{o.get_key_element()}: got {o.get_value_string()}, which is no value; name some" for o in empty)
+    return jobs
+
+
+def _check_same_for_all(name: str, config: DictConfig, jobs: list[list[str]]) -> None:
+    """Raises: InvalidInputError if what is wrong with the first and the last job is of keys that do not differ."""
+    [app] = [app for app in (SEARCH, TUNE) if app.name == name]
+    first, last = (_wrong(app, config, job) for job in (jobs[0], jobs[-1]))
+    differing = [o.key_or_group for o in _given(config) if o.is_sweep_override()]
+    if first is not None and str(first) == str(last) and not _speaks_of(str(first), differing):
+        raise first
+
+
+def _wrong(app: App, config: DictConfig, job: list[str]) -> InvalidInputError | None:
+    """What is wrong with the configuration of a job."""
+    try:
+        composed = GlobalHydra.instance().config_loader().load_sweep_config(config, job)
+        with flag_override(composed, ["struct", "readonly"], [False, False]):
+            del composed["hydra"]
+        content: Any = OmegaConf.to_container(composed, resolve=True)
+        app.check({str(key): value for key, value in dict(content).items()})
+    except InvalidInputError as error:
+        return error
+    except CONFIGURATION:  # of which the sweeper tells, with what else is wrong
+        return None
+    return None
+
+
+def _speaks_of(problems: str, differing: Iterable[str]) -> bool:
+    """Whether problems may be of what differs between jobs: values of these keys, or set by a choice of a group."""
+    sections = {key.partition(".")[0] for key in differing}
+    return bool(sections & {"experiment", "debug"}) or any(
+        re.search(rf"\b{section}\b", problems) for section in sections
+    )
 
 
 def _at_once(config: DictConfig, jobs: Sized) -> int:
