@@ -1,9 +1,7 @@
 """`espalier-search` on the command line: what it answers without a search, and each wrong input one clear error."""
 
-import os
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -99,42 +97,6 @@ def test_every_search_of_the_readme_is_a_command_that_is_understood(
         assert code == 0, f"{example}\n{errors}"
     assert len(searched) > len(examples)  # sweeps are several
     assert "my_pi" in {board for config in searched for board in config.boards}
-
-
-# Completion
-
-# What TAB does: bash has the line, the cursor, the words and the one that is being written, and calls the function.
-TAB = """
-eval "$($1 -sc install=bash)"
-COMP_LINE=$2 COMP_POINT=${#2}
-read -r -a COMP_WORDS <<<"$2"
-COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
-registered=($(complete -p "$1"))
-for ((at = 0; at < ${#registered[@]}; at++)); do
-  if [[ ${registered[at]} == -F ]]; then "${registered[at + 1]}" "$1" "${COMP_WORDS[COMP_CWORD]}"; fi
-done
-printf '%s\\n' "${COMPREPLY[@]}"
-"""
-
-
-@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash: apt-get install bash")
-@pytest.mark.parametrize(
-    ("line", "completions"),
-    [
-        ("espalier-search trainer.st", ["trainer.steps="]),
-        ("espalier-search debug=one_epoch strategy=ran", ["strategy=random"]),
-        ("espalier-tune tri", ["trial=", "trials="]),
-        ("espalier-measure architec", ["architecture="]),
-        ("espalier-calibrate measu", ["measurements="]),
-    ],
-)
-def test_tab_in_bash_completes_keys_and_choices(line: str, completions: list[str], tmp_path: Path) -> None:
-    path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
-    tab = ["bash", "--norc", "-c", TAB, "tab", line.split()[0], line]
-    pressed = subprocess.run(tab, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PATH": path})
-    assert (pressed.returncode, pressed.stderr) == (0, "")
-    assert sorted(pressed.stdout.split()) == completions
-    assert list(tmp_path.iterdir()) == []
 
 
 # Commands of which none is a sweep

@@ -58,7 +58,8 @@ def _checked(content: dict[str, Any]) -> "SearchConfig":
     except InvalidInputError as error:
         from trainers.prepare import with_refused_parts  # needs torch, to ask its optimizers
 
-        raise with_refused_parts(error, content) from error
+        others = {key: value for key, value in content.items() if f"{key}._target_: " not in str(error)}  # told
+        raise with_refused_parts(error, others) from error
 
 
 def _checked_measure(content: dict[str, Any]) -> "MeasureConfig":
@@ -166,5 +167,10 @@ CALIBRATE = App(
 def tell(line: str) -> None:
     try:
         print(printable_lines(line), flush=True)
-    except BrokenPipeError:  # whoever read the lines has gone, as `head` does; the work goes on unheard
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:  # whoever read the lines has gone, as `head` does; the work goes on
+        unheard()
+
+
+def unheard() -> None:
+    """From now on what is printed goes nowhere."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,11 +1,13 @@
 """The console scripts, one Hydra application each. The configuration ends here; plain values go on."""
 
+import logging
 import os
 import re
 import shlex
 import signal
 import sys
 import traceback
+from argparse import Namespace
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -19,12 +21,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from search_spaces.errors import EspalierError
 from trainers import sweep
-from trainers.apps import CALIBRATE, MEASURE, SEARCH, TUNE, App, tell
-from trainers.composition import CONFIGURATION, CommandLine, all_problems
+from trainers.apps import CALIBRATE, MEASURE, SEARCH, TUNE, App, tell, unheard
+from trainers.composition import CONFIGURATION, CommandLine, all_problems, completions
 from trainers.endings import KILLED, Ending, ending_of, ending_with
 from trainers.errors import JobFailedError, StudyRefusedError, refusal
 from trainers.job import run_job, say, task_overrides
-from trainers.overrides import expand_home, not_text, not_to_be_set, overrides_last, without_key
+from trainers.overrides import SHORT_NAMES, expand_home, not_text, not_to_be_set, overrides_last, without_key
 from trainers.own_files import check_own_files
 from trainers.run_state import FINISHED
 from trainers.sweep_records import Job, summary
@@ -41,8 +43,7 @@ def search() -> None:
 
 def tune() -> None:
     """Runs `espalier-tune` and exits as `espalier-search` does after a sweep."""
-    # A group of Hydra's own, which has no shorter name.
-    sys.argv[1:] = [re.sub(r"^sampler=", "hydra/sweeper/sampler=", argument) for argument in sys.argv[1:]]
+    sys.argv[1:] = [re.sub(r"^sampler=", f"{SHORT_NAMES['sampler']}=", argument) for argument in sys.argv[1:]]
     _run(TUNE)
 
 
@@ -61,7 +62,13 @@ def _run(app: App) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as a shell has it ignored in the background
         signal.signal(signal.SIGINT, _interrupt)
-    sys.exit(_guarded(app))
+    logging.raiseExceptions = False  # Hydra logs what --info tells, and none may be there to read it
+    code = _guarded(app)
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        unheard()
+    sys.exit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -95,15 +102,12 @@ def _guarded(app: App) -> int:
     sys.argv[1:] = overrides_last(map(expand_home, sys.argv[1:]))
     os.environ.pop(sweep.VARIABLE, None)
     arguments = get_args_parser().parse_args()
-    wrong = [*not_text(sys.argv[1:]), *without_key(arguments.overrides), *not_to_be_set(arguments.overrides)]
-    if arguments.config_dir is not None and not os.path.isdir(arguments.config_dir):
-        wrong.append(f"--config-dir: no such folder: {arguments.config_dir}")
-    if arguments.experimental_rerun is not None:  # it unpickles what it is given
-        wrong.append("--experimental-rerun: not to be used; config.yaml in a run folder is what ran")
-    if arguments.multirun and app.instead_of_sweeps is not None:
-        wrong.append(f"--multirun: not to be used with {app.name}; {app.instead_of_sweeps}")
+    wrong = _wrong_flags(app, arguments)
     if wrong:
         return _told(app.name, REFUSED, str(refusal(wrong)))
+    if arguments.shell_completion and (completed := completions(os.environ.get("COMP_LINE", ""))):
+        tell(" ".join(completed))
+        return DONE
     runs = not (arguments.cfg or arguments.info or arguments.help or arguments.hydra_help or arguments.shell_completion)
     if app.sweeps and runs and not arguments.multirun:
         sys.argv.insert(1, "--multirun")
@@ -133,10 +137,28 @@ def _guarded(app: App) -> int:
         return _told(app.name, ending.exit_code, f"interrupted; {app.interrupted.format(command=command)}")
     except SystemExit as end:  # of Hydra, when it has told what it was asked for; or of `Start`
         codes.append(int(end.code or DONE))
+    except BrokenPipeError:  # whoever read has gone, and wants no more
+        unheard()
     except Exception as error:
+        if arguments.shell_completion and isinstance(error, CONFIGURATION):  # where there is a prompt
+            return DONE
         ending = ending_of(error)
         codes.append(_ended_by(error, app, given))
     return exit_code([*_end_sweep(app.name, ending), *codes, *(job.code or DONE for job in ended.values())])
+
+
+def _wrong_flags(app: App, arguments: Namespace) -> list[str]:
+    """What is wrong with a command line before Hydra reads it."""
+    wrong = [*not_text(sys.argv[1:]), *without_key(arguments.overrides), *not_to_be_set(arguments.overrides)]
+    if arguments.config_dir is not None and not os.path.isdir(arguments.config_dir):
+        wrong.append(f"--config-dir: no such folder: {arguments.config_dir}")
+    if arguments.experimental_rerun is not None:  # it unpickles what it is given
+        wrong.append("--experimental-rerun: not to be used; config.yaml in a run folder is what ran")
+    if arguments.config_path is not None or arguments.config_name is not None:  # they would replace what is checked
+        wrong.append("--config-path, --config-name: not to be used; --config-dir adds a folder of your own files")
+    if arguments.multirun and app.instead_of_sweeps is not None:
+        wrong.append(f"--multirun: not to be used with {app.name}; {app.instead_of_sweeps}")
+    return wrong
 
 
 def _ended_by(error: Exception, app: App, given: CommandLine) -> int:

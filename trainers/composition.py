@@ -20,7 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from search_spaces.errors import InvalidInputError
 from trainers.errors import refusal, untitled
-from trainers.overrides import key_of, named, unknown_choice, unknown_key, unreadable
+from trainers.overrides import SHORT_NAMES, key_of, named, unknown_choice, unknown_key, unreadable
 
 # Where no configuration can be composed; Hydra has assertions about what it was given.
 CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError, RecursionError)
@@ -92,6 +92,20 @@ def _choices(group: str, config_dir: str | None) -> list[str]:
     """The choices of a group: Hydra tells them not where a group takes a list."""
     with nullcontext() if GlobalHydra.instance().is_initialized() else _hydra(config_dir):
         return GlobalHydra.instance().config_loader().get_group_options(group)
+
+
+def completions(line: str) -> list[str]:
+    """What the last word of a line may become, if it is a group with a choice or a list of some that has begun."""
+    words = line.split()[1:]
+    found = (
+        re.fullmatch(r"(['\"]?)([\w/]+)=(\[(?:[\w,-]*,)?)?([\w-]*)", words[-1]) if words and line[-1] != " " else None
+    )
+    if found is None:
+        return []
+    quote, key, others, begun = (part or "" for part in found.groups())
+    folder = re.search(r"\s(?:--config-dir|-cd)[=\s]\s*(\S+)", line)
+    names = _choices(SHORT_NAMES.get(key, key), folder[1] if folder else None)
+    return [f"{quote}{key}={others}{name}" for name in names if name.startswith(begun)]
 
 
 @contextmanager

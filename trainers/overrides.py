@@ -8,6 +8,7 @@ from difflib import get_close_matches
 
 # What of Hydra a user may set: how the jobs of a sweep are thought of and run. The rest moves files out of run folders.
 LAUNCHING = re.compile(r"[+~]*hydra(\.(launcher|sweeper)\b|/(launcher|sweeper(/sampler)?)(@|=|$)|\.searchpath=)")
+SHORT_NAMES = {"sampler": "hydra/sweeper/sampler"}  # of groups of Hydra's own, which has none
 OF_HYDRA = re.compile(r"[+~]*hydra(?=[./@=:]|$)")
 
 

@@ -1,0 +1,90 @@
+"""Commands at a terminal: what TAB completes, readers that have gone, flags that are not to be used."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from console import Cli, console, refused_search
+from tiny_search import TINY
+
+from trainers import cli
+
+COMMAND = Path(sys.executable).parent / "espalier-search"
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> Path:
+    return tmp_path / "runs"
+
+
+@pytest.fixture
+def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs: Path) -> Cli:
+    return console(cli.SEARCH, monkeypatch, capsys, runs.parent, f"paths.runs={runs}")
+
+
+# What TAB does: bash has the line, the cursor, the words and the one that is being written, and calls the function.
+TAB = """
+eval "$($1 -sc install=bash)"
+COMP_LINE=$2 COMP_POINT=${#2}
+read -r -a COMP_WORDS <<<"$2"
+COMP_CWORD=$((${#COMP_WORDS[@]} - 1))
+registered=($(complete -p "$1"))
+for ((at = 0; at < ${#registered[@]}; at++)); do
+  if [[ ${registered[at]} == -F ]]; then "${registered[at + 1]}" "$1" "${COMP_WORDS[COMP_CWORD]}"; fi
+done
+printf '%s\\n' "${COMPREPLY[@]}"
+"""
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash: apt-get install bash")
+@pytest.mark.parametrize(
+    ("line", "completions"),
+    [
+        ("espalier-search trainer.st", ["trainer.steps="]),
+        ("espalier-search debug=one_epoch strategy=ran", ["strategy=random"]),
+        ("espalier-tune tri", ["trial=", "trials="]),
+        ("espalier-measure architec", ["architecture="]),
+        ("espalier-calibrate measu", ["measurements="]),
+        ("espalier-search hardware=[mid", ["hardware=[mid_tablet"]),
+        ("espalier-search hardware=[host,mid", ["hardware=[host,mid_tablet"]),
+        ("espalier-search --config-dir=own hardware=[min", ["hardware=[mine"]),
+        ("espalier-search --config-dir own hardware=min", ["hardware=mine"]),
+        ("espalier-tune sampler=ns", ["sampler=nsga2"]),
+        ("espalier-search tags=[\x01] trainer.st", []),
+    ],
+)
+def test_tab_in_bash_completes_keys_and_choices(line: str, completions: list[str], tmp_path: Path) -> None:
+    (tmp_path / "own" / "hardware").mkdir(parents=True)
+    (tmp_path / "own" / "hardware" / "mine.yaml").touch()
+    path = f"{COMMAND.parent}{os.pathsep}{os.environ['PATH']}"
+    tab = ["bash", "--norc", "-c", TAB, "tab", line.split()[0], line]
+    pressed = subprocess.run(tab, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, "PATH": path})
+    assert (pressed.returncode, pressed.stderr) == (0, "")
+    assert sorted(pressed.stdout.split()) == completions
+    assert list(tmp_path.iterdir()) == [tmp_path / "own"]
+
+
+# Pipes and flags
+
+
+@pytest.mark.parametrize("arguments", [("-sc", "install=bash"), ("--info", "config"), ("--help",)], ids=" ".join)
+def test_a_reader_that_has_gone_is_no_error(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([COMMAND, *arguments], stdout=writer, stderr=subprocess.PIPE, text=True, cwd=tmp_path)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("flag", ["--config-path=/tmp", "--config-name=../../x"])
+def test_a_flag_that_replaces_the_configuration_is_refused(search: Cli, runs: Path, flag: str) -> None:
+    refused_search(search(flag), runs, "--config-path, --config-name: not to be used; --config-dir adds a folder")
+
+
+def test_an_optimizer_that_is_none_is_told_once(search: Cli, runs: Path) -> None:
+    found = search(*TINY, "optimizer._target_=os.system")
+    refused_search(found, runs, "optimizer._target_: got 'os.system'")
+    assert found[2].count("optimizer._target_: ") == 1
