@@ -17,8 +17,8 @@ from trainers.status import survey
 from trainers.sweep import begin_sweep, end_sweep, note_job
 from trainers.sweep_records import FILE, NOTE, Job, read_sweeps
 
-TOO_SHORT = ("-m", "trainer.steps=0,0")  # jobs that are refused, and so cost nothing
-TOLD = "trainer.steps: got 0; Input should be greater than or equal to 1"
+TOO_SHORT = ("-m", "trainer.steps=0,-1")  # jobs that are refused, and so cost nothing
+TOLD = "; Input should be greater than or equal to 1"
 
 
 @pytest.fixture
