@@ -3,7 +3,7 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -66,12 +66,16 @@ def text_of(element: Element) -> str:
 def quoted(page: str) -> list[tuple[str, str, str, str | None]]:
     """Source, field, text and value of every element that says which field it shows."""
     found = []
-    for element in parsed(page).iter():
+
+    def walk(element: Element, source: str | None) -> None:
+        source = element.attrib.get("data-source", source)  # of the nearest element around that says it
         if "data-field" in element.attrib:
-            attributes = element.attrib
-            found.append(
-                (attributes["data-source"], attributes["data-field"], text_of(element), attributes.get("value"))
-            )
+            assert source is not None, element.attrib
+            found.append((source, element.attrib["data-field"], text_of(element), element.attrib.get("value")))
+        for child in element:
+            walk(child, source)
+
+    walk(parsed(page), None)
     return found
 
 
@@ -131,7 +135,9 @@ def loose_numbers(root: Element) -> list[str]:
     found = []
 
     def walk(element: Element) -> None:
-        marked = "data-field" in element.attrib or "name" in element.attrib.get("class", "").split()
+        marked = (
+            element.attrib.keys() & {"data-field", "data-derived"} or "name" in element.attrib.get("class", "").split()
+        )
         if str(element.tag).rpartition("}")[2] in ("data", "code", "pre", "time", "svg", "style", "title") or marked:
             return
         found.extend(NUMBER.findall(element.text or ""))
@@ -310,26 +316,32 @@ def test_a_report_loads_nothing(runs: Runs) -> None:
         assert "@import" not in page and not re.search(r"url\((?!#)", page)
 
 
-def test_a_report_of_three_devices_and_200_epochs_is_small(runs: Runs, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_devices", [3, 9])
+def test_a_report_of_several_devices_and_200_epochs_is_small(runs: Runs, tmp_path: Path, num_devices: int) -> None:
     run = Path(shutil.copytree(runs.done, tmp_path / "long", ignore=shutil.ignore_patterns("weights")))
-    lengthen(run, device="a_third_device", num_epochs=200, num_choices=199)
+    added = [f"another_device_{number}" for number in range(2, num_devices)]
+    lengthen(run, added, num_epochs=200, num_choices=199)
     page = write_report(run)
     assert_true_to_files(page.read_text(encoding="utf-8"), run)
     assert page.stat().st_size <= LARGEST
 
 
-def lengthen(run: Path, *, device: str, num_epochs: int, num_choices: int) -> None:
-    """Makes a run longer and wider: one more device, so many epochs, so many choices of 71 decisions."""
+def lengthen(run: Path, added: Sequence[str], *, num_epochs: int, num_choices: int) -> None:
+    """Makes a run longer and wider: more devices, so many epochs, so many choices of 71 decisions."""
     result = json.loads((run / "result.json").read_text())
-    result["devices"][device] = result["devices"]["mid_tablet"]
-    shutil.copy(run / "architectures" / "mid_tablet.json", run / "architectures" / f"{device}.json")
-    rows = 4 * result["devices"][device]["candidates"]
+    for device in added:
+        result["devices"][device] = result["devices"]["mid_tablet"]
+        shutil.copy(run / "architectures" / "mid_tablet.json", run / "architectures" / f"{device}.json")
+    rows = 4 * result["devices"]["mid_tablet"]["candidates"]
     for content in result["devices"].values():
         content |= {"candidates": rows[:10], "random_candidates": rows[:10]}
-    (run / "result.json").write_text(json.dumps({**result, "transfer": {}}))
+    one = result["transfer"]["mid_tablet"]["mid_tablet"]
+    transfer = {network: dict.fromkeys(result["devices"], one) for network in result["devices"]}
+    (run / "result.json").write_text(json.dumps({**result, "transfer": transfer}))
     header, line = (run / "metrics.csv").read_text().splitlines()[:2]
     pairs = dict(zip(header.split(","), line.split(","), strict=True))
-    pairs |= {name.replace("mid_tablet", device): value for name, value in pairs.items() if "mid_tablet" in name}
+    of_one = {name: value for name, value in pairs.items() if "mid_tablet" in name}
+    pairs |= {name.replace("mid_tablet", device): value for device in added for name, value in of_one.items()}
     generator = np.random.default_rng(0)
     lines = [",".join(pairs)]
     for epoch in range(1, num_epochs + 1):
@@ -340,7 +352,7 @@ def lengthen(run: Path, *, device: str, num_epochs: int, num_choices: int) -> No
         run / "alphas.npz",
         epoch=np.arange(1, num_epochs + 1),
         step=10 * np.arange(1, num_epochs + 1),
-        weights=generator.uniform(size=(num_epochs, 3, num_choices)).astype(np.float32),
+        weights=generator.uniform(size=(num_epochs, len(result["devices"]), num_choices)).astype(np.float32),
         device=np.array(list(result["devices"])),
         decision=np.array([f"stage{i * 71 // num_choices}.block.kernel" for i in range(num_choices)]),
         choice=np.array([str(i) for i in range(num_choices)]),

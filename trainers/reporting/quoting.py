@@ -12,9 +12,10 @@ MISSING = "not recorded by this version"
 Quote = Callable[..., Markup]
 
 
-def quoting(content: Mapping[str, Any], source: str) -> Quote:
+def quoting(content: Mapping[str, Any], source: str | None) -> Quote:
     """A function from the path to a field of `content` to its value as HTML, or to why there is none.
 
+    `source` is the file of the content; none where an element around the value has it as its `data-source`.
     It takes a keyword `form`, how the value is written, and `missing`, the words for a value that is null or absent.
     """
 
@@ -25,13 +26,14 @@ def quoting(content: Mapping[str, Any], source: str) -> Quote:
         is_none = isinstance(value, float) and math.isnan(value)  # the loss of an epoch that a search diverged in
         if value is None or is_none:
             return Markup('<span class="none">{}</span>').format("no number" if is_none else missing)
-        field = ".".join(map(str, path))
+        origin = Markup('data-field="{}"').format(".".join(map(str, path)))
+        if source is not None:
+            origin = Markup('data-source="{}" {}').format(source, origin)
         if form == "code":
-            return Markup('<code data-source="{}" data-field="{}">{}</code>').format(source, field, value)
+            return Markup("<code {}>{}</code>").format(origin, value)
         if form == "text":
-            return Markup('<span data-source="{}" data-field="{}">{}</span>').format(source, field, value)
-        attributes = Markup('value="{}" data-source="{}" data-field="{}"').format(json.dumps(value), source, field)
-        return Markup("<data {}>{}</data>").format(attributes, written(value, form))
+            return Markup("<span {}>{}</span>").format(origin, value)
+        return Markup('<data value="{}" {}>{}</data>').format(json.dumps(value), origin, written(value, form))
 
     return quote
 

@@ -15,13 +15,15 @@ from trainers.analysis.loading import Run
 from trainers.analysis.run_plots import CHOSEN_LAST, plot_alphas, plot_costs, plot_pruning
 from trainers.reporting.drawing import architecture_svg
 from trainers.reporting.plots import plot_candidates, plot_inside, plot_latency, share_words, themed_svg
-from trainers.reporting.quoting import Quote, derived, quoting
+from trainers.reporting.quoting import Quote, derived, quoting, written
+from trainers.reporting.svg import STYLE, unstyled
 from trainers.reporting.trust import warnings_of
 from trainers.run_state import architecture_file
 from trainers.tracking import metric_names
 from trainers.verdict import held_against
 
 SHOWN_EPOCHS = 12  # rows of the table of epochs; the file has all
+SHOWN_CANDIDATES = 3  # of a kind and device, the best; the result has all
 # What the state of a run means, and the colour of it.
 STATES = {
     "done": ("good", "every device is within its budgets"),
@@ -65,13 +67,16 @@ def run_view(run: Run) -> dict[str, Any]:
         "metrics": METRICS,
         "units": UNITS,
         "labels": QUANTITIES,
-        "r": quoting(result, "result.json"),
+        "r": quoting(result, None),  # the page says of which file
         "s": quoting(told_state(run), "status.json"),
         "c": quoting(run.config, "config.yaml"),
         "o": quote,
         "origin": origin,
         "last": quoting(last, "metrics.csv"),
         "derived": derived,
+        "written": written,
+        "shown_candidates": SHOWN_CANDIDATES,
+        "drawing_style": Markup(STYLE),
         "num_met": sum(device["met"] for device in result.get("devices", {}).values()),
         "bars": {name: bars(device) for name, device in result.get("devices", {}).items()},
         "held_against": {name: held_against(device) for name, device in result.get("devices", {}).items()},
@@ -128,7 +133,7 @@ def pictures(run: Run) -> dict[str, Any]:
     if run.result is not None:
         for name in run.result["devices"]:
             drawing = architecture_svg(read_architecture(architecture_file(run.path, name)))
-            found["drawings"][name] = Markup(drawing)  # own text, its words escaped where it is made
+            found["drawings"][name] = Markup(unstyled(drawing))  # own text, its words escaped where it is made
         devices = run.result["devices"]
         words = "Accuracy against latency of each device's network; the numbers stand in the table of accuracies."
         found["latency_plot"] = Markup(themed_svg(plot_latency(devices), name="latency", words=words))
@@ -148,12 +153,12 @@ def pictures(run: Run) -> dict[str, Any]:
     return found
 
 
-def epoch_rows(run: Run) -> list[Any]:
-    """Quotes of some epochs, evenly spaced, the first and the last among them."""
+def epoch_rows(run: Run) -> list[tuple[int, Quote]]:
+    """Line of the table and quote of some epochs, evenly spaced, the first and the last among them."""
     count = len(run.metrics)
     kept = sorted({round(i * (count - 1) / (SHOWN_EPOCHS - 1)) for i in range(SHOWN_EPOCHS)}) if count else []
     rows: list[Any] = run.metrics.to_dict("records")
-    return [quoting(rows[i], f"metrics.csv line {i + 2}") for i in kept]
+    return [(i + 2, quoting(rows[i], None)) for i in kept]
 
 
 def pruned(run: Run) -> list[tuple[str, str, int]]:

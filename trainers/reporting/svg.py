@@ -7,20 +7,26 @@ from xml.etree.ElementTree import Element, SubElement, tostring
 # by scheme. Each colour is also written as a word beside what it marks.
 LIGHT = ("#2f6fb3", "#c2620e", "#00806a", "#a8457f", "#5c6670")
 DARK = ("#6fb1ee", "#f0a04b", "#3cc7a5", "#e08bbd", "#a3adb8")
-# Rules are the same in every drawing and named `ea-`, so many drawings in one page do not disturb each other or it.
-STYLE = (
-    ".ea{{color:#1c2330;--ea-faint:#5d6674;--ea-band:#8a93a11c;{light}}}"
-    "@media screen and (prefers-color-scheme:dark)"
-    "{{.ea{{color:#e6e9ee;--ea-faint:#9aa4b2;--ea-band:#aab4c21c;{dark}}}}}"
-    ".ea text{{font:12px ui-sans-serif,system-ui,sans-serif;fill:currentColor}}.ea .ea-t{{font-size:10.5px}}"
-    ".ea .ea-s{{font-size:10.5px;fill:var(--ea-faint)}}.ea .ea-b{{font-weight:600}}.ea .ea-m{{text-anchor:middle}}"
-    ".ea .ea-l{{stroke:var(--ea-faint);fill:none;stroke-width:1.2}}"
-    ".ea .ea-band,.ea .ea-end{{fill:var(--ea-band)}}{kinds}"
-)
+
+
+def _variables(colours: Sequence[str]) -> str:
+    return "".join(f"--ea-{i}:{colour};" for i, colour in enumerate(colours))
+
+
 KINDS = "".join(
     f".ea .ea-f{i}{{fill:var(--ea-{i})}}.ea .ea-o{i}{{stroke:var(--ea-{i});fill:var(--ea-{i});fill-opacity:.16}}"
     f".ea .ea-e{i}{{stroke:var(--ea-{i});fill:none;stroke-width:2.6}}"
     for i in range(len(LIGHT))
+)
+# Rules are the same in every drawing and named `ea-`, so many drawings in one page do not disturb each other or it.
+STYLE = (
+    f".ea{{color:#1c2330;--ea-faint:#5d6674;--ea-band:#8a93a11c;{_variables(LIGHT)}}}"
+    "@media screen and (prefers-color-scheme:dark)"
+    f"{{.ea{{color:#e6e9ee;--ea-faint:#9aa4b2;--ea-band:#aab4c21c;{_variables(DARK)}}}}}"
+    ".ea text{font:12px ui-sans-serif,system-ui,sans-serif;fill:currentColor}.ea .ea-t{font-size:10.5px}"
+    ".ea .ea-s{font-size:10.5px;fill:var(--ea-faint)}.ea .ea-b{font-weight:600}.ea .ea-m{text-anchor:middle}"
+    ".ea .ea-l{stroke:var(--ea-faint);fill:none;stroke-width:1.2}"
+    f".ea .ea-band,.ea .ea-end{{fill:var(--ea-band)}}{KINDS}"
 )
 
 
@@ -32,12 +38,8 @@ def canvas(width: float, height: float, *, title: str, description: str) -> Elem
     root.attrib |= {"role": "img", "width": f"{width:g}", "height": f"{height:g}", "aria-label": title}
     SubElement(root, "title").text = title
     SubElement(root, "desc").text = description
-    SubElement(root, "style").text = STYLE.format(light=_variables(LIGHT), dark=_variables(DARK), kinds=KINDS)
+    SubElement(root, "style").text = STYLE
     return root
-
-
-def _variables(colours: Sequence[str]) -> str:
-    return "".join(f"--ea-{i}:{colour};" for i, colour in enumerate(colours))
 
 
 def add(parent: Element, tag: str, style: str = "", **attributes: float | str) -> Element:
@@ -63,3 +65,8 @@ def legend(root: Element, entries: Sequence[tuple[str, str]], *, x: float, y: fl
 
 def written(root: Element) -> str:
     return tostring(root, encoding="unicode")
+
+
+def unstyled(drawing: str) -> str:
+    """The SVG text of a drawing for a page that has `STYLE` itself."""
+    return drawing.replace(f"<style>{STYLE}</style>", "")

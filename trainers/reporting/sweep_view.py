@@ -150,7 +150,7 @@ def row_of(told: Surveyed, run: Run | None, unreadable: str | None, *, label: st
         run.state.reason,
         STATES[run.state.state][0],
         run,
-        quoting(run.result or {}, f"{name}/result.json"),
+        quoting(run.result or {}, None),  # its row in a table says of which run
         quoting(told_state(run), f"{name}/status.json"),
         quoting(run.config, f"{name}/config.yaml"),
         quote,
