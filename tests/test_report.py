@@ -3,34 +3,36 @@
 import json
 import re
 import shutil
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
-from xml.etree.ElementTree import Element
 
-import html5lib
-import numpy as np
 import pytest
 import yaml
 
 from search_spaces.errors import InvalidInputError
+from tests.report_marks import (
+    assert_true_to_files,
+    leaves,
+    looked_up,
+    loose_numbers,
+    parsed,
+    quoted,
+    rows_of,
+    shows,
+    source_of,
+    text_of,
+)
 from tests.reported_runs import change, every_state, infeasible, searched, unmet
 from trainers.analysis.loading import load_run, load_sweep
-from trainers.analysis.run_files import read_table
 from trainers.analysis.seeds import stability
 from trainers.reporting.command import run as espalier_report
 from trainers.reporting.report import run_page, sweep_page, write_report
-from trainers.reporting.run_view import told_state
 
-LARGEST = 500_000  # bytes of a report
 SECTIONS = ["budgets", "accuracy", "architectures", "timeline", "inside", "trust", "cost", "reproduction", "next"]
 STATES = ("interrupted", "failed", "stopped", "killed", "running", "queued", "infeasible")
-WORDS = {True: {"yes", "within", "within budget"}, False: {"no", "over", "over budget"}}
-NUMBER = re.compile(r"(?<![\w.-])\d[\d,.]*")
-
 
 run_page_of = cache(run_page)  # of runs that no test changes
 
@@ -51,102 +53,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     done, second = searched(folder, "seed=0"), searched(folder, "seed=1")
     others = {"infeasible": infeasible(folder), "unmet": unmet(done, "unmet"), **every_state(done)}
     return Runs(done.parent, done, second, others)
-
-
-def parsed(page: str) -> Element:
-    """The page as a tree. Raises: html5lib.html5parser.ParseError if it is not valid HTML."""
-    root: Element = html5lib.HTMLParser(strict=True, namespaceHTMLElements=False).parse(page)
-    return root
-
-
-def text_of(element: Element) -> str:
-    return "".join(element.itertext()).strip()
-
-
-def quoted(page: str) -> list[tuple[str, str, str, str | None]]:
-    """Source, field, text and value of every element that says which field it shows."""
-    found = []
-
-    def walk(element: Element, source: str | None) -> None:
-        source = element.attrib.get("data-source", source)  # of the nearest element around that says it
-        if "data-field" in element.attrib:
-            assert source is not None, element.attrib
-            found.append((source, element.attrib["data-field"], text_of(element), element.attrib.get("value")))
-        for child in element:
-            walk(child, source)
-
-    walk(parsed(page), None)
-    return found
-
-
-def looked_up(content: Any, field: str) -> Any:
-    for key in field.split("."):
-        content = content[int(key)] if isinstance(content, list) else content[key]
-    return content
-
-
-def source_of(run: Path, source: str) -> Any:
-    """What a report quotes from: a JSON or YAML file, the state of a run, or a line of `metrics.csv`."""
-    if source == "status.json":
-        return told_state(load_run(run))
-    if source.startswith("metrics.csv line "):
-        rows = read_table(run / "metrics.csv", required=("epoch",)).to_dict("records")
-        return rows[int(source.rpartition(" ")[2]) - 2]
-    return yaml.safe_load((run / source).read_text(encoding="utf-8"))
-
-
-def shows(text: str, value: Any) -> bool:
-    """Whether the text is the value, rounded to no fewer than three digits or to a thousandth."""
-    if isinstance(value, bool):
-        return text in WORDS[value]
-    if isinstance(value, str):
-        return text == value.strip()
-    bare = text.removesuffix(" s").replace(",", "")
-    number = float(bare.removesuffix(" %")) / 100 if bare.endswith("%") else float(bare)
-    return number == pytest.approx(value, rel=6e-4, abs=5.1e-4)
-
-
-def assert_true_to_files(page: str, run: Path) -> list[str]:
-    """The fields that a page quotes, each seen to be as in its file."""
-    contents: dict[str, Any] = {}
-    fields = []
-    for source, field, text, value in quoted(page):
-        if source not in contents:
-            contents[source] = source_of(run, source)
-        content = contents[source]
-        recorded = content[field] if source.startswith("metrics") else looked_up(content, field)
-        assert shows(text, recorded), (source, field, text, recorded)
-        assert value is None or json.loads(value) == recorded, (source, field)
-        fields.append(field)
-    return fields
-
-
-def leaves(content: Any, field: str) -> Iterator[str]:
-    """The fields that hold a number."""
-    if isinstance(content, dict):
-        for key, value in content.items():
-            yield from leaves(value, f"{field}.{key}")
-    elif isinstance(content, int | float):
-        yield field
-
-
-def loose_numbers(root: Element) -> list[str]:
-    """Numbers in the text that nothing says the origin of. Names, commands and drawings are not figures."""
-    found = []
-
-    def walk(element: Element) -> None:
-        marked = (
-            element.attrib.keys() & {"data-field", "data-derived"} or "name" in element.attrib.get("class", "").split()
-        )
-        if str(element.tag).rpartition("}")[2] in ("data", "code", "pre", "time", "svg", "style", "title") or marked:
-            return
-        found.extend(NUMBER.findall(element.text or ""))
-        for child in element:
-            walk(child)
-            found.extend(NUMBER.findall(child.tail or ""))
-
-    walk(root)
-    return found
 
 
 def test_every_number_of_a_report_is_that_of_its_file(runs: Runs) -> None:
@@ -316,62 +222,6 @@ def test_a_report_loads_nothing(runs: Runs) -> None:
         assert "@import" not in page and not re.search(r"url\((?!#)", page)
 
 
-@pytest.mark.parametrize("num_devices", [3, 9])
-def test_a_report_of_several_devices_and_200_epochs_is_small(runs: Runs, tmp_path: Path, num_devices: int) -> None:
-    run = Path(shutil.copytree(runs.done, tmp_path / "long", ignore=shutil.ignore_patterns("weights")))
-    added = [f"another_device_{number}" for number in range(2, num_devices)]
-    lengthen(run, added, num_epochs=200, num_choices=199)
-    page = write_report(run)
-    assert_true_to_files(page.read_text(encoding="utf-8"), run)
-    assert page.stat().st_size <= LARGEST
-
-
-def lengthen(run: Path, added: Sequence[str], *, num_epochs: int, num_choices: int) -> None:
-    """Makes a run longer and wider: more devices, so many epochs, so many choices of 71 decisions."""
-    result = json.loads((run / "result.json").read_text())
-    for device in added:
-        result["devices"][device] = result["devices"]["mid_tablet"]
-        shutil.copy(run / "architectures" / "mid_tablet.json", run / "architectures" / f"{device}.json")
-    rows = 4 * result["devices"]["mid_tablet"]["candidates"]
-    for content in result["devices"].values():
-        content |= {"candidates": rows[:10], "random_candidates": rows[:10]}
-    one = result["transfer"]["mid_tablet"]["mid_tablet"]
-    transfer = {network: dict.fromkeys(result["devices"], one) for network in result["devices"]}
-    (run / "result.json").write_text(json.dumps({**result, "transfer": transfer}))
-    header, line = (run / "metrics.csv").read_text().splitlines()[:2]
-    pairs = dict(zip(header.split(","), line.split(","), strict=True))
-    of_one = {name: value for name, value in pairs.items() if "mid_tablet" in name}
-    pairs |= {name.replace("mid_tablet", device): value for device in added for name, value in of_one.items()}
-    generator = np.random.default_rng(0)
-    lines = [",".join(pairs)]
-    for epoch in range(1, num_epochs + 1):
-        jittered = {k: repr(float(v) * generator.uniform(0.8, 1.2)) if v else v for k, v in pairs.items()}
-        lines.append(",".join({**jittered, "epoch": str(epoch), "step": str(10 * epoch)}.values()))
-    (run / "metrics.csv").write_text("\n".join(lines) + "\n")
-    np.savez(
-        run / "alphas.npz",
-        epoch=np.arange(1, num_epochs + 1),
-        step=10 * np.arange(1, num_epochs + 1),
-        weights=generator.uniform(size=(num_epochs, len(result["devices"]), num_choices)).astype(np.float32),
-        device=np.array(list(result["devices"])),
-        decision=np.array([f"stage{i * 71 // num_choices}.block.kernel" for i in range(num_choices)]),
-        choice=np.array([str(i) for i in range(num_choices)]),
-    )
-
-
-def test_a_report_of_a_sweep_of_30_runs_is_small(runs: Runs, tmp_path: Path) -> None:
-    sweep = tmp_path / "sweep"
-    for number in range(30):
-        copy = sweep / f"mobile-pool-seed{number}-0123abcd"
-        shutil.copytree(runs.done, copy, ignore=shutil.ignore_patterns("weights"))
-        config = yaml.safe_load((copy / "config.yaml").read_text())
-        config |= {"seed": number % 3, "strategy": {"name": "pool", "pool_size": 32 + number // 3}}
-        (copy / "config.yaml").write_text(yaml.safe_dump(config))
-    path = write_report(sweep)
-    parsed(path.read_text(encoding="utf-8"))
-    assert path.stat().st_size <= LARGEST
-
-
 def test_a_sweep_report_tells_every_run_with_its_state_and_reason(runs: Runs) -> None:
     page = sweep_page(runs.sweep)
     table = next(parsed(page).iter("table"))
@@ -404,12 +254,6 @@ def test_numbers_of_a_sweep_report_are_those_of_its_runs(runs: Runs) -> None:
         assert value is None or json.loads(value) == recorded
         count += 1
     assert count > 60
-
-
-def rows_of(page: str, section: str) -> list[list[str]]:
-    root = parsed(page)
-    (found,) = (s for s in root.iter("section") if s.attrib["id"] == section)
-    return [[text_of(cell) for cell in row] for row in next(found.iter("table")).iter("tr")][1:]
 
 
 def test_means_and_deviations_over_seeds_are_those_of_the_results(runs: Runs, tmp_path: Path) -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.report_marks import assert_true_to_files, parsed, text_of
 from tests.reported_runs import change, ended, infeasible, searched
-from tests.test_report import assert_true_to_files, parsed, text_of
 from trainers.reporting.report import run_page
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from search_spaces.errors import InvalidInputError
+from tests.report_marks import loose_numbers, parsed, rows_of, text_of
 from tests.reported_runs import change, ended, searched, unmet
-from tests.test_report import loose_numbers, parsed, rows_of, text_of
 from trainers.reporting.report import sweep_page, write_report
 from trainers.sweep import VARIABLE, begin_sweep, end_sweep, note_job
 from trainers.sweep_records import Job
