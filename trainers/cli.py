@@ -8,7 +8,7 @@ import signal
 import sys
 import traceback
 from argparse import Namespace
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from types import FrameType
@@ -33,6 +33,7 @@ from trainers.sweep_records import Job, summary
 from trainers.sweep_start import knows_its_jobs
 
 DONE, ERROR, REFUSED = 0, 1, 2
+Ended = dict[tuple[str, ...], Job]  # by overrides
 OmegaConf.register_new_resolver("expand_home", os.path.expanduser, replace=True)
 
 
@@ -111,24 +112,12 @@ def _guarded(app: App) -> int:
     runs = not (arguments.cfg or arguments.info or arguments.help or arguments.hydra_help or arguments.shell_completion)
     if app.sweeps and runs and not arguments.multirun:
         sys.argv.insert(1, "--multirun")
-    flags = [f"--config-dir={arguments.config_dir}"] if arguments.config_dir else []
     given = CommandLine(app.config, arguments.overrides, arguments.config_dir)
-    process, codes, ended = os.getpid(), [DONE], dict[tuple[str, ...], Job]()
-    ending = ending_with("done")
-
-    def job(config: DictConfig) -> dict[str, Any]:
-        own = shlex.join([app.name, *flags, *task_overrides(HydraConfig.get())])
-        with nullcontext() if os.getpid() == process else _signals_of_a_job():
-            one, returned = run_job(app, config, own, alone=os.getpid() != process)
-        ended[tuple(one.overrides)] = one
-        # Hydra's own sweeper has no use for a failure: it would tell of it again, and leave out later batches.
-        if sweep.in_sweep() and one.state not in FINISHED and not knows_its_jobs(HydraConfig.get().sweeper):
-            raise JobFailedError(one.state, one.code or DONE, one.reason or one.state)
-        return returned
-
+    codes, ended, ending = [DONE], Ended(), ending_with("done")
     check_own_files()
     try:
-        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(job)()
+        task = _task(app, arguments.config_dir, ended)
+        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(task)()
     except JobFailedError:  # of which its user has been told
         pass
     except KeyboardInterrupt as error:
@@ -145,6 +134,23 @@ def _guarded(app: App) -> int:
         ending = ending_of(error)
         codes.append(_ended_by(error, app, given))
     return exit_code([*_end_sweep(app.name, ending), *codes, *(job.code or DONE for job in ended.values())])
+
+
+def _task(app: App, config_dir: str | None, ended: Ended) -> Callable[[DictConfig], dict[str, Any]]:
+    """What Hydra calls for each job; those that have ended in this process are kept by their overrides."""
+    process, flags = os.getpid(), [f"--config-dir={config_dir}"] if config_dir else []
+
+    def job(config: DictConfig) -> dict[str, Any]:
+        own = shlex.join([app.name, *flags, *task_overrides(HydraConfig.get())])
+        with nullcontext() if os.getpid() == process else _signals_of_a_job():
+            one, returned = run_job(app, config, own, alone=os.getpid() != process)
+        ended[tuple(one.overrides)] = one
+        # Hydra's own sweeper has no use for a failure: it would tell of it again, and leave out later batches.
+        if sweep.in_sweep() and one.state not in FINISHED and not knows_its_jobs(HydraConfig.get().sweeper):
+            raise JobFailedError(one.state, one.code or DONE, one.reason or one.state)
+        return returned
+
+    return job
 
 
 def _wrong_flags(app: App, arguments: Namespace) -> list[str]:
