@@ -145,6 +145,17 @@ def test_status_says_who_ran_what_how_far_and_what_went_wrong(folder: RunFolder)
     assert status["progress"] == {"epoch": 3, "epochs": 8}
 
 
+def test_an_attempt_that_is_killed_before_it_trains_is_as_far_as_the_one_before(folder: RunFolder) -> None:
+    folder.progress(3, epochs=8)
+    folder.release()
+    again = RunFolder(folder.path, command="again")
+    again.take()
+    again.start()
+    state = state_of(folder.path)
+    again.release()
+    assert (state.attempt, state.epoch, state.epochs) == (2, 3, 8)
+
+
 def test_what_an_attempt_starts_from_stays_in_its_status(tmp_path: Path) -> None:
     origin = {"hashes": {"config": "0"}, "code": {"sha256": "1"}, "versions": {"torch": "2"}}
     folder = RunFolder(tmp_path, command="here")

@@ -50,9 +50,11 @@ class EpochReport(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
+        done = self.rows[-1][metric_names.EPOCH] if self.rows else 0
+        self.folder.progress(done, epochs=trainer.max_epochs or 0)
         if self.rows:
             other = ", with other files of Espalier than before: no uninterrupted run gives its result"
-            told = f"resumed after epoch {self.rows[-1][metric_names.EPOCH]} of {trainer.max_epochs}"
+            told = f"resumed after epoch {done} of {trainer.max_epochs}"
             self.report(told + (other if len(pl_module.code) > 1 else ""))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -106,7 +106,10 @@ class RunFolder:
             self.release()
             who = "another process" if state is None else f"process {state.pid} on {state.host}"
             raise RunInUseError(f"{self.path} is being run by {who}; wait for it, or end it, and repeat the command")
-        self.attempt = 1 if state is None else state.attempt + 1
+        if state is not None:
+            self.attempt = state.attempt + 1
+            if state.epoch is not None and state.epochs is not None:  # from which this attempt goes on
+                self._progress = {"epoch": state.epoch, "epochs": state.epochs}
 
     def start(self, origin: Mapping[str, Any] | None = None) -> None:
         """Marks the run as running, and keeps saying so. `origin` is what it starts from, for `status.json` to tell."""

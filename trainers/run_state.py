@@ -19,7 +19,7 @@ FIELDS = {"status": str, "pid": int, "host": str, "started": str, "heartbeat": s
 
 @dataclass(frozen=True)
 class RunState:
-    """One run as its folder tells it. `epoch` of `epochs` are done, none before the first; times are in UTC.
+    """One run as its folder tells it. `epoch` of `epochs` are done, none before training; times are in UTC.
 
     `origin` has the hashes of what the last attempt started from, its code and its versions, where it recorded them.
     """
