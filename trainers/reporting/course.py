@@ -28,8 +28,6 @@ def status_checks(run: Run) -> Iterator[Check]:
     last = int(run.metrics[metric_names.EPOCH].iloc[-1])
     ended = {"error": state.reason, "epoch": state.epoch, "epochs": state.epochs}
     due = {"error": None, "epoch": last, "epochs": last}
-    if state.attempt > 1 and state.epoch is None:  # it had only its networks left to choose
-        due |= {"epoch": None, "epochs": None}
     yield compared("end of the run", ended, due, field="status.json")
 
 
