@@ -20,9 +20,8 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from tiny_search import MOBILE, SHORT
 
-from trainers import cli
+from trainers import cli, run_state
 from trainers.apps import TUNE
-from trainers.tuning import turns
 from trainers.tuning.studies import open_study
 from trainers.tuning.study_loop import JobsLostError, run_study, usable
 from trainers.tuning.tuning_config import TuningConfig, validate_tuning
@@ -141,7 +140,7 @@ def test_a_process_that_comes_back_late_does_not_tell_a_trial_that_another_has(
     late, other = worker(settings), worker(settings)
     late.owner["host"] = "elsewhere"
     [trial], _ = late.take(1)
-    monkeypatch.setattr(turns, "SILENCE_SECONDS", -1.0)
+    monkeypatch.setattr(run_state, "SILENCE_SECONDS", -1.0)
     [taken], _ = other.take(1)
     assert (taken.number, taken.params) == (trial.number, trial.params)
     assert late.settle(trial, ended(0.1)) is None

@@ -19,8 +19,9 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from postgres import postgres_url  # noqa: F401  # a fixture
 
+from trainers.run_state import SILENCE_SECONDS, this_process
 from trainers.tuning.study_place import open_storage, study_place
-from trainers.tuning.turns import SILENCE_SECONDS, is_lost
+from trainers.tuning.turns import is_lost
 
 TRIALS = {"sqlite": 12, "journal": 12, "postgresql": 30}
 PATIENCE_SECONDS = 120.0
@@ -133,20 +134,26 @@ def test_processes_killed_at_any_moment_lose_no_trial(workers: Workers, storage:
     assert set(workers.ends()) == {trial.params["x"] for trial in trials}
 
 
-MINE = {"host": "here", "pid": os.getpid(), "token": "a"}
+MINE = this_process()
+ELSEWHERE = {**MINE, "host": "elsewhere"}
+PARENT = {**MINE, "pid": os.getppid(), "pid_start": None}  # of which only the number is known
 
 
 @pytest.mark.parametrize(
-    ("owner", "silent", "expected"),
+    ("owner", "silent_s", "expected"),
     [
         (None, 0.0, True),  # killed while it took the trial
-        ({"host": "there", "pid": 1, "token": "b"}, SILENCE_SECONDS - 1, False),
-        ({"host": "there", "pid": 1, "token": "b"}, SILENCE_SECONDS + 1, True),
-        ({"host": "here", "pid": os.getppid(), "token": "b"}, 0.0, False),
-        ({"host": "here", "pid": os.getppid(), "token": "b"}, SILENCE_SECONDS + 1, True),  # the number of another
-        ({"host": "here", "pid": os.getpid(), "token": "b"}, 0.0, True),  # of a process before this one
-        ({"host": "here", "pid": 2**22 + 1, "token": "b"}, 0.0, True),  # above the largest number of a process
+        (MINE, 0.0, True),  # which does not hold it
+        (ELSEWHERE, SILENCE_SECONDS - 1, False),
+        (ELSEWHERE, SILENCE_SECONDS + 1, True),
+        (PARENT, 0.0, False),
+        (PARENT, SILENCE_SECONDS + 1, True),
+        ({**PARENT, "pid_start": "another"}, 0.0, True),  # had the number before
+        ({**MINE, "pid_start": "another"}, 0.0, True),
+        ({**MINE, "pid": 2**22 + 1}, 0.0, True),  # above the largest number of a process
     ],
 )
-def test_a_trial_is_lost_with_its_process(owner: dict[str, Any] | None, silent: float, expected: bool) -> None:
-    assert is_lost({"owner": owner, "heartbeat": 1e9 - silent}, MINE, now=1e9) is expected
+def test_a_trial_is_lost_with_its_process_and_not_kept_by_another_of_its_number(
+    owner: dict[str, Any] | None, silent_s: float, expected: bool
+) -> None:
+    assert is_lost({"owner": owner, "heartbeat": 1e9 - silent_s}, MINE, now=1e9) is expected

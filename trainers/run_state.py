@@ -11,7 +11,7 @@ from search_spaces.errors import InvalidInputError
 
 STATES = ("queued", "running", "done", "unmet", "stopped", "failed", "interrupted", "infeasible")
 FINISHED = ("done", "unmet")  # states of a run that has a result
-SILENCE_SECONDS = 120.0  # without a heartbeat before a run counts as interrupted
+SILENCE_SECONDS = 120.0  # without a heartbeat before a process counts as gone
 ORIGIN = ("hashes", "code", "versions")  # fields of what an attempt started from, which older ones did not record
 DEAD = ("Z", "X")  # states of a process that has ended and waits for its parent; source: proc(5)
 FIELDS = {"status": str, "pid": int, "host": str, "started": str, "heartbeat": str, "attempt": int, "command": str}

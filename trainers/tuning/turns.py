@@ -1,20 +1,18 @@
 """The trials of one process: taken under the study's lock, kept alive, and settled or given back.
 
-A trial belongs to the process whose token it bears. One whose process is gone goes back to those that wait, so it is
+A trial belongs to the process that it names. One whose process is gone goes back to those that wait, so it is
 run again under its own number, by one process only. Clocks of machines that share a study agree within a minute.
 """
 
 import math
-import os
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainers.run_state import FINISHED
+from trainers.run_state import FINISHED, this_process, why_lost
 from trainers.tuning.studies import num_points, sampler_of
 from trainers.tuning.study_place import locked, open_storage
 from trainers.tuning.tuning_config import TuningConfig
@@ -27,7 +25,6 @@ if TYPE_CHECKING:
 OWNER, HEARTBEAT, ATTEMPT, AGAIN, SAME_AS = "owner", "heartbeat", "attempt", "runs_again", "same_as"
 INFEASIBLE = "budgets"  # name of the constraint that a search without any network within its budgets violates
 BEAT_SECONDS = 15.0
-SILENCE_SECONDS = 120.0  # without a heartbeat before a trial counts as lost
 FIRST_PAUSE_SECONDS, LONGEST_PAUSE_SECONDS = 1.0, 60.0  # before a trial that was put off is run again
 
 
@@ -48,7 +45,7 @@ class Turns:
         self.study, self.config, self.space = study, config, dict(space)
         self.storage = open_storage(config.place)
         self.study_id = self.storage.get_study_id_from_name(config.study_name)
-        self.owner = {"host": os.uname().nodename, "pid": os.getpid(), "token": uuid.uuid4().hex}
+        self.owner = this_process()
         self.num_points = num_points(space)
         self.held: dict[int, Trial] = {}
         self.waiting: list[Trial] = []  # those held that are run once their twin is known not to end
@@ -254,17 +251,10 @@ class Turns:
 
 
 def is_lost(notes: Mapping[str, Any], mine: Mapping[str, Any], *, now: float) -> bool:
-    """Whether the process that holds a running trial is gone, as seen from the process `mine`."""
+    """Whether a running trial that the process `mine` does not hold is held by none: its process is gone."""
     owner = notes.get(OWNER)
-    if owner is None:  # it was killed between two steps of taking the trial, which only the holder of the lock does
+    # Killed between two steps of taking the trial, which only the holder of the lock does; or unable to give it back.
+    if owner is None or owner == mine:
         return True
-    if owner["host"] == mine["host"]:
-        if owner["pid"] == mine["pid"]:  # an earlier process of the same number, as the first of a container
-            return bool(owner["token"] != mine["token"])
-        try:
-            os.kill(owner["pid"], 0)
-        except ProcessLookupError:
-            return True
-        except PermissionError:
-            pass
-    return bool(now - notes.get(HEARTBEAT, 0.0) > SILENCE_SECONDS)
+    silent_s = now - notes.get(HEARTBEAT, 0.0)
+    return why_lost(owner["pid"], owner["pid_start"], host=owner["host"], silent_s=silent_s) is not None
