@@ -1,5 +1,6 @@
 """How a study ends when its storage goes away or its disk is full, and what it says of trials that did not end well."""
 
+import signal
 import subprocess
 import sys
 import time
@@ -109,18 +110,22 @@ def test_a_server_that_is_down_as_a_study_begins_is_told_in_words(tune: Cli) -> 
     assert first[2].count("\n") == 1
 
 
-# `espalier-tune` with a search that removes the database of its study; its first argument is a URL of the server.
+# `espalier-tune` with a search that removes the database of its study, and may then get a signal; its first arguments
+# are a URL of the server and the number of the signal.
 LOSES_ITS_DATABASE = """
+import signal
 import sys
 import psycopg
 import trainers.search
 from trainers import cli
 
-server = sys.argv.pop(1)
+server, number = sys.argv.pop(1), int(sys.argv.pop(1))
 
 def run_search(*arguments, **more):
     with psycopg.connect(server, autocommit=True) as connection:
         connection.execute("DROP DATABASE away WITH (FORCE)")
+    if number:
+        signal.raise_signal(number)
     return {"status": "done", "objective": {"validation_accuracy": 0.5, "utilisation": 0.5}}
 
 trainers.search.run_search = run_search
@@ -128,20 +133,37 @@ cli.tune()
 """
 
 
+def study_that_loses_its_database(url: str, folder: Path, *, number: int) -> "subprocess.CompletedProcess[str]":
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE away")
+    study = url.removesuffix("postgres") + "away"
+    # In a process of its own, whose connections nobody closes.
+    command = [sys.executable, "-c", LOSES_ITS_DATABASE, url, str(number), *TINY, "seed=1,2", f"study={study}"]
+    return subprocess.run(command, capture_output=True, text=True, cwd=folder)
+
+
 def test_a_database_that_goes_away_during_a_trial_is_told_in_words(
     postgres_url: str,  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    with psycopg.connect(postgres_url, autocommit=True) as connection:
-        connection.execute("CREATE DATABASE away")
-    study = postgres_url.removesuffix("postgres") + "away"
-    # In a process of its own, whose connections nobody closes.
-    command = [sys.executable, "-c", LOSES_ITS_DATABASE, postgres_url, *TINY, "seed=1,2", f"study={study}"]
-    ended = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    ended = study_that_loses_its_database(postgres_url, tmp_path, number=0)
     result = ended.returncode, ended.stdout, ended.stderr
     refused(result, "espalier-tune", "/away does not answer: ", "; the same command continues", code=1)
     assert ended.stderr.count("\n") == 1
     assert "1 job: 1 done" in ended.stdout
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_while_the_database_is_away_ends_a_study_as_one(
+    postgres_url: str,  # noqa: F811
+    tmp_path: Path,
+    number: signal.Signals,
+    code: int,
+) -> None:
+    ended = study_that_loses_its_database(postgres_url, tmp_path, number=number)
+    assert ended.returncode == code
+    assert ended.stderr.startswith("espalier-tune: interrupted; ")
+    assert "1 job: 1 interrupted" in ended.stdout
 
 
 def lose(url: str, *, state: str) -> None:

@@ -3,11 +3,13 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.run_state import FINISHED
 from trainers.tuning.study_lines import trial_line
+from trainers.tuning.study_place import answering
 from trainers.tuning.turns import Outcome, Turns
 
 if TYPE_CHECKING:
@@ -53,7 +55,9 @@ def run_study(turns: Turns, launch: Launch, report: Report) -> None:
                     time.sleep(POLL_SECONDS)
             report(f"the time of {config.timeout_s:g} s is up; the same command continues")
     finally:
-        turns.give_back()
+        # A storage that is away does not hide what ended the study: others take its trials once this process is gone.
+        with suppress(EspalierError), answering(config.place):
+            turns.give_back()
 
 
 def _run(turns: Turns, batch: Sequence["Trial"], launch: Launch, report: Report) -> None:
