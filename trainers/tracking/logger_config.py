@@ -97,8 +97,6 @@ def check_store(config: MlflowConfig) -> None:
     uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
     if not uri:
         return
-    # Read when MLflow is imported: a run tells nobody whom its user did not name.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     hasty = {name: text for name, text in HASTY.items() if name not in os.environ}
     os.environ.update(hasty)
     from trainers.tracking.mlflow_tracker import open_store

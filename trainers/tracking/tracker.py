@@ -1,6 +1,5 @@
 """The one face that a run shows to whoever follows it: six methods, each tracker a file of its own."""
 
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -140,8 +139,6 @@ def _tracker(config: LoggerConfig, record: RunRecord, report: Report) -> Tracker
 
         return start_wandb(config, record, report)
     if isinstance(config, MlflowConfig):
-        # Read when MLflow is imported: a run tells nobody whom its user did not name.
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
         from trainers.tracking.mlflow_tracker import MlflowTracker
 
         return MlflowTracker(config, record)
