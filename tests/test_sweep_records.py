@@ -25,7 +25,7 @@ from trainers.endings import ending_of, ending_with
 from trainers.run_state import this_process
 from trainers.status import exit_code, survey
 from trainers.sweep import begin_sweep, end_sweep, note_job, stop_jobs
-from trainers.sweep_records import FILE, Job, ended_sweeps, read_sweeps
+from trainers.sweep_records import FILE, Job, ended_sweeps, read_sweeps, summary
 
 
 @pytest.fixture(autouse=True)
@@ -197,6 +197,25 @@ def test_the_folder_is_held_while_the_end_of_a_sweep_is_written_down(
     monkeypatch.setattr(sweep, "write_text", write)
     end_sweep()
     assert [job.state for job in read_sweeps(tmp_path)[0].jobs] == ["done", "queued", "queued"]
+
+
+# What is told at the end
+
+
+def test_a_reason_that_jobs_share_is_told_once_with_those_that_it_ended(tmp_path: Path) -> None:
+    few, many = ending_with("refused", "steps: got 0"), ending_with("refused", "margin:\n  got 'foo'")
+    begin(tmp_path, seeds=tuple(range(16)))
+    for number in range(15):
+        note_job(job(number).ended(ending_with("failed", "gone") if number == 2 else few if number < 5 else many))
+    ended = end_sweep()
+    assert ended is not None and summary(ended.jobs) == [
+        "16 jobs: 14 refused, 1 failed, 1 queued",
+        *("  refused     4 jobs: steps: got 0", "              seed=0, seed=1, seed=3, seed=4"),
+        "  failed      seed=2: gone",
+        "  refused     10 jobs: margin: got 'foo'",
+        "              seed=5, seed=6, seed=7, seed=8, seed=9, seed=10, seed=11, seed=12 and 2 more",
+        "  queued      seed=15: never began",
+    ]
 
 
 # Studies, whose trials are thought of one by one

@@ -18,6 +18,7 @@ from trainers.run_state import this_process, why_lost
 
 FILE, NOTES = "sweep.json", ".jobs"
 NOTE = "[0-9]*.json"  # of a job, beside the record of its sweep
+NAMED = 8  # jobs that ended alike and are named at the end of a sweep; `espalier-status` tells of each
 UNFINISHED = ("queued", "interrupted", "failed")  # states of a job that the same command runs again
 
 
@@ -156,13 +157,19 @@ def brought_up(sweep: Sweep, later: Sequence[Job]) -> Sweep:
 
 
 def summary(jobs: Sequence[Job]) -> list[str]:
-    """How many jobs ended in each state, and why those that did not end well did not."""
+    """How many jobs ended in each state, and why those that did not end well did not, each reason once."""
     counts = Counter(job.state for job in jobs)
-    states = ", ".join(f"{count} {state}" for state, count in counts.items())
-    lines = [f"{len(jobs)} job{'s' * (len(jobs) != 1)}: {states}"]
+    alike: dict[tuple[str, str], list[str]] = {}
     for job, name in zip(jobs, own_overrides(jobs), strict=True):
         if job.reason is not None or job.state == "queued":
-            lines.append(f"  {job.state:11} {name}: {' '.join((job.reason or 'never began').split())}")
+            alike.setdefault((job.state, " ".join((job.reason or "never began").split())), []).append(name)
+    states = ", ".join(f"{count} {state}" for state, count in counts.items())
+    lines = [f"{len(jobs)} job{'s' * (len(jobs) != 1)}: {states}"]
+    for (state, reason), names in alike.items():
+        lines.append(f"  {state:11} {names[0] if len(names) == 1 else f'{len(names)} jobs'}: {reason}")
+        if len(names) > 1:
+            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+            lines.append(f"{'':14}{', '.join(names[:NAMED])}{more}")
     return lines
 
 
