@@ -50,6 +50,20 @@ def test_a_device_that_there_is_not_is_told_with_those_there_are(command: Cli, t
     }
 
 
+def test_what_is_allowed_in_place_of_several_names_is_told_once(command: Cli) -> None:
+    code, _, errors = command("hardware=[pixel99,xxx,host,yyy]", "trainer.xxx=1", "trainer.stepz=2", "xxx=1", "yyy=2")
+    assert (code, errors.count(f" allowed: {DEVICES}\n"), errors.count(" allowed"), errors.count(";\n")) == (2, 1, 3, 0)
+    assert sorted(line.partition(" allowed")[0].strip("; ") for line in errors.splitlines()[1:]) == [
+        "hardware: no such choice: hardware/pixel99; did you mean pixel6 or pixel4?",
+        "hardware: no such choice: hardware/xxx",
+        "hardware: no such choice: hardware/yyy",
+        "trainer.stepz: no such key; did you mean trainer.steps?",
+        "trainer.xxx: no such key",
+        "xxx: no such key",
+        "yyy: no such key",
+    ]
+
+
 def test_what_is_set_inside_an_unknown_choice_is_not_held_against_another(command: Cli) -> None:
     assert wrong(command, "space=resnet", "space.depths=[50]", "space.bottleneck=true", "seed=-1") == {
         "space: no such choice: space/resnet;",

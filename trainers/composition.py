@@ -20,7 +20,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from search_spaces.errors import InvalidInputError
 from trainers.errors import refusal, untitled
-from trainers.overrides import SHORT_NAMES, key_of, named, unknown_choice, unknown_key, unreadable
+from trainers.overrides import SHORT_NAMES, key_of, listed_once, named, unknown_choice, unknown_key, unreadable
 
 # Where no configuration can be composed; Hydra has assertions about what it was given.
 CONFIGURATION = (HydraException, OmegaConfBaseException, ValueError, OSError, AssertionError, RecursionError)
@@ -61,9 +61,9 @@ def all_problems(error: Exception, command: CommandLine, check: Callable[[dict[s
 
 
 def _lines(problems: Iterable[str]) -> list[str]:
-    """Each line of messages once, without their titles."""
+    """Each line of messages once, without their titles; what is allowed in place of several names once as well."""
     lines = [line for problem in problems for line in problem.split("\n  ")]
-    return list(dict.fromkeys(line for line in lines if not TITLE.fullmatch(line)))
+    return list(listed_once(dict.fromkeys(line for line in lines if not TITLE.fullmatch(line))))
 
 
 def explained(error: Exception, config_dir: str | None = None) -> str:

@@ -3,12 +3,13 @@
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 
 # What of Hydra a user may set: how the jobs of a sweep are thought of and run. The rest moves files out of run folders.
 LAUNCHING = re.compile(r"[+~]*hydra(\.(launcher|sweeper)\b|/(launcher|sweeper(/sampler)?)(@|=|$)|\.searchpath=)")
 SHORT_NAMES = {"sampler": "hydra/sweeper/sampler"}  # of groups of Hydra's own, which has none
+LISTED = re.compile(r"(?P<unknown>.*: no such .*?);? (?P<allowed>allowed.*)")  # as `unknown_key` has it
 OF_HYDRA = re.compile(r"[+~]*hydra(?=[./@=:]|$)")
 
 
@@ -92,3 +93,13 @@ def unknown_choice(choice: str, allowed: Iterable[str]) -> str:
     close = get_close_matches(name, names, n=2)
     meant = f"; did you mean {' or '.join(close)}?" if close else ";"
     return f"{group}: no such choice: {choice}{meant} allowed: {', '.join(names)}"
+
+
+def listed_once(problems: Iterable[str]) -> Iterator[str]:
+    """The problems, what is allowed in place of an unknown name only where it has not been told of another."""
+    told = set[str]()
+    for problem in problems:
+        found = LISTED.fullmatch(problem)
+        yield found["unknown"] if found is not None and found["allowed"] in told else problem
+        if found is not None:
+            told.add(found["allowed"])
