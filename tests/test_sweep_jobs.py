@@ -86,6 +86,22 @@ def test_a_number_is_the_name_of_a_sweep(command: Cli, tmp_path: Path, where: st
     assert tiny_config(tmp_path, *MOBILE, "sweep=2024").run_folder.parent == tmp_path / "2024"
 
 
+@pytest.mark.parametrize("flags", [(), ("-m", "seed=0,1")], ids=["run", "sweep"])
+def test_a_number_that_hydra_would_write_otherwise_names_a_sweep_as_it_is_written(
+    command: Cli, monkeypatch: pytest.MonkeyPatch, flags: tuple[str, ...]
+) -> None:
+    folders = list[Path]()
+
+    def search(config: Any, *arguments: Any, **more: Any) -> dict[str, str]:
+        folders.append(config.run_folder.parent)
+        return {"status": "done"}
+
+    monkeypatch.setattr(trainers.search, "run_search", search)
+    code, _, errors = command(*TINY, *flags, "sweep=2024_11")
+    assert (code, set(folders)) == (0, {Path("runs/2024_11")}), errors
+    refused(command(*TINY, *flags, "sweep=+7"), "espalier-search", "sweep: got '+7'")
+
+
 def test_a_folder_that_is_no_text_is_refused_once(command: Cli) -> None:
     found = command(*TOO_SHORT, "sweep=1.5", "paths.runs=7")
     refused(found, "espalier-search", "  sweep: got 1.5; Input should be a valid string", "  paths.runs: got 7; Input")

@@ -26,7 +26,15 @@ from trainers.composition import CONFIGURATION, CommandLine, all_problems, compl
 from trainers.endings import KILLED, Ending, ending_of, ending_with
 from trainers.errors import JobFailedError, StudyRefusedError, refusal
 from trainers.job import run_job, say, task_overrides
-from trainers.overrides import SHORT_NAMES, expand_home, not_text, not_to_be_set, overrides_last, without_key
+from trainers.overrides import (
+    SHORT_NAMES,
+    as_written,
+    expand_home,
+    not_text,
+    not_to_be_set,
+    overrides_last,
+    without_key,
+)
 from trainers.own_files import check_own_files
 from trainers.run_state import FINISHED
 from trainers.sweep_records import Job, summary
@@ -100,7 +108,7 @@ def _signals_of_a_job() -> Iterator[None]:
 def _guarded(app: App) -> int:
     """The exit code of the command in `sys.argv`."""
     command = shlex.join([app.name, *sys.argv[1:]])
-    sys.argv[1:] = overrides_last(map(expand_home, sys.argv[1:]))
+    sys.argv[1:] = overrides_last(as_written(expand_home(argument)) for argument in sys.argv[1:])
     os.environ.pop(sweep.VARIABLE, None)
     arguments = get_args_parser().parse_args()
     wrong = _wrong_flags(app, arguments)

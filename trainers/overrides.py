@@ -26,6 +26,11 @@ def expand_home(argument: str) -> str:
     return f"{key}={os.path.expanduser(value)}" if equals and value.startswith("~/") else argument
 
 
+def as_written(argument: str) -> str:
+    """The argument with the name of a sweep in quotes if Hydra would read another number there: 202411 for 2024_11."""
+    return re.sub(r"^(\+{0,2}sweep)=([+\d_]*[+_][+\d_]*)$", r"\1='\2'", argument)
+
+
 def not_to_be_set(overrides: Iterable[str]) -> list[str]:
     """What is wrong with overrides of Hydra's own settings."""
     return [
