@@ -58,3 +58,23 @@ def test_a_checkpoint_of_another_version_of_what_computes_is_refused(
 
     assert wait(start(config, before=change_version)) == 1
     assert f"cannot be resumed: {package} was {now[package]}, is 0.0.1; put back" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("linked", ["checkpoints", "."], ids=["its checkpoints", "the run"])
+def test_a_run_is_resumed_through_a_link_to_all_of_it_and_to_no_part(
+    tmp_path: Path, linked: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    config, elsewhere = search_config(tmp_path), tmp_path / "larger disk"
+    interrupted(config, after_epoch=1)
+    place = config.run_folder / linked
+    place.rename(elsewhere)
+    place.symlink_to(elsewhere)
+    before = sorted(elsewhere.iterdir())
+    if linked == ".":
+        assert wait(start(config)) == 0
+        assert state_of(elsewhere).state == "done"
+        return
+    assert wait(start(config)) == 1
+    assert f"{place} is a link out of its run; put a folder there" in capfd.readouterr().err
+    assert state_of(config.run_folder).state == "failed"
+    assert sorted(elsewhere.iterdir()) == before

@@ -112,7 +112,16 @@ class RunFolder:
                 self._progress = {"epoch": state.epoch, "epochs": state.epochs}
 
     def start(self, origin: Mapping[str, Any] | None = None) -> None:
-        """Marks the run as running, and keeps saying so. `origin` is what it starts from, for `status.json` to tell."""
+        """Marks the run as running, and keeps saying so. `origin` is what it starts from, for `status.json` to tell.
+
+        Raises: RunFolderError if a folder in it is a link, through which the run would write elsewhere.
+        """
+        for path in self.path.glob("*"):
+            if path.is_symlink() and not path.is_file():  # a link to a file is replaced by the file
+                raise RunFolderError(
+                    f"{path} is a link out of its run; put a folder there and repeat the command; "
+                    "where disks are small, link the run folder or set paths.runs"
+                )
         self._origin = dict(origin or {})
         for torn in self.path.rglob(f".*{PART}"):  # of an attempt that was killed while it wrote
             torn.unlink()
