@@ -102,6 +102,12 @@ def test_a_wrong_study_is_refused_by_the_names_of_its_keys(
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
+def test_figures_that_may_be_objectives_are_listed_once(tune: Cli) -> None:
+    found = tune("seed=1,2", "objectives={speed:maximize,size:minimize}")
+    refused(found, "espalier-tune", "speed: no such figure of a search; allowed: ", "size: no such figure of a search")
+    assert found[2].count("mid_tablet/gflops") == 1
+
+
 @pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
 def test_answers_without_a_study_import_no_optuna(arguments: tuple[str, ...], tmp_path: Path) -> None:
     code, output, packages = imported_by("tune", *arguments, folder=tmp_path)

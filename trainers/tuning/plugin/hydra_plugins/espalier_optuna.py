@@ -72,6 +72,7 @@ class EspalierOptunaSweeper(Sweeper):
     ) -> "tuple[TuningConfig, list[str], dict[str, BaseDistribution], list[dict[str, Any]]]":
         """The settings of the study, the overrides of every job, the search space, and configurations of a few jobs."""
         from trainers.errors import StudyRefusedError
+        from trainers.overrides import listed_once
         from trainers.tuning.tuning_config import validate_tuning
 
         assert self.hydra_context is not None and self.config is not None
@@ -87,7 +88,7 @@ class EspalierOptunaSweeper(Sweeper):
         if config is not None:
             problems += unknown_figures(jobs[0], [*config.objectives, *config.constraints], space)
         if problems:
-            raise StudyRefusedError("\n  ".join(["the study cannot be run:", *problems]))
+            raise StudyRefusedError("\n  ".join(["the study cannot be run:", *listed_once(problems)]))
         assert config is not None
         return config, fixed, space, jobs
 
