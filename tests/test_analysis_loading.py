@@ -18,6 +18,7 @@ from search_spaces.errors import InvalidInputError
 from tests.tiny_search import MOBILE, tiny_config
 from trainers.analysis import candidates, load_run, load_sweep, transfer
 from trainers.analysis.loading import DEVICE_COLUMNS, RUN_COLUMNS, load_readable
+from trainers.reporting.verify import FIELDS
 from trainers.search import run_search
 
 
@@ -165,15 +166,6 @@ def test_a_configuration_nested_too_deeply_is_refused_by_name(folder: Path) -> N
     assert list(load_readable(folder.parent).unreadable) == [folder.name]
 
 
-def test_a_run_from_before_some_files_existed_still_loads(folder: Path) -> None:
-    (folder / "alphas.npz").unlink()
-    (folder / "lineage.json").unlink()
-    rewrite(folder / "result.json", lambda content: content.pop("transfer"))
-    run = load_run(folder)
-    assert run.alphas is None and len(run.devices) == 2
-    assert transfer(run).empty
-
-
 def test_a_run_that_has_only_begun_has_empty_frames(folder: Path) -> None:
     for file in ("result.json", "metrics.csv", "prune.csv", "alphas.npz"):
         (folder / file).unlink()
@@ -196,7 +188,9 @@ def spoiled_device(**fields: Any) -> Callable[[Any], Any]:
         (spoiled_device(measured=3), r"devices\.mid_tablet\.measured: got 3"),
         (spoiled_device(accuracy={"supernet": 0.5}), r"devices\.mid_tablet\.accuracy\.inherited: got nothing"),
         (spoiled_device(candidates=[]), r"devices\.mid_tablet\.candidates"),
-        (lambda content: content.pop("devices"), r"devices: got nothing"),
+        (lambda content: content["devices"]["mid_tablet"].pop("taken"), r"devices\.mid_tablet\.taken: got nothing"),
+        (lambda content: content["search"].pop("entropy"), r"search\.entropy: got nothing"),
+        (lambda content: content["code"].pop("changed"), r"code\.changed: got nothing"),
         (lambda content: content.update(schema=9), r"schema: got 9"),
         (lambda content: content.update(transfer={"a": {"b": {}}}), r"transfer\.a\.b\.latency_ms: got nothing"),
     ],
@@ -204,6 +198,13 @@ def spoiled_device(**fields: Any) -> Callable[[Any], Any]:
 def test_a_malformed_result_is_refused_with_its_field(folder: Path, change: Callable[[Any], Any], field: str) -> None:
     rewrite(folder / "result.json", change)
     with pytest.raises(InvalidInputError, match=rf"result\.json is malformed:\s+{field}"):
+        load_run(folder)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_result_that_lacks_what_every_search_writes_is_refused_by_its_field(folder: Path, field: str) -> None:
+    rewrite(folder / "result.json", lambda content: content.pop(field))
+    with pytest.raises(InvalidInputError, match=rf"result\.json is malformed:\s+{field}: got nothing"):
         load_run(folder)
 
 

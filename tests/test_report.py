@@ -145,18 +145,6 @@ def test_the_next_seed_is_proposed_of_a_single_command(runs: Runs, tmp_path: Pat
     assert "sweep=tiny seed=1" not in run_page_of(runs.done)  # of a command of many runs, it would start all again
 
 
-def test_figures_that_an_older_version_did_not_record_are_told_as_missing(runs: Runs, tmp_path: Path) -> None:
-    run = Path(shutil.copytree(runs.done, tmp_path / "older"))
-    result = json.loads((run / "result.json").read_text())
-    for key in ("hashes", "transfer", "objective", "files", "attempts", "command"):
-        del result[key]
-    (run / "result.json").write_text(json.dumps(result))
-    page = run_page(run)
-    assert_true_to_files(page, run)
-    assert page.count("not recorded by this version") == 2  # hashes of the configuration and of the cost table
-    assert "Each network on the other devices" not in page
-
-
 def test_predicted_recounted_and_measured_figures_stand_apart(runs: Runs, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs.done, tmp_path / "measured"))
     result = json.loads((run / "result.json").read_text())

@@ -192,6 +192,11 @@ def wordy_objective(run: Path) -> None:
     change(run / "result.json", objective={**objective, "validation_accuracy": "high"})
 
 
+def wordy_data(run: Path) -> None:
+    data = json.loads((run / "result.json").read_text())["data"]
+    change(run / "result.json", data={**data, "images": {**data["images"], "test": "many"}})
+
+
 def other_device(run: Path) -> None:
     devices = json.loads((run / "result.json").read_text())["devices"]
     change(run / "result.json", devices={"mid_tablet": devices["mid_tablet"]})
@@ -214,7 +219,8 @@ def no_accuracy(run: Path) -> None:
         (cut("config.yaml"), "config.yaml"),
         (cut("alphas.npz"), "alphas.npz"),
         (cut("architectures/mid_tablet.json"), "mid_tablet.json"),
-        (wordy_objective, "result.json is not whole"),
+        (wordy_objective, "objective.validation_accuracy: got 'high'"),
+        (wordy_data, "result.json is not whole"),
         (other_device, "result.json has devices ['mid_tablet']"),
         (other_network, "mid_tablet.json: field 'id'"),
         (no_accuracy, "metrics.csv"),

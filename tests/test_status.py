@@ -21,7 +21,7 @@ from trainers.sweep import begin_sweep, end_sweep, note_job
 from trainers.sweep_records import FILE, Job, Sweep, read_sweeps, summary
 
 STATUS = Path(sys.executable).parent / "espalier-status"
-RESULT = {"objective": {"validation_accuracy": 0.5}, "devices": {"x": {"met": True}, "y": {"met": True}}}
+RESULT = {"objective": {"validation_accuracy": 0.5}, "devices": {"x": {"met": True}, "y": {"met": True}}, "files": {}}
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 
 
@@ -306,6 +306,22 @@ def test_a_torn_file_is_a_row_of_its_own(tmp_path: Path, content: bytes) -> None
     (tmp_path / "b" / "status.json").write_bytes(content)
     (tmp_path / "sweep.json").write_bytes(content)
     rows, commands = survey(tmp_path, now=NOW)
-    result = "done" if content == b'{"status": "done"}' else "unreadable"  # a mapping, of which this shows what it has
-    assert [(row.run, row.state) for row in rows] == [("a", result), ("b", "unreadable"), ("sweep.json", "unreadable")]
-    assert exit_code(rows) == 1 and commands == (["espalier-search a"] if result == "unreadable" else [])
+    assert [(row.run, row.state) for row in rows] == [(name, "unreadable") for name in ("a", "b", "sweep.json")]
+    assert exit_code(rows) == 1 and commands == ["espalier-search a"]
+
+
+@pytest.mark.parametrize("field", RESULT)
+def test_a_result_that_lacks_a_field_is_unreadable_by_its_name(tmp_path: Path, field: str) -> None:
+    run = write_run(tmp_path / "a", "done")
+    (run / "result.json").write_text(json.dumps({k: v for k, v in RESULT.items() if k != field}), encoding="utf-8")
+    [row], _ = survey(tmp_path, now=NOW)
+    assert row.state == "unreadable" and row.reason is not None and f"'{field}'" in row.reason
+
+
+@pytest.mark.parametrize("accuracy", [None, "0.5", 1.5, float("nan")])
+def test_a_validation_accuracy_that_is_no_share_is_unreadable(tmp_path: Path, accuracy: Any) -> None:
+    run = write_run(tmp_path / "a", "done")
+    content = {**RESULT, "objective": {"validation_accuracy": accuracy}}
+    (run / "result.json").write_text(json.dumps(content), encoding="utf-8")
+    [row], _ = survey(tmp_path, now=NOW)
+    assert row.state == "unreadable" and "'objective'" in str(row.reason)

@@ -17,7 +17,7 @@ from typing import IO, Any
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
 from trainers.plain_text import printable_lines
-from trainers.run_state import FINISHED, STATES, RunState, missing_files, state_of, this_process
+from trainers.run_state import FINISHED, STATES, RunState, json_of, missing_files, state_of, this_process
 
 PART = ".part"  # ends the names of files that are being written
 HEARTBEAT_SECONDS = 30.0  # a quarter of the silence after which a run counts as interrupted
@@ -144,14 +144,17 @@ class RunFolder:
 
         Raises: InvalidInputError, naming the field, if the result is whole and yet malformed: from elsewhere.
         """
+        path = self.path / "result.json"
         try:
-            if state_of(self.path).state not in FINISHED or missing_files(self.path):
+            if state_of(self.path).state not in FINISHED:
                 return None
+            json_of(path)
         except InvalidInputError:
             return None
         from trainers.analysis.run_files import read_result  # needs pandas
 
-        return read_result(self.path / "result.json")
+        result = read_result(path)
+        return None if missing_files(self.path) else result
 
     def log_exception(self) -> None:
         """Keeps the traceback in `run.log`; the terminal gets one line."""

@@ -63,15 +63,16 @@ def result_of(folder: Path) -> dict[str, Any]:
 
 
 def missing_files(folder: Path) -> list[str]:
-    """The files that the result of a finished run lists and its folder lacks; older results list none.
+    """The files that the result of a finished run lists and its folder lacks.
 
-    Raises: InvalidInputError if its status.json or result.json is missing or torn.
+    Raises: InvalidInputError if its status.json or result.json is missing or torn, or lists none.
     """
     if state_of(folder).state not in FINISHED:
         return []
-    content = json_of(folder / "result.json")
-    listed = content.get("files") if isinstance(content, dict) else None
-    return [name for name in listed if not (folder / name).is_file()] if isinstance(listed, dict) else []
+    listed = result_of(folder).get("files")
+    if not isinstance(listed, dict):
+        raise InvalidInputError(f"{folder / 'result.json'}: field 'files' must be a mapping, got {listed!r}")
+    return [name for name in listed if not (folder / name).is_file()]
 
 
 def json_of(path: Path) -> Any:

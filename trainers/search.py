@@ -66,8 +66,8 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
 
 def _other_threads(config: SearchConfig, finished: Mapping[str, Any]) -> str:
     """That a finished search was computed otherwise than asked for now, which may have found other networks."""
-    asked, had = config.trainer.threads, finished.get("threads")
-    if asked in (None, had) or not isinstance(had, int):
+    asked, had = config.trainer.threads, finished["threads"]
+    if asked in (None, had):
         return ""
     return f", computed with {counted(had, 'thread')} and not {asked}"
 

@@ -170,18 +170,21 @@ def _seconds(state: RunState, *, now: datetime) -> float:
     return max(0.0, (until - since).total_seconds())
 
 
-def _result(run: Path) -> tuple[float | None, list[bool] | None]:
-    """Validation accuracy of a finished run, and whether each device is within budget; none where its file is silent.
+def _result(run: Path) -> tuple[float, list[bool]]:
+    """Validation accuracy of a finished run, and whether each device is within budget.
 
-    Raises: InvalidInputError if the file cannot be read.
+    Raises: InvalidInputError if its file cannot be read, or does not tell.
     """
     result = result_of(run)
     try:
         accuracy = result["objective"]["validation_accuracy"]
         met = [device["met"] is True for device in result["devices"].values()]
-    except (KeyError, TypeError, AttributeError):
-        return None, None
-    return float(accuracy) if isinstance(accuracy, int | float) and 0 <= accuracy <= 1 else None, met
+        if not 0 <= accuracy <= 1:
+            raise ValueError(f"validation_accuracy is {accuracy!r}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        told = f"fields 'objective' and 'devices' are not those of a search ({type(error).__name__}: {error})"
+        raise InvalidInputError(f"{run / 'result.json'}: {told}; delete its folder and run the search again") from error
+    return accuracy, met
 
 
 def _without_a_folder(folder: Path, sweep: Sweep, *, prefix: str) -> list[Row]:

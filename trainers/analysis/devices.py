@@ -29,9 +29,9 @@ def transfer(run: Run) -> pd.DataFrame:
 
     Costs are predicted by the profile of `device`, also on its own device; `utilisation` is the largest share of any of
     its budgets, and `within` says whether all are met. `accuracy` is that of the fine-tuned network. No rows without
-    a result, or of one that does not tell.
+    a result.
     """
-    result = run.result or {}
+    result = run.result or {"transfer": {}}
     rows = [
         {
             "network": network,
@@ -42,7 +42,7 @@ def transfer(run: Run) -> pd.DataFrame:
             "utilisation": costs["utilisation"],
             "within": costs["within"],
         }
-        for network, on_devices in result.get("transfer", {}).items()
+        for network, on_devices in result["transfer"].items()
         for device, costs in on_devices.items()
     ]
     return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))

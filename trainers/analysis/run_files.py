@@ -80,16 +80,42 @@ class _Device(_Part):
     accuracy: _Accuracy
     validation: _Validation
     notation: str
-    taken: _Candidate | None = None  # older results do not tell
+    taken: _Candidate
     candidates: Annotated[list[_Candidate], Field(min_length=1)]
     random_candidates: list[_Candidate]
+
+
+class _Search(_Part):
+    entropy: Number
+
+
+class _Code(_Part):
+    version: str
+    commit: str | None
+    changed: bool | None
+    sha256: str
 
 
 class _Result(_Part):
     schema_: Annotated[Literal[1], Field(alias="schema")]
     status: Literal["done", "unmet"]
+    command: str
+    attempts: int
+    space: str
+    strategy: str
+    seed: int
+    data: dict[str, Any]
     devices: Annotated[dict[FolderName, _Device], Field(min_length=1)]  # whose files are named after them
-    transfer: dict[str, dict[str, _Transfer]] = {}  # results of the first version do not tell
+    objective: dict[str, Number]
+    transfer: dict[str, dict[str, _Transfer]]
+    search: _Search
+    hashes: dict[str, str]
+    files: dict[str, str]
+    versions: dict[str, str]
+    threads: int
+    processors: list[str]
+    code: _Code
+    earlier_code: list[_Code]
 
 
 class _Named(_Part):

@@ -123,7 +123,7 @@ def plot_alphas(run: Run, *, device: str | None = None) -> Figure:
     alphas = run.alphas
     if alphas is None or not len(alphas.epoch):
         figure, (axes,) = panels([device or ""])
-        say(axes, "no alphas.npz: no epoch has ended yet, or the run is older than that file")
+        say(axes, "no alphas.npz: no epoch has ended yet")
         return figure
     if device is not None and device not in alphas.device:
         raise InvalidInputError(f"{run.path} has no device {device!r}; its devices: {', '.join(alphas.device)}")

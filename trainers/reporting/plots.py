@@ -73,9 +73,8 @@ def plot_candidates(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
         for label, key, marker, colour in groups:
             x, y = ([row[field] for row in device[key]] for field in ("utilisation", "validation_accuracy"))
             axes.scatter(x, y, s=26, marker=marker, color=colour, alpha=0.8, label=label)
-        if taken := device.get("taken"):  # which older results do not tell
-            x, y = taken["utilisation"], taken["validation_accuracy"]
-            axes.scatter([x], [y], s=130, marker="*", color=COLOURS[1], label="taken", zorder=3)
+        x, y = device["taken"]["utilisation"], device["taken"]["validation_accuracy"]
+        axes.scatter([x], [y], s=130, marker="*", color=COLOURS[1], label="taken", zorder=3)
         axes.axvline(1, color=GREY, linewidth=1)
         counts = f"{len(device['candidates'])} candidates, {len(device['random_candidates'])} random"
         axes.set_title(f"{name}\n{counts}", loc="left")

@@ -123,9 +123,7 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
         "transfers": transfers_of(sweep, labels),
         "stability": stability_view(sweep),
         "warnings": warning_counts(finished),
-        "seconds": sum(
-            run.result["objective"]["seconds"] for run in finished if run.result and "objective" in run.result
-        ),
+        "seconds": sum(run.result["objective"]["seconds"] for run in finished if run.result),
         "commands": next_commands(sweep, commands),
         **pictures(sweep, bool(finished)),
     }

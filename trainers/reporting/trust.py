@@ -34,8 +34,8 @@ def warnings_of(result: Mapping[str, Any]) -> list[Warned]:
 
 
 def _of_search(result: Mapping[str, Any]) -> Iterator[Warned]:
-    other_code, other_processor = bool(result.get("earlier_code")), len(result.get("processors", [])) > 1
-    if result.get("attempts", 1) > 1:
+    other_code, other_processor = bool(result["earlier_code"]), len(result["processors"]) > 1
+    if result["attempts"] > 1:
         alike = "" if other_code or other_processor else "; results are"
         why = f"it was resumed or begun again; times are not those of an uninterrupted run{alike}"
         yield Warned(None, "more than one attempt", why, (("attempts", ("attempts",)),))
@@ -45,11 +45,10 @@ def _of_search(result: Mapping[str, Any]) -> Iterator[Warned]:
     if other_processor:
         why = "it was resumed on another; rounding differs, so an uninterrupted run may choose otherwise"
         yield Warned(None, "more than one kind of processor", why)
-    if result.get("code", {}).get("changed"):
+    if result["code"]["changed"]:
         why = "its files are not those of the commit, which alone does not make this again; their hash is recorded"
         yield Warned(None, "Espalier changed since its commit", why)
-    entropy = result["search"].get("entropy")  # which older results do not tell
-    if entropy is not None and entropy > UNDECIDED and result["strategy"] != BASELINE:
+    if result["search"]["entropy"] > UNDECIDED and result["strategy"] != BASELINE:
         why = "the strategy still weighs most choices alike, so validation of candidates decided more than the search"
         yield Warned(None, "the search did not decide", why, (("entropy", ("search", "entropy")),))
     images = result["data"]["images"]["test"]
@@ -96,7 +95,7 @@ def _of_profile(name: str, device: Mapping[str, Any]) -> Iterator[Warned]:
     if measured is not None or "latency_ms" not in device["budgets"]:
         return
     if profile["error"] is None:
-        why = profile.get("error_reason") or "no measurement of it was compared"
+        why = profile["error_reason"]
         yield Warned(name, "latency of unknown error", why)
     elif profile["error"]["mape"] > WIDE_ERROR:
         why = "mean absolute error of the profile on networks it was not fitted to"

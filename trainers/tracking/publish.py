@@ -78,7 +78,7 @@ def _own_result(folder: Path) -> dict[str, Any]:
     A folder from elsewhere may hold links to what its user would show to nobody.
     """
     result = result_of(folder)
-    recorded = result.get("files", {})  # older results do not tell
+    recorded = result["files"]
     networks = [file(Path(), name) for name in result["devices"] for file in (architecture_file, weights_file)]
     for name in (*RECORDS, *RESULTS, *(path.as_posix() for path in networks)):
         path = folder / name
