@@ -6,7 +6,7 @@ import pytest
 
 from tests.report_marks import assert_true_to_files, parsed, text_of
 from tests.reported_runs import change, ended, infeasible, searched
-from trainers.reporting.report import run_page
+from trainers.reporting.report import run_page, sweep_page
 
 
 @pytest.fixture
@@ -43,6 +43,15 @@ def test_a_run_without_a_result_tells_the_code_and_hashes_that_it_started_from(d
     assert {"code.version", "code.sha256", "versions.torch", "versions.scipy"} <= shown
     assert "verify" not in reproduction(page)  # it refuses a run without a result
     assert "espalier-report verify recounts and checks what stands here" in reproduction(run_page(done))
+
+
+def test_a_run_that_ended_before_it_knew_what_it_starts_from_says_so(done: Path) -> None:
+    nothing: dict[str, dict[str, str]] = {"hashes": {}, "code": {}, "versions": {}}
+    run = ended(done, "early", "interrupted", error="ended by SIGTERM", **nothing)
+    page = run_page(run)
+    assert_true_to_files(page, run)
+    assert "none was recorded" in reproduction(page)
+    assert "not recorded" in sweep_page(run.parent)
 
 
 def test_a_ledger_without_a_row_is_told_from_none(done: Path) -> None:

@@ -18,7 +18,9 @@ import trainers.run_folder
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
 from trainers.run_folder import PART, RunFolder, write_bytes, write_csv, write_json, write_text
-from trainers.run_state import missing_files, state_of, this_process
+from trainers.run_state import FIELDS, missing_files, state_of, this_process
+
+ORIGIN: dict[str, Any] = {"hashes": {"config": "0"}, "code": {"sha256": "1"}, "versions": {"torch": "2"}}
 
 
 def test_a_write_that_fails_midway_leaves_the_old_file_whole_and_nothing_beside_it(
@@ -73,7 +75,7 @@ def test_csv_keeps_columns_in_order_and_a_missing_cell_empty(tmp_path: Path) -> 
 def folder(tmp_path: Path) -> Iterator[RunFolder]:
     folder = RunFolder(tmp_path / "sweep" / "key", command="espalier-search seed=1")
     folder.take()
-    folder.start()
+    folder.start(ORIGIN)
     yield folder
     folder.release()
 
@@ -157,13 +159,20 @@ def test_an_attempt_that_is_killed_before_it_trains_is_as_far_as_the_one_before(
 
 
 def test_what_an_attempt_starts_from_stays_in_its_status(tmp_path: Path) -> None:
-    origin = {"hashes": {"config": "0"}, "code": {"sha256": "1"}, "versions": {"torch": "2"}}
     folder = RunFolder(tmp_path, command="here")
     folder.take()
-    folder.start(origin)
+    folder.start(ORIGIN)
     folder.close("infeasible", "no network fits")
     folder.release()
-    assert state_of(tmp_path).origin == origin
+    assert state_of(tmp_path).origin == ORIGIN
+
+
+def test_an_attempt_that_ended_before_it_knew_what_it_starts_from_has_a_whole_status(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path, command="here")
+    folder.take()
+    folder.close("interrupted", "ended by SIGINT")
+    folder.release()
+    assert state_of(tmp_path).origin == {"hashes": {}, "code": {}, "versions": {}}
 
 
 def test_a_second_attempt_counts_on_and_a_torn_status_does_not_stop_it(folder: RunFolder) -> None:
@@ -207,7 +216,7 @@ def test_the_heart_beats_while_a_run_is_open_and_not_after(tmp_path: Path, monke
     monkeypatch.setattr(trainers.run_folder, "HEARTBEAT_SECONDS", 0.01)
     folder = RunFolder(tmp_path, command="here")
     folder.take()
-    folder.start()
+    folder.start(ORIGIN)
     (tmp_path / "status.json").unlink()
     until = time.monotonic() + 30
     while not (tmp_path / "status.json").exists():
@@ -227,7 +236,7 @@ def test_what_a_killed_attempt_was_writing_is_swept_away(folder: RunFolder) -> N
     folder.release()
     again = RunFolder(folder.path, command="again")
     again.take()
-    again.start()
+    again.start(ORIGIN)
     again.close("done")
     again.release()
     assert not torn.exists()
@@ -246,7 +255,7 @@ def status_of(**changed: Any) -> dict[str, Any]:
     """A whole status.json of a run of this process, beating now."""
     now = datetime.now(UTC).isoformat()
     whole = {"status": "running", "pid": os.getpid(), "host": os.uname().nodename, "started": now, "heartbeat": now}
-    return {**whole, "attempt": 1, "command": "espalier-search", "progress": None, "error": None, **changed}
+    return {**whole, "attempt": 1, "command": "espalier-search", "progress": None, "error": None, **ORIGIN, **changed}
 
 
 def test_a_run_whose_process_is_gone_is_interrupted(tmp_path: Path) -> None:
@@ -307,6 +316,13 @@ def test_a_run_elsewhere_is_interrupted_after_two_minutes_of_silence(
 )
 def test_a_status_that_is_not_whole_is_refused_by_its_field(tmp_path: Path, field: str, value: Any) -> None:
     write_json(tmp_path / "status.json", status_of(**{field: value}))
+    with pytest.raises(InvalidInputError, match=f"status.json: field '{field}'"):
+        state_of(tmp_path)
+
+
+@pytest.mark.parametrize("field", FIELDS)
+def test_a_status_that_lacks_what_every_attempt_writes_is_refused_by_its_field(tmp_path: Path, field: str) -> None:
+    write_json(tmp_path / "status.json", {key: value for key, value in status_of().items() if key != field})
     with pytest.raises(InvalidInputError, match=f"status.json: field '{field}'"):
         state_of(tmp_path)
 

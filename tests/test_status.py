@@ -31,7 +31,7 @@ def write_run(folder: Path, state: str, **fields: Any) -> Path:
     content = {
         **{"status": state, "pid": 77, "host": "another", "attempt": 1, "command": f"espalier-search {folder.name}"},
         **{"started": (NOW - timedelta(seconds=90)).isoformat(), "heartbeat": NOW.isoformat()},
-        **{"progress": None, "error": None},
+        **{"progress": None, "error": None, "hashes": {}, "code": {}, "versions": {}},
         **fields,
     }
     (folder / "status.json").write_text(json.dumps(content), encoding="utf-8")
@@ -257,7 +257,7 @@ def test_long_overrides_are_cut_in_the_table_and_whole_in_json(tmp_path: Path) -
 
 # Files from elsewhere
 
-FIELDS = ("status", "pid", "pid_start", "attempt", "heartbeat", "started", "progress", "error", "host")
+FIELDS = ("status", "pid", "pid_start", "attempt", "heartbeat", "started", "progress", "error", "host", "code")
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=9),

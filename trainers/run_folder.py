@@ -17,7 +17,7 @@ from typing import IO, Any
 from search_spaces.errors import InvalidInputError
 from trainers.errors import RunFolderError, RunInUseError
 from trainers.plain_text import printable_lines
-from trainers.run_state import FINISHED, STATES, RunState, json_of, missing_files, state_of, this_process
+from trainers.run_state import FINISHED, ORIGIN, STATES, RunState, json_of, missing_files, state_of, this_process
 
 PART = ".part"  # ends the names of files that are being written
 HEARTBEAT_SECONDS = 30.0  # a quarter of the silence after which a run counts as interrupted
@@ -78,7 +78,7 @@ class RunFolder:
         self.attempt = 1
         self._started = self._now()
         self._progress: dict[str, int] | None = None
-        self._origin: dict[str, Any] = {}
+        self._origin: Mapping[str, Any] = {field: {} for field in ORIGIN}
         self._lock: IO[bytes] | None = None
         self._writing = threading.Lock()
         self._closed = threading.Event()
@@ -111,7 +111,7 @@ class RunFolder:
             if state.epoch is not None and state.epochs is not None:  # from which this attempt goes on
                 self._progress = {"epoch": state.epoch, "epochs": state.epochs}
 
-    def start(self, origin: Mapping[str, Any] | None = None) -> None:
+    def start(self, origin: Mapping[str, Any]) -> None:
         """Marks the run as running, and keeps saying so. `origin` is what it starts from, for `status.json` to tell.
 
         Raises: RunFolderError if a folder in it is a link, through which the run would write elsewhere.
@@ -122,7 +122,7 @@ class RunFolder:
                     f"{path} is a link out of its run; put a folder there and repeat the command; "
                     "where disks are small, link the run folder or set paths.runs"
                 )
-        self._origin = dict(origin or {})
+        self._origin = origin
         for torn in self.path.rglob(f".*{PART}"):  # of an attempt that was killed while it wrote
             torn.unlink()
         self._write("running", None)

@@ -12,16 +12,20 @@ from search_spaces.errors import InvalidInputError
 STATES = ("queued", "running", "done", "unmet", "stopped", "failed", "interrupted", "infeasible")
 FINISHED = ("done", "unmet")  # states of a run that has a result
 SILENCE_SECONDS = 120.0  # without a heartbeat before a process counts as gone
-ORIGIN = ("hashes", "code", "versions")  # fields of what an attempt started from, which older ones did not record
+ORIGIN = ("hashes", "code", "versions")  # fields of what an attempt started from
 DEAD = ("Z", "X")  # states of a process that has ended and waits for its parent; source: proc(5)
-FIELDS = {"status": str, "pid": int, "host": str, "started": str, "heartbeat": str, "attempt": int, "command": str}
+FIELDS = {
+    **{"status": str, "pid": int, "host": str, "started": str, "heartbeat": str, "attempt": int, "command": str},
+    **dict.fromkeys(ORIGIN, dict),
+}
 
 
 @dataclass(frozen=True)
 class RunState:
     """One run as its folder tells it. `epoch` of `epochs` are done, none before training; times are in UTC.
 
-    `origin` has the hashes of what the last attempt started from, its code and its versions, where it recorded them.
+    `origin` has the hashes of what the last attempt started from, its code and its versions, each empty if
+    it ended before it knew them.
     """
 
     state: str
@@ -105,9 +109,6 @@ def _checked(path: Path, content: Any) -> RunState:
         value = content.get(field)
         if not (value is None or isinstance(value, str)):
             raise InvalidInputError(f"{path}: field {field!r} must be a str or null, got {value!r}")
-    for field in ORIGIN:
-        if not isinstance(content.get(field, {}), dict):
-            raise InvalidInputError(f"{path}: field {field!r} must be a mapping, got {content[field]!r}")
     return RunState(
         state=content["status"],
         reason=content.get("error"),
@@ -119,7 +120,7 @@ def _checked(path: Path, content: Any) -> RunState:
         heartbeat=_time(path, content, "heartbeat"),
         epoch=counts[0],
         epochs=counts[1],
-        origin={field: content[field] for field in ORIGIN if field in content},
+        origin={field: content[field] for field in ORIGIN},
         pid_start=content.get("pid_start"),
     )
 

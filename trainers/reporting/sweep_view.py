@@ -159,14 +159,14 @@ def row_of(told: Surveyed, run: Run | None, unreadable: str | None, *, label: st
 def origins_of(rows: Sequence[Row]) -> list[tuple[Origin, list[list[Row]]]]:
     """What results come of, each with the runs, those together that record the same."""
     runs = [row for row in rows if row.run is not None]
-    packages = dict.fromkeys(name for row in runs for name in row.origin.get("versions", {}))
+    packages = dict.fromkeys(name for row in runs for name in row.origin["versions"])
     versions: list[Origin] = [(name, ("versions", name), "code") for name in packages]
     found = []
     for origin in (*ORIGINS, *versions):
         part, key = origin[1]
         alike: dict[str, list[Row]] = {}
         for row in runs:
-            alike.setdefault(repr(row.origin.get(part, {}).get(key)), []).append(row)
+            alike.setdefault(repr(row.origin[part].get(key)), []).append(row)
         found.append((origin, list(alike.values())))
     return found
 
