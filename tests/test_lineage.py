@@ -17,4 +17,5 @@ def test_each_model_is_its_weights_and_comes_of_its_architecture_and_that_of_the
         assert model["id"] == hashlib.sha256((run / model["file"]).read_bytes()).hexdigest()
         assert model["parent"] == architecture["id"] == read_architecture(run / architecture["file"]).id
         assert architecture["parent"] == lineage["supernet"]["id"]
+        assert set(architecture) == set(model) == {"id", "parent", "file"}  # each hash stands once
     assert len({model["id"] for model in lineage["models"].values()}) == 2

@@ -232,7 +232,7 @@ def test_weights_without_their_hashes_are_named(runs: dict[str, Path], tmp_path:
     change(run / "result.json", files={name: digest for name, digest in hashes.items() if "weights" not in name})
     lines = failed(verify_run(run))
     assert "file weights/mid_tablet.safetensors: files.weights/mid_tablet.safetensors is missing" in lines
-    assert "lineage.json.architectures.mid_tablet.weights_sha256 is " in lines
+    assert "lineage.json.models.mid_tablet.id is " in lines
 
 
 def test_a_file_without_its_hash_is_named(runs: dict[str, Path], tmp_path: Path) -> None:

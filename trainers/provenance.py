@@ -57,8 +57,6 @@ def lineage(
                 "id": network.architecture.id,
                 "parent": parent,
                 "file": architecture_file(Path(), network.device).as_posix(),
-                "weights": weights_file(Path(), network.device).as_posix(),
-                "weights_sha256": files[weights_file(Path(), network.device).as_posix()],
             }
             for network in derived
         },

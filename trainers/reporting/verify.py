@@ -136,13 +136,7 @@ def _lineage(folder: Path, config: SearchConfig, result: Mapping[str, Any]) -> I
         weights = f"weights/{name}.safetensors"
         there = (folder / weights).is_file()
         digest = (file_hashes(folder, [weights]) if there else result["files"])[weights]
-        architectures[name] = {
-            "id": device["id"],
-            "parent": parent,
-            "file": device["architecture"],
-            "weights": device["weights"],
-            "weights_sha256": digest,
-        }
+        architectures[name] = {"id": device["id"], "parent": parent, "file": device["architecture"]}
         models[name] = {"id": digest, "parent": device["id"], "file": device["weights"]}
         if device["measured"] is not None:
             measurements[name] = {"parent": device["id"], "latency_ms": device["measured"]["latency_ms"]}
