@@ -108,7 +108,7 @@ CHANGES: list[dict[str, Any]] = [
         f"{TABLET}.notation": "32px",
         f"{TABLET}.id": "0" * 64,
         f"{TABLET}.accuracy.finetuned": 0.999,
-        "objective.seconds": 1.0,
+        "objective.seconds": 1e6,
         "objective.mid_tablet/latency_ms": 1.0,
         "transfer.mid_tablet.iot_terminal.latency_ms": 1.0,
         "transfer.mid_tablet.iot_terminal.within": False,
