@@ -1,5 +1,7 @@
 """From a trained supernet to one certified network per device, with its accuracies and the random baseline's."""
 
+# Shapes: N choices of all decisions.
+
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -8,6 +10,7 @@ import torch
 from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
+from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
 from trainers.certificate import Certificate, Verdict, certify, verify_and_cut
@@ -95,42 +98,9 @@ def _derive(
     report: Callable[[str], None],
 ) -> Derived:
     problem, settings = plan.problems[device], plan.config.trainer
-    generator = np.random.default_rng([plan.config.seed, device])
-    survivors = module.strategy.survivors[device]
-    scores_N = module.strategy.scores(device)
     report(f"{problem.name}: choosing its network by validation, beside {settings.candidates} random ones")
-    randoms = random_candidates(
-        problem, start, evaluator.validate, num_candidates=settings.candidates, generator=generator
-    )
-    if module.strategy.learns:
-        candidates = finalise(
-            problem,
-            survivors,
-            scores_N,
-            evaluator.validate,
-            num_candidates=settings.candidates,
-            generator=generator,
-        )
-    else:
-        candidates = randoms
-    candidates = [_settled(problem, candidate) for candidate in candidates]
-
-    def fallback(tightened: BudgetProblem, refuted: Sequence[tuple[int, ...]]) -> Candidate | None:
-        # A network that was refuted is so wherever it is placed.
-        tried = [indices[: plan.table.num_own] for indices in refuted]
-        found = tightened.select(scores_N, forbidden=tried) or problem.tightest()
-        if found.indices[: plan.table.num_own] in tried:
-            return None
-        utilisation = max(problem.utilisation(found.indices).values())
-        return _settled(problem, Candidate(found.indices, utilisation, evaluator.validate(found.indices)))
-
-    with machine_of(plan.config.boards.get(problem.name)) as machine:
-
-        def prove(indices: tuple[int, ...]) -> Certificate:
-            network, measure = evaluator.calibrated(indices), problem.name in plan.measured
-            return certify(problem, plan.space, network, indices, measure=measure, machine=machine)
-
-        verdict = verify_and_cut(problem, candidates, prove, fallback=fallback, max_cuts=settings.max_cuts)
+    candidates, randoms = _candidates(plan, module, evaluator, device, start)
+    verdict = _verdict(plan, evaluator, problem, candidates, module.strategy.scores(device))
     indices = verdict.candidate.indices
     network = evaluator.calibrated(indices)
     inherited = evaluator.test(network)
@@ -156,6 +126,50 @@ def _derive(
     )
     report(_line(derived))
     return derived
+
+
+def _candidates(
+    plan: Plan, module: SearchModule, evaluator: Evaluator, device: int, start: Survivors
+) -> tuple[list[Candidate], list[Candidate]]:
+    """The validated networks of a device, each where it runs best, and as many random ones; best first."""
+    problem, strategy, num_candidates = plan.problems[device], module.strategy, plan.config.trainer.candidates
+    generator = np.random.default_rng([plan.config.seed, device])
+    found = randoms = random_candidates(
+        problem, start, evaluator.validate, num_candidates=num_candidates, generator=generator
+    )
+    if strategy.learns:
+        found = finalise(
+            problem,
+            strategy.survivors[device],
+            strategy.scores(device),
+            evaluator.validate,
+            num_candidates=num_candidates,
+            generator=generator,
+        )
+    return [_settled(problem, candidate) for candidate in found], randoms
+
+
+def _verdict(
+    plan: Plan, evaluator: Evaluator, problem: BudgetProblem, candidates: Sequence[Candidate], scores_N: Array
+) -> Verdict:
+    """The first candidate that its certificate does not refute; after the last, the best-scored of all others."""
+    num_own, max_cuts = plan.table.num_own, plan.config.trainer.max_cuts
+
+    def fallback(tightened: BudgetProblem, refuted: Sequence[tuple[int, ...]]) -> Candidate | None:
+        tried = [indices[:num_own] for indices in refuted]  # one that was refuted is so wherever it is placed
+        found = tightened.select(scores_N, forbidden=tried) or problem.tightest()
+        if found.indices[:num_own] in tried:
+            return None
+        utilisation = max(problem.utilisation(found.indices).values())
+        return _settled(problem, Candidate(found.indices, utilisation, evaluator.validate(found.indices)))
+
+    with machine_of(plan.config.boards.get(problem.name)) as machine:
+
+        def prove(indices: tuple[int, ...]) -> Certificate:
+            network, measure = evaluator.calibrated(indices), problem.name in plan.measured
+            return certify(problem, plan.space, network, indices, measure=measure, machine=machine)
+
+        return verify_and_cut(problem, candidates, prove, fallback=fallback, max_cuts=max_cuts)
 
 
 def _settled(problem: BudgetProblem, candidate: Candidate) -> Candidate:

@@ -34,17 +34,9 @@ def write_result(
     peak_memory_mb: float | None,
 ) -> dict[str, Any]:
     """Writes every file of the result, result.json last, and returns its content."""
-    origin = {**hashes(plan), "run": plan.config.run_key, "versions": versions()}
-    network_files = []
-    for network in derived:
-        paths = [architecture_file(folder.path, network.device), weights_file(folder.path, network.device)]
-        write_text(paths[0], network.architecture.to_json(origin={**origin, "device": network.device}))
-        weights = {key: value.contiguous() for key, value in network.network.state_dict().items()}
-        write_bytes(paths[1], safetensors.torch.save(weights, {"architecture": network.architecture.id}))
-        network_files += [path.relative_to(folder.path).as_posix() for path in paths]
+    files = _write_networks(plan, derived, folder.path)
     choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
     write_ledger(folder.path / "prune.csv", ledger_rows(module.prune_log, plan.space, choices, last_step=module.step))
-    files = file_hashes(folder.path, network_files)
     write_json(folder.path / "lineage.json", lineage(plan, module.supernet, derived, files))
     devices = {network.device: _device(plan, network) for network in derived}
     content = {
@@ -75,6 +67,19 @@ def write_result(
     }
     write_json(folder.path / "result.json", content)
     return content
+
+
+def _write_networks(plan: Plan, derived: Sequence[Derived], folder: Path) -> dict[str, str]:
+    """Writes the networks with their weights, and returns the hash of each file by its path below `folder`."""
+    origin = {**hashes(plan), "run": plan.config.run_key, "versions": versions()}
+    files = []
+    for network in derived:
+        paths = [architecture_file(folder, network.device), weights_file(folder, network.device)]
+        write_text(paths[0], network.architecture.to_json(origin={**origin, "device": network.device}))
+        weights = {key: value.contiguous() for key, value in network.network.state_dict().items()}
+        write_bytes(paths[1], safetensors.torch.save(weights, {"architecture": network.architecture.id}))
+        files += [path.relative_to(folder).as_posix() for path in paths]
+    return file_hashes(folder, files)
 
 
 def objective(devices: Mapping[str, Mapping[str, Any]], *, seconds: float) -> dict[str, float]:

@@ -14,7 +14,7 @@ from hardware_models.latency_models.additive import Additive, Match
 from hardware_models.latency_models.calibrator import Calibrator
 from hardware_models.latency_models.roofline import PRICE_KINDS, Roofline
 from hardware_models.latency_models.table import Table
-from hardware_models.measuring.measurements import Measurements
+from hardware_models.measuring.measurements import Measurements, Subject
 from hardware_models.profile import Precision, profile_from_dict
 from search_spaces.errors import InvalidInputError
 
@@ -180,23 +180,32 @@ def _origin(calibration: Calibration, measurements: Measurements, description: D
 
 
 def _inferred(calibration: Calibration, measurements: Measurements) -> Iterator[str]:
-    subject, population = measurements.subject, load_population()
-    if isinstance(calibration.latency, Table):
-        without = len(measurements.rows) - calibration.error.n
-        yield (
-            f"Error and bound are those of operations priced between the others; {without} of {len(measurements.rows)} "
-            "lie beside them and are left out of both."
-        )
-        yield "A network is priced as the sum of its operations, each measured alone: fusion and caches are in neither."
-        return
-    if isinstance(calibration.latency, Additive):
-        cells = load_cell_population()
-        yield (
-            f"Prices are fitted together to the networks (robust), drawn to their mean over {cells.settings} settings "
-            f"of other devices as far as these differ ({cells.source})."
-        )
-        yield "They price networks of NAS-Bench-201 for 32x32 images alone."
-        return
+    match calibration.latency:
+        case Table():
+            without = len(measurements.rows) - calibration.error.n
+            yield (
+                f"Error and bound are those of operations priced between the others; {without} of "
+                f"{len(measurements.rows)} lie beside them and are left out of both."
+            )
+            yield (
+                "A network is priced as the sum of its operations, each measured alone: fusion and caches are in "
+                "neither."
+            )
+        case Additive():
+            cells = load_cell_population()
+            yield (
+                f"Prices are fitted together to the networks (robust), drawn to their mean over {cells.settings} "
+                f"settings of other devices as far as these differ ({cells.source})."
+            )
+            yield "They price networks of NAS-Bench-201 for 32x32 images alone."
+        case Roofline() as latency:
+            yield from _inferred_rates(calibration, measurements.subject)
+            yield from _inferred_sums(latency, measurements.subject)
+
+
+def _inferred_rates(calibration: Calibration, subject: Subject) -> Iterator[str]:
+    """How throughputs, bandwidths and overheads were found, and which of them the rows leave open."""
+    population = load_population()
     yield (
         f"Throughputs, bandwidths and overheads are fitted together to the {subject}s (least relative error, robust), "
         f"drawn weakly to the proportions of a typical device made of {population.devices} others "
@@ -217,6 +226,10 @@ def _inferred(calibration: Calibration, measurements: Measurements) -> Iterator[
             f"No measured network has operations priced as {', '.join(calibration.unmeasured)}: they are priced by the "
             "typical device at this device's speed."
         )
+
+
+def _inferred_sums(latency: Roofline, subject: Subject) -> Iterator[str]:
+    """What a price that is a sum over operations leaves out, and what the rows do not tell of it."""
     if subject == "operation":
         yield "A network is priced as the sum of its operations, each measured alone: fusion and caches are not in it."
         return
@@ -226,9 +239,8 @@ def _inferred(calibration: Calibration, measurements: Measurements) -> Iterator[
             "its operations."
         )
         return
-    assert isinstance(calibration.latency, Roofline)
-    rates = calibration.latency.kinds
-    alone = [kind for kind, rate in rates.items() if rate.throughput_gops is None and rate.overhead_ms == 0]
+    rates = latency.kinds.items()
+    alone = [kind for kind, rate in rates if rate.throughput_gops is None and rate.overhead_ms == 0]
     if alone:
         yield (
             f"Operations priced as {', '.join(alone)} are priced from the bandwidths alone: the networks do not tell "
