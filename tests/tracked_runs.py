@@ -1,4 +1,4 @@
-"""Runs that W&B followed offline, read back from their own files by W&B's own reader."""
+"""Runs that W&B follows offline, and what it was told of them, read back from its files by its own reader."""
 
 import json
 import os
@@ -11,8 +11,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tiny_search import CELLS, tiny_config
+
+from trainers.search import run_search
+from trainers.tracking.tracker import RunRecord
 
 WANDB = Path(sys.executable).parent / "wandb"
+OFFLINE = {"name": "wandb", "project": "espalier", "entity": None, "mode": None}
+SEARCHED = (*CELLS, "strategy.pool_size=32", "trainer.steps=20")
+DEVICES = ("nb201_pixel3", "mid_tablet")
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,24 @@ class Followed:
         """The file of a table, picture or page that was told under `key`."""
         row = next(row for row in self.rows if f"{key}._type" in row)
         return (self.folder / "files" / row[f"{key}.path"]).read_bytes()
+
+
+def searched_offline(home: Path) -> Path:
+    """The run folder of a search of cells that W&B followed offline."""
+    config = tiny_config(home / "runs", *SEARCHED, "logger=wandb", "tags=[paper, draft]")
+    said: list[str] = []
+    with as_nobody(home):
+        run_search(config, said.append)
+    assert [line for line in said if "W&B" in line or "logger" in line or "tracker" in line] == [
+        f"W&B: offline, as there is no key; to send it: wandb sync {path}"
+        for path in config.run_folder.glob("wandb/offline-run-*")
+    ]
+    return config.run_folder
+
+
+def record_of(folder: Path, *, resumed: bool = False) -> RunRecord:
+    folder.mkdir(parents=True, exist_ok=True)
+    return RunRecord("key", "sweep", "search", ("paper",), {"seed": 0}, folder, resumed)
 
 
 def followed(run_folder: Path) -> list[Followed]:
