@@ -12,6 +12,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
 SIDES, CHANNELS = (7, 14, 28, 56), (16, 32, 64, 128)
+OPERATIONS = [Operation("conv", (c, s, s), (32, s, s)) for c in (16, 32, 64) for s in (7, 14, 28, 56)]
 
 
 def calibrated(

@@ -62,6 +62,12 @@ def refused_search(result: Result, runs: Path, *words: str) -> None:
     assert {path.name for path in runs.rglob("*") if path.is_file()} <= LEFT_BY_A_REFUSAL
 
 
+def refused_calibration(result: Result, *words: str) -> None:
+    """A calibration refused with these words, and nothing written."""
+    refused(result, "espalier-calibrate", *words)
+    assert [path for path in Path.cwd().rglob("*") if path.suffix in (".yaml", ".png", ".json")] == []
+
+
 def imported_by(entry: str, *arguments: str, folder: Path) -> tuple[int, str, set[str]]:
     """Exit code and output of the script whose function in trainers.cli is `entry`, and the packages it imported."""
     script = (

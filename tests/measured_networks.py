@@ -64,6 +64,12 @@ def write_networks(
     return path
 
 
+def write_bench() -> Path:
+    """Twelve networks of a device whose prices are known, in bench.csv."""
+    networks = mobile_networks(12)
+    return write_networks(Path("bench.csv"), networks, true_times(networks, true_device()))
+
+
 def write_operations(path: Path, times: Mapping[Operation, float | str]) -> Path:
     with path.open("w", encoding="utf-8", newline="") as file:
         rows = [(operation.notation, ms) for operation, ms in times.items()]
