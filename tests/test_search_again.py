@@ -1,0 +1,123 @@
+"""A search again: the same seed gives the same, and a finished one is told, made whole or refused, not run again."""
+
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_search import tiny_config
+from whole_searches import Run, network_of, no_network, overrides_of, read_csv, run
+
+from search_spaces.errors import InvalidInputError
+from trainers.run_state import missing_files
+from trainers.search import run_search
+
+
+@pytest.fixture(scope="module", autouse=True)
+def offline() -> Iterator[None]:
+    with no_network():
+        yield
+
+
+def without_times(path: Path) -> list[dict[str, str]]:
+    return [{key: value for key, value in row.items() if not key.startswith("time/")} for row in read_csv(path)]
+
+
+def found_by(search: Run) -> dict[str, Any]:
+    """All of a result but how long it took, on which machine, and where the files lie."""
+    found = {key: value for key, value in search.result.items() if key not in ("search", "versions", "code")}
+    objective = {key: value for key, value in found["objective"].items() if key != "seconds"}
+    # The others hold the times, or the place of the run folder.
+    files = {key: value for key, value in found["files"].items() if key not in ("metrics.csv", "config.yaml")}
+    return {**found, "objective": objective, "files": files}
+
+
+@pytest.fixture(scope="module")
+def again(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run, Run]:
+    """The same search in two folders, and another seed's."""
+    overrides = overrides_of("mobile", "pool")
+    folders = [tmp_path_factory.mktemp("again") for _ in range(3)]
+    first, second = (run(folder, *overrides) for folder in folders[:2])
+    return first, second, run(folders[2], *overrides, "seed=1")
+
+
+def test_the_same_seed_gives_the_same_networks_figures_and_ledger(again: tuple[Run, Run, Run]) -> None:
+    first, second, _ = again
+    assert first.folder != second.folder
+    assert first.folder.name == second.folder.name
+    assert found_by(first) == found_by(second)
+    assert without_times(first.folder / "metrics.csv") == without_times(second.folder / "metrics.csv")
+    for name in ("prune.csv", *(f"architectures/{d}.json" for d in first.devices)):
+        assert (first.folder / name).read_bytes() == (second.folder / name).read_bytes()
+    for device in first.devices:
+        ours, theirs = (network_of(search, device).state_dict() for search in (first, second))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_another_seed_trains_another_supernet_in_another_folder(again: tuple[Run, Run, Run]) -> None:
+    first, _, other = again
+    assert other.folder.name != first.folder.name
+    assert without_times(other.folder / "metrics.csv") != without_times(first.folder / "metrics.csv")
+    assert other.result["data"]["split_hash"] == first.result["data"]["split_hash"]
+
+
+def test_a_search_does_not_depend_on_what_ran_before_it_in_the_process(
+    again: tuple[Run, Run, Run], tmp_path: Path
+) -> None:
+    first = again[0]
+    torch.manual_seed(99)
+    np.random.default_rng()
+    np.random.seed(99)
+    assert found_by(run(tmp_path, *overrides_of("mobile", "pool"))) == found_by(first)
+
+
+def test_a_finished_search_is_told_and_not_run_again(again: tuple[Run, Run, Run]) -> None:
+    first, lines = again[0], list[str]()
+    before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
+    assert run_search(first.plan.config, lines.append) == first.result
+    assert lines[0].startswith(f"this search is finished already: {first.folder}")
+    assert "2/2 devices within budget" in "\n".join(lines)
+    assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == before
+
+
+def test_a_finished_search_whose_networks_are_gone_is_told_and_searched_again(
+    again: tuple[Run, Run, Run], tmp_path: Path
+) -> None:
+    config, lines = tiny_config(tmp_path, *overrides_of("mobile", "pool")), list[str]()
+    shutil.copytree(again[0].folder, config.run_folder)
+    for name in ("architectures", "weights"):
+        shutil.rmtree(config.run_folder / name)
+    result = run_search(config, lines.append)
+    told = f"{config.run_folder} was finished and has lost architectures/mid_tablet.json and 3 more"
+    assert lines[0] == f"{told}; it is searched again"
+    assert result["devices"] == again[0].result["devices"]
+    assert missing_files(config.run_folder) == []
+
+
+SPOILED = {
+    "devices": lambda result: result.pop("devices"),
+    "devices.mid_tablet.utilisation": lambda result: result["devices"]["mid_tablet"].pop("utilisation"),
+    "devices.iot_terminal.met": lambda result: result["devices"]["iot_terminal"].update(met="yes"),
+    "status": lambda result: result.update(status="sleeping"),
+}
+
+
+@pytest.mark.parametrize("field", SPOILED)
+def test_a_malformed_result_is_refused_by_its_field_before_anything_is_done(
+    again: tuple[Run, Run, Run], tmp_path: Path, field: str
+) -> None:
+    config, lines = tiny_config(tmp_path, *overrides_of("mobile", "pool")), list[str]()
+    path = Path(shutil.copytree(again[0].folder, config.run_folder)) / "result.json"
+    spoiled = json.loads(path.read_text(encoding="utf-8"))
+    SPOILED[field](spoiled)
+    path.write_text(json.dumps(spoiled), encoding="utf-8")
+    before = {path: path.stat().st_mtime_ns for path in config.run_folder.rglob("*")}
+    with pytest.raises(InvalidInputError, match=rf"{path} is malformed:\n  {re.escape(field)}: got"):
+        run_search(config, lines.append)
+    assert lines == []
+    assert {path: path.stat().st_mtime_ns for path in config.run_folder.rglob("*")} == before
