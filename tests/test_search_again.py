@@ -104,6 +104,7 @@ SPOILED = {
     "devices.mid_tablet.utilisation": lambda result: result["devices"]["mid_tablet"].pop("utilisation"),
     "devices.iot_terminal.met": lambda result: result["devices"]["iot_terminal"].update(met="yes"),
     "status": lambda result: result.update(status="sleeping"),
+    "files": lambda result: result.pop("files"),
 }
 
 
