@@ -2,7 +2,6 @@
 
 # Shapes: S networks, n decisions, N choices of all decisions.
 
-from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -10,21 +9,27 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
-from tiny_search import CONF, binding_problem, bound_factor, networks_of, small_problem, small_space
+from small_strategies import (
+    NETWORKS,
+    NUM_CHOICES,
+    SPACE,
+    columns,
+    make,
+    pools,
+    softmax_blocks,
+    some_logits,
+    survivors_of,
+)
+from tiny_search import binding_problem
 from torch import Tensor
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
-from hardware_models.budgets.cost_table import Array, CostTable, Indices, Mask
+from hardware_models.budgets.cost_table import Array, Indices, Mask
 from hardware_models.budgets.pool import effective_size
-from hardware_models.profile import load_profile
 from search_spaces.errors import InvalidInputError
-from trainers.architecture_parameters import ArchitectureParameters
 from trainers.prepare import check_arguments
 from trainers.strategies import STRATEGIES, Dual, Penalty, Pool, Random, Strategy
 
-SPACE = small_space()
-NETWORKS = networks_of(SPACE)
-NUM_CHOICES = SPACE.num_choices
 # Of a share estimated from a pool of 2,048: 0.5 / sqrt(2048) at most, five times over.
 SAMPLING_ERROR = 0.056
 
@@ -32,27 +37,6 @@ SAMPLING_ERROR = 0.056
 @pytest.fixture(scope="module")
 def problem() -> BudgetProblem:
     return binding_problem(SPACE)
-
-
-def survivors_of(problem: BudgetProblem) -> Survivors:
-    return problem.start()[0]
-
-
-def make(kind: type[Strategy], problem: BudgetProblem, *, logits: Array | None = None, **arguments: Any) -> Strategy:
-    """A strategy of one device over the small space, with these shared logits (N,)."""
-    parameters = ArchitectureParameters(NUM_CHOICES, 1, offset_decay=0.0)
-    if logits is not None:
-        with torch.no_grad():
-            parameters.shared.copy_(torch.from_numpy(logits))
-    return kind([problem], [survivors_of(problem)], parameters, np.random.default_rng(0), **arguments)
-
-
-def some_logits(scale: float = 1.0, seed: int = 1) -> Array:
-    return np.random.default_rng(seed).normal(scale=scale, size=NUM_CHOICES)
-
-
-def columns(problem: BudgetProblem, networks_Sn: Indices) -> Indices:
-    return networks_Sn + problem.table.first_choice[:-1]
 
 
 def one_hot(problem: BudgetProblem, networks_Sn: Indices) -> Array:
@@ -80,19 +64,12 @@ def without(problem: BudgetProblem, survivors: Survivors, decision: str, choice:
     return Survivors(mask_N, tuple(int(k) for k in fitting[0]))
 
 
-def softmax_blocks(problem: BudgetProblem, logits_N: Array) -> Array:
-    starts = problem.table.first_choice
-    blocks = [np.exp(logits_N[a:b]) / np.exp(logits_N[a:b]).sum() for a, b in pairwise(starts)]
-    return np.concatenate(blocks)
-
-
 def sharpen(strategy: Strategy, logits_N: Array) -> None:
     with torch.no_grad():
         strategy.parameters.shared.copy_(torch.from_numpy(logits_N))
 
 
 every = pytest.mark.parametrize("kind", STRATEGIES.values(), ids=STRATEGIES)
-pools = pytest.mark.parametrize("kind", [Pool, Random])
 
 
 def test_the_budget_of_these_tests_cuts_the_space_in_two(problem: BudgetProblem) -> None:
@@ -250,99 +227,6 @@ def test_independent_weights_are_the_softmax_of_each_decision(kind: type[Strateg
     logits = some_logits(2)
     weights_N = make(kind, problem, logits=logits).weights(0).detach().numpy()
     assert weights_N == pytest.approx(softmax_blocks(problem, logits), abs=1e-6)
-
-
-def expected_gflops(problem: BudgetProblem, weights_N: Array) -> float:
-    """Mean over all networks, decisions drawn independently, of the operations that they declare."""
-    probability_S = weights_N[columns(problem, NETWORKS)].prod(axis=1)
-    gflops_S = [sum(op.macs for op in SPACE.operations(SPACE.choices(network))) / 1e9 for network in NETWORKS]
-    return float(probability_S @ gflops_S)
-
-
-def test_the_penalty_is_strength_times_expected_cost_over_budget(problem: BudgetProblem) -> None:
-    logits = some_logits(1)
-    strategy = make(Penalty, problem, logits=logits, strength=0.5)
-    share = expected_gflops(problem, softmax_blocks(problem, logits)) / problem.limits["gflops"]
-    assert float(strategy.penalty(0, strategy.weights(0)).detach()) == pytest.approx(0.5 * (share - 1), rel=1e-4)
-
-
-def test_a_step_against_the_penaltys_gradient_lowers_the_expected_cost(problem: BudgetProblem) -> None:
-    logits = some_logits(1)
-    strategy = make(Penalty, problem, logits=logits)
-    strategy.penalty(0, strategy.weights(0)).backward()
-    gradient = strategy.parameters.shared.grad
-    assert gradient is not None
-    lower = logits - gradient.double().numpy()
-    before, after = (expected_gflops(problem, softmax_blocks(problem, each)) for each in (logits, lower))
-    assert after < before
-
-
-def test_each_budget_has_its_own_share_of_the_penalty() -> None:
-    problem = small_problem(SPACE, {"latency_ms": 9.0, "gflops": 0.002})
-    strategy = make(Penalty, problem, strength=1.0)
-    weights_N = softmax_blocks(problem, np.zeros(NUM_CHOICES))
-    costs_M = problem.table.expected(torch.from_numpy(weights_N))[0].numpy()
-    # Latency is budgeted at the profile's bound, a factor on the estimate.
-    by_hand = costs_M[0] * bound_factor("mid_tablet") / 9.0 - 1 + costs_M[1] / 0.002 - 1
-    assert float(strategy.penalty(0, strategy.weights(0)).detach()) == pytest.approx(by_hand, rel=1e-4)
-
-
-def dual_at(problem: BudgetProblem, logits: Array, step_size: float) -> tuple[Dual, Callable[[], float], float]:
-    """A dual strategy, a step of it that returns its multiplier, and the expected overshoot, by hand."""
-    strategy = make(Dual, problem, logits=logits, step_size=step_size)
-    assert isinstance(strategy, Dual)
-
-    def step() -> float:
-        strategy.penalty(0, strategy.weights(0))
-        return float(strategy.multipliers[0][0])
-
-    overshoot = expected_gflops(problem, softmax_blocks(problem, logits)) / problem.limits["gflops"] - 1
-    return strategy, step, overshoot
-
-
-def extreme_logits(problem: BudgetProblem, *, largest: bool) -> Array:
-    logits = np.zeros(NUM_CHOICES)
-    logits[problem.table.first_choice[1:] - 1] = 5.0 if largest else -5.0
-    return logits
-
-
-def test_dual_multipliers_rise_by_the_overshoot_while_the_expected_cost_exceeds_the_budget(
-    problem: BudgetProblem,
-) -> None:
-    _, step, overshoot = dual_at(problem, extreme_logits(problem, largest=True), step_size=0.5)
-    assert overshoot > 0
-    assert [step(), step(), step()] == pytest.approx([0.5 * overshoot * k for k in (1, 2, 3)], rel=1e-3)
-
-
-def test_dual_multipliers_fall_while_the_expected_cost_is_within_budget_and_never_below_zero(
-    problem: BudgetProblem,
-) -> None:
-    strategy, step, overshoot = dual_at(problem, extreme_logits(problem, largest=False), step_size=0.5)
-    assert overshoot < 0
-    strategy.multipliers[0] += 1.5 * 0.5 * -overshoot
-    assert [step(), step(), step()] == pytest.approx([0.5 * 0.5 * -overshoot, 0, 0], rel=1e-3)
-
-
-def test_devices_have_multipliers_and_logits_of_their_own(problem: BudgetProblem) -> None:
-    parameters = ArchitectureParameters(NUM_CHOICES, 2, offset_decay=0.0)
-    profiles = [load_profile(CONF / "hardware" / f"{name}.yaml") for name in ("mid_tablet", "iot_terminal")]
-    table = CostTable(SPACE, profiles)
-    problems = [BudgetProblem(table, profile.name, problem.limits) for profile in profiles]
-    starts = [survivors_of(each) for each in problems]
-    strategy = Dual(problems, starts, parameters, np.random.default_rng(0))
-    with torch.no_grad():
-        parameters.offsets[1] += torch.from_numpy(extreme_logits(problem, largest=True))
-        parameters.offsets[0] += torch.from_numpy(extreme_logits(problem, largest=False))
-    for device in (0, 1):
-        strategy.penalty(device, strategy.weights(device))
-    assert float(strategy.multipliers[0][0]) == 0
-    assert float(strategy.multipliers[1][0]) > 0
-
-
-@pools
-def test_there_is_no_penalty_where_the_budget_is_a_condition(kind: type[Strategy], problem: BudgetProblem) -> None:
-    strategy = make(kind, problem, pool_size=32)
-    assert float(strategy.penalty(0, strategy.weights(0))) == 0
 
 
 @every
