@@ -12,7 +12,7 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainers.checkpoints import PARTS, HashedCheckpointIO
+from trainers.checkpoints import PARTS, HashedCheckpointIO, latest_checkpoint
 from trainers.errors import RunFolderError
 
 ORIGIN = {"cost_table": "a", "data": "b"}
@@ -112,3 +112,32 @@ def test_a_checkpoint_that_memory_is_too_small_for_is_not_to_be_deleted(
     monkeypatch.setattr(torch, "load", load_in_little)
     with pytest.raises(RuntimeError, match="can't allocate memory"):
         HashedCheckpointIO(ORIGIN).load_checkpoint(checkpoint(tmp_path, BYTES))
+
+
+class Hostile:
+    """What a pickle may hold: a command to be run when it is read."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_a_checkpoint_from_elsewhere_executes_nothing(tmp_path: Path) -> None:
+    checkpoint_io, trace = HashedCheckpointIO({}), tmp_path / "executed"
+    checkpoint_io.save_checkpoint({"search": Hostile(trace)}, tmp_path / "epoch-000001.ckpt")
+    (path,) = tmp_path.glob("*.ckpt")
+    with pytest.raises(RunFolderError, match="is no checkpoint of a search"):
+        checkpoint_io.load_checkpoint(path)
+    assert not trace.exists()
+
+
+def test_a_checkpoint_under_a_name_that_is_not_its_own_is_not_taken(tmp_path: Path) -> None:
+    told: list[str] = []
+    HashedCheckpointIO({}).save_checkpoint({"x": torch.zeros(3)}, tmp_path / "epoch-000001.ckpt")
+    (path,) = tmp_path.glob("*.ckpt")
+    assert latest_checkpoint(tmp_path, told.append) == path
+    path.rename(tmp_path / "epoch-000002-0123456789abcdef.ckpt")
+    assert latest_checkpoint(tmp_path, told.append) is None
+    assert "is not whole" in told[0]

@@ -30,7 +30,6 @@ from interrupted_search import (
 import trainers.search
 from trainers.checkpoints import HashedCheckpointIO, latest_checkpoint
 from trainers.config import SearchConfig
-from trainers.errors import RunFolderError
 from trainers.progress import Watcher
 from trainers.run_folder import RunFolder
 from trainers.run_state import state_of
@@ -312,35 +311,6 @@ def test_a_search_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
     state = state_of(config.run_folder)
     assert state.state == "failed"
     assert "out of memory" in (state.reason or "")
-
-
-class Hostile:
-    """What a pickle may hold: a command to be run when it is read."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return (Path.touch, (self.path,))
-
-
-def test_a_checkpoint_from_elsewhere_executes_nothing(tmp_path: Path) -> None:
-    checkpoint_io, trace = HashedCheckpointIO({}), tmp_path / "executed"
-    checkpoint_io.save_checkpoint({"search": Hostile(trace)}, tmp_path / "epoch-000001.ckpt")
-    (path,) = tmp_path.glob("*.ckpt")
-    with pytest.raises(RunFolderError, match="is no checkpoint of a search"):
-        checkpoint_io.load_checkpoint(path)
-    assert not trace.exists()
-
-
-def test_a_checkpoint_under_a_name_that_is_not_its_own_is_not_taken(tmp_path: Path) -> None:
-    told: list[str] = []
-    HashedCheckpointIO({}).save_checkpoint({"x": torch.zeros(3)}, tmp_path / "epoch-000001.ckpt")
-    (path,) = tmp_path.glob("*.ckpt")
-    assert latest_checkpoint(tmp_path, told.append) == path
-    path.rename(tmp_path / "epoch-000002-0123456789abcdef.ckpt")
-    assert latest_checkpoint(tmp_path, told.append) is None
-    assert "is not whole" in told[0]
 
 
 def test_a_finished_run_that_lost_its_report_gets_it_again(tmp_path: Path) -> None:
