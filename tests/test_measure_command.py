@@ -7,7 +7,6 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from random import Random
 
 import pytest
 from boards import INSTALLED, REASON, loopback_server
@@ -24,16 +23,14 @@ from console import (
     spaces_in_help,
 )
 from console import refused as told_once
-from spaces import ROOT, SMALL, all_networks, narrow_space, small_space
+from spaces import ROOT, SMALL, small_space
 
 import trainers.measure
-from hardware_models.latency_models.roofline import price_kind
 from hardware_models.measuring.measurements import layers_path, read_measurements
-from search_spaces.architecture import SPACES, Architecture, architecture_of, build_network, read_architecture
-from search_spaces.operation import parse_operation
+from search_spaces.architecture import SPACES, architecture_of, build_network, read_architecture
 from search_spaces.space import SearchSpace
 from trainers import cli
-from trainers.measure_plan import distinct_operations, draw_operations, random_networks
+from trainers.measure_plan import distinct_operations
 from trainers.overrides import expand_home
 
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
@@ -320,34 +317,6 @@ def test_log_that_cannot_be_taken_over_is_refused(
     log = tmp_path / "run.log"
     log.write_text(content)
     refused(measure(f"architecture={architecture}", *phone(log), *arguments), *words)
-
-
-# What is drawn
-
-
-def test_drawn_operations_hold_every_kind() -> None:
-    operations = distinct_operations(narrow_space("mobile"))
-    drawn = draw_operations(operations, 12, Random(0))
-    assert len(set(drawn)) == 12
-    assert set(drawn) < set(operations)
-    assert {price_kind(operation) for operation in drawn} == {price_kind(operation) for operation in operations}
-
-
-def test_distinct_operations_are_those_of_all_networks() -> None:
-    space = small_space("depths")
-    of_networks = {
-        parse_operation(operation.notation)
-        for indices in all_networks(space)
-        for operation in space.operations(space.choices(indices))
-    }
-    assert set(distinct_operations(space)) == of_networks
-
-
-def test_every_network_of_a_small_space_can_be_drawn_once() -> None:
-    space = small_space("depths")
-    items = random_networks(space, space.num_networks, Random(0))
-    drawn = {space.indices(item.subject.choices) for item in items if isinstance(item.subject, Architecture)}
-    assert drawn == {tuple(map(int, indices)) for indices in all_networks(space)}
 
 
 def test_home_is_expanded_where_hydra_cannot_read_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
