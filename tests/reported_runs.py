@@ -77,6 +77,18 @@ def change(path: Path, **fields: Any) -> None:
     path.write_text(json.dumps({**content, **fields}, indent=2), encoding="utf-8")
 
 
+def set_field(run: Path, field: str, value: Any) -> None:
+    """Changes one field of result.json."""
+    content = json.loads((run / "result.json").read_text())
+    *way, last = field.split(".")
+    place = content
+    for key in way:
+        place = place[key]
+    assert place[last] != value
+    place[last] = value
+    (run / "result.json").write_text(json.dumps(content))
+
+
 def every_state(run: Path) -> dict[str, Path]:
     """A run of each state but `done`, `unmet` and `infeasible`, beside a finished one."""
     later = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")  # however slow the tests are

@@ -3,8 +3,6 @@
 import hashlib
 import json
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ import yaml
 
 from hardware_models.budgets.cost_table import CostTable
 from search_spaces.architecture import architecture_of, build_space, read_architecture
-from tests.reported_runs import COMMAND, change, ended, searched
+from tests.reported_runs import COMMAND, change, searched, set_field
 from tests.tiny_search import CELLS, tiny_config
 from trainers.config import validate
 from trainers.data import SOURCES, DataConfig
@@ -44,18 +42,6 @@ def failed(run: Path) -> list[str]:
 
 def unchecked(run: Path) -> list[str]:
     return [check.line for check in verify_run(run) if check.outcome == "not checked"]
-
-
-def set_field(run: Path, field: str, value: Any) -> None:
-    """Changes one field of result.json."""
-    content = json.loads((run / "result.json").read_text())
-    *way, last = field.split(".")
-    place = content
-    for key in way:
-        place = place[key]
-    assert place[last] != value
-    place[last] = value
-    (run / "result.json").write_text(json.dumps(content))
 
 
 def rehash(run: Path) -> None:
@@ -243,7 +229,7 @@ def test_weights_of_another_network_are_named(run: Path) -> None:
     lines = "\n".join(failed(run))
     assert f"are of network {'0' * 64}" in lines
     assert "weights/iot_terminal.safetensors cannot be loaded" in lines
-    assert "lineage.json.models.mid_tablet.id is " in lines  # its own hashes
+    assert "lineage.json.models.mid_tablet.id is " in lines  # which kept their own hashes
 
 
 def test_weights_that_do_worse_are_named(run: Path) -> None:
@@ -321,43 +307,3 @@ def test_prices_measured_on_the_machine_that_searched_are_not_checked(run: Path)
     assert "cost table: mid_tablet: its prices were measured on the machine that searched" in lines
     assert "mid_tablet: latency predicted: its prices were measured on the machine that searched" in lines
     assert not any("mid_tablet: recounted" in line for line in failed(run))
-
-
-def test_a_run_without_a_result_is_refused_with_the_command_that_ends_it(
-    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    copy = shutil.copytree(finished, tmp_path / finished.name)
-    folder = ended(Path(copy), "interrupted", "interrupted", error="ended by SIGTERM")
-    assert espalier_report(["verify", str(folder)]) == 2
-    assert COMMAND in capsys.readouterr().err
-
-
-def test_help_answers_without_torch() -> None:
-    code = (
-        "import sys; from trainers.reporting.command import run\n"
-        "try: run(['--help'])\n"
-        "except SystemExit as end: assert end.code == 0\n"
-        "heavy = {'torch', 'matplotlib', 'pandas', 'jinja2', 'numpy'} & set(sys.modules)\n"
-        "assert not heavy, heavy"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "espalier-report verify runs/" in done.stdout and "Exit codes" in done.stdout
-
-
-def test_each_run_of_a_sweep_is_checked_in_a_line(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    sweep = run.parent
-    altered = Path(shutil.copytree(run, sweep / "altered"))
-    set_field(altered, f"{TABLET}.met", False)
-    ended(run, "interrupted", "interrupted", error="ended by SIGTERM")
-    assert espalier_report(["verify", str(sweep)]) == 1
-    lines = capsys.readouterr().out.splitlines()
-    assert lines[0].startswith("altered  ") and " 0 failed" not in lines[0]
-    faults = [line for line in lines if line.startswith("FAILED")]
-    assert faults == lines[1 : 1 + len(faults)] and any("mid_tablet" in line for line in faults)
-    assert any(line.startswith("interrupted  not verified: ") for line in lines)
-    assert any(line.startswith(f"{run.name}  ") and " 0 failed" in line for line in lines)
-    assert lines[-1] == "1 of 3 runs are as told"
-    shutil.rmtree(altered)
-    assert espalier_report(["verify", str(sweep)]) == 0
-    assert espalier_report(["verify", str(run / "weights")]) == 2
