@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -75,6 +76,13 @@ def change(path: Path, **fields: Any) -> None:
     """Replaces fields of a JSON file."""
     content = json.loads(path.read_text(encoding="utf-8"))
     path.write_text(json.dumps({**content, **fields}, indent=2), encoding="utf-8")
+
+
+def rewrite(path: Path, change: Callable[[Any], Any]) -> None:
+    """Changes a JSON file as `change` does its content."""
+    content = json.loads(path.read_text(encoding="utf-8"))
+    change(content)
+    path.write_text(json.dumps(content), encoding="utf-8")
 
 
 def set_field(run: Path, field: str, value: Any) -> None:
