@@ -152,7 +152,7 @@ def test_an_attempt_that_is_killed_before_it_trains_is_as_far_as_the_one_before(
     folder.release()
     again = RunFolder(folder.path, command="again")
     again.take()
-    again.start()
+    again.start(ORIGIN)
     state = state_of(folder.path)
     again.release()
     assert (state.attempt, state.epoch, state.epochs) == (2, 3, 8)
