@@ -8,7 +8,7 @@ from typing import Any, Literal
 from markupsafe import Markup
 
 Form = Literal["number", "given", "accuracy", "percent", "count", "seconds", "text", "code"]
-MISSING = "not recorded by this version"
+MISSING = "not recorded"
 Quote = Callable[..., Markup]
 
 
