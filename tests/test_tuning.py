@@ -89,6 +89,7 @@ def test_a_study_of_real_searches_goes_on_where_it_was_and_each_search_runs_alon
         ),
         (("seed=1,2", "objectives={seconds:least}"), ("objectives.seconds: got 'least'",)),
         (("seed=1,2", "constraints={utilisation:.nan}"), ("constraints.utilisation",)),
+        (("seed=1,2", "objectives={_target_:os.mkdir,path:made}"), ("run:\n  objectives._target_: got 'os.mkdir'",)),
         (("seed=1,2", "hydra/sweeper/sampler=cma"), ("sampler/cma", "gp, nsga2, tpe")),
         (("seed=1,2", "optimizer.rate=0.1"), ("optimizer.rate: no such key", "lr, momentum")),
         (("optimizer.lr=tag(log,interval(0,1))",), ("optimizer.lr=tag(log,interval(0,1))", "above 0")),
@@ -98,8 +99,11 @@ def test_a_study_of_real_searches_goes_on_where_it_was_and_each_search_runs_alon
 def test_a_wrong_study_is_refused_by_the_names_of_its_keys(
     tune: Cli, tmp_path: Path, arguments: tuple[str, ...], words: tuple[str, ...]
 ) -> None:
-    refused(tune(*arguments), "espalier-tune", *words)
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    found = tune(*arguments)
+    refused(found, "espalier-tune", *words)
+    told = found[2].splitlines()
+    assert len(told) == len(set(told))
+    assert [path for path in tmp_path.rglob("*") if path.is_file() or path.name == "made"] == []
 
 
 def test_figures_that_may_be_objectives_are_listed_once(tune: Cli) -> None:

@@ -88,7 +88,7 @@ class EspalierOptunaSweeper(Sweeper):
         if config is not None:
             problems += unknown_figures(jobs[0], [*config.objectives, *config.constraints], space)
         if problems:
-            raise StudyRefusedError("\n  ".join(["the study cannot be run:", *listed_once(problems)]))
+            raise StudyRefusedError("\n  ".join(["the study cannot be run:", *listed_once(dict.fromkeys(problems))]))
         assert config is not None
         return config, fixed, space, jobs
 
