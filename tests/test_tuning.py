@@ -11,6 +11,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -22,6 +23,7 @@ from tiny_search import MOBILE, SHORT
 
 from trainers import cli, run_state
 from trainers.apps import TUNE
+from trainers.tuning import study_loop, turns
 from trainers.tuning.studies import open_study
 from trainers.tuning.study_loop import JobsLostError, run_study, usable
 from trainers.tuning.tuning_config import TuningConfig, validate_tuning
@@ -200,8 +202,13 @@ def test_waiting_for_another_process_at_a_run_is_no_attempt_and_asks_less_and_le
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     clock, asked = [0.0], list[float]()
-    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
-    monkeypatch.setattr(time, "sleep", lambda seconds: clock.append(clock.pop() + seconds))
+    own = SimpleNamespace(  # of the study alone: other threads of this process sleep as well
+        time=time.time,
+        monotonic=lambda: clock[0],
+        sleep=lambda seconds: clock.append(clock.pop() + seconds),
+    )
+    for module in (study_loop, turns):
+        monkeypatch.setattr(module, "time", own)
     mine = worker(config(tmp_path, n_trials=1))
     outcomes = [*[Outcome("busy", {})] * 9, *[Outcome("interrupted", {})] * 2, ended(0.5)]
 
