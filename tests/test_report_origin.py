@@ -1,6 +1,8 @@
 """A report tells what a run came of: its code, hashes and versions, with or without a result."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +34,23 @@ def test_the_code_that_searched_is_told_and_that_it_was_not_that_of_its_commit(
     told = commit or "not known: not run from a checkout with git"
     assert f"0.1.0, commit {told}{words}; hash of its files 4567cdef" in [text_of(e) for e in parsed(page).iter("dd")]
     assert page.count("Espalier changed since its commit") == 2 * bool(changed)  # at the top, and under Trust
+
+
+@pytest.mark.parametrize(
+    ("margin", "measured", "told"),
+    [
+        ("upper", None, "held against the upper bound, which covers 90.0 % of"),
+        ("point", None, "held against the estimate;"),
+        ("upper", {"latency_ms": 3.0}, "held against the measurement."),
+    ],
+)
+def test_only_a_bound_is_said_to_cover_networks(done: Path, margin: str, measured: Any, told: str) -> None:
+    result = json.loads((done / "result.json").read_text(encoding="utf-8"))
+    devices = {name: device | {"margin": margin, "measured": measured} for name, device in result["devices"].items()}
+    change(done / "result.json", devices=devices)
+    page = " ".join(text_of(parsed(run_page(done))).split())
+    assert told in page
+    assert ("covers 90.0 %" in page) == (told.endswith("of"))
 
 
 @pytest.mark.parametrize("state", ["interrupted", "infeasible"])

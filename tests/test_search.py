@@ -18,6 +18,7 @@ from hardware_models.counting import recount
 from search_spaces.architecture import build_space, read_architecture
 from trainers.config import validate
 from trainers.ledger import replay, replay_network
+from trainers.result import objective
 from trainers.strategies import STRATEGIES
 
 FILES = {
@@ -208,3 +209,15 @@ def test_the_files_rebuild_the_tested_network_with_search_spaces_alone(
         # One image of 80 may tip over where the sums of a batch of another size and layout round differently.
         assert accuracy_found == pytest.approx(accuracy, abs=1.01 / 80)
         assert torch.allclose(torch.tensor(logits_found), logits, atol=1e-4)
+
+
+def test_searches_whose_devices_are_as_accurate_in_the_mean_have_the_same_objective() -> None:
+    def figure(*accuracies: float) -> float:
+        devices = {
+            str(i): {"validation": {"accuracy": accuracy}, "utilisation": {"gflops": 0.5}, "held": {"gflops": 1.0}}
+            for i, accuracy in enumerate(accuracies)
+        }
+        return objective(devices, seconds=1.0)["validation_accuracy"]
+
+    assert 0.1625 + 0.1375 != 0.15 + 0.15  # in sums that are rounded at each step
+    assert figure(0.1625, 0.1375) == figure(0.15, 0.15) == 0.15

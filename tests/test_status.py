@@ -252,7 +252,20 @@ def test_long_overrides_are_cut_in_the_table_and_whole_in_json(tmp_path: Path) -
     swept(tmp_path / "s", *long)
     assert [run["overrides"] for run in json.loads(status("--json", tmp_path).stdout)["runs"]] == long
     shown = status(tmp_path).stdout
-    assert f"{long[0][:39]}…  done" in shown and long[0] not in shown
+    assert f"…{long[0].removeprefix('space.')[:38]}…  done" in shown and long[0] not in shown
+
+
+def test_overrides_of_a_long_key_are_told_apart_by_what_it_is_set_to(tmp_path: Path) -> None:
+    swept(tmp_path / "s", *(f"hardware.iot_terminal.budgets.latency_ms={budget} seed={budget}" for budget in (1, 27)))
+    shown = status(tmp_path).stdout
+    assert "…latency_ms=1 seed=1 " in shown and "…latency_ms=27 seed=27 " in shown
+
+
+def test_runs_that_no_sweep_tells_of_any_more_are_told_apart_by_their_commands(tmp_path: Path) -> None:
+    for lr in ("0.1", "0.03"):
+        write_run(tmp_path / "s" / lr, "done", command=f"espalier-search optimizer.lr={lr} seed=1")
+    told = [run["overrides"] for run in json.loads(status("--json", tmp_path).stdout)["runs"]]
+    assert told == ["optimizer.lr=0.03", "optimizer.lr=0.1"]
 
 
 # Files from elsewhere

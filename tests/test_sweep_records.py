@@ -244,6 +244,34 @@ def test_a_study_that_was_cut_short_between_trials_is_interrupted_until_it_has_c
     assert told(tmp_path) == ({"key5": "done"}, [], 0)
 
 
+@pytest.mark.parametrize("later", ["killed", "whole"])
+def test_a_study_that_one_process_has_ended_is_whole_though_another_was_killed_at_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, later: str
+) -> None:
+    moments = {"killed": "2026-01-01T00:00:00+00:00", "whole": "2026-01-01T00:00:00+00:00"}
+    moments[later] = "2026-01-01T00:01:00+00:00"
+    monkeypatch.setattr(sweep, "_now", lambda: moments["killed"])
+    begin(tmp_path, seeds=())
+    note_job(done(tmp_path, 0, seed=0))
+    write_run(tmp_path / "key1", "done")  # by the other, in the end
+    note_job(job(1, folder="key1", state="running"))
+    move_elsewhere(tmp_path, host=os.uname().nodename, sign=NOW, pid_start="another")
+    [killed] = (tmp_path / ".jobs").iterdir()
+    killed.rename(tmp_path / "aside")
+    monkeypatch.setattr(sweep, "_now", lambda: moments["whole"])
+    begin(tmp_path, seeds=())
+    (tmp_path / "aside").rename(killed)
+    note_job(done(tmp_path, 0, seed=1))
+    note_job(done(tmp_path, 1, seed=2))
+    end_sweep()
+    for _ in ("once", "when all has been tried"):
+        rows = survey(tmp_path, now=NOW)[0]
+        assert {row.run: row.overrides for row in rows} == {f"key{seed}": f"seed={seed}" for seed in range(3)}
+        assert told(tmp_path)[1:] == ([], 0)
+        begin(tmp_path, seeds=())
+        end_sweep()
+
+
 def test_a_sweep_all_of_whose_jobs_are_done_is_not_cut_short(tmp_path: Path) -> None:
     begin(tmp_path, seeds=(0,))
     note_job(done(tmp_path, 0, seed=0))

@@ -79,6 +79,16 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path, arguments: tuple[str
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
+def test_a_search_whose_lines_cannot_be_written_goes_on(runs: Path) -> None:
+    with open("/dev/full", "w", encoding="utf-8") as full:
+        command = [COMMAND, *TINY, f"paths.runs={runs}"]
+        ended = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, cwd=runs.parent)
+    told = "lines cannot be written: No space left on device; the work goes on without them\n"
+    assert (ended.returncode, ended.stderr) == (0, told)
+    assert len(list(runs.glob("search/*/result.json"))) == 1
+
+
 @pytest.mark.parametrize("flag", ["--config-path=/tmp", "--config-name=../../x"])
 def test_a_flag_that_replaces_the_configuration_is_refused(search: Cli, runs: Path, flag: str) -> None:
     refused_search(search(flag), runs, "--config-path, --config-name: not to be used; --config-dir adds a folder")

@@ -166,9 +166,12 @@ CALIBRATE = App(
 
 def tell(line: str) -> None:
     try:
-        print(printable_lines(line), flush=True)
+        print(f"{printable_lines(line)}\n", end="", flush=True)  # at once, for other jobs write there too
     except BrokenPipeError:  # whoever read the lines has gone, as `head` does; the work goes on
         unheard()
+    except OSError as error:  # the disk of a file that they go to is full
+        unheard()
+        print(f"lines cannot be written: {error.strerror}; the work goes on without them", file=sys.stderr)
 
 
 def unheard() -> None:

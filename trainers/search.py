@@ -82,7 +82,7 @@ def _refuse_what_is_known(config: SearchConfig, folder: RunFolder) -> None:
         return
     if config.logger["name"] == "local" or is_published(folder.path, follower(config.logger["name"])):
         known = f"known since {state.heartbeat:%Y-%m-%d %H:%M} UTC; to check again, delete {folder.path}"
-        raise BudgetInfeasibleError(f"{state.reason}\n{known}")
+        raise BudgetInfeasibleError(f"{state.reason}\n({known})")
 
 
 def _tell_what_is_missing(folder: RunFolder, report: Report) -> None:

@@ -3,9 +3,11 @@
 import argparse
 import json
 import os
+import re
+import shlex
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -122,9 +124,23 @@ def survey(folder: Path, *, now: datetime | None = None) -> tuple[list[Row], lis
             cut_short = _cut_short(sweep, told, prefix=prefix)
             others += cut_short
             commands = _with_sweep(commands, sweep, [*told, *cut_short])
+    for run, name in _by_their_commands(runs, rows).items():
+        rows[run] = replace(rows[run], overrides=name)
     if not (rows or others):
         raise InvalidInputError(f"no runs in {folder}; give the folder of a run, of a sweep, or paths.runs")
     return [*rows.values(), *others], list(dict.fromkeys(commands))
+
+
+def _by_their_commands(runs: Sequence[Path], rows: Mapping[Path, Row]) -> dict[Path, str]:
+    """What tells runs apart that no sweep in their folder tells of any more: overrides that not all of them have."""
+    found: dict[Path, str] = {}
+    for place in {run.parent for run in runs}:
+        commands = {run: rows[run].command for run in runs if run.parent == place}
+        given = {run: [o for o in shlex.split(text)[1:] if "=" in o] for run, text in commands.items() if text}
+        shared = set.intersection(*map(set, given.values())) if given else set()
+        own = {run: " ".join(o for o in overrides if o not in shared) for run, overrides in given.items()}
+        found |= {run: name for run, name in own.items() if name and rows[run].overrides is None}
+    return found
 
 
 def _with_sweep(commands: list[str], sweep: Sweep, own: Sequence[Row]) -> list[str]:
@@ -257,6 +273,9 @@ def _cells(row: Row) -> tuple[str, ...]:
 
 
 def _cut(text: str) -> str:
+    """Overrides in the width of a table: keys by their last names, for what they are set to tells the jobs apart."""
+    if len(text) > WIDEST:
+        text = re.sub(r"[\w@/+~]+\.(?:[\w@/]+\.)*(?=\w+=)", "\N{HORIZONTAL ELLIPSIS}", text)
     return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 

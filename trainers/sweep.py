@@ -36,6 +36,7 @@ from trainers.sweep_records import (
     ended_sweeps,
     has_left_something,
     is_running,
+    together,
     with_notes,
 )
 
@@ -167,7 +168,9 @@ def end_sweep(ending: Ending = DONE) -> Sweep | None:
 
     Raises: InvalidInputError as above; RunFolderError if it cannot be written. The notes then stay.
     """
-    return _settle(Path(os.environ.pop(VARIABLE)), ending)
+    notes = Path(os.environ.pop(VARIABLE))
+    _clear_up(notes.parents[1])  # of a process that was killed at the study which this one has ended
+    return _settle(notes, ending)
 
 
 def _settle(notes: Path, ending: Ending) -> Sweep | None:
@@ -195,6 +198,11 @@ def _after(before: Sequence[Sweep], command: str, ended: Sweep | None, *, whole:
     """The sweeps that are written down when a command has ended, with its own, if a job began; `whole` if all of it."""
     if ended is None:  # of a study that was cut short, nothing was left
         return [s.model_copy(update={"reason": None}) if whole and s.command == command else s for s in before]
+    for sweep in before:
+        if sweep.command == command:
+            ended = together(*sorted((sweep, ended), key=lambda each: each.started))
+    if whole:
+        ended = ended.model_copy(update={"reason": None})
     others = [brought_up(sweep, ended.jobs) for sweep in before if sweep.command != command]
     return [*filter(has_left_something, others), ended]
 

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import InvalidInputError
 from trainers.endings import KILLED, Ending
-from trainers.run_state import this_process, why_lost
+from trainers.run_state import FINISHED, this_process, why_lost
 
 FILE, NOTES = "sweep.json", ".jobs"
 NOTE = "[0-9]*.json"  # of a job, beside the record of its sweep
@@ -96,7 +96,10 @@ def read_sweeps(folder: Path, *, now: datetime | None = None) -> list[Sweep]:
     begun = [with_notes(path.parent, now=now) for path in folder.glob(f"{NOTES}/*/{FILE}")]
     known = [*ended_sweeps(folder), *(sweep for sweep in begun if sweep is not None)]  # read last: those end meanwhile
     known.sort(key=lambda sweep: (is_running(sweep), sweep.started))
-    return list({sweep.command: sweep for sweep in known}.values())
+    found: dict[str, Sweep] = {}
+    for sweep in known:
+        found[sweep.command] = together(found.get(sweep.command), sweep)
+    return list(found.values())
 
 
 def ended_sweeps(folder: Path) -> list[Sweep]:
@@ -156,6 +159,22 @@ def brought_up(sweep: Sweep, later: Sequence[Job]) -> Sweep:
     return sweep.model_copy(update={"jobs": jobs})
 
 
+def together(earlier: Sweep | None, later: Sweep) -> Sweep:
+    """Two times that a command ran, as one: the later, in which a study also has the trials of the earlier.
+
+    Several processes share a study; a trial that one of them has finished is as that left it.
+    """
+    if earlier is None or not later.open_ended:
+        return later
+    trials: dict[tuple[str, ...], Job] = {}
+    for job in (*earlier.jobs, *later.jobs):
+        known = trials.get(tuple(job.overrides))
+        if known is None or known.state not in FINISHED:
+            trials[tuple(job.overrides)] = job
+    jobs = [job.model_copy(update={"number": number}) for number, job in enumerate(trials.values())]
+    return later.model_copy(update={"jobs": jobs})
+
+
 def summary(jobs: Sequence[Job]) -> list[str]:
     """How many jobs ended in each state, and why those that did not end well did not, each reason once."""
     counts = Counter(job.state for job in jobs)
@@ -176,7 +195,9 @@ def summary(jobs: Sequence[Job]) -> list[str]:
 def own_overrides(jobs: Sequence[Job]) -> list[str]:
     """What tells each job from the others: its overrides that not all have."""
     shared = set.intersection(*(set(job.overrides) for job in jobs)) if len(jobs) > 1 else set()
-    return [" ".join(o for o in job.overrides if o not in shared) or f"job {job.number}" for job in jobs]
+    # A trial is told by what it was given, and not by where its study is.
+    own = [[o for o in job.overrides if o not in shared and not o.startswith("trial=")] for job in jobs]
+    return [" ".join(overrides) or f"job {job.number}" for job, overrides in zip(jobs, own, strict=True)]
 
 
 def _or_lost(job: Job, silent_s: float) -> Job:

@@ -61,7 +61,8 @@ class EspalierOptunaSweeper(Sweeper):
         config, fixed, space, jobs = self._checked(arguments)
         with answering(config.place):
             study = open_study(config, space, fixed_values(jobs, space, self._own_keys()))
-            _print(f"study {config.study_name} at {config.place.url}  {len(study.trials)}/{config.n_trials} trials")
+            ended = sum(trial.state.is_finished() for trial in study.trials)
+            _print(f"study {config.study_name} at {config.place.url}  {ended}/{config.n_trials} trials")
             run_study(Turns(study, config, space), lambda trials: self._launch(trials, fixed, config), _print)
             for line in last_lines(study, config):
                 _print(line)
