@@ -219,5 +219,5 @@ def test_searches_whose_devices_are_as_accurate_in_the_mean_have_the_same_object
         }
         return objective(devices, seconds=1.0)["validation_accuracy"]
 
-    assert 0.1625 + 0.1375 != 0.15 + 0.15  # in sums that are rounded at each step
+    assert 0.1625 + 0.1375 != 0.15 + 0.15  # though as many images are right
     assert figure(0.1625, 0.1375) == figure(0.15, 0.15) == 0.15
