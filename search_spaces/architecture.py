@@ -13,6 +13,7 @@ from torch import nn
 from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.mobile import MobileSpace
 from search_spaces.nasbench201 import NasBench201Space
+from search_spaces.regular_files import text_of
 from search_spaces.space import Choice, SearchSpace
 
 SCHEMA = 1
@@ -59,7 +60,7 @@ def architecture_of(space: SearchSpace, choices: Mapping[str, Choice]) -> Archit
 def read_architecture(path: Path) -> Architecture:
     """The architecture in a file. Raises: InvalidInputError, naming the field, if it is not whole and valid."""
     try:
-        content = json.loads(Path(path).read_text(encoding="utf-8"))
+        content = json.loads(text_of(Path(path)))
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, no JSON, or a parser's limit
         raise InvalidInputError(f"cannot read an architecture from {path}: {error}") from error
     fields = {"schema": int, "space": str, "spec": dict, "choices": dict, "input_shape": list, "id": str}

@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 
 from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import MOST_BYTES
 from tests.reported_runs import change, searched
 from trainers.analysis.run_files import ALPHA_BYTES, read_alphas, read_config
 from trainers.apps import tell
@@ -20,6 +22,7 @@ from trainers.reporting.command import run as espalier_report
 from trainers.reporting.report import run_page, sweep_page, write_report
 from trainers.run_folder import RunFolder
 from trainers.run_state import state_of
+from trainers.status import main as espalier_status
 from trainers.tracking import publish
 from trainers.tracking.publish import publish_if_missing, publish_result
 from trainers.tracking.tracker import LocalTracker, RunRecord, Tracker
@@ -99,6 +102,81 @@ def test_checkpoints_behind_a_link_are_not_removed(run: Path, elsewhere: Path) -
 def test_of_a_folder_of_checkpoints_only_checkpoints_are_removed(elsewhere: Path) -> None:
     remove_checkpoints(elsewhere)
     assert {path.name for path in elsewhere.iterdir()} == {"mine.ckpt", "iot_terminal.safetensors"}
+
+
+# Files without an end
+
+ARCHITECTURE = "architectures/iot_terminal.json"
+KINDS = ("a pipe", "a device", "a large file")
+
+
+def replaced(path: Path, kind: str) -> None:
+    """Puts in place of a file what is never read to its end."""
+    path.unlink()
+    if kind == "a pipe":
+        os.mkfifo(path)
+    elif kind == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        with path.open("wb") as file:
+            file.truncate(MOST_BYTES + 1)
+
+
+def refusal(name: str, kind: str) -> str:
+    return f"{name}: it is {'larger than any file of a run' if kind == 'a large file' else 'no regular file'}"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["status.json", "result.json"])
+def test_the_status_of_a_run_with_a_file_without_an_end_is_unreadable(
+    run: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replaced(run / name, kind)
+    monkeypatch.setattr("sys.argv", ["espalier-status", "--json", str(run)])
+    with pytest.raises(SystemExit) as end:
+        espalier_status()
+    (row,) = json.loads(capsys.readouterr().out)["runs"]
+    assert (end.value.code, row["state"]) == (1, "unreadable")
+    assert refusal(name, kind) in row["reason"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["result.json", "config.yaml", "metrics.csv", "prune.csv", ARCHITECTURE])
+def test_a_file_without_an_end_is_told_in_place_of_a_report(
+    run: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replaced(run / name, kind)
+    assert espalier_report([str(run)]) == 2
+    assert refusal(name, kind) in capsys.readouterr().err
+    assert espalier_report([str(run.parent)]) == 0
+    assert refusal(name, kind) in (run.parent / "report.html").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+def test_alphas_without_an_end_are_refused(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "alphas.npz").touch()
+    replaced(tmp_path / "alphas.npz", kind)
+    with pytest.raises(InvalidInputError, match=r"alphas\.npz: it is no regular file"):
+        read_alphas(tmp_path / "alphas.npz")
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("name", ["result.json", "prune.csv", ARCHITECTURE])
+def test_a_check_of_a_run_with_a_file_without_an_end_fails_by_its_name(
+    run: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    replaced(run / name, kind)
+    assert espalier_report(["verify", str(run)]) == 1
+    assert refusal(name, kind) in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
+@pytest.mark.parametrize("kind", ["a pipe", "a device"])
+def test_weights_without_an_end_are_not_loaded(run: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
+    replaced(run / WEIGHTS, kind)
+    assert espalier_report(["verify", str(run)]) == 1
+    assert f"{WEIGHTS} cannot be loaded into its network: it is no regular file" in capsys.readouterr().out
 
 
 # Characters that are none to be seen

@@ -2,6 +2,7 @@
 
 import csv
 from collections.abc import Mapping, Sequence
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 
 from hardware_models.budgets.cost_table import METRICS, Mask
 from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import text_of
 from search_spaces.space import Choice, Decision, SearchSpace
 from trainers.run_folder import write_csv
 from trainers.search_module import PruneRecord
@@ -54,10 +56,13 @@ def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def replay(path: Path, space: SearchSpace, device: str, *, reasons: Sequence[str] | None = None) -> Mask:
     """Choices (N,) of one device that are left after the ledger's removals, of all reasons or of those given.
 
-    Raises: InvalidInputError if a row names a decision or choice that the space lacks, or one already gone.
+    Raises: InvalidInputError if it cannot be read, or a row names a decision or choice that the space lacks, or one
+    already gone.
     """
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.DictReader(file) if row["device"] == device]
+    try:
+        rows = [row for row in csv.DictReader(StringIO(text_of(path), newline="")) if row["device"] == device]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InvalidInputError(f"cannot read {path}: {error}") from error
     starts = np.cumsum([0] + [len(decision.choices) for decision in space.decisions])
     mask_N = np.ones(int(starts[-1]), dtype=bool)
     for row in rows:

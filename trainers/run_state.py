@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import text_of
 
 STATES = ("queued", "running", "done", "unmet", "stopped", "failed", "interrupted", "infeasible")
 FINISHED = ("done", "unmet")  # states of a run that has a result
@@ -82,7 +83,7 @@ def missing_files(folder: Path) -> list[str]:
 def json_of(path: Path) -> Any:
     """What a file of a run holds. Raises: InvalidInputError if it is missing, torn, or of a text that is none."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(text_of(path))
         check_texts(content)
         return content
     except (OSError, ValueError, RecursionError) as error:  # a torn file is neither UTF-8 nor JSON

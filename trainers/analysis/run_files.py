@@ -8,6 +8,7 @@ import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Annotated, Any, Literal, NoReturn
 
@@ -19,6 +20,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import check_regular, text_of
 from trainers.config import FolderName
 from trainers.errors import dotted, problems_of
 from trainers.run_state import check_texts
@@ -160,8 +162,7 @@ class _PlainLoader(yaml.SafeLoader):
 
 def read_result(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text, parse_constant=_no_number, parse_float=_finite)
+        content = json.loads(text_of(path), parse_constant=_no_number, parse_float=_finite)
         check_texts(content)
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"cannot read {path}: {error}; delete its folder and run the search again") from error
@@ -177,10 +178,10 @@ def _finite(text: str) -> float:
 
 
 def read_config(path: Path) -> dict[str, Any]:
-    if not path.is_file():  # a run that waits has none yet
+    if not path.exists():  # a run that waits has none yet
         return {}
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_PlainLoader)
+        content = yaml.load(text_of(path), Loader=_PlainLoader)
         yaml.safe_dump(content)  # so that what is nested too deeply to be written again is refused by name
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:  # a date such as 2026-99-99 is a ValueError
         raise InvalidInputError(f"cannot read {path}: {error}") from error
@@ -203,11 +204,10 @@ def read_table(path: Path, *, required: Sequence[str]) -> pd.DataFrame:
 
     Raises: InvalidInputError for a column that is missing, a row of another length, a cell that is no number.
     """
-    if not path.is_file():
+    if not path.exists():
         return pd.DataFrame(columns=list(required))
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            header, *rows = list(csv.reader(file, strict=True)) or [[]]
+        header, *rows = list(csv.reader(StringIO(text_of(path), newline=""), strict=True)) or [[]]
     except (OSError, ValueError, csv.Error) as error:
         raise InvalidInputError(f"cannot read {path}: {error}") from error
     missing = sorted(set(required) - set(header))
@@ -235,9 +235,10 @@ def _number(path: Path, cell: str, *, line: int, name: str) -> float:
 
 
 def read_alphas(path: Path) -> Alphas | None:
-    if not path.is_file():
+    if not path.exists():
         return None
     try:
+        check_regular(path)
         # Opened here: np.load leaves a file open that is no archive.
         with path.open("rb") as archive:
             unpacked = sum(member.file_size for member in zipfile.ZipFile(archive).infolist())

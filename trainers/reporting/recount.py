@@ -17,6 +17,7 @@ from hardware_models.latency_models.roofline import PRICE_KINDS
 from hardware_models.profile import HardwareProfile, profile_from_dict
 from search_spaces.architecture import Architecture, build_network, read_architecture
 from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import check_regular
 from search_spaces.space import Choice, SearchSpace
 from trainers.certificate import Certificate, certify
 from trainers.config import SearchConfig
@@ -163,6 +164,7 @@ def _load(folder: Path, name: str, network: nn.Module, architecture: Architectur
     """Fills the network from its file of weights. Raises: InvalidInputError if they are not its own."""
     path = weights_file(folder, name)
     try:
+        check_regular(path)
         weights = load_file(path)
         with safe_open(path, framework="pt") as file:
             owner = (file.metadata() or {}).get("architecture")
