@@ -162,7 +162,7 @@ def test_alphas_without_an_end_are_refused(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch")
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["result.json", "prune.csv", ARCHITECTURE])
+@pytest.mark.parametrize("name", ["result.json", "lineage.json", "prune.csv", ARCHITECTURE])
 def test_a_check_of_a_run_with_a_file_without_an_end_fails_by_its_name(
     run: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -177,6 +177,13 @@ def test_weights_without_an_end_are_not_loaded(run: Path, kind: str, capsys: pyt
     replaced(run / WEIGHTS, kind)
     assert espalier_report(["verify", str(run)]) == 1
     assert f"{WEIGHTS} cannot be loaded into its network: it is no regular file" in capsys.readouterr().out
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning:torch")
+def test_a_lineage_nested_without_an_end_fails_by_its_name(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (run / "lineage.json").write_text("[" * 200_000)
+    assert espalier_report(["verify", str(run)]) == 1
+    assert "lineage.json: maximum recursion depth exceeded" in capsys.readouterr().out
 
 
 # Characters that are none to be seen

@@ -1,6 +1,7 @@
 """`espalier-report verify` passes over nothing: each field of a result is checked, or named as not checked."""
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from copy import deepcopy
@@ -207,6 +208,16 @@ def test_costs_of_a_host_that_agree_with_each_other_and_not_with_its_files_are_n
     for field in ("measured.latency_ms", "budgets.latency_ms", "recounted.gflops"):
         assert f"devices.host.{field} is " in lines
     assert "lineage.json.measurements.host.latency_ms is " in lines
+
+
+def test_a_measurement_whose_lineage_is_nested_without_an_end_fails_by_its_file(
+    runs: dict[str, Path], tmp_path: Path
+) -> None:
+    run = copied(runs, "host", tmp_path)
+    (run / "lineage.json").write_text("[" * 200_000)
+    lines = failed(verify_run(run))
+    for check in ("lineage", "host: network"):
+        assert re.search(rf"{check}: cannot read .*lineage\.json: maximum recursion depth exceeded", lines)
 
 
 def test_a_host_over_its_budget_is_not_met_whatever_it_says(runs: dict[str, Path], tmp_path: Path) -> None:

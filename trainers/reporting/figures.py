@@ -1,6 +1,5 @@
 """The figures of each device as result.json tells them, beside those that the run's files give again."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import partial
@@ -14,7 +13,7 @@ from trainers.prepare import measured_devices
 from trainers.reporting.check import Check, compared, differences, gathered, judged
 from trainers.reporting.recount import Rebuilt, Told
 from trainers.result import NOT_AT_HAND
-from trainers.run_state import architecture_file, weights_file
+from trainers.run_state import architecture_file, json_of, weights_file
 
 HOST = "its prices were measured on the machine that searched, when it did"
 DEVICE_FIELDS = (
@@ -64,7 +63,7 @@ def _identity(told: Told) -> Iterator[Check]:
 
 def _origin(told: Told) -> Check:
     """Whether the architecture's file tells the same origin as the result: it may travel without it."""
-    content = json.loads(architecture_file(told.folder, told.name).read_text(encoding="utf-8"))
+    content = json_of(architecture_file(told.folder, told.name))
     result, run = told.result, told.config.run_key
     found = {**result["hashes"], "run": run, "versions": result["versions"], "device": told.name}
     field = f"architectures/{told.name}.json: origin"
@@ -116,7 +115,7 @@ def _measured(told: Told) -> Iterator[Check]:
     if name not in measured_devices(told.config):
         yield _same(told, "not measured", {"measured": None, "measured_reason": NOT_AT_HAND})
         return
-    lineage = json.loads((told.folder / "lineage.json").read_text(encoding="utf-8"))
+    lineage = json_of(told.folder / "lineage.json")
     latency_ms = lineage["measurements"][name]["latency_ms"]
     found = {
         **{key.name: measured[key.name] for key in fields(Measurement)},

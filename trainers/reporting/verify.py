@@ -3,7 +3,6 @@
 Each field of result.json is compared with what the other files give, or named in a check that says why it is not.
 """
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from trainers.reporting.ranking import ranking_checks
 from trainers.reporting.recount import Rebuilt, Told, rebuild
 from trainers.reporting.transfer import transfer_checks
 from trainers.result import RUN_FILES, objective
-from trainers.run_state import architecture_file, weights_file
+from trainers.run_state import architecture_file, json_of, weights_file
 
 FIELDS = (
     *("schema", "status", "command", "attempts", "space", "strategy", "seed", "data", "devices", "objective"),
@@ -125,11 +124,11 @@ def _files(folder: Path, result: Mapping[str, Any]) -> Iterator[Check]:
 
 def _lineage(folder: Path, config: SearchConfig, result: Mapping[str, Any]) -> Iterator[Check]:
     """Whether lineage.json is what the result and the files themselves give; weights that are gone, by their hash."""
+    told = json_of(folder / "lineage.json")
     try:
-        told = json.loads((folder / "lineage.json").read_text(encoding="utf-8"))
         parent = told["supernet"]["id"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        yield Check("lineage", "FAILED", f"lineage.json cannot be read: {type(error).__name__}: {error}")
+    except (KeyError, TypeError) as error:
+        yield Check("lineage", "FAILED", f"lineage.json is not whole: {type(error).__name__}: {error}")
         return
     architectures, models, measurements = {}, {}, {}
     for name, device in result["devices"].items():
