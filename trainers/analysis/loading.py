@@ -53,7 +53,8 @@ class Sweep:
     as `optimizer.lr`: of keys that results depend on, so not of paths or tags. A list is text, as on a command line; a
     run that lacks the key has none. `search` says in words what differs but for the seed: runs that share it are seeds
     of one search.
-    `unreadable` has the reason, by name, for each run left out because a file of it is malformed.
+    `unreadable` has the reason, by name, for each run that `load_readable` left out because a file of it is malformed;
+    `load_sweep` leaves none out.
     """
 
     path: Path
@@ -83,7 +84,7 @@ def load_run(path: Path | str) -> Run:
 
 
 def load_sweep(path: Path | str) -> Sweep:
-    """The runs of a sweep folder. Raises: InvalidInputError if it has none, or for what `load_run` refuses."""
+    """Every run of a sweep folder. Raises: InvalidInputError if it has none, or one that `load_run` refuses."""
     folder = Path(os.path.expanduser(path))
     found = run_folders(folder)
     if not found:
