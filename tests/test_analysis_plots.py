@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from scipy.stats import spearmanr
 
 from search_spaces.errors import InvalidInputError
@@ -260,10 +262,21 @@ def test_stability_has_decisions_in_the_order_of_their_space() -> None:
 
 
 def test_transfer_says_of_each_pair_whether_it_fits() -> None:
-    axes = panel(plot_transfer(TRANSFER))
+    figure = plot_transfer(TRANSFER)
+    axes = panel(figure)
     assert texts(axes) == ["0.90\nfits", "1.80\ntoo dear", "0.30\nfits", "0.60\nfits"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["phone\naccuracy 0.900", "board\naccuracy 0.800"]
-    assert "at the upper bound; predicted where there is none" in axes.get_xlabel()
+    assert "at the upper bound; predicted where there is none" in figure.get_supxlabel().replace("\n", " ")
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 8])
+def test_what_transfer_says_below_its_cells_lies_within_the_picture(count: int) -> None:
+    rows = [(*pair, *[1.0] * 7, True) for pair in product([f"snapdragon_{n}" for n in range(count)], repeat=2)]
+    figure = plot_transfer(pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS)))
+    figure.draw_without_rendering()
+    (box,) = [text.get_window_extent() for text in figure.findobj(Text) if "on this device" in text.get_text()]
+    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
+    assert 0 <= box.y0 < box.y1 < panel(figure).get_window_extent().y0
 
 
 def test_device_correlation_is_that_of_scipy() -> None:

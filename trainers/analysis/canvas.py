@@ -23,9 +23,9 @@ HEAT = "cividis"  # even for readers without red or green
 CELL_INCHES = 0.19  # of a row that carries a label
 STRIP_INCHES, PLACE_INCHES = 1.1, 0.16  # of a strip: what it takes by itself, and for each mark in it
 PER_ROW = 3  # panels beside one another: of more, the words in them are too small on a page
-LEGEND_INCHES = 0.17  # of a line of a legend
+LEGEND_INCHES = 0.17  # of a line of a legend, or of a label below all panels
 BELOW_LETTERS = 4.5  # heights from axes to a legend below their labels
-LEGEND_LETTERS = 14  # of a legend, an inch; wide ones
+LEGEND_LETTERS = 14  # of these, an inch; wide ones
 HANDLE_LETTERS = 8  # as wide as what stands before a word of a legend, and the space after it
 # Everything that a dark theme would change is set, so that a picture is the same in each.
 STYLE: Any = {
@@ -36,6 +36,7 @@ STYLE: Any = {
     "axes.labelcolor": INK,
     "axes.titlesize": 10,
     "axes.labelsize": 9,
+    "figure.labelsize": 9,
     "axes.grid": False,
     "axes.spines.top": False,
     "axes.spines.right": False,

@@ -1,6 +1,7 @@
 """Pictures of several runs: accuracy against cost, progress, agreement across seeds, gaps between accuracies."""
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any, Literal
 
 import numpy as np
@@ -15,6 +16,8 @@ from trainers.analysis.canvas import (
     COLOURS,
     GREY,
     HEAT,
+    LEGEND_INCHES,
+    LEGEND_LETTERS,
     QUANTITIES,
     Look,
     legend_outside,
@@ -35,6 +38,7 @@ from trainers.analysis.seeds import Stability, anytime, by_settings, labels_of
 STAGES = ("supernet", "inherited", "finetuned", "random")
 Accuracy = Literal["validation", "supernet", "inherited", "finetuned"]
 TITLE_LETTERS = 40  # of a line above a panel
+HELD = "at the upper bound; predicted where there is none, or by margin=point"
 DARK = 0.55  # of a heat map's scale: below it, text is white
 
 
@@ -214,7 +218,10 @@ def plot_transfer(transfer: pd.DataFrame) -> Figure:
     shares = transfer.pivot(index="network", columns="device", values="utilisation").loc[networks, devices].to_numpy()
     fits = transfer.pivot(index="network", columns="device", values="within").loc[networks, devices].to_numpy()
     accuracy = transfer.groupby("network")["accuracy"].first()
-    figure, (axes,) = panels([""], width=1.6 + 1.3 * len(devices), height=1.6 + 0.5 * len(networks))
+    width = 1.6 + 1.3 * len(devices)
+    told = fill(f"on this device: share of its tightest budget, {HELD}", int(width * LEGEND_LETTERS))
+    lines_inches = LEGEND_INCHES * (told.count("\n") + 1)
+    figure, (axes,) = panels([""], width=width, height=1.3 + lines_inches + 0.5 * len(networks))
     shade = np.clip(np.nan_to_num(shares, nan=0.0), 0, 2) / 2
     axes.imshow(shade, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
     words = {True: "fits", False: "too dear"}
@@ -224,8 +231,8 @@ def plot_transfer(transfer: pd.DataFrame) -> Figure:
     ]
     write_cells(axes, texts, light=shade < DARK)
     _name_axes(axes, [f"{name}\naccuracy {accuracy[name]:.3f}" for name in networks], devices)
-    held = "at the upper bound; predicted where there is none, or by margin=point"
-    axes.set(xlabel=f"on this device: share of its tightest budget,\n{held}", ylabel="network of")
+    axes.set_ylabel("network of")
+    figure.supxlabel(told)  # below names of rows too, where it has more room than below the cells
     return figure
 
 
