@@ -141,6 +141,20 @@ def test_the_status_of_a_run_with_a_file_without_an_end_is_unreadable(
 
 
 @pytest.mark.parametrize("kind", KINDS)
+def test_a_record_of_a_sweep_without_an_end_is_a_row_of_its_status(
+    run: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (run.parent / "sweep.json").touch()
+    replaced(run.parent / "sweep.json", kind)
+    monkeypatch.setattr("sys.argv", ["espalier-status", "--json", str(run.parent)])
+    with pytest.raises(SystemExit) as end:
+        espalier_status()
+    reasons = {row["run"]: row["reason"] for row in json.loads(capsys.readouterr().out)["runs"]}
+    assert end.value.code == 1
+    assert refusal("", kind).removeprefix(": ") in reasons["sweep.json"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["result.json", "config.yaml", "metrics.csv", "prune.csv", ARCHITECTURE])
 def test_a_file_without_an_end_is_told_in_place_of_a_report(
     run: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]

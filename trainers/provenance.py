@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from search_spaces.regular_files import check_regular
 from trainers.code import running_code
 from trainers.derive import Derived
 from trainers.prepare import Plan
@@ -34,8 +35,14 @@ def origin(plan: Plan) -> dict[str, Any]:
 
 
 def file_hashes(folder: Path, files: Sequence[str]) -> dict[str, str]:
-    """sha256 of each of `files`, by its path below `folder`."""
-    return {file: hashlib.sha256((folder / file).read_bytes()).hexdigest() for file in files}
+    """sha256 of each of `files`, by its path below `folder`. Raises: OSError; ValueError for a pipe or a device."""
+    return {file: _sha256(folder / file) for file in files}
+
+
+def _sha256(path: Path) -> str:
+    check_regular(path)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def lineage(

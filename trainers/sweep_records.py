@@ -13,6 +13,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import text_of
 from trainers.endings import KILLED, Ending
 from trainers.run_state import FINISHED, this_process, why_lost
 
@@ -222,7 +223,7 @@ Kind = TypeVar("Kind", bound=Record)
 
 def _read(path: Path, kind: type[Kind]) -> Kind | None:
     try:
-        return kind.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(text_of(path))
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -232,4 +233,6 @@ def _read(path: Path, kind: type[Kind]) -> Kind | None:
             f"field {'.'.join(map(str, details['loc'])) or 'at the top'!r}: {details['msg']}"
             for details in error.errors(include_url=False)
         ]
+    except ValueError as error:  # of a pipe, or of what is no text
+        raise InvalidInputError(f"{path} is not whole: {error}") from error
     raise InvalidInputError(f"{path} is not whole: {'; '.join(problems)}")
