@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
@@ -10,6 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.measuring.measure import Measurement, versions
 from tests.tiny_search import MOBILE, tiny_config
 from trainers.search import run_search
 
@@ -56,6 +58,12 @@ def ended(run: Path, name: str, state: str, *, error: str | None, epoch: int = 1
     return copy
 
 
+def measured(latency_ms: float) -> dict[str, Any]:
+    """A measurement of a device, as a result has it."""
+    found = Measurement(latency_ms, latency_ms, latency_ms, 50, 1, "onnxruntime", versions(), "a machine")
+    return {"latency_ms": latency_ms, **asdict(found)}
+
+
 def unmet(run: Path, name: str) -> Path:
     """A copy of a finished run whose second device is over its latency budget by a measurement."""
     copy = run.parent / name
@@ -63,7 +71,7 @@ def unmet(run: Path, name: str) -> Path:
     result = json.loads((copy / "result.json").read_text())
     device = result["devices"]["iot_terminal"]
     budget = device["budgets"]["latency_ms"] = device["predicted"]["latency_ms"]
-    device["measured"] = {"latency_ms": 1.25 * budget, "p50_ms": 1.25 * budget}
+    device["measured"] = measured(1.25 * budget)
     device["held"]["latency_ms"], device["held_by"]["latency_ms"] = 1.25 * budget, "measured"
     device["utilisation"]["latency_ms"] = 1.25
     device |= {"met": False, "refuted_by": "latency_ms", "binding": "latency_ms"}

@@ -1,8 +1,11 @@
 """Files of a run folder from elsewhere: what is malformed is refused with file and field, and nothing in them runs."""
 
 import contextlib
+import json
+import re
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +18,7 @@ from tests import reported_runs
 from tests.reported_runs import rewrite
 from trainers.analysis import load_run
 from trainers.analysis.loading import load_readable
-from trainers.reporting.verify import FIELDS
+from trainers.analysis.run_files import read_result
 
 
 @pytest.fixture(scope="module")
@@ -65,10 +68,43 @@ def test_a_malformed_result_is_refused_with_its_field(folder: Path, change: Call
         load_run(folder)
 
 
-@pytest.mark.parametrize("field", FIELDS)
-def test_a_result_that_lacks_what_every_search_writes_is_refused_by_its_field(folder: Path, field: str) -> None:
-    rewrite(folder / "result.json", lambda content: content.pop(field))
-    with pytest.raises(InvalidInputError, match=rf"result\.json is malformed:\s+{field}: got nothing"):
+def ways(content: dict[str, Any], way: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """The ways to every field of a result but those of open lists: of files and versions, which `verify` compares."""
+    for key, value in content.items():
+        yield (*way, key)
+        if isinstance(value, dict) and key not in ("files", "versions"):
+            yield from ways(value, (*way, key))
+        elif isinstance(value, list) and value and isinstance(value[0], dict):
+            yield from ways(value[0], (*way, key, "0"))
+
+
+def test_a_result_that_lacks_any_field_that_every_search_writes_is_refused_by_its_way(
+    searched: Path, tmp_path: Path
+) -> None:
+    whole = json.loads((searched / "result.json").read_text(encoding="utf-8"))
+    file, silent, tried = tmp_path / "result.json", [], list(ways(whole))
+    for way in tried:
+        content = deepcopy(whole)
+        place = content
+        for key in way[:-1]:
+            place = place[int(key) if isinstance(place, list) else key]
+        del place[way[-1]]
+        file.write_text(json.dumps(content), encoding="utf-8")
+        name = re.sub(r"\.(\d+)\b", r"[\1]", ".".join(way))
+        try:
+            read_result(file)
+            silent.append((name, "nothing"))
+        except InvalidInputError as error:
+            if f"{file} is malformed:" not in str(error) or f"\n  {name}: got nothing" not in str(error):
+                silent.append((name, str(error)))
+    assert silent == []
+    assert len(tried) > 200
+
+
+@pytest.mark.parametrize("field", ["binding", "refuted_by"])
+def test_a_metric_without_a_budget_that_a_result_names_is_refused(folder: Path, field: str) -> None:
+    rewrite(folder / "result.json", spoiled_device(**{field: "params_m"}))
+    with pytest.raises(InvalidInputError, match=rf"mid_tablet\.{field}: got 'params_m'; allowed: latency_ms, gflops"):
         load_run(folder)
 
 

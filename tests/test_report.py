@@ -25,7 +25,7 @@ from tests.report_marks import (
     source_of,
     text_of,
 )
-from tests.reported_runs import change, every_state, infeasible, searched, unmet
+from tests.reported_runs import change, every_state, infeasible, measured, searched, unmet
 from trainers.analysis.loading import load_run, load_sweep
 from trainers.analysis.seeds import stability
 from trainers.reporting.command import run as espalier_report
@@ -148,7 +148,7 @@ def test_the_next_seed_is_proposed_of_a_single_command(runs: Runs, tmp_path: Pat
 def test_predicted_recounted_and_measured_figures_stand_apart(runs: Runs, tmp_path: Path) -> None:
     run = Path(shutil.copytree(runs.done, tmp_path / "measured"))
     result = json.loads((run / "result.json").read_text())
-    result["devices"]["mid_tablet"] |= {"measured": {"latency_ms": 4.321, "p90_ms": 5.5}, "measured_reason": None}
+    result["devices"]["mid_tablet"] |= {"measured": {**measured(4.321), "p90_ms": 5.5}, "measured_reason": None}
     (run / "result.json").write_text(json.dumps(result))
     page = run_page(run)
     assert "devices.mid_tablet.measured.latency_ms" in assert_true_to_files(page, run)

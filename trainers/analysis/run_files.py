@@ -6,22 +6,22 @@ import csv
 import json
 import math
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import pandas as pd
 import yaml
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
 from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular, text_of
-from trainers.config import FolderName
+from trainers.analysis.result_fields import Number, Part, Result, contradictions
 from trainers.errors import dotted, problems_of
 from trainers.run_state import check_texts
 
@@ -29,106 +29,17 @@ TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that
 WHOLE = ("epoch", "step")
 ALPHA_BYTES = 2**27  # of alphas.npz unpacked; 10 devices, 300 choices and 10,000 epochs are 120 MB
 ROUNDING = 1e-5  # of probabilities in single precision, which may sum to a little more than 1
-Number = Annotated[float, Field(allow_inf_nan=False)]
-Figures = dict[Metric, Number]
 
 
-class _Part(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
-
-
-class _Measured(_Part):
-    latency_ms: Number
-
-
-class _Accuracy(_Part):
-    supernet: Number
-    inherited: Number
-    finetuned: Number
-    random: Number
-
-
-class _Validation(_Part):
-    accuracy: Number
-
-
-class _Candidate(_Part):
-    notation: str
-    utilisation: Number
-    validation_accuracy: Number
-    validation_loss: Number
-
-
-class _Transfer(_Part):
-    latency_ms: Number
-    gflops: Number
-    params_m: Number
-    peak_memory_mb: Number
-    latency_upper_ms: Number | None
-    utilisation: Number
-    within: bool
-
-
-class _Device(_Part):
-    id: str
-    met: bool
-    binding: Metric
-    budgets: dict[Metric, Annotated[float, Field(gt=0, allow_inf_nan=False)]]
-    predicted: Figures
-    upper: Figures
-    recounted: Figures
-    measured: _Measured | None
-    utilisation: Figures
-    accuracy: _Accuracy
-    validation: _Validation
-    notation: str
-    taken: _Candidate
-    candidates: Annotated[list[_Candidate], Field(min_length=1)]
-    random_candidates: list[_Candidate]
-
-
-class _Search(_Part):
-    entropy: Number
-
-
-class _Code(_Part):
-    version: str
-    commit: str | None
-    changed: bool | None
-    sha256: str
-
-
-class _Result(_Part):
-    schema_: Annotated[Literal[1], Field(alias="schema")]
-    status: Literal["done", "unmet"]
-    command: str
-    attempts: int
-    space: str
-    strategy: str
-    seed: int
-    data: dict[str, Any]
-    devices: Annotated[dict[FolderName, _Device], Field(min_length=1)]  # whose files are named after them
-    objective: dict[str, Number]
-    transfer: dict[str, dict[str, _Transfer]]
-    search: _Search
-    hashes: dict[str, str]
-    files: dict[str, str]
-    versions: dict[str, str]
-    threads: int
-    processors: list[str]
-    code: _Code
-    earlier_code: list[_Code]
-
-
-class _Named(_Part):
+class _Named(Part):
     name: str
 
 
-class _Profile(_Part):
+class _Profile(Part):
     budgets: dict[Metric, Number | None]
 
 
-class _Config(_Part):
+class _Config(Part):
     space: _Named
     strategy: _Named
     seed: int
@@ -166,7 +77,7 @@ def read_result(path: Path) -> dict[str, Any]:
         check_texts(content)
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"cannot read {path}: {error}; delete its folder and run the search again") from error
-    return _checked(path, content, _Result)
+    return _checked(path, content, Result, contradictions)
 
 
 def _no_number(text: str) -> NoReturn:
@@ -188,13 +99,17 @@ def read_config(path: Path) -> dict[str, Any]:
     return _checked(path, content, _Config)
 
 
-def _checked(path: Path, content: Any, model: type[_Part]) -> dict[str, Any]:
-    """`content` as it is. Raises: InvalidInputError that lists every field that `model` refuses."""
+def _checked(
+    path: Path, content: Any, model: type[Part], between: Callable[[dict[str, Any]], Iterable[str]] = lambda content: ()
+) -> dict[str, Any]:
+    """`content` as it is. Raises: InvalidInputError that lists all that `model` refuses, or else what is `between`."""
     try:
         model.model_validate(content)
+        lines = list(between(content))
     except ValidationError as error:
         lines = problems_of(error, lambda place: dotted(place) or "the whole")
-        raise InvalidInputError("\n  ".join([f"{path} is malformed:", *lines])) from error
+    if lines:
+        raise InvalidInputError("\n  ".join([f"{path} is malformed:", *lines]))
     assert isinstance(content, dict)
     return content
 
