@@ -31,7 +31,7 @@ def write_run(folder: Path, state: str, **fields: Any) -> Path:
     content = {
         **{"status": state, "pid": 77, "host": "another", "attempt": 1, "command": f"espalier-search {folder.name}"},
         **{"started": (NOW - timedelta(seconds=90)).isoformat(), "heartbeat": NOW.isoformat()},
-        **{"progress": None, "error": None, "hashes": {}, "code": {}, "versions": {}},
+        **{"pid_start": None, "progress": None, "error": None, "hashes": {}, "code": {}, "versions": {}},
         **fields,
     }
     (folder / "status.json").write_text(json.dumps(content), encoding="utf-8")

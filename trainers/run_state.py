@@ -19,6 +19,7 @@ FIELDS = {
     **{"status": str, "pid": int, "host": str, "started": str, "heartbeat": str, "attempt": int, "command": str},
     **dict.fromkeys(ORIGIN, dict),
 }
+WRITTEN = (*FIELDS, "pid_start", "progress", "error")
 
 
 @dataclass(frozen=True)
@@ -96,23 +97,29 @@ def check_texts(content: Any) -> None:
 
 
 def _checked(path: Path, content: Any) -> RunState:
+    if not isinstance(content, dict):
+        got = type(content).__name__
+        raise InvalidInputError(f"{path} must hold a mapping, got {got}; repeat the command of its run")
+    missing = [repr(field) for field in WRITTEN if field not in content]
+    if missing:
+        raise InvalidInputError(f"{path}: field {', '.join(missing)} is missing; repeat the command of its run")
     for field, kind in FIELDS.items():
-        value = content.get(field) if isinstance(content, dict) else None
+        value = content[field]
         if not isinstance(value, kind) or isinstance(value, bool):
             raise InvalidInputError(f"{path}: field {field!r} must be a {kind.__name__}, got {value!r}")
     if content["status"] not in STATES:
         raise InvalidInputError(f"{path}: field 'status' must be one of {', '.join(STATES)}; got {content['status']!r}")
-    progress = content.get("progress")
+    progress = content["progress"]
     counts = [progress.get(key) for key in ("epoch", "epochs")] if isinstance(progress, dict) else [None, None]
     if progress is not None and not all(type(count) is int for count in counts):
         raise InvalidInputError(f"{path}: field 'progress' must hold epoch and epochs, got {progress!r}")
     for field in ("error", "pid_start"):
-        value = content.get(field)
+        value = content[field]
         if not (value is None or isinstance(value, str)):
             raise InvalidInputError(f"{path}: field {field!r} must be a str or null, got {value!r}")
     return RunState(
         state=content["status"],
-        reason=content.get("error"),
+        reason=content["error"],
         attempt=content["attempt"],
         command=content["command"],
         pid=content["pid"],
@@ -122,7 +129,7 @@ def _checked(path: Path, content: Any) -> RunState:
         epoch=counts[0],
         epochs=counts[1],
         origin={field: content[field] for field in ORIGIN},
-        pid_start=content.get("pid_start"),
+        pid_start=content["pid_start"],
     )
 
 
