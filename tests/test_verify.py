@@ -178,6 +178,30 @@ def test_a_missing_file_is_named(run: Path, name: str) -> None:
     assert any(f"file {name}: it is missing" in line for line in failed(run))
 
 
+@pytest.mark.parametrize("text", [None, "epoch,step\n"])
+def test_metrics_without_a_last_epoch_are_named_and_not_the_result(run: Path, text: str | None) -> None:
+    (run / "metrics.csv").unlink()
+    if text:
+        (run / "metrics.csv").write_text(text)
+    lines = failed(run)
+    assert [line for line in lines if "result.json is not whole" in line] == []
+    for part in ("status", "search"):
+        assert f"FAILED       {part}: metrics.csv is missing, or has no row: nothing tells of the last epoch" in lines
+
+
+def test_columns_that_the_metrics_lack_are_named(run: Path) -> None:
+    (run / "metrics.csv").write_text("epoch,step\n1,6\n2,12\n")
+    (line,) = (line for line in failed(run) if line.startswith("FAILED       search"))
+    assert "search: metrics.csv lacks the columns " in line and "entropy" in line
+
+
+@pytest.mark.parametrize(("key", "name"), [("versions", "torch"), ("code", "sha256"), ("hashes", "config")])
+def test_what_a_status_lacks_of_its_origin_is_told_of_the_status(run: Path, key: str, name: str) -> None:
+    told = json.loads((run / "status.json").read_text())[key]
+    change(run / "status.json", **{key: {kept: value for kept, value in told.items() if kept != name}})
+    assert failed(run) == [f"FAILED       what the last attempt started from: status.json.{key}.{name} is missing"]
+
+
 def test_a_file_outside_the_run_is_not_read(run: Path) -> None:
     files = json.loads((run / "result.json").read_text())["files"]
     change(run / "result.json", files={**files, "../../../../etc/hostname": "0" * 64})
