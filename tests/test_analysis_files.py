@@ -108,6 +108,14 @@ def test_a_metric_without_a_budget_that_a_result_names_is_refused(folder: Path, 
         load_run(folder)
 
 
+def test_what_a_result_has_wrong_is_told_without_advice_for_a_command_line(folder: Path) -> None:
+    rewrite(folder / "result.json", lambda content: content["hashes"].update(config=3) or content.pop("seed"))
+    with pytest.raises(InvalidInputError) as refused:
+        load_run(folder)
+    wrong = ["seed: got nothing; every search writes it", "hashes.config: got 3; Input should be a valid string"]
+    assert str(refused.value).splitlines()[1:] == [f"  {line}" for line in wrong]
+
+
 def test_all_that_is_wrong_with_a_result_is_told_at_once(folder: Path) -> None:
     rewrite(folder / "result.json", spoiled_device(met="yes", id=3))
     with pytest.raises(InvalidInputError, match=r"(?s)mid_tablet\.id: got 3.*mid_tablet\.met: got 'yes'"):

@@ -11,6 +11,7 @@ from trainers.config import FolderName
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Figures = dict[Metric, Number]
+NOTHING = "got nothing; every search writes it"
 COUNTED = tuple(metric for metric in METRICS if metric != "latency_ms")
 OF_DEVICES = ("choices_alive", "worst_surviving_share")  # of `search`
 OF_BUDGETS = ("budgets", "utilisation", "held", "held_by")
@@ -220,4 +221,4 @@ def _lacking(mappings: Mapping[str, Mapping[str, Any]], keys: Iterable[str] = ()
     """A line for each of `keys`, and of those of any of `mappings`, that one lacks; they are named by their place."""
     due = dict.fromkeys([*keys, *(key for mapping in mappings.values() for key in mapping)])
     for place, mapping in mappings.items():
-        yield from (f"{place}.{key}: got nothing; give it a value" for key in due if key not in mapping)
+        yield from (f"{place}.{key}: {NOTHING}" for key in due if key not in mapping)

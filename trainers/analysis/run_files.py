@@ -17,12 +17,13 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular, text_of
-from trainers.analysis.result_fields import Number, Part, Result, contradictions
-from trainers.errors import dotted, problems_of
+from trainers.analysis.result_fields import NOTHING, Number, Part, Result, contradictions
+from trainers.errors import LONGEST, dotted, shown
 from trainers.run_state import check_texts
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that hold words
@@ -107,11 +108,20 @@ def _checked(
         model.model_validate(content)
         lines = list(between(content))
     except ValidationError as error:
-        lines = problems_of(error, lambda place: dotted(place) or "the whole")
+        lines = [_line(details) for details in error.errors(include_url=False)]
     if lines:
         raise InvalidInputError("\n  ".join([f"{path} is malformed:", *lines]))
     assert isinstance(content, dict)
     return content
+
+
+def _line(details: ErrorDetails) -> str:
+    """What is wrong with a field, without advice for a command line: a run's files are no one's to write."""
+    place, got = dotted(details["loc"]) or "the whole", shown(details["input"])
+    if details["type"] == "missing":
+        return f"{place}: {NOTHING}"
+    got = got if len(got) <= LONGEST else f"{got[:LONGEST]}..."
+    return f"{place}: got {got}; {details['msg'].removeprefix('Value error, ')}"
 
 
 def read_table(path: Path, *, required: Sequence[str]) -> pd.DataFrame:
