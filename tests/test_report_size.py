@@ -35,7 +35,10 @@ def lengthen(run: Path, added: Sequence[str], *, num_epochs: int, num_choices: i
     """Makes a run longer and wider: more devices, so many epochs, so many choices of 71 decisions."""
     result = json.loads((run / "result.json").read_text())
     for device in added:
-        result["devices"][device] = result["devices"]["mid_tablet"]
+        for named in (result["devices"], result["search"]["choices_alive"], result["search"]["worst_surviving_share"]):
+            named[device] = named["mid_tablet"]
+        of_one = {key: value for key, value in result["objective"].items() if key.startswith("mid_tablet/")}
+        result["objective"] |= {key.replace("mid_tablet", device): value for key, value in of_one.items()}
         shutil.copy(run / "architectures" / "mid_tablet.json", run / "architectures" / f"{device}.json")
     rows = 4 * result["devices"]["mid_tablet"]["candidates"]
     for content in result["devices"].values():
