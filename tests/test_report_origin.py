@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.report_marks import assert_true_to_files, parsed, text_of
-from tests.reported_runs import change, ended, infeasible, searched
+from tests.reported_runs import change, ended, infeasible, measured, searched
 from trainers.reporting.report import run_page, sweep_page
 
 
@@ -37,16 +37,18 @@ def test_the_code_that_searched_is_told_and_that_it_was_not_that_of_its_commit(
 
 
 @pytest.mark.parametrize(
-    ("margin", "measured", "told"),
+    ("margin", "timed", "told"),
     [
         ("upper", None, "held against the upper bound, which covers 90.0 % of"),
         ("point", None, "held against the estimate;"),
-        ("upper", {"latency_ms": 3.0}, "held against the measurement."),
+        ("upper", measured(3.0), "held against the measurement."),
     ],
 )
-def test_only_a_bound_is_said_to_cover_networks(done: Path, margin: str, measured: Any, told: str) -> None:
+def test_only_a_bound_is_said_to_cover_networks(
+    done: Path, margin: str, timed: dict[str, Any] | None, told: str
+) -> None:
     result = json.loads((done / "result.json").read_text(encoding="utf-8"))
-    devices = {name: device | {"margin": margin, "measured": measured} for name, device in result["devices"].items()}
+    devices = {name: device | {"margin": margin, "measured": timed} for name, device in result["devices"].items()}
     change(done / "result.json", devices=devices)
     page = " ".join(text_of(parsed(run_page(done))).split())
     assert told in page
