@@ -1,12 +1,15 @@
 """Command lines that make no configuration: Hydra stops at the first thing that is wrong, and all of them are told."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from console import CONF, Cli, complaints, console
 from tiny_search import TINY
 
 from trainers import cli
+from trainers.composition import wrong_in_all
+from trainers.errors import refusal
 
 DEVICES = ", ".join(sorted(path.stem for path in (CONF / "hardware").glob("*.yaml")))
 
@@ -152,3 +155,27 @@ def test_what_is_wrong_between_values_is_told_beside_those_of_another_kind(
 ) -> None:
     told = [line.strip() for line in command(*arguments, app=app)[2].splitlines()[1:]]
     assert sorted(line.partition(":")[0] for line in told) == sorted(keys)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "told", "looked_at"),
+    [
+        ([["seed: got -1", "a: x"], ["seed: got -2", "a: x"]], ["seed: got -1", "a: x", "seed: got -2"], 2),
+        ([["seed: got -1", "a: x"], ["b: y", "a: x"]], ["a: x"], 2),
+        ([["a: x"], ["b: y"]], [], 2),
+        ([["a: x"], [], ["a: x"]], [], 2),
+        ([[], ["a: x"]], [], 1),
+    ],
+)
+def test_what_is_wrong_with_all_jobs_is_told_by_its_key_and_none_is_looked_at_after_a_right_one(
+    jobs: list[list[str]], told: list[str], looked_at: int
+) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def check(job: dict[str, Any]) -> None:
+        seen.append(job)
+        if job["wrong"]:
+            raise refusal(job["wrong"])
+
+    assert wrong_in_all(({"wrong": wrong} for wrong in jobs), check) == told
+    assert len(seen) == looked_at

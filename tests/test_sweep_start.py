@@ -39,8 +39,9 @@ def test_a_sweep_that_cannot_begin_is_refused_by_its_key_and_leaves_nothing(
     assert list(Path.cwd().iterdir()) == []
 
 
-def test_what_is_wrong_with_every_job_refuses_the_sweep_once(command: Cli) -> None:
-    found = command("-m", "seed=0,1", "trainer.steps=0", "margin=foo")
+@pytest.mark.parametrize("swept", ["seed=0,1", "debug=one_epoch,one_epoch"])
+def test_what_is_wrong_with_every_job_refuses_the_sweep_once(command: Cli, swept: str) -> None:
+    found = command("-m", swept, "trainer.steps=0", "margin=foo")
     refused(found, "espalier-search", "trainer.steps: got 0", "margin: got 'foo'")
     assert list(Path.cwd().iterdir()) == []
 

@@ -10,6 +10,7 @@ from typing import Any
 from hydra import compose
 from hydra._internal.hydra import Hydra
 from hydra._internal.utils import create_automatic_config_search_path
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_search_path import SearchPathQuery
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -173,6 +174,34 @@ def _composed(command: CommandLine) -> dict[str, Any]:
         content = OmegaConf.to_container(composed, resolve=True)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
+
+
+def values_of_job(loader: ConfigLoader, config: DictConfig, overrides: Sequence[str]) -> dict[str, Any]:
+    """The configuration of a job of a sweep, without Hydra's own. Raises: errors of `CONFIGURATION`."""
+    composed = loader.load_sweep_config(config, list(overrides))
+    own = OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"])
+    content = OmegaConf.to_container(own, resolve=True)
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
+
+
+def wrong_in_all(jobs: Iterable[dict[str, Any]], check: Callable[[dict[str, Any]], Any]) -> list[str]:
+    """What is wrong with every one of these jobs, by its key; none is looked at after one that is right."""
+    found = []
+    for job in jobs:
+        try:
+            check(job)
+        except InvalidInputError as error:
+            found.append(untitled(error).split("\n  "))
+        else:
+            return []
+    wrong_keys = set.intersection(*({key_in(line) for line in problems} for problems in found))
+    return list(dict.fromkeys(line for problems in found for line in problems if key_in(line) in wrong_keys))
+
+
+def key_in(problem: str) -> str:
+    """The key that a line of a refusal begins with."""
+    return problem.partition(": ")[0]
 
 
 def _first(override: Override) -> str | None:

@@ -36,7 +36,8 @@ def dotted(place: Place) -> str:
 
 def shown(value: object) -> str:
     """A value as Python writes it, or its beginning."""
-    return BEGINNING.repr(value)
+    written = BEGINNING.repr(value)
+    return written if len(written) <= LONGEST else f"{written[:LONGEST]}..."
 
 
 def problems_of(error: "ValidationError", key: Callable[[Place], str] = dotted) -> list[str]:
@@ -45,7 +46,6 @@ def problems_of(error: "ValidationError", key: Callable[[Place], str] = dotted) 
     for details in error.errors(include_url=False):
         kind, value, place = details["type"], details["input"], key(details["loc"])
         got = "nothing" if kind == "missing" else shown(value)
-        got = got if len(got) <= LONGEST else f"{got[:LONGEST]}..."
         message = details["msg"].removeprefix("Value error, ")
         if kind == "missing":
             message = "give it a value"

@@ -1,10 +1,9 @@
 """A sweep before any of its jobs begins: one folder, jobs that can all be used, threads shared among them."""
 
 import os
-import re
 import shlex
 import sys
-from collections.abc import Iterable, Sized
+from collections.abc import Sized
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -12,12 +11,12 @@ from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf, flag_override
+from omegaconf import DictConfig, OmegaConf
 
-from search_spaces.errors import EspalierError, InvalidInputError
+from search_spaces.errors import EspalierError
 from trainers import sweep
-from trainers.apps import SEARCH, TUNE, App, tell
-from trainers.composition import CONFIGURATION, explained
+from trainers.apps import SEARCHES, tell
+from trainers.composition import CONFIGURATION, explained, key_in, values_of_job, wrong_in_all
 from trainers.endings import EXIT_CODES
 from trainers.errors import refusal
 from trainers.job import say, task_overrides
@@ -35,7 +34,7 @@ class Start(Callback):
             _check_numbers(config)
             launcher, jobs = str(config.hydra.runtime.choices["hydra/launcher"]), _jobs(config)
             if jobs:
-                _check_same_for_all(name, config, jobs)
+                _check_all(name, config, jobs)
             if launcher in sweep.ALL_AT_ONCE:
                 threads = (os.cpu_count() or 1) // _at_once(config, jobs)
                 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
@@ -102,36 +101,16 @@ def _jobs(config: DictConfig) -> list[list[str]]:
     return jobs
 
 
-def _check_same_for_all(name: str, config: DictConfig, jobs: list[list[str]]) -> None:
-    """Raises: InvalidInputError if what is wrong with the first and the last job is of keys that do not differ."""
-    [app] = [app for app in (SEARCH, TUNE) if app.name == name]
-    first, last = (_wrong(app, config, job) for job in (jobs[0], jobs[-1]))
-    differing = [o.key_or_group for o in _given(config) if o.is_sweep_override()]
-    if first is not None and str(first) == str(last) and not _speaks_of(str(first), differing):
-        raise first
-
-
-def _wrong(app: App, config: DictConfig, job: list[str]) -> InvalidInputError | None:
-    """What is wrong with the configuration of a job."""
+def _check_all(name: str, config: DictConfig, jobs: list[list[str]]) -> None:
+    """Raises: InvalidInputError if every job is wrong, and not by the values alone that differ between them."""
+    loader = GlobalHydra.instance().config_loader()
     try:
-        composed = GlobalHydra.instance().config_loader().load_sweep_config(config, job)
-        with flag_override(composed, ["struct", "readonly"], [False, False]):
-            del composed["hydra"]
-        content: Any = OmegaConf.to_container(composed, resolve=True)
-        app.check({str(key): value for key, value in dict(content).items()})
-    except InvalidInputError as error:
-        return error
-    except CONFIGURATION:  # of which the sweeper tells, with what else is wrong
-        return None
-    return None
-
-
-def _speaks_of(problems: str, differing: Iterable[str]) -> bool:
-    """Whether problems may be of what differs between jobs: values of these keys, or set by a choice of a group."""
-    sections = {key.partition(".")[0] for key in differing}
-    return bool(sections & {"experiment", "debug"}) or any(
-        re.search(rf"\b{section}\b", problems) for section in sections
-    )
+        problems = wrong_in_all((values_of_job(loader, config, job) for job in jobs), SEARCHES[name].check)
+    except CONFIGURATION:  # one cannot be composed; of that the sweeper tells, with what else is wrong
+        return
+    swept = tuple(f"{override.key_or_group}." for override in _given(config) if override.is_sweep_override())
+    if any(not f"{key_in(problem)}.".startswith(swept) for problem in problems):
+        raise refusal(problems)
 
 
 def _at_once(config: DictConfig, jobs: Sized) -> int:

@@ -23,7 +23,7 @@ from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular, text_of
 from trainers.analysis.result_fields import NOTHING, Number, Part, Result, contradictions
-from trainers.errors import LONGEST, dotted, shown
+from trainers.errors import dotted, shown
 from trainers.run_state import check_texts
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that hold words
@@ -120,7 +120,6 @@ def _line(details: ErrorDetails) -> str:
     place, got = dotted(details["loc"]) or "the whole", shown(details["input"])
     if details["type"] == "missing":
         return f"{place}: {NOTHING}"
-    got = got if len(got) <= LONGEST else f"{got[:LONGEST]}..."
     return f"{place}: got {got}; {details['msg'].removeprefix('Value error, ')}"
 
 

@@ -72,6 +72,8 @@ class EspalierOptunaSweeper(Sweeper):
         self, arguments: Sequence[str]
     ) -> "tuple[TuningConfig, list[str], dict[str, BaseDistribution], list[dict[str, Any]]]":
         """The settings of the study, the overrides of every job, the search space, and configurations of a few jobs."""
+        from trainers.apps import SEARCHES
+        from trainers.composition import values_of_job, wrong_in_all
         from trainers.errors import StudyRefusedError
         from trainers.overrides import listed_once
         from trainers.tuning.tuning_config import validate_tuning
@@ -84,8 +86,9 @@ class EspalierOptunaSweeper(Sweeper):
         problems += [f"{key}: got several values, allowed: one; it is a setting of the study" for key in swept]
         config, wrong = validate_tuning(self._settings(), self._keys())
         problems += wrong
-        jobs = [self._composed([*fixed, *overrides]) for overrides in examples(space)]
-        problems += wrong_in_all(jobs, str(self.config.hydra.help.app_name))
+        loader, app = self.hydra_context.config_loader, SEARCHES.get(str(self.config.hydra.help.app_name))
+        jobs = [values_of_job(loader, self.config, [*fixed, *overrides]) for overrides in examples(space)]
+        problems += wrong_in_all(jobs, app.check) if app is not None else []
         if config is not None:
             problems += unknown_figures(jobs[0], [*config.objectives, *config.constraints], space)
         if problems:
@@ -100,16 +103,6 @@ class EspalierOptunaSweeper(Sweeper):
         assert isinstance(settings, dict)
         defaults = {"storage": f"{folder}/study.db", "study_name": folder.rstrip("/").rpartition("/")[2]}
         return {str(k): defaults.get(str(k)) if v is None and k in defaults else v for k, v in settings.items()}
-
-    def _composed(self, overrides: list[str]) -> dict[str, Any]:
-        """The configuration of a job."""
-        assert self.hydra_context is not None and self.config is not None
-        composed = self.hydra_context.config_loader.load_sweep_config(self.config, overrides)
-        content = OmegaConf.to_container(
-            OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), resolve=True
-        )
-        assert isinstance(content, dict)
-        return {str(key): value for key, value in content.items()}
 
     def _keys(self) -> dict[str, str]:
         """Setting: key under which the user sets it, which may be one that the setting refers to."""
@@ -267,30 +260,6 @@ def dotted(content: Any, left_out: Container[str] = (), prefix: str = "") -> dic
         if key not in left_out:
             found |= dotted(value, left_out, key)
     return found
-
-
-def wrong_in_all(jobs: Sequence[Mapping[str, Any]], command: str) -> list[str]:
-    """What is wrong with every one of these jobs of a command; a trial that cannot run alone is told of in its turn."""
-    from search_spaces.errors import InvalidInputError
-    from trainers.apps import SEARCHES
-    from trainers.errors import untitled
-
-    if command not in SEARCHES:
-        return []
-    found = []
-    for job in jobs:
-        try:
-            SEARCHES[command].check(dict(job))
-        except InvalidInputError as error:
-            found.append(untitled(error).split("\n  "))
-        else:
-            return []
-    wrong_keys = set.intersection(*({_key_in(line) for line in problems} for problems in found))
-    return list(dict.fromkeys(line for problems in found for line in problems if _key_in(line) in wrong_keys))
-
-
-def _key_in(problem: str) -> str:
-    return problem.partition(": ")[0]
 
 
 def unknown_figures(content: Mapping[str, Any], names: Iterable[str], space: Mapping[str, Any]) -> list[str]:
