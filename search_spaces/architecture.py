@@ -11,14 +11,13 @@ from typing import Any
 from torch import nn
 
 from search_spaces.errors import EspalierError, InvalidInputError
-from search_spaces.mobile import MobileSpace
-from search_spaces.nasbench201 import NasBench201Space
+from search_spaces.registry import Registry
 from search_spaces.regular_files import text_of
 from search_spaces.space import Choice, SearchSpace
 
 SCHEMA = 1
 MOST_NUMBERS = 10**9  # in the weights of a network from a file, or in memory at one operation: some GB
-SPACES: dict[str, Callable[..., SearchSpace]] = {space.name: space for space in (MobileSpace, NasBench201Space)}
+SPACES: Registry[Callable[..., SearchSpace]] = Registry("spaces")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
-from trainers import cli
+from trainers.cli import main as cli
 
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Result = tuple[int, str, str]  # exit code, output, errors
@@ -69,9 +69,9 @@ def refused_calibration(result: Result, *words: str) -> None:
 
 
 def imported_by(entry: str, *arguments: str, folder: Path) -> tuple[int, str, set[str]]:
-    """Exit code and output of the script whose function in trainers.cli is `entry`, and the packages it imported."""
+    """Exit code and output of the script `entry` of trainers.cli.main, and the packages it imported."""
     script = (
-        f"import json, sys\nfrom trainers.cli import {entry}\n"
+        f"import json, sys\nfrom trainers.cli.main import {entry}\n"
         f"try:\n    {entry}()\nexcept SystemExit as end:\n"
         "    sys.stderr.write(json.dumps([end.code or 0, sorted({m.split('.')[0] for m in sys.modules})]))\n"
     )

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainers.data import Shares, Split
+from trainers.data.datasets import Shares, Split
 
 REPOSITORY = Path(__file__).parent.parent
 REAL = Path(os.environ.get("ESPALIER_DATA", REPOSITORY.parent / "shared" / "data"))

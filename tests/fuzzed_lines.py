@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from trainers.plain_text import printable_lines
+from trainers.runs.plain_text import printable_lines
 
 FUZZ = settings(
     deadline=None,

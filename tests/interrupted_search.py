@@ -15,9 +15,9 @@ import pytest
 import torch
 from tiny_search import MOBILE, tiny_config
 
-import trainers.reporting.report  # noqa: F401  # a search imports it when it ends
-from trainers.config import SearchConfig
-from trainers.search import run_search
+import trainers.reports.report  # noqa: F401  # a search imports it when it ends
+from trainers.cli.search import run_search
+from trainers.runs.config import SearchConfig
 
 # Seven epochs of nine steps, with pruning in the second half and a checkpoint at the end of each.
 SEARCH = (*MOBILE, "trainer.steps=60", "trainer.threads=1", "trainer.checkpoint_seconds=0")

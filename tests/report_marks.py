@@ -13,7 +13,7 @@ import yaml
 
 from trainers.analysis.loading import load_run
 from trainers.analysis.run_files import read_table
-from trainers.reporting.run_view import told_state
+from trainers.reports.run_view import told_state
 
 WORDS = {True: {"yes", "within", "within budget"}, False: {"no", "over", "over budget"}}
 NUMBER = re.compile(r"(?<![\w.-])\d[\d,.]*")

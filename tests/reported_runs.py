@@ -10,10 +10,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.infeasible import BudgetInfeasibleError
 from hardware_models.measuring.measure import Measurement, versions
 from tests.tiny_search import MOBILE, tiny_config
-from trainers.search import run_search
+from trainers.cli.search import run_search
 
 COMMAND = "espalier-search -m 'seed=range(2)' sweep=tiny"
 KEPT: list[TemporaryDirectory[str]] = []  # until the tests end

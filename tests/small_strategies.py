@@ -12,8 +12,8 @@ from tiny_search import networks_of, small_space
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, Indices
-from trainers.architecture_parameters import ArchitectureParameters
-from trainers.strategies import Pool, Random, Strategy
+from trainers.search.logits import ArchitectureParameters
+from trainers.search.strategies import Pool, Random, Strategy
 
 SPACE = small_space()
 NETWORKS = networks_of(SPACE)

@@ -15,7 +15,7 @@ from tests.reported_runs import rewrite
 from tests.tiny_search import MOBILE, tiny_config
 from trainers.analysis import candidates, load_run, load_sweep, transfer
 from trainers.analysis.loading import DEVICE_COLUMNS, RUN_COLUMNS, load_readable
-from trainers.search import run_search
+from trainers.cli.search import run_search
 
 
 @pytest.fixture(scope="module")

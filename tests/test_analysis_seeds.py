@@ -11,11 +11,11 @@ import pytest
 
 from search_spaces.architecture import Architecture, architecture_of
 from search_spaces.errors import InvalidInputError
-from search_spaces.mobile import MobileSpace
-from search_spaces.nasbench201 import NasBench201Space
+from search_spaces.mobile.space import MobileSpace
+from search_spaces.nasbench201.space import NasBench201Space
 from trainers.analysis import Run, Sweep, anytime, stability
 from trainers.analysis.seeds import agreements, settings_of, used_decisions
-from trainers.run_state import RunState
+from trainers.runs.state import RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 DONE = RunState("done", None, 1, "espalier-search", 1, "here", NOW, NOW, 2, 2, {})

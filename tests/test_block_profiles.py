@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from hardware_models.profile import load_profile
-from search_spaces.mobile import MobileSpace
+from search_spaces.mobile.space import MobileSpace
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))

@@ -26,8 +26,8 @@ from spaces import ROOT
 
 from hardware_models.profile import load_profile
 from search_spaces.architecture import read_architecture
-from trainers import cli
-from trainers.measure_plan import architecture_item
+from trainers.cli import main as cli
+from trainers.devices.measure_plan import architecture_item
 
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
 

@@ -11,7 +11,7 @@ from console import Cli, console, refused_calibration
 from measured_networks import true_device, write_bench, write_operations
 
 from hardware_models.measuring.measurements import layers_path
-from trainers import cli
+from trainers.cli import main as cli
 
 
 @pytest.fixture

@@ -13,9 +13,9 @@ from measured_networks import write_networks, write_operations
 from scipy.stats import spearmanr
 from spaces import ROOT
 
+from hardware_models.importers.paddlelite import read_paddlelite
 from hardware_models.profile import load_profile
-from hardware_models.published_tables.paddlelite import read_paddlelite
-from trainers import cli
+from trainers.cli import main as cli
 
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
 

@@ -12,8 +12,8 @@ import torch
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from trainers.checkpoints import PARTS, HashedCheckpointIO, latest_checkpoint
-from trainers.errors import RunFolderError
+from trainers.runs.exit_status import RunFolderError
+from trainers.search.checkpoints import PARTS, HashedCheckpointIO, latest_checkpoint
 
 ORIGIN = {"cost_table": "a", "data": "b"}
 WHOLE: dict[str, Any] = {**{part: {} for part in PARTS}, "origin": ORIGIN}

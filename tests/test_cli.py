@@ -22,9 +22,9 @@ from console import (
 )
 from tiny_search import CELLS, CONF, SHORT, TINY
 
-import trainers.search
-from trainers import cli
-from trainers.config import SearchConfig
+import trainers.cli.search
+from trainers.cli import main as cli
+from trainers.runs.config import SearchConfig
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 
@@ -87,7 +87,9 @@ def test_every_search_of_the_readme_is_a_command_that_is_understood(
         searched.append(config)
         return {"status": "done"}
 
-    monkeypatch.setattr(trainers.search, "run_search", accept)  # the checks of the whole configuration come before it
+    monkeypatch.setattr(
+        trainers.cli.search, "run_search", accept
+    )  # the checks of the whole configuration come before it
     for example in examples:
         arguments = shlex.split(example, comments=True)
         if {"--help", "--cfg"} & set(arguments):

@@ -19,10 +19,10 @@ from console import Cli, console, refused_search
 from hydra.core.global_hydra import GlobalHydra
 from tiny_search import MOBILE, TINY, tiny_config
 
-import trainers.certificate
-import trainers.search
+import trainers.search.certificate
+import trainers.search.run
 from hardware_models.counting import Recount, recount
-from trainers import cli
+from trainers.cli import main as cli
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 
@@ -222,7 +222,7 @@ def test_a_budget_that_the_recount_breaks_for_every_network_ends_with_3(
         counted = recount(module, shape)
         return Recount(counted.gflops + 10, counted.params_m, counted.by_operator)
 
-    monkeypatch.setattr(trainers.certificate, "recount", dearer)
+    monkeypatch.setattr(trainers.search.certificate, "recount", dearer)
     code, output, _ = search(*TINY, "trainer.max_cuts=3")
     assert code == 3
     assert "mid_tablet: budgets NOT MET (gflops)" in output
@@ -291,7 +291,7 @@ def test_a_signal_while_networks_are_chosen_ends_a_search_as_one_while_training_
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(60)
 
-    monkeypatch.setattr(trainers.search, "derive", killed)
+    monkeypatch.setattr(trainers.search.run, "derive", killed)
     monkeypatch.setattr(sys, "argv", ["espalier-search", *TINY, f"paths.runs={runs}"])
     GlobalHydra.instance().clear()
     before = signal.getsignal(signal.SIGTERM)

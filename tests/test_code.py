@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from trainers.code import PACKAGES, ROOT, code_in
+from trainers.runs.code import PACKAGES, ROOT, code_in
 
 FILES = {
     **{f"{package}/__init__.py": "" for package in PACKAGES},
-    "trainers/search.py": "LOWEST = 1\n",
+    "trainers/search/search.py": "LOWEST = 1\n",
     "conf/search.yaml": "seed: 0\n",
-    "trainers/reporting/templates/run.html.j2": "<p>\n",
+    "trainers/reports/templates/run.html.j2": "<p>\n",
     "README.md": "words\n",
 }
 
@@ -59,7 +59,7 @@ def test_a_file_that_no_commit_has_changes_the_code(root: Path) -> None:
 
 
 def test_installed_code_has_the_hash_of_its_checkout_and_no_commit(root: Path, tmp_path: Path) -> None:
-    plugin = root / "trainers" / "tuning" / "plugin" / "sweeper.py"
+    plugin = root / "trainers" / "cli" / "plugin" / "sweeper.py"
     plugin.parent.mkdir(parents=True)
     plugin.write_text("")
     commit(root)

@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from surroundings import Surroundings, surround
 from tiny_search import TINY
 
-import trainers.search
-from trainers import cli
-from trainers.config import SearchConfig
-from trainers.prepare import prepare
+import trainers.cli.search
+from trainers.cli import main as cli
+from trainers.runs.config import SearchConfig
+from trainers.search.plan import prepare
 
 SMALL = "hardware=[iot_terminal]"  # a configuration that is quick to compose
 DEFAULT = composed_by("search", SMALL)
@@ -54,7 +54,7 @@ def test_any_command_line_is_refused_by_name_or_understood_and_touches_nothing_e
     search: Cli, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The configuration is whole and checked; what a search would build of it is the next test's.
-    monkeypatch.setattr(trainers.search, "run_search", lambda config, report, *, command: {"status": "done"})
+    monkeypatch.setattr(trainers.cli.search, "run_search", lambda config, report, *, command: {"status": "done"})
     codes: Counter[int] = Counter()
 
     @settings(FUZZ, max_examples=1000)
@@ -83,7 +83,7 @@ def test_any_value_is_refused_by_name_or_makes_a_search_that_could_begin(
         prepare(config)
         return {"status": "done"}
 
-    monkeypatch.setattr(trainers.search, "run_search", begin)
+    monkeypatch.setattr(trainers.cli.search, "run_search", begin)
     codes: Counter[int] = Counter()
 
     @settings(FUZZ, max_examples=100)

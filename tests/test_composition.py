@@ -7,9 +7,9 @@ import pytest
 from console import CONF, Cli, complaints, console
 from tiny_search import TINY
 
-from trainers import cli
-from trainers.composition import wrong_in_all
-from trainers.errors import refusal
+from trainers.cli import main as cli
+from trainers.cli.composition import wrong_in_all
+from trainers.runs.validation import refusal
 
 DEVICES = ", ".join(sorted(path.stem for path in (CONF / "hardware").glob("*.yaml")))
 

@@ -15,10 +15,10 @@ from tiny_search import CONF, composed
 from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
-from trainers.config import PathsConfig, SearchConfig, TrainerConfig, science_of, validate
-from trainers.data import DataConfig
-from trainers.prepare import check_arguments, data_config, is_host, make_optimizer, make_space
-from trainers.strategies import STRATEGIES
+from trainers.data.datasets import DataConfig
+from trainers.runs.config import PathsConfig, SearchConfig, TrainerConfig, science_of, validate
+from trainers.search.plan import check_arguments, data_config, is_host, make_optimizer, make_space
+from trainers.search.strategies import STRATEGIES
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))
 # Where a run lies, how many threads compute it, who is told of it: the result does not depend on them.
@@ -109,7 +109,7 @@ def test_every_key_of_a_schema_is_read_outside_of_its_checks(schema: type[BaseMo
         if isinstance(node, ast.Attribute)
     }
     in_yaml = {"data"} if schema is PathsConfig else set()  # data groups refer to paths.data
-    in_run_folder = {"runs", "sweep"}  # which trainers.config makes the run folder of
+    in_run_folder = {"runs", "sweep"}  # which trainers.runs.config makes the run folder of
     assert "${paths.data}" in (CONF / "data" / "fashion_mnist.yaml").read_text(encoding="utf-8")
     assert set(schema.model_fields) - in_yaml - in_run_folder <= read
 

@@ -18,14 +18,14 @@ import yaml
 from tiny_search import CONF
 from tracked_runs import nobody
 
-from trainers.tracking import metric_names
-from trainers.tracking.command import main
-from trainers.tracking.publish import architectures, prune_events
+from trainers.cli.dashboard_command import main
+from trainers.reports.publish import architectures, prune_events
+from trainers.runs import metric_names
 
 with warnings.catch_warnings():
     # wandb-workspaces 0.4 declares its fields as pydantic 1 did.
     warnings.simplefilter("ignore", category=DeprecationWarning)
-    from trainers.tracking.dashboard import CHARTS, build_dashboard, chart_name, charts, specification
+    from trainers.loggers.dashboard import CHARTS, build_dashboard, chart_name, charts, specification
 
 COMMAND = Path(sys.executable).parent / "espalier-dashboard"
 DEVICES = ("phone", "tablet")
@@ -262,7 +262,7 @@ def test_push_sends_the_charts_and_the_view_that_build_shows(server: HTTPServer,
 
 def test_help_answers_without_anything_heavy_and_ends_with_examples() -> None:
     script = (
-        "import sys\nfrom trainers.tracking.command import main\n"
+        "import sys\nfrom trainers.cli.dashboard_command import main\n"
         "try:\n    main(['--help'])\nexcept SystemExit:\n"
         "    sys.stderr.write(' '.join(sorted({m.split('.')[0] for m in sys.modules})))\n"
     )

@@ -7,8 +7,8 @@ from data_files import PARTS, SHARES
 from PIL import Image
 
 from search_spaces.errors import InvalidInputError
-from trainers.data import ImageData, Split, make_splits
-from trainers.data_sources import (
+from trainers.data.datasets import ImageData, Split, make_splits
+from trainers.data.readers import (
     DataError,
     ImageSet,
     Subset,

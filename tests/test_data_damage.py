@@ -26,8 +26,8 @@ from data_files import (
 )
 from PIL import Image
 
-from trainers.cifar10 import read_cifar10
-from trainers.data_sources import (
+from trainers.data.cifar10 import read_cifar10
+from trainers.data.readers import (
     DataError,
     ImageSet,
     read_fashion_mnist,

@@ -27,9 +27,9 @@ from data_files import (
 from PIL import Image
 from pydantic import ValidationError
 
-from trainers.cifar10 import read_cifar10
-from trainers.data import SOURCES, DataConfig, ImageData, load_data
-from trainers.data_sources import (
+from trainers.data.cifar10 import read_cifar10
+from trainers.data.datasets import SOURCES, DataConfig, ImageData, load_data
+from trainers.data.readers import (
     DataError,
     Subset,
     read_digits,

@@ -9,11 +9,11 @@ import pytest
 
 from search_spaces.architecture import SPACES, Architecture, architecture_of
 from search_spaces.errors import InvalidInputError
-from search_spaces.mobile import MobileSpace
-from search_spaces.nasbench201 import NasBench201Space, parse_arch
+from search_spaces.mobile.space import MobileSpace
+from search_spaces.nasbench201.space import NasBench201Space, parse_arch
 from tests.spaces import draw, yaml_space
 from tests.tiny_search import small_space
-from trainers.reporting.drawing import DRAWINGS, architecture_svg
+from trainers.reports.drawing import DRAWINGS, architecture_svg
 
 SVG = "{http://www.w3.org/2000/svg}"
 # Edge 0-1 is cut off: what node 1 is given goes nowhere.

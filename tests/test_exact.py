@@ -27,7 +27,7 @@ from torch import nn
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable, Indices
 from hardware_models.budgets.exact import tightest_network
-from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.infeasible import BudgetInfeasibleError
 from hardware_models.profile import METRICS
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError

@@ -14,18 +14,18 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import MOST_BYTES
 from tests.reported_runs import change, searched
 from trainers.analysis.run_files import ALPHA_BYTES, read_alphas, read_config
-from trainers.apps import tell
-from trainers.checkpoints import remove_checkpoints
-from trainers.errors import shown
-from trainers.job import say
-from trainers.reporting.command import run as espalier_report
-from trainers.reporting.report import run_page, sweep_page, write_report
-from trainers.run_folder import RunFolder
-from trainers.run_state import state_of
-from trainers.status import main as espalier_status
-from trainers.tracking import publish
-from trainers.tracking.publish import publish_if_missing, publish_result
-from trainers.tracking.tracker import LocalTracker, RunRecord, Tracker
+from trainers.cli.command import tell
+from trainers.cli.job import say
+from trainers.cli.report_command import run as espalier_report
+from trainers.loggers.logger import LocalTracker, RunRecord, Tracker
+from trainers.reports import publish
+from trainers.reports.publish import publish_if_missing, publish_result
+from trainers.reports.report import run_page, sweep_page, write_report
+from trainers.runs.folder import RunFolder
+from trainers.runs.state import state_of
+from trainers.runs.validation import shown
+from trainers.search.checkpoints import remove_checkpoints
+from trainers.sweeps.status import main as espalier_status
 
 WEIGHTS = "weights/iot_terminal.safetensors"
 

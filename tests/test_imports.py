@@ -1,4 +1,4 @@
-"""Imports go one way, and each outside package is behind one fence."""
+"""Imports go one way between rooms, without circles, and each outside package is behind one fence."""
 
 import ast
 from pathlib import Path
@@ -6,54 +6,84 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-MAY_IMPORT = {
-    "search_spaces": {"search_spaces"},
-    "hardware_models": {"hardware_models", "search_spaces"},
-    "trainers": {"trainers", "hardware_models", "search_spaces"},
-}
-COMMAND_LINE = [
-    f"trainers/{name}"
-    for name in ("cli.py", "composition.py", "own_files.py", "sweep_start.py", "job.py", "tuning/plugin/")
-]
+# Each line may import the lines above it, and itself. Rooms on one line do not import each other.
+ORDER = (
+    ("search_spaces",),
+    ("search_spaces.mobile", "search_spaces.nasbench201"),
+    ("hardware_models",),
+    ("trainers.runs",),
+    ("trainers.data",),
+    ("trainers.search",),
+    ("trainers.analysis", "trainers.devices", "trainers.loggers", "trainers.sweeps"),
+    ("trainers.reports", "trainers.tuning"),
+    ("trainers.cli",),
+)
+LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
 FENCES = {  # package: files and folders that may import it
-    "hydra": COMMAND_LINE,
-    "omegaconf": COMMAND_LINE,
-    "wandb": ["trainers/tracking/wandb_tracker.py"],
-    "wandb_workspaces": ["trainers/tracking/dashboard.py"],
-    "tensorboard": ["trainers/tracking/tensorboard_tracker.py"],
-    "mlflow": ["trainers/tracking/mlflow_tracker.py"],
-    "optuna": ["trainers/tuning/"],
-    "jinja2": ["trainers/reporting/"],
+    "hydra": ["trainers/cli/"],
+    "omegaconf": ["trainers/cli/"],
+    "wandb": ["trainers/loggers/wandb.py"],
+    "wandb_workspaces": ["trainers/loggers/dashboard.py"],
+    "tensorboard": ["trainers/loggers/tensorboard.py"],
+    "mlflow": ["trainers/loggers/mlflow.py"],
+    "optuna": ["trainers/tuning/", "trainers/cli/plugin/"],
+    "jinja2": ["trainers/reports/"],
     "pandas": ["trainers/analysis/"],
-    "nni": ["search_spaces/nni_spaces.py", "trainers/nni_baselines.py"],
+    "nni": ["search_spaces/nni/"],
     "fvcore": ["hardware_models/counting.py"],
     # Sent to boards as it is, so it cannot import from another file.
     "onnxruntime": ["hardware_models/measuring/runner.py"],
-    "matplotlib": ["trainers/calibrate_plot.py", "trainers/reporting/plots.py", "trainers/analysis/"],
-    "pytorch_lightning": ["trainers/"],
+    "matplotlib": ["trainers/devices/calibrate_plot.py", "trainers/reports/plots.py", "trainers/analysis/"],
+    "pytorch_lightning": ["trainers/search/"],
 }
-FILES = sorted(path for package in MAY_IMPORT for path in (ROOT / package).rglob("*.py"))
+FILES = sorted(
+    path for package in ("search_spaces", "hardware_models", "trainers") for path in (ROOT / package).rglob("*.py")
+)
 
 
-def imported_packages(path: Path) -> set[str]:
-    """Top-level packages that a file imports anywhere, inside functions too."""
+def room_of(module: str) -> str:
+    """The longest name of a room that a module, or a package, belongs to."""
+    parts = module.split(".")
+    names = [".".join(parts[:length]) for length in range(len(parts), 0, -1)]
+    return next((name for name in names if name in LEVEL), parts[0])
+
+
+def imported_modules(path: Path) -> set[str]:
+    """Modules that a file imports anywhere, inside functions and for type checking too."""
     names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path} imports relative to itself"
-            names.add(node.module or "")
-    return {name.partition(".")[0] for name in names}
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_imports_keep_the_direction_and_the_fences(path: Path) -> None:
-    place, packages = path.relative_to(ROOT).as_posix(), imported_packages(path)
-    assert packages & (set(MAY_IMPORT) | {"tests", "conf"}) <= MAY_IMPORT[place.partition("/")[0]]
-    fenced = {package for package in packages & set(FENCES) if not place.startswith(tuple(FENCES[package]))}
+    place, modules = path.relative_to(ROOT), imported_modules(path)
+    room = room_of(".".join(place.with_suffix("").parts))
+    own = {
+        room_of(module)
+        for module in modules
+        if module.partition(".")[0] in ("search_spaces", "hardware_models", "trainers")
+    }
+    against = {other for other in own if other != room and LEVEL.get(other, len(ORDER)) >= LEVEL.get(room, -1)}
+    assert against == set()
+    packages = {module.partition(".")[0] for module in modules}
+    assert packages.isdisjoint({"tests", "conf"})
+    fenced = {p for p in packages & set(FENCES) if not place.as_posix().startswith(tuple(FENCES[p]))}
     assert fenced == set()
 
 
-def test_every_package_has_files_to_check() -> None:
-    assert {path.relative_to(ROOT).parts[0] for path in FILES} == set(MAY_IMPORT)
+def test_every_folder_of_code_is_a_room() -> None:
+    folders = {path.parent.relative_to(ROOT) for path in FILES if "plugin" not in path.parts}
+    rooms = {room_of(".".join(folder.parts)) for folder in folders}
+    assert rooms - {"trainers"} == set(LEVEL)
+
+
+def test_a_name_of_a_file_stands_once_in_the_tree() -> None:
+    families = {"space.py", "supernet.py", "network.py", "drawing.py"}  # one of each in the folder of a space
+    names = [path.name for path in FILES if path.name not in families | {"__init__.py"}]
+    assert sorted(name for name in set(names) if names.count(name) > 1) == []

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hardware_models.published_tables.block_operations import mbconv, squeeze_excite
-from hardware_models.published_tables.fbnet import BASE_KEY, LayerTable, read_fbnet_layers
-from hardware_models.published_tables.look_up_tables import Block, BlockTable
-from hardware_models.published_tables.ofa import read_ofa_blocks
-from hardware_models.published_tables.paddlelite import read_paddlelite
-from hardware_models.published_tables.phones import read_phone_blocks
+from hardware_models.importers.block_operations import mbconv, squeeze_excite
+from hardware_models.importers.fbnet import BASE_KEY, LayerTable, read_fbnet_layers
+from hardware_models.importers.look_up_tables import Block, BlockTable
+from hardware_models.importers.ofa import read_ofa_blocks
+from hardware_models.importers.paddlelite import read_paddlelite
+from hardware_models.importers.phones import read_phone_blocks
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import parse_operation
 

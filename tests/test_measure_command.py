@@ -25,13 +25,13 @@ from console import (
 from console import refused as told_once
 from spaces import ROOT, SMALL, small_space
 
-import trainers.measure
+import trainers.devices.measurement
 from hardware_models.measuring.measurements import layers_path, read_measurements
 from search_spaces.architecture import SPACES, architecture_of, build_network, read_architecture
 from search_spaces.space import SearchSpace
-from trainers import cli
-from trainers.measure_plan import distinct_operations
-from trainers.overrides import expand_home
+from trainers.cli import main as cli
+from trainers.cli.overrides import expand_home
+from trainers.devices.measure_plan import distinct_operations
 
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
 QUICK = ("warmup=1", "repeats=3")
@@ -175,7 +175,7 @@ def test_what_is_measured_is_not_measured_again(measure: Cli, monkeypatch: pytes
     assert "2 of them are in bench.csv already" in output
     assert "1/1" in output
     assert Path("bench.csv").read_text().startswith(before)
-    monkeypatch.setattr(trainers.measure, "time_module", None)  # measuring again would fail
+    monkeypatch.setattr(trainers.devices.measurement, "time_module", None)  # measuring again would fail
     done(measure(*CELLS, *QUICK, "networks=3"))
     assert len(read_measurements(Path("bench.csv")).rows) == 3
 
@@ -192,7 +192,7 @@ def test_a_signal_keeps_the_rows_and_tells_the_command_that_continues(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     arguments = [*CELLS, "operations=true", "repeats=300", "output=a b.csv"]
-    script = "from trainers.cli import measure; measure()"
+    script = "from trainers.cli.main import measure; measure()"
     process = subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         stdout=subprocess.PIPE,

@@ -7,7 +7,7 @@ from spaces import all_networks, narrow_space, small_space
 from hardware_models.latency_models.roofline import price_kind
 from search_spaces.architecture import Architecture
 from search_spaces.operation import parse_operation
-from trainers.measure_plan import distinct_operations, draw_operations, random_networks
+from trainers.devices.measure_plan import distinct_operations, draw_operations, random_networks
 
 
 def test_drawn_operations_hold_every_kind() -> None:

@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from trainers.memory import count_peak_anew, peak_mb
+from trainers.search.memory import count_peak_anew, peak_mb
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system counts anew")

@@ -8,7 +8,7 @@ import pytest
 from spaces import ROOT, yaml_space
 
 from search_spaces.errors import InvalidInputError
-from search_spaces.nasbench201 import EDGES, OPERATIONS, edge_name, format_arch, live_edges, parse_arch
+from search_spaces.nasbench201.space import EDGES, OPERATIONS, edge_name, format_arch, live_edges, parse_arch
 
 DATA = os.environ.get("ESPALIER_DATA") or str(ROOT.parent / "shared" / "data")
 TABLE = os.path.join(DATA, "benchmarks", "nb201.csv.gz")

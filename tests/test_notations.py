@@ -6,7 +6,7 @@ import pytest
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
 from tests.spaces import draw, narrow_space
-from trainers.reporting.notations import READERS, network_of
+from trainers.reports.notations import READERS, network_of
 
 
 def test_every_space_has_a_reader_of_its_notation() -> None:

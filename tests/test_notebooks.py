@@ -15,7 +15,7 @@ import pytest
 from hardware_models.measuring.measurements import read_measurements
 from search_spaces.architecture import build_space, read_architecture
 from trainers.analysis import load_run, load_sweep, stability
-from trainers.reporting.verify import verify_run
+from trainers.reports.verify import verify_run
 
 NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
 SAMPLE = NOTEBOOKS / "sample"

@@ -15,15 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from surroundings import Surroundings, surround
 
-import trainers.calibrate
-import trainers.measure
-import trainers.search
-from trainers import cli, status
-from trainers.apps import App
-from trainers.calibrate_input import checked_candidates, checked_measurements
-from trainers.measure_plan import plan
-from trainers.reporting import command as report
-from trainers.tracking import command as dashboard
+import trainers.cli.search
+import trainers.devices.calibrate
+import trainers.devices.measurement
+from trainers.cli import dashboard_command as dashboard
+from trainers.cli import main as cli
+from trainers.cli import report_command as report
+from trainers.cli.command import App
+from trainers.devices.calibrate_input import checked_candidates, checked_measurements
+from trainers.devices.measure_plan import plan
+from trainers.sweeps import status
 
 SAMPLE = Path(__file__).resolve().parents[1] / "notebooks" / "sample"
 LINES, STUDIES = 150, 60  # of each script; a study takes longer
@@ -78,7 +79,7 @@ def test_any_line_of_a_study_is_refused_by_name_or_understood(
 ) -> None:
     # A search takes seconds; the study around it is real.
     monkeypatch.setattr(
-        trainers.search, "run_search", lambda *given, **more: {"status": "done", "objective": OBJECTIVE}
+        trainers.cli.search, "run_search", lambda *given, **more: {"status": "done", "objective": OBJECTIVE}
     )
     runs = around.folder / "runs"
 
@@ -100,7 +101,7 @@ def test_any_line_of_a_measurement_is_refused_by_name_or_understood(
     run: Cli, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What there would be to measure; measuring is another test's.
-    monkeypatch.setattr(trainers.measure, "run_measure", lambda config, report: plan(config))
+    monkeypatch.setattr(trainers.devices.measurement, "run_measure", lambda config, report: plan(config))
 
     def call(line: list[str]) -> Result:
         result = run(*CELLS, "networks=2", *line, app=cli.MEASURE)
@@ -115,9 +116,11 @@ def test_any_line_of_a_calibration_is_refused_by_name_or_understood(
     run: Cli, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # What there would be to fit, or to choose from.
-    monkeypatch.setattr(trainers.calibrate, "run_calibrate", lambda config, report: checked_measurements(config))
-    monkeypatch.setattr(trainers.calibrate, "run_propose", lambda config, report: checked_candidates(config))
-    monkeypatch.setattr("trainers.calibrate_input.RANDOM_CANDIDATES", 20)
+    monkeypatch.setattr(
+        trainers.devices.calibrate, "run_calibrate", lambda config, report: checked_measurements(config)
+    )
+    monkeypatch.setattr(trainers.devices.calibrate, "run_propose", lambda config, report: checked_candidates(config))
+    monkeypatch.setattr("trainers.devices.calibrate_input.RANDOM_CANDIDATES", 20)
     bench = around.folder / "bench"
     shutil.copytree(SAMPLE, bench, ignore=shutil.ignore_patterns("*.json", "*.html"))
     modes = st.sampled_from([[*CELLS, "propose=2"], [f"measurements={bench}/networks.csv", "name=phone"]])

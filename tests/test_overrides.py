@@ -4,7 +4,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from trainers.overrides import quoted
+from trainers.cli.overrides import quoted
 
 HOSTILE = ["it's", "''", "\\", "\\'", "a\\\\'b\\", 'say "no"', "${seed}", "\\${seed}", "\\\\'${a", "[1,{b:2}]"]
 

@@ -10,8 +10,8 @@ from hydra import compose, initialize_config_dir
 from surroundings import Surroundings, surround
 from tiny_search import TINY
 
-from trainers import cli
-from trainers.own_files import check_own_files
+from trainers.cli import main as cli
+from trainers.cli.own_files import check_own_files
 
 DEVICE = (CONF / "hardware" / "mid_tablet.yaml").read_text(encoding="utf-8").split("\n", 1)[1]
 

@@ -7,7 +7,7 @@ import torch
 from tiny_search import TINY, tiny_config
 
 from search_spaces.errors import InvalidInputError
-from trainers.prepare import make_optimizer, prepare
+from trainers.search.plan import make_optimizer, prepare
 
 
 def refused(folder: Path, *overrides: str) -> str:

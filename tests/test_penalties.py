@@ -23,8 +23,8 @@ from tiny_search import CONF, binding_problem, bound_factor, small_problem
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import Array, CostTable
 from hardware_models.profile import load_profile
-from trainers.architecture_parameters import ArchitectureParameters
-from trainers.strategies import Dual, Penalty, Strategy
+from trainers.search.logits import ArchitectureParameters
+from trainers.search.strategies import Dual, Penalty, Strategy
 
 
 @pytest.fixture(scope="module")

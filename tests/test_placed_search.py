@@ -8,11 +8,11 @@ import pytest
 from tiny_search import MOBILE_SPACE, tiny_config
 from unit_profiles import with_units
 
-from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.infeasible import BudgetInfeasibleError
 from hardware_models.placement.chain import network_chain, placed_costs
 from search_spaces.architecture import SPACES, read_architecture
-from trainers.prepare import prepare
-from trainers.search import run_search
+from trainers.cli.search import run_search
+from trainers.search.plan import prepare
 
 LATENCY_MS, MEMORY_MB = 5.5, 0.2
 SEARCH = (

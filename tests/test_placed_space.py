@@ -14,18 +14,18 @@ from unit_profiles import bus, device, roofline, unit, wireless, with_units
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable, Indices
-from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.infeasible import BudgetInfeasibleError
 from hardware_models.placement.chain import network_chain, placed_costs
 from hardware_models.placement.placed_space import PlacedSpace, unit_decision, unplaced
 from hardware_models.placement.placement import fastest_placement, place, segment_placement
 from hardware_models.profile import METRICS, HardwareProfile
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
-from search_spaces.mobile import MobileSpace
+from search_spaces.mobile.space import MobileSpace
 from search_spaces.space import SearchSpace
-from trainers.certificate import certify
-from trainers.config import validate
-from trainers.prepare import prepare
+from trainers.runs.config import validate
+from trainers.search.certificate import certify
+from trainers.search.plan import prepare
 
 # Shapes: S networks, n decisions, M metrics.
 

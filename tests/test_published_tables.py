@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from hardware_models.importers.fbnet import read_fbnet_layers
+from hardware_models.importers.ofa import read_ofa_blocks
+from hardware_models.importers.paddlelite import read_paddlelite
+from hardware_models.importers.phones import read_phone_blocks
 from hardware_models.latency_models.interpolation import LookUpTable
-from hardware_models.published_tables.fbnet import read_fbnet_layers
-from hardware_models.published_tables.ofa import read_ofa_blocks
-from hardware_models.published_tables.paddlelite import read_paddlelite
-from hardware_models.published_tables.phones import read_phone_blocks
 from search_spaces.operation import Operation
 
 ROOT = Path(__file__).resolve().parents[1]

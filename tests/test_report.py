@@ -28,8 +28,8 @@ from tests.report_marks import (
 from tests.reported_runs import change, every_state, infeasible, measured, searched, unmet
 from trainers.analysis.loading import load_run, load_sweep
 from trainers.analysis.seeds import stability
-from trainers.reporting.command import run as espalier_report
-from trainers.reporting.report import run_page, sweep_page, write_report
+from trainers.cli.report_command import run as espalier_report
+from trainers.reports.report import run_page, sweep_page, write_report
 
 SECTIONS = ["budgets", "accuracy", "architectures", "timeline", "inside", "trust", "cost", "reproduction", "next"]
 STATES = ("interrupted", "failed", "stopped", "killed", "running", "queued", "infeasible")

@@ -12,12 +12,12 @@ import yaml
 from PIL import Image
 
 from search_spaces.architecture import architecture_of
-from search_spaces.nasbench201 import NasBench201Space, parse_arch
+from search_spaces.nasbench201.space import NasBench201Space, parse_arch
 from tests.report_browser import CHROMIUM, PHONE, WIDE, chromium, opened
 from tests.reported_runs import every_state, searched, unmet
 from tests.spaces import yaml_space
-from trainers.reporting.drawing import architecture_svg
-from trainers.reporting.report import write_report
+from trainers.reports.drawing import architecture_svg
+from trainers.reports.report import write_report
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: Debian's package chromium")
 READABLE = 4.5  # contrast of text with its ground, WCAG 2.2, level AA

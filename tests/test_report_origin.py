@@ -8,7 +8,7 @@ import pytest
 
 from tests.report_marks import assert_true_to_files, parsed, text_of
 from tests.reported_runs import change, ended, infeasible, measured, searched
-from trainers.reporting.report import run_page, sweep_page
+from trainers.reports.report import run_page, sweep_page
 
 
 @pytest.fixture

@@ -22,8 +22,8 @@ from tests.test_analysis_plots import TABLE, lines, marks, panel
 from trainers.analysis import Alphas, plot_alphas, plot_costs, plot_gap, plot_pareto, plot_pruning
 from trainers.analysis.canvas import panels
 from trainers.analysis.loading import Run, load_run
-from trainers.reporting.plots import MOST_POINTS, plot_candidates, plot_inside, plot_latency, themed_svg
-from trainers.tracking import metric_names
+from trainers.reports.plots import MOST_POINTS, plot_candidates, plot_inside, plot_latency, themed_svg
+from trainers.runs import metric_names
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ import yaml
 
 from tests.report_marks import assert_true_to_files, parsed
 from tests.reported_runs import searched
-from trainers.reporting.report import write_report
+from trainers.reports.report import write_report
 
 LARGEST = 500_000  # bytes of a report
 

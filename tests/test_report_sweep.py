@@ -14,9 +14,9 @@ import pytest
 from search_spaces.errors import InvalidInputError
 from tests.report_marks import loose_numbers, parsed, rows_of, text_of
 from tests.reported_runs import change, ended, searched, unmet
-from trainers.reporting.report import sweep_page, write_report
-from trainers.sweep import VARIABLE, begin_sweep, end_sweep, note_job
-from trainers.sweep_records import Job
+from trainers.reports.report import sweep_page, write_report
+from trainers.sweeps.records import Job
+from trainers.sweeps.sweep import VARIABLE, begin_sweep, end_sweep, note_job
 
 COMMAND = "espalier-search -m 'seed=range(5)' sweep=tiny"
 

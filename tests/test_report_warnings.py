@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from trainers.reporting.trust import Warned, warnings_of
+from trainers.runs.warnings import Warned, warnings_of
 
 SOUND: dict[str, Any] = {
     "strategy": "pool",

@@ -27,14 +27,14 @@ from interrupted_search import (
     wait,
 )
 
-import trainers.search
-from trainers.checkpoints import HashedCheckpointIO, latest_checkpoint
-from trainers.config import SearchConfig
-from trainers.progress import Watcher
-from trainers.run_folder import RunFolder
-from trainers.run_state import state_of
-from trainers.strategies import STRATEGIES
-from trainers.tracking.tracker import LocalTracker
+import trainers.cli.search
+import trainers.search.run
+from trainers.loggers.logger import LocalTracker
+from trainers.runs.config import SearchConfig
+from trainers.runs.folder import RunFolder
+from trainers.runs.state import state_of
+from trainers.search.checkpoints import HashedCheckpointIO, latest_checkpoint
+from trainers.search.strategies import STRATEGIES
 
 
 @pytest.fixture(scope="module")
@@ -98,16 +98,14 @@ def test_a_signal_leaves_the_last_epoch_and_a_report_though_no_checkpoint_was_du
     config = search_config(tmp_path, *POOL, "trainer.checkpoint_seconds=1000")
 
     def signal_after_three_epochs() -> None:
-        watchers = trainers.search._watchers
+        on_epoch = trainers.cli.search.Log.on_epoch
 
-        def and_signal(*arguments: Any) -> list[Watcher]:
-            def interrupt(rows: Sequence[Mapping[str, Any]]) -> None:
-                if len(rows) == 4:
-                    raise KeyboardInterrupt(signal.SIGTERM)
+        def and_signal(self: trainers.cli.search.Log, rows: Sequence[Mapping[str, Any]]) -> None:
+            on_epoch(self, rows)
+            if len(rows) == 4:
+                raise KeyboardInterrupt(signal.SIGTERM)
 
-            return [*watchers(*arguments), interrupt]
-
-        trainers.search._watchers = and_signal
+        trainers.cli.search.Log.on_epoch = and_signal  # type: ignore[method-assign]
 
     assert wait(start(config, before=signal_after_three_epochs)) == 1
     assert state_of(config.run_folder).reason == "ended by SIGTERM"
@@ -129,7 +127,7 @@ def test_a_signal_that_comes_as_soon_as_a_search_begins_is_told(
 
     monkeypatch.setattr(RunFolder, "start", begin_and_be_signalled)
     with pytest.raises(KeyboardInterrupt):
-        trainers.search.run_search(config, lambda line: None)
+        trainers.cli.search.run_search(config, lambda line: None)
     state = state_of(config.run_folder)
     assert (state.state, state.reason) == ("interrupted", "ended by SIGTERM")
 
@@ -141,7 +139,7 @@ def test_a_signal_while_networks_are_chosen_loses_no_training(tmp_path: Path, wh
         def interrupt(*arguments: Any) -> Any:
             raise KeyboardInterrupt(signal.SIGTERM)
 
-        trainers.search.derive = interrupt
+        trainers.search.run.derive = interrupt
 
     assert wait(start(config, before=signal_when_trained)) == 1
     state = state_of(config.run_folder)
@@ -245,7 +243,7 @@ def test_a_search_that_cannot_say_that_it_is_done_has_failed_and_loses_no_traini
     status = config.run_folder / "status.json"
 
     def let_no_status_follow_the_result() -> None:
-        write_result = trainers.search.write_result
+        write_result = trainers.search.run.write_result
 
         def write_the_last(*arguments: Any, **more: Any) -> Any:
             result = write_result(*arguments, **more)
@@ -253,8 +251,8 @@ def test_a_search_that_cannot_say_that_it_is_done_has_failed_and_loses_no_traini
             status.mkdir()
             return result
 
-        trainers.search.write_result = write_the_last
-        trainers.search.make_tracker = lambda *arguments: TellingTracker()
+        trainers.search.run.write_result = write_the_last
+        trainers.cli.search.make_tracker = lambda *arguments: TellingTracker()
 
     assert wait(start(config, before=let_no_status_follow_the_result)) == 1
     output, errors = capfd.readouterr()
@@ -298,14 +296,14 @@ def test_a_search_that_runs_out_of_memory_says_so(tmp_path: Path) -> None:
     config = search_config(tmp_path, *POOL, "trainer.batch_size=64", "data.image_size=[96,96]")
 
     def limit_memory_of_training() -> None:
-        train = trainers.search.train
+        train = trainers.search.run.train
 
         def train_in_little(*arguments: Any, **more: Any) -> Any:
             bytes_used = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
             resource.setrlimit(resource.RLIMIT_AS, (bytes_used + 60_000_000, resource.RLIM_INFINITY))
             return train(*arguments, **more)
 
-        trainers.search.train = train_in_little
+        trainers.search.run.train = train_in_little
 
     assert wait(start(config, before=limit_memory_of_training)) == 1
     state = state_of(config.run_folder)

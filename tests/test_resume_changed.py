@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 from interrupted_search import append, interrupted, one_thread, search_config, start, wait  # noqa: F401  # a fixture
 
-import trainers.search_module
-import trainers.training
+import trainers.search.module
+import trainers.search.training
 from hardware_models.budgets.cost_table import CostTable
-from trainers.code import Code, running_code
-from trainers.provenance import versions
-from trainers.run_state import state_of
+from trainers.runs.code import Code, running_code
+from trainers.runs.state import state_of
+from trainers.search.provenance import versions
 
 
 def test_a_checkpoint_of_other_prices_is_refused_by_what_changed(
@@ -34,7 +34,7 @@ def test_a_search_that_is_resumed_under_other_code_says_so_and_lists_both(tmp_pa
     interrupted(config, after_epoch=2)
 
     def change_code() -> None:
-        trainers.search_module.running_code = lambda: other
+        trainers.search.module.running_code = lambda: other
 
     assert wait(start(config, before=change_code, report=lambda line: append(said, line))) == 0
     (line,) = (line for line in said.read_text(encoding="utf-8").splitlines() if line.startswith("resumed"))
@@ -54,7 +54,7 @@ def test_a_checkpoint_of_another_version_of_what_computes_is_refused(
     interrupted(config, after_epoch=1)
 
     def change_version() -> None:
-        trainers.training.versions = lambda: now | {package: "0.0.1"}
+        trainers.search.training.versions = lambda: now | {package: "0.0.1"}
 
     assert wait(start(config, before=change_version)) == 1
     assert f"cannot be resumed: {package} was {now[package]}, is 0.0.1; put back" in capfd.readouterr().err

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-import trainers.run_folder
+import trainers.runs.folder
 from search_spaces.errors import InvalidInputError
-from trainers.errors import RunFolderError, RunInUseError
-from trainers.run_folder import PART, RunFolder, write_bytes, write_csv, write_json, write_text
-from trainers.run_state import missing_files, state_of, this_process
+from trainers.runs.exit_status import RunFolderError, RunInUseError
+from trainers.runs.folder import PART, RunFolder, write_bytes, write_csv, write_json, write_text
+from trainers.runs.state import missing_files, state_of, this_process
 
 ORIGIN: dict[str, Any] = {"hashes": {"config": "0"}, "code": {"sha256": "1"}, "versions": {"torch": "2"}}
 
@@ -213,7 +213,7 @@ def test_a_run_of_another_host_is_refused_while_its_heart_beats_only(folder: Run
 
 
 def test_the_heart_beats_while_a_run_is_open_and_not_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainers.run_folder, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(trainers.runs.folder, "HEARTBEAT_SECONDS", 0.01)
     folder = RunFolder(tmp_path, command="here")
     folder.take()
     folder.start(ORIGIN)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from trainers.search_module import Schedule
+from trainers.search.module import Schedule
 
 
 def schedule(steps: int) -> Schedule:

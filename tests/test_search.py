@@ -16,10 +16,10 @@ from whole_searches import SPACES, Run, network_of, no_network, overrides_of, re
 
 from hardware_models.counting import recount
 from search_spaces.architecture import build_space, read_architecture
-from trainers.config import validate
-from trainers.ledger import replay, replay_network
-from trainers.result import objective
-from trainers.strategies import STRATEGIES
+from trainers.runs.config import validate
+from trainers.search.prune_log import replay, replay_network
+from trainers.search.result_writer import objective
+from trainers.search.strategies import STRATEGIES
 
 FILES = {
     "config.yaml",

@@ -14,8 +14,8 @@ from tiny_search import tiny_config
 from whole_searches import Run, network_of, no_network, overrides_of, read_csv, run
 
 from search_spaces.errors import InvalidInputError
-from trainers.run_state import missing_files
-from trainers.search import run_search
+from trainers.cli.search import run_search
+from trainers.runs.state import missing_files
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -12,8 +12,8 @@ from tiny_search import MOBILE_SPACE, SHORT, composed, tiny_config
 from hardware_models.measuring.board import BoardError
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import KINDS
-from trainers.config import validate
-from trainers.search import run_search
+from trainers.cli.search import run_search
+from trainers.runs.config import validate
 
 DEVICE = (*MOBILE_SPACE, "hardware=[mid_tablet]", "hardware.mid_tablet.runtime=onnxruntime")
 DEVICE += ("hardware.mid_tablet.precision=fp32", "hardware.mid_tablet.threads=1", "strategy.pool_size=32")

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from search_spaces.errors import InvalidInputError
-from trainers import sweep
-from trainers.endings import ending_with
-from trainers.run_state import FINISHED
-from trainers.status import exit_code, survey
-from trainers.sweep import begin_sweep, end_sweep, note_job
-from trainers.sweep_records import FILE, Job, Sweep, read_sweeps, summary
+from trainers.runs.exit_status import status_with
+from trainers.runs.state import FINISHED
+from trainers.sweeps import sweep
+from trainers.sweeps.records import FILE, Job, Sweep, read_sweeps, summary
+from trainers.sweeps.status import exit_code, survey
+from trainers.sweeps.sweep import begin_sweep, end_sweep, note_job
 
 STATUS = Path(sys.executable).parent / "espalier-status"
 RESULT = {"objective": {"validation_accuracy": 0.5}, "devices": {"x": {"met": True}, "y": {"met": True}}, "files": {}}
@@ -110,7 +110,8 @@ def test_the_command_answers_in_plain_aligned_lines_and_without_torch(tmp_path: 
     assert first.index("failed") == second.index("done") == header.index("state")
     assert counts == "1 failed, 1 done"
     assert command == "repeat  espalier-search a-longer-name"
-    script = "import sys; sys.argv = ['espalier-status', 'none']; from trainers.status import main\ntry:\n    main()\n"
+    script = "import sys; sys.argv = ['espalier-status', 'none']\nfrom trainers.sweeps.status import main\n"
+    script += "try:\n    main()\n"
     script += "except SystemExit:\n    print(set(sys.modules) & {'torch', 'numpy', 'hydra', 'rich'})"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"
 
@@ -165,7 +166,7 @@ def test_jobs_of_a_sweep_that_runs_are_queued_until_they_begin_and_nothing_is_to
     folder = tmp_path / "runs" / "s"
     begin(folder, jobs=3)
     write_run(folder / "key0", "failed")
-    note_job(here(0, folder="key0").ended(ending_with("failed", "nan")))
+    note_job(here(0, folder="key0").ended(status_with("failed", "nan")))
     note_job(here(1, state="running"))
     rows, commands = survey(tmp_path / "runs", now=NOW)
     assert [(row.run, row.state) for row in rows] == [
@@ -201,7 +202,7 @@ def test_a_sweep_that_was_killed_leaves_its_command_and_the_jobs_that_never_bega
 
 def test_the_end_of_a_sweep_keeps_what_became_of_its_jobs_and_leaves_no_notes(tmp_path: Path) -> None:
     begin(tmp_path, jobs=2)
-    note_job(here(1).ended(ending_with("refused", "seed: got x")))
+    note_job(here(1).ended(status_with("refused", "seed: got x")))
     ended = end_sweep()
     assert ended is not None and read_sweeps(tmp_path) == [ended]
     assert [job.state for job in ended.jobs] == ["queued", "refused"]

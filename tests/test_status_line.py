@@ -9,8 +9,8 @@ from pathlib import Path
 import torch
 from interrupted_search import search_config, wait
 
-from trainers.progress import status_words
-from trainers.search import run_search
+from trainers.cli.search import run_search
+from trainers.search.progress import status_words
 
 
 def test_each_device_has_the_expected_cost_that_is_nearest_its_budget_and_the_dearest_network_left() -> None:

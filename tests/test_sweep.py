@@ -15,9 +15,9 @@ from hydra_plugins.hydra_submitit_launcher.config import LocalQueueConf
 from joblib import cpu_count
 from tiny_search import MOBILE, SHORT, tiny_config
 
-from trainers.run_state import RunState, state_of
-from trainers.status import exit_code, survey
-from trainers.sweep_records import read_sweeps
+from trainers.runs.state import RunState, state_of
+from trainers.sweeps.records import read_sweeps
+from trainers.sweeps.status import exit_code, survey
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 STATUS = Path(sys.executable).parent / "espalier-status"

@@ -10,12 +10,13 @@ import pytest
 from console import Cli, console, refused
 from test_sweep import LONGER, TINY, at_work, run_folders, start
 
-import trainers.search
-from trainers import cli, sweep
-from trainers.run_state import state_of
-from trainers.status import survey
-from trainers.sweep import begin_sweep, end_sweep, note_job
-from trainers.sweep_records import FILE, NOTE, Job, read_sweeps
+import trainers.cli.search
+from trainers.cli import main as cli
+from trainers.runs.state import state_of
+from trainers.sweeps import sweep
+from trainers.sweeps.records import FILE, NOTE, Job, read_sweeps
+from trainers.sweeps.status import survey
+from trainers.sweeps.sweep import begin_sweep, end_sweep, note_job
 
 TOO_SHORT = ("-m", "trainer.steps=0,-1")  # jobs that are refused, and so cost nothing
 TOLD = "; Input should be greater than or equal to 1"
@@ -49,15 +50,15 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ANOTHER = """
 import os, sys
 from pathlib import Path
-from trainers.endings import ending_with
-from trainers.sweep import begin_sweep, end_sweep, note_job
-from trainers.sweep_records import Job
+from trainers.runs.exit_status import status_with
+from trainers.sweeps.sweep import begin_sweep, end_sweep, note_job
+from trainers.sweeps.records import Job
 begin_sweep(Path(sys.argv[1]), command="another", launcher="basic", jobs=[["seed=5"], ["seed=6"]])
 job = Job(number=0, overrides=["seed=5"], state="running", pid=os.getpid(), host=os.uname().nodename)
 note_job(job)
 print("begun", flush=True)
 input()
-note_job(job.ended(ending_with("done")))
+note_job(job.ended(status_with("done")))
 end_sweep()
 """
 
@@ -202,7 +203,7 @@ def test_a_disk_that_is_full_as_a_sweep_ends_is_told_and_its_notes_stay(
         fill(small_disk)
         return {"status": "done"}
 
-    monkeypatch.setattr(trainers.search, "run_search", search_and_fill)
+    monkeypatch.setattr(trainers.cli.search, "run_search", search_and_fill)
     code, output, errors = command(*TINY, "-m", "seed=0", f"paths.runs={small_disk}", "sweep=s")
     assert code == 1, errors
     assert "Traceback" not in errors
@@ -213,7 +214,7 @@ def test_a_disk_that_is_full_as_a_sweep_ends_is_told_and_its_notes_stay(
     assert "its end could not be written down; its run folder tells more" in output
     assert list(small_disk.glob(f"s/.jobs/*/{FILE}")) != []
 
-    monkeypatch.setattr(trainers.search, "run_search", lambda *arguments, **more: {"status": "done"})
+    monkeypatch.setattr(trainers.cli.search, "run_search", lambda *arguments, **more: {"status": "done"})
     (small_disk / "filling").unlink()
     code, output, errors = command(*TINY, "-m", "seed=0", f"paths.runs={small_disk}", "sweep=s")
     assert (code, errors) == (0, "")

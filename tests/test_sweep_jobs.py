@@ -12,13 +12,13 @@ from test_sweep import TINY
 from test_sweep_edges import TOLD, TOO_SHORT, clear_environment
 from tiny_search import MOBILE, tiny_config
 
-import trainers.search
-from trainers import cli, sweep
-from trainers.endings import ending_with
-from trainers.errors import RunInUseError
-from trainers.run_state import this_process
-from trainers.sweep import begin_sweep, note_job, stop_jobs
-from trainers.sweep_records import Job, Sweep, read_sweeps, with_notes
+import trainers.cli.search
+from trainers.cli import main as cli
+from trainers.runs.exit_status import RunInUseError, status_with
+from trainers.runs.state import this_process
+from trainers.sweeps import sweep
+from trainers.sweeps.records import Job, Sweep, read_sweeps, with_notes
+from trainers.sweeps.sweep import begin_sweep, note_job, stop_jobs
 
 
 @pytest.fixture
@@ -96,7 +96,7 @@ def test_a_number_that_hydra_would_write_otherwise_names_a_sweep_as_it_is_writte
         folders.append(config.run_folder.parent)
         return {"status": "done"}
 
-    monkeypatch.setattr(trainers.search, "run_search", search)
+    monkeypatch.setattr(trainers.cli.search, "run_search", search)
     code, _, errors = command(*TINY, *flags, "sweep=2024_11")
     assert (code, set(folders)) == (0, {Path("runs/2024_11")}), errors
     refused(command(*TINY, *flags, "sweep=+7"), "espalier-search", "sweep: got '+7'")
@@ -122,7 +122,7 @@ def test_experiments_that_name_different_sweeps_run_in_the_one_folder_of_the_com
 def test_a_job_whose_experiment_puts_its_run_elsewhere_is_refused_alone(
     command: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(trainers.search, "run_search", lambda *arguments, **more: {"status": "done"})
+    monkeypatch.setattr(trainers.cli.search, "run_search", lambda *arguments, **more: {"status": "done"})
     own = experiments(tmp_path, here="seed: 1", there="paths:\n  runs: there")
     code, output, errors = command(*own, *TINY, "-m", "experiment=here,there")
     assert code == 2
@@ -186,10 +186,10 @@ def test_a_job_whose_run_an_equal_one_is_at_takes_its_result(
         found = with_notes(notes)
         if found is not None and found.jobs[0].is_at_work:
             assert [job.state for job in found.jobs] == ["running", "busy", "queued"]
-            note_job(found.jobs[0].ended(ending_with("done")))
+            note_job(found.jobs[0].ended(status_with("done")))
         return found
 
-    monkeypatch.setattr(trainers.search, "run_search", search)
+    monkeypatch.setattr(trainers.cli.search, "run_search", search)
     monkeypatch.setattr(sweep, "with_notes", notes_before_the_other_ends)
     code, output, errors = command(*TINY, "-m", "trainer.threads=1,2,3", "sweep=s")
     assert (code, errors) == (0, "")
@@ -211,7 +211,7 @@ def test_a_job_whose_run_another_command_is_at_is_busy(
             note_job(at_work(1, config.run_folder.name).model_copy(update={"state": other}))
         raise RunInUseError("another is at it")
 
-    monkeypatch.setattr(trainers.search, "run_search", search)
+    monkeypatch.setattr(trainers.cli.search, "run_search", search)
     code, _, errors = command(*TINY, "-m", "seed=0", "sweep=s")
     assert code == 1
     assert errors.count("another is at it") == 1

@@ -17,15 +17,16 @@ from console import console
 from test_status import NOW, write_run
 from test_sweep_edges import clear_environment
 
-import trainers.run_folder
-import trainers.search
+import trainers.cli.search
+import trainers.runs.folder
 import trainers.tuning.study_loop
-from trainers import cli, sweep
-from trainers.endings import ending_of, ending_with
-from trainers.run_state import this_process
-from trainers.status import exit_code, survey
-from trainers.sweep import begin_sweep, end_sweep, note_job, stop_jobs
-from trainers.sweep_records import FILE, Job, ended_sweeps, read_sweeps, summary
+from trainers.cli import main as cli
+from trainers.runs.exit_status import status_of, status_with
+from trainers.runs.state import this_process
+from trainers.sweeps import sweep
+from trainers.sweeps.records import FILE, Job, ended_sweeps, read_sweeps, summary
+from trainers.sweeps.status import exit_code, survey
+from trainers.sweeps.sweep import begin_sweep, end_sweep, note_job, stop_jobs
 
 
 @pytest.fixture(autouse=True)
@@ -55,7 +56,7 @@ def done(folder: Path, number: int, *, seed: int) -> Job:
     """A job that is done, with its run folder."""
     if not (folder / f"key{seed}").exists():
         write_run(folder / f"key{seed}", "done")
-    return job(number, seed=seed, folder=f"key{seed}").ended(ending_with("done"))
+    return job(number, seed=seed, folder=f"key{seed}").ended(status_with("done"))
 
 
 def told(folder: Path) -> tuple[dict[str, str], list[str], int]:
@@ -147,7 +148,7 @@ def test_a_sweep_that_waits_gives_a_sign_until_it_has_ended(tmp_path: Path, monk
 def test_jobs_that_never_began_are_told_of_until_their_command_is_repeated(tmp_path: Path) -> None:
     begin(tmp_path, seeds=(0, 1, 2, 3))
     note_job(done(tmp_path, 0, seed=0))
-    end_sweep(ending_of(KeyboardInterrupt(signal.SIGINT)))
+    end_sweep(status_of(KeyboardInterrupt(signal.SIGINT)))
     open_jobs = dict.fromkeys(("job 1", "job 2", "job 3"), "never began")
     assert told(tmp_path) == ({"key0": "done", **open_jobs}, ["all"], 1)
 
@@ -173,7 +174,7 @@ def test_jobs_that_never_began_are_told_of_until_their_command_is_repeated(tmp_p
 
 def test_a_sweep_with_nothing_to_repeat_makes_room_for_the_next(tmp_path: Path) -> None:
     begin(tmp_path, command="wrong", seeds=(0,))
-    note_job(job(0).ended(ending_with("refused", "seed: got x")))
+    note_job(job(0).ended(status_with("refused", "seed: got x")))
     end_sweep()
     begin(tmp_path, command="right", seeds=(0,))
     note_job(done(tmp_path, 0, seed=0))
@@ -203,10 +204,10 @@ def test_the_folder_is_held_while_the_end_of_a_sweep_is_written_down(
 
 
 def test_a_reason_that_jobs_share_is_told_once_with_those_that_it_ended(tmp_path: Path) -> None:
-    few, many = ending_with("refused", "steps: got 0"), ending_with("refused", "margin:\n  got 'foo'")
+    few, many = status_with("refused", "steps: got 0"), status_with("refused", "margin:\n  got 'foo'")
     begin(tmp_path, seeds=tuple(range(16)))
     for number in range(15):
-        note_job(job(number).ended(ending_with("failed", "gone") if number == 2 else few if number < 5 else many))
+        note_job(job(number).ended(status_with("failed", "gone") if number == 2 else few if number < 5 else many))
     ended = end_sweep()
     assert ended is not None and summary(ended.jobs) == [
         "16 jobs: 14 refused, 1 failed, 1 queued",
@@ -231,7 +232,7 @@ def test_a_study_that_was_cut_short_between_trials_is_interrupted_until_it_has_c
     if how == "killed":
         move_elsewhere(tmp_path, host=os.uname().nodename, sign=NOW, pid_start="another")
     else:
-        end_sweep(ending_of(KeyboardInterrupt(signal.SIGTERM) if "SIGTERM" in how else OSError("gone")))
+        end_sweep(status_of(KeyboardInterrupt(signal.SIGTERM) if "SIGTERM" in how else OSError("gone")))
     assert told(tmp_path) == ({"key5": "done", "command": "interrupted"}, ["all"], 1)
     [row] = [row for row in survey(tmp_path, now=NOW)[0] if row.run == "command"]
     assert row.reason == (f"process {os.getpid()} is gone: killed, or out of memory" if how == "killed" else how)
@@ -275,7 +276,7 @@ def test_a_study_that_one_process_has_ended_is_whole_though_another_was_killed_a
 def test_a_sweep_all_of_whose_jobs_are_done_is_not_cut_short(tmp_path: Path) -> None:
     begin(tmp_path, seeds=(0,))
     note_job(done(tmp_path, 0, seed=0))
-    end_sweep(ending_of(KeyboardInterrupt(signal.SIGINT)))
+    end_sweep(status_of(KeyboardInterrupt(signal.SIGINT)))
     assert told(tmp_path) == ({"key0": "done"}, [], 0)
 
 
@@ -289,7 +290,7 @@ def test_a_signal_between_two_trials_is_written_down(
     def interrupt(*arguments: Any) -> str:
         raise KeyboardInterrupt(signal.SIGTERM)
 
-    monkeypatch.setattr(trainers.search, "run_search", search)
+    monkeypatch.setattr(trainers.cli.search, "run_search", search)
     monkeypatch.setattr(trainers.tuning.study_loop, "trial_line", interrupt)
     tune = console(cli.TUNE, monkeypatch, capsys, tmp_path)
     code, _, errors = tune("trials=3", "optimizer.lr=interval(0.01,0.1)", "pruner=none")

@@ -7,8 +7,9 @@ import pytest
 from console import Cli, console, refused
 from test_sweep_edges import clear_environment
 
-import trainers.search
-from trainers import cli, sweep
+import trainers.cli.search
+from trainers.cli import main as cli
+from trainers.sweeps import sweep
 
 
 @pytest.fixture
@@ -53,7 +54,7 @@ def test_what_is_wrong_with_one_job_is_told_without_a_word_of_hydra_and_ends_no_
     def search(config: Any, *arguments: Any, **more: Any) -> dict[str, str]:
         return {"status": "done"}
 
-    monkeypatch.setattr(trainers.search, "run_search", search)
+    monkeypatch.setattr(trainers.cli.search, "run_search", search)
     code, output, errors = command("-m", "trainer.steps=0,9", *launcher)
     assert code == 2
     assert errors.count("trainer.steps: got 0") == 1

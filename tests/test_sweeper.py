@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.errors import InvalidInputError
-from trainers.overrides import quoted
+from trainers.cli.overrides import quoted
 from trainers.tuning.study_place import open_storage, study_place
 
 Toy = Callable[..., "Ended"]

@@ -10,7 +10,7 @@ import pytest
 from console import Cli, console, refused_search
 from tiny_search import TINY
 
-from trainers import cli
+from trainers.cli import main as cli
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 

@@ -19,12 +19,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tiny_search import CONF, composed
 from tracked_runs import as_nobody, nobody
 
-import trainers.tracking.logger_config
+import trainers.loggers.logger_config
 from search_spaces.errors import InvalidInputError
-from trainers.tracking.csv_tracker import CsvTracker
-from trainers.tracking.logger_config import LOGGERS, check_logger
-from trainers.tracking.mlflow_tracker import flat
-from trainers.tracking.tracker import LocalTracker, RunRecord, SteadyTracker, Tracker, make_tracker
+from trainers.loggers.csv import CsvTracker
+from trainers.loggers.logger import LocalTracker, RunRecord, SteadyTracker, Tracker, make_tracker
+from trainers.loggers.logger_config import LOGGERS, check_logger
+from trainers.loggers.mlflow import flat
 
 NAMES = sorted(LOGGERS)
 ROWS = [(10, {"epoch": 1.0, "train/loss": 2.5}), (20, {"epoch": 2.0, "train/loss": 1.25})]
@@ -82,7 +82,7 @@ def test_every_logger_takes_a_whole_run_and_leaves_no_link(name: str, run: Path,
 
 def test_local_imports_no_tracker_and_leaves_nothing(run: Path) -> None:
     script = (
-        "import sys; from pathlib import Path; from trainers.tracking.tracker import *\n"
+        "import sys; from pathlib import Path; from trainers.loggers.logger import *\n"
         "record = RunRecord('key', 'sweep', 'search', (), {}, Path(sys.argv[1]), False)\n"
         "make_tracker({'name': 'local'}, record, print).finish(0)\n"
         "print(*{m.split('.')[0] for m in sys.modules})\n"
@@ -237,7 +237,7 @@ def test_a_missing_package_is_refused_with_the_extra_that_has_it(name: str, monk
         assert package == name
         return None
 
-    monkeypatch.setattr(trainers.tracking.logger_config, "find_spec", absent)
+    monkeypatch.setattr(trainers.loggers.logger_config, "find_spec", absent)
     with pytest.raises(InvalidInputError, match=rf"not installed: pip install 'espalier\[{name}\]'"):
         check_logger(composed(f"logger={name}")["logger"])
 
@@ -267,7 +267,7 @@ def test_mlflow_asks_no_network_when_no_server_is_named(run: Path, tmp_path: Pat
     script = (
         "import socket, sys, warnings\n"
         "from pathlib import Path\n"
-        "from trainers.tracking.tracker import RunRecord, make_tracker\n"
+        "from trainers.loggers.logger import RunRecord, make_tracker\n"
         "warnings.simplefilter('ignore')\n"
         "asked = []\n"
         "def refuse(*address, **more):\n"

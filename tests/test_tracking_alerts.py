@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from trainers.tracking.alerts import epoch_alerts
+from trainers.loggers.alerts import epoch_alerts
 
 CALM = {
     "epoch": 3,

@@ -21,8 +21,9 @@ from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from tiny_search import MOBILE, SHORT
 
-from trainers import cli, run_state
-from trainers.apps import TUNE
+from trainers.cli import main as cli
+from trainers.cli.command import TUNE
+from trainers.runs import state as run_state
 from trainers.tuning import study_loop, turns
 from trainers.tuning.studies import open_study
 from trainers.tuning.study_loop import JobsLostError, run_study, usable

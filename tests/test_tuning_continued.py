@@ -7,8 +7,8 @@ import pytest
 from console import Cli, console, done, refused
 from tiny_search import TINY
 
-import trainers.search
-from trainers.apps import TUNE
+import trainers.cli.search
+from trainers.cli.command import TUNE
 
 OBJECTIVE = {"validation_accuracy": 0.5, "utilisation": 0.5}
 
@@ -20,7 +20,7 @@ def tune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     def run_search(*arguments: Any, **more: Any) -> dict[str, Any]:
         return {"status": "done", "objective": OBJECTIVE}
 
-    monkeypatch.setattr(trainers.search, "run_search", run_search)
+    monkeypatch.setattr(trainers.cli.search, "run_search", run_search)
     return console(TUNE, monkeypatch, capsys, tmp_path, f"paths.runs={tmp_path}/runs", *TINY, "pruner=none")
 
 

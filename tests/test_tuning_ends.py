@@ -18,12 +18,11 @@ from test_sweep_edges import clear_environment, fill
 from test_tuning import config, ended, worker
 from tiny_search import TINY
 
-import trainers.search
-from trainers import cli
-from trainers.apps import TUNE
-from trainers.endings import ending_with
-from trainers.errors import RunInUseError
-from trainers.sweep import Job, begin_sweep, note_job
+import trainers.cli.search
+from trainers.cli import main as cli
+from trainers.cli.command import TUNE
+from trainers.runs.exit_status import RunInUseError, status_with
+from trainers.sweeps.sweep import Job, begin_sweep, note_job
 from trainers.tuning import study_loop, turns
 from trainers.tuning.study_journal import Journal
 from trainers.tuning.study_lines import last_lines
@@ -46,7 +45,7 @@ def tune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tm
     called = console(TUNE, monkeypatch, capsys, tmp_path, f"paths.runs={tmp_path}/runs", *TINY, "seed=range(99)")
 
     def call(search: Search, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(trainers.search, "run_search", search)
+        monkeypatch.setattr(trainers.cli.search, "run_search", search)
         return called("pruner=none", *arguments)
 
     return call
@@ -116,8 +115,8 @@ LOSES_ITS_DATABASE = """
 import signal
 import sys
 import psycopg
-import trainers.search
-from trainers import cli
+import trainers.cli.search
+from trainers.cli import main as cli
 
 server, number = sys.argv.pop(1), int(sys.argv.pop(1))
 
@@ -128,7 +127,7 @@ def run_search(*arguments, **more):
         signal.raise_signal(number)
     return {"status": "done", "objective": {"validation_accuracy": 0.5, "utilisation": 0.5}}
 
-trainers.search.run_search = run_search
+trainers.cli.search.run_search = run_search
 cli.tune()
 """
 
@@ -256,7 +255,7 @@ def test_a_job_that_was_killed_and_ran_again_is_told_as_it_ended(
     begin_sweep(tmp_path, command="a study", launcher="processes", jobs=[])
     for number, (seed, state, code) in enumerate([(1, "interrupted", 143), (2, "unmet", 3), (1, "done", 0)]):
         note_job(Job(number=number, overrides=[f"seed={seed}"], state=state, code=code))
-    assert cli.exit_code(cli._end_sweep("espalier-tune", ending_with("done"))) == 3
+    assert cli.exit_code(cli._end_sweep("espalier-tune", status_with("done"))) == 3
     assert capsys.readouterr().out.startswith("2 jobs: 1 done, 1 unmet\n")
 
 

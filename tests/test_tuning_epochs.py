@@ -9,8 +9,8 @@ from optuna.trial import TrialState
 from test_tuning import config, ended, worker
 from tiny_search import MOBILE, tiny_config
 
-from trainers.errors import SearchStoppedError
-from trainers.search import run_search
+from trainers.cli.search import run_search
+from trainers.runs.exit_status import SearchStoppedError
 from trainers.tuning.trial import watcher
 from trainers.tuning.turns import Outcome
 

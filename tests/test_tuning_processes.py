@@ -19,7 +19,7 @@ from optuna.storages import RDBStorage
 from optuna.trial import FrozenTrial
 from postgres import postgres_url  # noqa: F401  # a fixture
 
-from trainers.run_state import SILENCE_SECONDS, this_process
+from trainers.runs.state import SILENCE_SECONDS, this_process
 from trainers.tuning.study_place import open_storage, study_place
 from trainers.tuning.turns import is_lost
 

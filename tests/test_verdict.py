@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from trainers.reporting.trust import warnings_of
-from trainers.verdict import MINDED, report_verdict
+from trainers.runs.warnings import warnings_of
+from trainers.search.console import MINDED, report_verdict
 
 SAMPLE = Path(__file__).resolve().parents[1] / "notebooks" / "sample" / "strategies"
 

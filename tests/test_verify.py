@@ -15,12 +15,12 @@ from hardware_models.budgets.cost_table import CostTable
 from search_spaces.architecture import architecture_of, build_space, read_architecture
 from tests.reported_runs import COMMAND, change, searched, set_field
 from tests.tiny_search import CELLS, tiny_config
-from trainers.config import validate
-from trainers.data import SOURCES, DataConfig
-from trainers.reporting.command import run as espalier_report
-from trainers.reporting.verify import verify_run
-from trainers.result import RUN_FILES
-from trainers.search import run_search
+from trainers.cli.report_command import run as espalier_report
+from trainers.cli.search import run_search
+from trainers.data.datasets import SOURCES, DataConfig
+from trainers.reports.verify import verify_run
+from trainers.runs.config import validate
+from trainers.search.result_writer import RUN_FILES
 
 TABLET = "devices.mid_tablet"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.reported_runs import COMMAND, ended, searched, set_field
-from trainers.reporting.command import run as espalier_report
+from trainers.cli.report_command import run as espalier_report
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +33,7 @@ def test_a_run_without_a_result_is_refused_with_the_command_that_ends_it(
 
 def test_help_answers_without_torch() -> None:
     code = (
-        "import sys; from trainers.reporting.command import run\n"
+        "import sys; from trainers.cli.report_command import run\n"
         "try: run(['--help'])\n"
         "except SystemExit as end: assert end.code == 0\n"
         "heavy = {'torch', 'matplotlib', 'pandas', 'jinja2', 'numpy'} & set(sys.modules)\n"

@@ -20,17 +20,17 @@ from search_spaces.architecture import read_architecture
 from search_spaces.errors import EspalierError
 from tests.reported_runs import change, searched
 from tests.tiny_search import MOBILE_SPACE, tiny_config
-from trainers import certificate
 from trainers.analysis.loading import Run, load_run
 from trainers.analysis.run_files import read_result
-from trainers.config import SearchConfig, validate
-from trainers.data import ImageData, load_data
-from trainers.prepare import CHANNELS, data_config
-from trainers.reporting import verify
-from trainers.reporting.check import Check
-from trainers.reporting.recount import Rebuilt, rebuild
-from trainers.reporting.verify import checks_of, verify_run
-from trainers.search import run_search
+from trainers.cli.search import run_search
+from trainers.data.datasets import ImageData, load_data
+from trainers.reports import verify
+from trainers.reports.check import Check
+from trainers.reports.recount import Rebuilt, rebuild
+from trainers.reports.verify import checks_of, verify_run
+from trainers.runs.config import SearchConfig, validate
+from trainers.search import certificate
+from trainers.search.plan import CHANNELS, data_config
 
 HOST = ("hardware=[host,iot_terminal]", "hardware.host.budgets.latency_ms=1e5")
 # What `espalier-search` would measure: a machine of round figures, so that no test depends on its own.

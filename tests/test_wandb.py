@@ -15,11 +15,11 @@ from tiny_search import tiny_config
 from tracked_runs import DEVICES, SEARCHED, Followed, followed, searched_offline
 
 from search_spaces.errors import InvalidInputError
-from trainers.search import run_search
-from trainers.tracking import metric_names
-from trainers.tracking.publish import publish_result
-from trainers.tracking.tracker import LocalTracker
-from trainers.tracking.wandb_tracker import decide_mode
+from trainers.cli.search import run_search
+from trainers.loggers.logger import LocalTracker
+from trainers.loggers.wandb import decide_mode
+from trainers.reports.publish import publish_result
+from trainers.runs import metric_names
 
 
 @pytest.fixture(scope="module")

@@ -13,12 +13,11 @@ import pytest
 from tiny_search import MOBILE, SHORT, tiny_config
 from tracked_runs import DEVICES, OFFLINE, SEARCHED, as_nobody, followed, nobody, record_of
 
-from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.infeasible import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
-from trainers.config import SearchConfig
-from trainers.prepare import prepare
-from trainers.search import run_search
-from trainers.tracking.tracker import make_tracker
+from trainers.cli.search import run_search
+from trainers.loggers.logger import make_tracker
+from trainers.runs.config import SearchConfig
 
 SEARCH = Path(sys.executable).parent / "espalier-search"
 
@@ -58,7 +57,7 @@ def test_a_trial_of_a_sweep_of_wandb_takes_the_id_that_its_agent_gave_it(
 
 def test_a_long_tag_is_refused_before_any_work(tmp_path: Path) -> None:
     with as_nobody(tmp_path), pytest.raises(InvalidInputError, match="tags: W&B takes at most 64 characters"):
-        prepare(tiny_config(tmp_path, *SEARCHED, "logger=wandb", f"tags=[{'x' * 65}]"))
+        run_search(tiny_config(tmp_path, *SEARCHED, "logger=wandb", f"tags=[{'x' * 65}]"), print)
     assert list(tmp_path.iterdir()) == []
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from tracked_runs import OFFLINE, Followed, as_nobody, followed, record_of, searched_offline
 
-from trainers.tracking.identity import is_published
-from trainers.tracking.publish import publish_if_missing, publish_result
-from trainers.tracking.tracker import LocalTracker, SteadyTracker
+from trainers.loggers.identity import is_published
+from trainers.loggers.logger import LocalTracker, SteadyTracker
+from trainers.reports.publish import publish_if_missing, publish_result
 
 
 @pytest.fixture(scope="module")

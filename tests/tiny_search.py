@@ -14,8 +14,8 @@ from omegaconf import OmegaConf
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable, Indices
 from hardware_models.profile import load_profile
-from search_spaces.mobile import MobileSpace
-from trainers.config import SearchConfig, validate
+from search_spaces.mobile.space import MobileSpace
+from trainers.runs.config import SearchConfig, validate
 
 CONF = Path(__file__).parent.parent / "conf"
 SHORT = (

@@ -11,7 +11,7 @@ from typing import Any
 import hydra
 from omegaconf import DictConfig
 
-from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.infeasible import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
 from trainers.tuning.trial import watcher
 

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tiny_search import CELLS, tiny_config
 
-from trainers.search import run_search
-from trainers.tracking.tracker import RunRecord
+from trainers.cli.search import run_search
+from trainers.loggers.logger import RunRecord
 
 WANDB = Path(sys.executable).parent / "wandb"
 OFFLINE = {"name": "wandb", "project": "espalier", "entity": None, "mode": None}

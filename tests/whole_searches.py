@@ -13,11 +13,11 @@ import safetensors.torch
 from tiny_search import CELLS, MOBILE, tiny_config
 from torch import nn
 
-import trainers.search
+import trainers.search.run
 from search_spaces.architecture import build_network, read_architecture
-from trainers.prepare import Plan
-from trainers.search import run_search
-from trainers.search_module import SearchModule
+from trainers.cli.search import run_search
+from trainers.search.module import SearchModule
+from trainers.search.plan import Plan
 
 SPACES = {
     # Every network uses over 80 % of the tablet's latency, and none over 80 % of the terminal's budget.
@@ -62,14 +62,14 @@ def no_network() -> Iterator[None]:
 
 def run(runs: Path, *overrides: str) -> Run:
     config, lines, kept = tiny_config(runs, *overrides), list[str](), list[tuple[Plan, SearchModule]]()
-    train = trainers.search.train
+    train = trainers.search.run.train
 
     def train_and_keep(plan: Plan, *arguments: Any, **more: Any) -> SearchModule:
         kept.append((plan, train(plan, *arguments, **more)))
         return kept[-1][1]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(trainers.search, "train", train_and_keep)
+        patch.setattr(trainers.search.run, "train", train_and_keep)
         result = run_search(config, lines.append)
     plan, module = kept[0]
     return Run(plan, result, config.run_folder, module, lines)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hardware_models.budgets.cost_table import METRICS, Array, CostTable, Indices, Mask
 from hardware_models.budgets.exact import Solution, best_network, tightest_network
 from hardware_models.budgets.pool import GibbsChains
-from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.infeasible import BudgetInfeasibleError
 from hardware_models.profile import MARGINS, Margin, Metric
 from search_spaces.errors import InvalidInputError
 

@@ -9,11 +9,11 @@ from typing import Any, Literal, get_args
 
 from pydantic import Field, PrivateAttr, field_validator, model_validator
 
+from hardware_models.importers.paddlelite import read_paddlelite
 from hardware_models.latency_models.interpolation import LookUpTable
 from hardware_models.latency_models.operation_entries import operation_entries, position
 from hardware_models.latency_models.roofline import NonNegative, Positive, Section
 from hardware_models.measuring.measurements import read_measurements
-from hardware_models.published_tables.paddlelite import read_paddlelite
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, parse_operation
 

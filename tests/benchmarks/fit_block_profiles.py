@@ -22,8 +22,8 @@ from hardware_models.calibration.fitting import (
     roofline_features,
     roofline_model,
 )
+from hardware_models.importers.look_up_tables import Block
 from hardware_models.latency_models.roofline import PriceKind
-from hardware_models.published_tables.look_up_tables import Block
 
 PHONES = {"pixel1": "pixel1", "pixel4": "pixel4", "pixel6": "pixel6", "xiaomi_11": "xiaomi11"}  # profile: column
 # Attention and feed-forward blocks stay out: products and layer norms, which no operation stands for, are part of them.

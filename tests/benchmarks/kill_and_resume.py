@@ -21,7 +21,7 @@ import torch
 from interrupted_search import POOL, ended, outcome, search_config, start, wait
 
 from search_spaces.errors import InvalidInputError
-from trainers.run_state import state_of
+from trainers.runs.state import state_of
 
 STEPS = 900  # a search of about half a minute: long enough to be killed twenty times on its way
 

@@ -22,7 +22,7 @@ import yaml
 from hardware_models.placement.chain import Chain, chain_of, network_chain, placed_costs
 from hardware_models.placement.placement import fastest_placement, fastest_placements
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
-from search_spaces.mobile import MobileSpace
+from search_spaces.mobile.space import MobileSpace
 from search_spaces.operation import Operation
 
 CONF = Path(__file__).resolve().parents[2] / "conf"

@@ -26,8 +26,8 @@ from hardware_models.calibration.fitting import additive_features, error_figures
 from hardware_models.latency_models.additive import Additive
 from hardware_models.measuring.measure import machine_description, versions
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
-from search_spaces.mobile import MobileSpace
-from search_spaces.nasbench201 import NasBench201Space, parse_arch
+from search_spaces.mobile.space import MobileSpace
+from search_spaces.nasbench201.space import NasBench201Space, parse_arch
 
 # Shapes: S networks, n decisions, P fitted numbers.
 

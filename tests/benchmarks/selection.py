@@ -23,10 +23,10 @@ import yaml
 from hardware_models.budgets import exact
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, CostTable, Indices
-from hardware_models.errors import BudgetInfeasibleError
+from hardware_models.infeasible import BudgetInfeasibleError
 from hardware_models.measuring.measure import machine_description, versions
 from hardware_models.profile import load_profile
-from search_spaces.mobile import MobileSpace
+from search_spaces.mobile.space import MobileSpace
 
 # Shapes: S networks, n decisions, N choices of all decisions.
 

@@ -31,8 +31,7 @@ from torch.utils.data import DataLoader
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import Array, CostTable
 from hardware_models.counting import recount
-from trainers.architecture_parameters import ArchitectureParameters
-from trainers.nni_baselines import (
+from tests.benchmarks.nni_baselines import (
     FAMILIES,
     hub_space,
     largest_macs,
@@ -40,8 +39,9 @@ from trainers.nni_baselines import (
     saved_activation_mb,
     width_for_macs,
 )
-from trainers.search_module import Schedule, SearchModule
-from trainers.strategies import Pool, largest_path
+from trainers.search.logits import ArchitectureParameters
+from trainers.search.module import Schedule, SearchModule
+from trainers.search.strategies import Pool, largest_path
 
 # Shapes: B batch, R rounds.
 

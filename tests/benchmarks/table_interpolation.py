@@ -19,9 +19,9 @@ from pathlib import Path
 
 import numpy as np
 
+from hardware_models.importers.look_up_tables import Block
+from hardware_models.importers.phones import read_phone_blocks
 from hardware_models.latency_models.interpolation import LookUpTable
-from hardware_models.published_tables.look_up_tables import Block
-from hardware_models.published_tables.phones import read_phone_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))

@@ -24,11 +24,11 @@ import torch
 from selection import header, mobile_space, tier_table
 from step_cost import Batch, random_batch, search
 
-from trainers.progress import metrics_of
-from trainers.search_module import SearchModule
-from trainers.tracking import metric_names
-from trainers.tracking.alerts import epoch_alerts
-from trainers.tracking.tracker import RunRecord, Tracker, make_tracker
+from trainers.loggers.alerts import epoch_alerts
+from trainers.loggers.logger import RunRecord, Tracker, make_tracker
+from trainers.runs import metric_names
+from trainers.search.module import SearchModule
+from trainers.search.progress import metrics_of
 
 ASKED = 1.02
 LOGGERS: Mapping[str, Mapping[str, str | None]] = {

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from trainers.config import science_of
+from trainers.runs.config import science_of
 
 SETTINGS_DIGITS = 8  # of the hash, as in the names of run folders
 LONGEST = 24  # characters of a value in a label

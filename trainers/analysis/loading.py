@@ -12,7 +12,7 @@ from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.labels import differing, search_labels, settings_hash
 from trainers.analysis.run_files import Alphas, read_alphas, read_config, read_result, read_table
-from trainers.run_state import FINISHED, RunState, state_of
+from trainers.runs.state import FINISHED, RunState, state_of
 
 ACCURACIES = ("validation", "supernet", "inherited", "finetuned", "random")
 FIGURES = ("budget", "predicted", "upper", "recounted", "measured", "utilisation")

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from hardware_models.profile import METRICS, Margin, Metric
-from trainers.config import FolderName
+from trainers.runs.config import FolderName
 
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Budget = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -23,8 +23,8 @@ from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular, text_of
 from trainers.analysis.result_fields import NOTHING, Number, Part, Result, contradictions
-from trainers.errors import dotted, shown
-from trainers.run_state import check_texts
+from trainers.runs.state import check_texts
+from trainers.runs.validation import dotted, shown
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that hold words
 WHOLE = ("epoch", "step")

@@ -32,7 +32,7 @@ from trainers.analysis.canvas import (
 )
 from trainers.analysis.loading import Run
 from trainers.analysis.run_files import Alphas
-from trainers.tracking import metric_names
+from trainers.runs import metric_names
 
 CHOSEN_LAST = "validation"  # the ledger's reason for choices that lost when the network was chosen
 MOST_CHOICES = 60  # that a heat map has a row each for; of more, a row per decision

@@ -13,8 +13,8 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice, SearchSpace
 from trainers.analysis.labels import search_labels, settings_hash
 from trainers.analysis.loading import Run, Sweep
-from trainers.run_state import architecture_file
-from trainers.tracking.metric_names import STEP, STEP_SECONDS, VALIDATION_ACCURACY
+from trainers.runs.metric_names import STEP, STEP_SECONDS, VALIDATION_ACCURACY
+from trainers.runs.state import architecture_file
 
 GROUP_COLUMNS = ("space", "strategy", "settings", "search", "device")
 DECISION_COLUMNS = (*GROUP_COLUMNS, "place", "decision", "pairs", "agreement", "chance")

@@ -7,7 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from search_spaces.errors import EspalierError, InvalidInputError
-from trainers.run_state import FINISHED
+from trainers.runs.state import FINISHED
 from trainers.tuning.study_lines import trial_line
 from trainers.tuning.study_place import answering
 from trainers.tuning.turns import Outcome, Turns

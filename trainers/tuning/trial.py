@@ -4,8 +4,8 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 
-from trainers.errors import SearchStoppedError
-from trainers.tracking.metric_names import EPOCH, VALIDATION_ACCURACY
+from trainers.runs.exit_status import SearchStoppedError
+from trainers.runs.metric_names import EPOCH, VALIDATION_ACCURACY
 from trainers.tuning.study_place import StudyError, open_storage, study_place
 
 

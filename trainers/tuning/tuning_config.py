@@ -6,9 +6,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationError
 
 from search_spaces.errors import InvalidInputError
-from trainers.config import Count, Line, Positive, Section
-from trainers.errors import Place, problems_of
-from trainers.tracking.metric_names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
+from trainers.runs.config import Count, Line, Positive, Section
+from trainers.runs.metric_names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
+from trainers.runs.validation import Place, problems_of
 from trainers.tuning.study_place import StudyPlace, study_place
 
 Direction = Literal["maximize", "minimize"]

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from trainers.run_state import FINISHED, this_process, why_lost
+from trainers.runs.state import FINISHED, this_process, why_lost
 from trainers.tuning.studies import num_points, sampler_of
 from trainers.tuning.study_place import locked, open_storage
 from trainers.tuning.tuning_config import TuningConfig

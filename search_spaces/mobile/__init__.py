@@ -1,0 +1,1 @@
+"""A chain of MBConv blocks in the manner of MobileNetV3."""

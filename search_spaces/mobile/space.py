@@ -1,0 +1,325 @@
+"""The `mobile` space: a chain of MBConv blocks in the manner of MobileNetV3.
+
+Searched: input resolution; width and depth of each stage; kernel, expansion and squeeze-excite of each block.
+Source of the block: MobileNetV3, arXiv:1905.02244; squeeze width as in EfficientNet, arXiv:1905.11946 (input / 4).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import Tensor, nn
+
+from search_spaces.blocks import Add, Resize, Scale, conv_bn
+from search_spaces.bounds import (
+    CHANNELS,
+    CLASSES,
+    DEPTHS,
+    EXPANSIONS,
+    KERNELS,
+    PIXELS,
+    WIDTHS,
+    refuse,
+    wrong_choices,
+    wrong_number,
+)
+from search_spaces.operation import Operation, Shape
+from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
+
+STEM_CHANNELS = 24
+HEAD_CHANNELS = 960  # as MobileNetV3-Large
+CLASSIFIER_CHANNELS = 1280  # as MobileNetV3-Large
+STRIDES = (2, 2, 2, 1, 2)  # of the five stages, after a stem of stride 2: 224 px become 7
+HARDSWISH_FROM_STAGE = 2  # as MobileNetV3: ReLU while the map is large
+
+
+def divisible(channels: float) -> int:
+    """Nearest multiple of 8, at least 8: what mobile kernels are fast at."""
+    return max(8, int(channels + 4) // 8 * 8)
+
+
+def activation(stage: int) -> nn.Module:
+    return nn.Hardswish(inplace=True) if stage >= HARDSWISH_FROM_STAGE else nn.ReLU(inplace=True)
+
+
+@dataclass(frozen=True, slots=True)
+class BlockName:
+    """Decision names of block `block` in stage `stage`, both from 0."""
+
+    stage: int
+    block: int
+
+    @property
+    def width(self) -> str:
+        return f"stage{self.stage}.width"
+
+    @property
+    def width_in(self) -> str | None:
+        """Width decision of the block's input; none where the stem feeds it."""
+        if self.block:
+            return self.width
+        return f"stage{self.stage - 1}.width" if self.stage else None
+
+    @property
+    def depth(self) -> str:
+        return f"stage{self.stage}.depth"
+
+    def own(self, what: str) -> str:
+        return f"stage{self.stage}.block{self.block}.{what}"
+
+
+class MobileSpace(SearchSpace):
+    """MBConv chains. `widths` gives the choices of each of the five stages; costs are taken at `deploy_shape`."""
+
+    name = "mobile"
+    hard_decisions = frozenset({"resolution"})
+
+    def __init__(
+        self,
+        *,
+        widths: Sequence[Sequence[int]],
+        depths: Sequence[int],
+        kernels: Sequence[int],
+        expansions: Sequence[int],
+        squeeze_excite: Sequence[str],
+        resolutions: Sequence[int],
+        num_classes: int,
+        channels: int = 3,
+    ) -> None:
+        lists = [("depths", depths, DEPTHS), ("kernels", kernels, KERNELS), ("expansions", expansions, EXPANSIONS)]
+        lists += [("resolutions", resolutions, PIXELS)]
+        lists += [(f"widths[{s}]", choices, WIDTHS) for s, choices in enumerate(widths)]
+        problems = [problem for each in lists for problem in wrong_choices(*each)]
+        if any(type(k) is int and k % 2 == 0 for k in kernels):
+            problems.append(f"space.kernels must be odd, got {list(kernels)}")
+        if len(widths) != len(STRIDES):
+            problems.append(f"space.widths must give {len(STRIDES)} stages, got {len(widths)}")
+        if not squeeze_excite or set(squeeze_excite) - {"off", "on"}:
+            problems.append(f"space.squeeze_excite must hold 'off', 'on' or both, got {list(squeeze_excite)}")
+        problems += [*wrong_number("num_classes", num_classes, CLASSES), *wrong_number("channels", channels, CHANNELS)]
+        refuse(problems)
+        self.widths = tuple(tuple(choices) for choices in widths)
+        self.depths, self.kernels, self.expansions = tuple(depths), tuple(kernels), tuple(expansions)
+        self.squeeze_excite, self.resolutions = tuple(squeeze_excite), tuple(resolutions)
+        self.num_classes, self.channels = num_classes, channels
+        self.deploy_shape: Shape = (channels, max(resolutions), max(resolutions))
+        self.blocks = [BlockName(s, b) for s in range(len(widths)) for b in range(max(depths))]
+        self.decisions = tuple(self._decisions())
+        self.segments = tuple(self._segments())
+        self.sites = tuple(site for segment in self.segments for site in segment.sites)
+
+    def spec(self) -> dict[str, Any]:
+        return {
+            "widths": [list(choices) for choices in self.widths],
+            "depths": list(self.depths),
+            "kernels": list(self.kernels),
+            "expansions": list(self.expansions),
+            "squeeze_excite": list(self.squeeze_excite),
+            "resolutions": list(self.resolutions),
+            "num_classes": self.num_classes,
+            "channels": self.channels,
+        }
+
+    def supernet(self) -> Supernet:
+        from search_spaces.mobile.supernet import MobileSupernet
+
+        return MobileSupernet(self)
+
+    def network(self, choices: Mapping[str, Choice]) -> nn.Module:
+        self.check(choices)
+        return MobileNetwork(self, choices)
+
+    def input_shape(self, choices: Mapping[str, Choice]) -> Shape:
+        resolution = int(choices["resolution"])
+        return (self.channels, resolution, resolution)
+
+    def notation(self, choices: Mapping[str, Choice]) -> str:
+        """As `192px | 24: k3e3 k5e6se | 40: ...`: resolution, then width and blocks of each stage."""
+        stages = [f"{choices['resolution']}px"]
+        for stage in range(len(self.widths)):
+            kept = [n for n in self.blocks if n.stage == stage and n.block < int(choices[n.depth])]
+            blocks = [
+                f"k{choices[n.own('kernel')]}e{choices[n.own('expand')]}"
+                + ("se" if choices[n.own("se")] == "on" else "")
+                for n in kept
+            ]
+            stages.append(f"{choices[kept[0].width]}: {' '.join(blocks)}")
+        return " | ".join(stages)
+
+    def _decisions(self) -> list[Decision]:
+        decisions = [Decision("resolution", self.resolutions)]
+        for name in self.blocks:
+            if name.block == 0:
+                decisions += [Decision(name.width, self.widths[name.stage]), Decision(name.depth, self.depths)]
+            decisions.append(Decision(name.own("kernel"), self.kernels))
+            decisions.append(Decision(name.own("expand"), self.expansions))
+            decisions.append(Decision(name.own("se"), self.squeeze_excite))
+        return decisions
+
+    # Costs. Each block is cut into sites of few decisions: tables stay small and exact selection fast.
+
+    def _segments(self) -> list[Segment]:
+        """Stem, stages and head: a stage opens with a block that is not residual, so one tensor alone enters it."""
+        last = BlockName(len(self.widths) - 1, 0)
+        stem, head = Site("stem", ("resolution",), self._stem), Site("head", ("resolution", last.width), self._head)
+        stages = []
+        for opening in (name for name in self.blocks if name.block == 0):
+            sites = [site for n in self.blocks if n.stage == opening.stage for site in self._block_sites(n)]
+            width_in = (opening.width_in,) if opening.width_in else ()
+            input_shape = partial(self._stage_input, opening)
+            stages.append(Segment(f"stage{opening.stage}", ("resolution", *width_in), input_shape, tuple(sites)))
+        return [
+            Segment("stem", ("resolution",), self.input_shape, (stem,)),
+            *stages,
+            Segment("head", ("resolution", last.width), self._head_input, (head,)),
+        ]
+
+    def _block_sites(self, name: BlockName) -> list[Site]:
+        depth = (name.depth,) if name.block >= min(self.depths) else ()
+        width_in = (name.width_in,) if name.width_in else ()
+        widths = tuple(dict.fromkeys((*width_in, name.width)))
+        hidden = ("resolution", *depth, *width_in, name.own("expand"))
+        parts = {
+            "expand": (hidden, self._expand),
+            "depthwise": ((*hidden, name.own("kernel")), self._depthwise),
+            "squeeze": ((*hidden, name.own("se")), self._squeeze),
+            "project": (("resolution", *depth, *widths, name.own("expand")), self._project),
+        }
+        return [
+            Site(name.own(part), scope, partial(self._if_deep_enough, name, operations))
+            for part, (scope, operations) in parts.items()
+        ]
+
+    def _stage_input(self, opening: BlockName, choices: Mapping[str, Any]) -> Shape:
+        width = choices[opening.width_in] if opening.width_in else STEM_CHANNELS
+        pixels = pixels_into(opening.stage, choices["resolution"])
+        return (width, pixels, pixels)
+
+    def _head_input(self, choices: Mapping[str, Any]) -> Shape:
+        pixels = pixels_into(len(STRIDES), choices["resolution"])
+        return (choices[BlockName(len(self.widths) - 1, 0).width], pixels, pixels)
+
+    def _if_deep_enough(self, name: BlockName, operations: Any, choices: Mapping[str, Any]) -> list[Operation]:
+        return [] if choices.get(name.depth, name.block + 1) <= name.block else operations(name, choices)
+
+    def sizes(self, name: BlockName, choices: Mapping[str, Any]) -> tuple[int, int, int, int]:
+        """(input channels, hidden channels, input pixels, output pixels) of a block, pixels along one side."""
+        cin = choices[name.width_in] if name.width_in else STEM_CHANNELS
+        before, after = (pixels_into(name.stage + passed, choices["resolution"]) for passed in (0, 1))
+        return cin, divisible(cin * choices[name.own("expand")]), after if name.block else before, after
+
+    def _stem(self, choices: Mapping[str, Any]) -> list[Operation]:
+        size = choices["resolution"]
+        half = -(-size // 2)
+        return [Operation("conv", (self.channels, size, size), (STEM_CHANNELS, half, half), kernel=3, stride=2)]
+
+    def _expand(self, name: BlockName, choices: Mapping[str, Any]) -> list[Operation]:
+        cin, hidden, pixels, _ = self.sizes(name, choices)
+        # A residual input is the operation's own input here, so nothing more is held.
+        return [Operation("conv", (cin, pixels, pixels), (hidden, pixels, pixels))]
+
+    def _depthwise(self, name: BlockName, choices: Mapping[str, Any]) -> list[Operation]:
+        cin, hidden, before, after = self.sizes(name, choices)
+        kernel = choices[name.own("kernel")]
+        shapes = (hidden, before, before), (hidden, after, after)
+        held = cin * before**2 if name.block else 0
+        return [Operation("conv", *shapes, kernel=kernel, stride=stride_of(name), groups=hidden, held=held)]
+
+    def _squeeze(self, name: BlockName, choices: Mapping[str, Any]) -> list[Operation]:
+        if choices[name.own("se")] == "off":
+            return []
+        cin, hidden, before, after = self.sizes(name, choices)
+        squeezed, held = divisible(cin / 4), cin * before**2 if name.block else 0
+        full, narrow, one = (hidden, after, after), (squeezed, 1, 1), (hidden, 1, 1)
+        return [
+            Operation("global_pool", full, one, held=held),
+            Operation("conv", one, narrow, held=held + hidden * after**2),
+            Operation("conv", narrow, one, held=held + hidden * after**2),
+            Operation("scale", full, full, held=held),
+        ]
+
+    def _project(self, name: BlockName, choices: Mapping[str, Any]) -> list[Operation]:
+        cin, hidden, _, pixels = self.sizes(name, choices)
+        out = (choices[name.width], pixels, pixels)
+        held = cin * pixels**2 if name.block else 0
+        project = Operation("conv", (hidden, pixels, pixels), out, held=held)
+        return [project, Operation("add", out, out)] if name.block else [project]
+
+    def _head(self, choices: Mapping[str, Any]) -> list[Operation]:
+        shape = self._head_input(choices)
+        head, one = (HEAD_CHANNELS, *shape[1:]), (HEAD_CHANNELS, 1, 1)
+        return [
+            Operation("conv", shape, head),
+            Operation("global_pool", head, one),
+            Operation("linear", one, (CLASSIFIER_CHANNELS, 1, 1)),
+            Operation("linear", (CLASSIFIER_CHANNELS, 1, 1), (self.num_classes, 1, 1)),
+        ]
+
+
+def pixels_into(stage: int, resolution: int) -> int:
+    """Pixels along one side of the map that enters a stage; after the last stage, of the one that leaves it."""
+    pixels = -(-resolution // 2)
+    for stride in STRIDES[:stage]:
+        pixels = -(-pixels // stride)
+    return pixels
+
+
+def stride_of(name: BlockName) -> int:
+    return 1 if name.block else STRIDES[name.stage]
+
+
+class SqueezeExcite(nn.Module):
+    """Channel attention: global pool, two 1x1 convolutions, one factor per channel. Source: arXiv:1709.01507."""
+
+    def __init__(self, hidden: int, squeezed: int) -> None:
+        super().__init__()
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.reduce = nn.Conv2d(hidden, squeezed, 1)
+        self.act = nn.ReLU(inplace=True)
+        self.expand = nn.Conv2d(squeezed, hidden, 1)
+        self.gate = nn.Hardsigmoid(inplace=True)
+        self.scale = Scale()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale(x, self.gate(self.expand(self.act(self.reduce(self.pool(x))))))
+
+
+class MobileBlock(nn.Module):
+    """Expand, depthwise, squeeze-excite, project; added to its input unless it opens a stage."""
+
+    def __init__(self, space: MobileSpace, name: BlockName, choices: Mapping[str, Any]) -> None:
+        super().__init__()
+        sizes = {"resolution": 1, **choices}
+        cin, hidden, _, _ = space.sizes(name, sizes)
+        kernel, stride = choices[name.own("kernel")], stride_of(name)
+        self.expand = conv_bn(cin, hidden, act=activation(name.stage))
+        self.depthwise = conv_bn(hidden, hidden, kernel, stride=stride, groups=hidden, act=activation(name.stage))
+        has_squeeze = choices[name.own("se")] == "on"
+        self.squeeze = SqueezeExcite(hidden, divisible(cin / 4)) if has_squeeze else nn.Identity()
+        self.project = conv_bn(hidden, choices[name.width], act=nn.Identity())
+        self.add = Add() if name.block else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.project(self.squeeze(self.depthwise(self.expand(x))))
+        return y if self.add is None else self.add(x, y)
+
+
+class MobileNetwork(nn.Module):
+    """One network of the space. Images (B, C, H, W) of any size in, logits (B, classes) out."""
+
+    def __init__(self, space: MobileSpace, choices: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.resize = Resize(choices["resolution"] / space.deploy_shape[1])
+        self.stem = conv_bn(space.channels, STEM_CHANNELS, 3, stride=2, act=activation(0))
+        kept = [name for name in space.blocks if name.block < choices[name.depth]]
+        self.blocks = nn.Sequential(*(MobileBlock(space, name, choices) for name in kept))
+        last = len(space.widths) - 1
+        self.head = conv_bn(choices[f"stage{last}.width"], HEAD_CHANNELS, act=activation(last))
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.features = nn.Sequential(nn.Linear(HEAD_CHANNELS, CLASSIFIER_CHANNELS), nn.Hardswish(inplace=True))
+        self.classifier = nn.Linear(CLASSIFIER_CHANNELS, space.num_classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool(self.head(self.blocks(self.stem(self.resize(x)))))
+        return self.classifier(self.features(x.flatten(1)))

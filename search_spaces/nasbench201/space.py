@@ -1,0 +1,301 @@
+"""The NAS-Bench-201 cell space: six edges, five operations, 15,625 cells, with the benchmark's own notation.
+
+Source: NAS-Bench-201, arXiv:2001.00326; macro skeleton of its CIFAR-10 networks.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import cache, partial
+from itertools import pairwise
+from typing import Any, TypeVar
+
+from torch import Tensor, nn
+
+from search_spaces.blocks import Add
+from search_spaces.bounds import CHANNELS, CLASSES, DEPTHS, PIXELS, WIDTHS, refuse, wrong_number
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation, Shape
+from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
+
+Value = TypeVar("Value")
+OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")  # in order of cost
+EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target) nodes, in the order of the notation
+NUM_STAGES = 3
+RUN_AS = {"nor_conv_1x1": ("conv", 1), "nor_conv_3x3": ("conv", 3), "avg_pool_3x3": ("avg_pool", 3), "add": ("add", 1)}
+
+
+def edge_name(source: int, target: int) -> str:
+    return f"edge{source}{target}"
+
+
+def format_arch(choices: Mapping[str, Choice]) -> str:
+    """The benchmark's string of a cell, as `|nor_conv_3x3~0|+|none~0|skip_connect~1|+|...|`."""
+    nodes = []
+    for target in (1, 2, 3):
+        parts = [f"{choices[edge_name(source, target)]}~{source}" for source in range(target)]
+        nodes.append(f"|{'|'.join(parts)}|")
+    return "+".join(nodes)
+
+
+def parse_arch(text: str) -> dict[str, Choice]:
+    """The choices of a cell written in the benchmark's notation. Raises: InvalidInputError if it is not a cell."""
+    nodes = text.split("+")
+    choices: dict[str, Choice] = {}
+    for target, node in enumerate(nodes, start=1):
+        parts = node.strip("|").split("|")
+        for source, part in enumerate(parts):
+            name, _, origin = part.partition("~")
+            if origin != str(source) or name not in OPERATIONS:
+                raise InvalidInputError(
+                    f"not a NAS-Bench-201 cell: {part!r} of {text!r}; edge {source} into node {target} is written "
+                    f"<operation>~{source}, the operation one of {', '.join(OPERATIONS)}"
+                )
+            choices[edge_name(source, target)] = name
+    if list(choices) != [edge_name(*edge) for edge in sorted(EDGES, key=lambda e: (e[1], e[0]))]:
+        raise InvalidInputError(
+            f"not a NAS-Bench-201 cell: {text!r} has {len(choices)} edges into {len(nodes)} nodes, need 6 into 3"
+        )
+    return choices
+
+
+def live_edges(choices: Mapping[str, Choice]) -> list[tuple[int, int]]:
+    """Edges on a path of operations from the input node to the output node; all others compute nothing that is used."""
+    used = [edge for edge in EDGES if choices[edge_name(*edge)] != "none"]
+    fed, needed = {0}, {3}
+    for source, target in sorted(used):
+        if source in fed:
+            fed.add(target)
+    for source, target in sorted(used, reverse=True):
+        if target in needed:
+            needed.add(source)
+    return [(s, t) for s, t in used if s in fed and t in needed]
+
+
+class NasBench201Space(SearchSpace):
+    """Cells of NAS-Bench-201 in its network: three stages of `num_cells` cells, `width` channels in the first."""
+
+    name = "nasbench201"
+
+    def __init__(
+        self, *, width: int = 16, num_cells: int = 5, image_size: int = 32, num_classes: int = 10, channels: int = 3
+    ) -> None:
+        numbers = [("width", width, WIDTHS), ("num_cells", num_cells, DEPTHS), ("image_size", image_size, PIXELS)]
+        numbers += [("num_classes", num_classes, CLASSES), ("channels", channels, CHANNELS)]
+        refuse(problem for each in numbers for problem in wrong_number(*each))
+        self.width, self.num_cells, self.image_size = width, num_cells, image_size
+        self.num_classes, self.channels = num_classes, channels
+        self.deploy_shape: Shape = (channels, image_size, image_size)
+        self.decisions = tuple(Decision(edge_name(*edge), OPERATIONS) for edge in EDGES)
+        self.operation_decisions = frozenset(decision.name for decision in self.decisions)
+        # Whether an edge is live depends on the other edges of the cell, so the cell is one site.
+        names = tuple(decision.name for decision in self.decisions)
+        self.sites = (Site("frame", (), self._frame), Site("cells", names, self._cells))
+        self.segments = tuple(self._segments(names))
+
+    def spec(self) -> dict[str, Any]:
+        keys = ("width", "num_cells", "image_size", "num_classes", "channels")
+        return {key: getattr(self, key) for key in keys}
+
+    def supernet(self) -> Supernet:
+        from search_spaces.nasbench201.supernet import NasBench201Supernet
+
+        return NasBench201Supernet(self)
+
+    def network(self, choices: Mapping[str, Choice]) -> nn.Module:
+        self.check(choices)
+        return NasBench201Network(self, choices)
+
+    def notation(self, choices: Mapping[str, Choice]) -> str:
+        return format_arch(choices)
+
+    def stage_shape(self, stage: int) -> Shape:
+        size = self.image_size
+        for _ in range(stage):
+            size = -(-size // 2)
+        return (self.width * 2**stage, size, size)
+
+    def _segments(self, names: tuple[str, ...]) -> list[Segment]:
+        """Stem, stages with the reduction before them, and head."""
+        stages = []
+        for stage in range(NUM_STAGES):
+            reduction = Site(f"stage{stage}.reduction", (), always(self._reduction(stage)))
+            cells = Site(f"stage{stage}.cells", names, partial(self._stage_cells, stage))
+            input_shape = always(self.stage_shape(max(0, stage - 1)))
+            stages.append(Segment(f"stage{stage}", (), input_shape, (reduction, cells)))
+        return [
+            Segment("stem", (), always(self.deploy_shape), (Site("stem", (), always(self._stem())),)),
+            *stages,
+            Segment("head", (), always(self.stage_shape(NUM_STAGES - 1)), (Site("head", (), always(self._head())),)),
+        ]
+
+    def _frame(self, choices: Mapping[str, Any]) -> list[Operation]:
+        """Stem, reductions and head: the same in every network."""
+        reductions = [operation for stage in range(NUM_STAGES) for operation in self._reduction(stage)]
+        return [*self._stem(), *reductions, *self._head()]
+
+    def _stem(self) -> list[Operation]:
+        return [Operation("conv", self.deploy_shape, self.stage_shape(0), kernel=3)]
+
+    def _reduction(self, stage: int) -> list[Operation]:
+        """What leads into a stage from the one before; nothing leads into the first."""
+        if stage == 0:
+            return []
+        before, after = self.stage_shape(stage - 1), self.stage_shape(stage)
+        pooled = (before[0], after[1], after[2])
+        kept = _size(before)  # the reduction's input, which the shortcut still needs
+        return [
+            # It reads a copy, through a ReLU; a pooled shortcut reads the original later.
+            Operation("conv", before, after, kernel=3, stride=2, held=kept),
+            Operation("conv", after, after, kernel=3, held=kept),
+            Operation("avg_pool", before, pooled, kernel=2, stride=2, held=_size(after)),
+            Operation("conv", pooled, after, held=_size(after), bias=False),
+            Operation("add", after, after),
+        ]
+
+    def _head(self) -> list[Operation]:
+        last = self.stage_shape(NUM_STAGES - 1)
+        features = (last[0], 1, 1)
+        return [
+            Operation("batch_norm", last, last),  # it follows a sum, so no convolution can take it in
+            Operation("global_pool", last, features),
+            Operation("linear", features, (self.num_classes, 1, 1)),
+        ]
+
+    def _cells(self, choices: Mapping[str, Any]) -> tuple[Operation, ...]:
+        return self._live_cells(live_operations(choices))
+
+    @cache  # noqa: B019 - a space lives as long as its program
+    def _live_cells(self, live: tuple[tuple[int, int, str], ...]) -> tuple[Operation, ...]:
+        per_cell = [op for stage in range(NUM_STAGES) for op in cell_operations(live, self.stage_shape(stage))]
+        return tuple(per_cell) * self.num_cells
+
+    def _stage_cells(self, stage: int, choices: Mapping[str, Any]) -> tuple[Operation, ...]:
+        return self._live_stage(stage, live_operations(choices))
+
+    @cache  # noqa: B019 - as above
+    def _live_stage(self, stage: int, live: tuple[tuple[int, int, str], ...]) -> tuple[Operation, ...]:
+        return tuple(cell_operations(live, self.stage_shape(stage))) * self.num_cells
+
+
+def always(value: Value) -> Callable[[Mapping[str, Any]], Value]:
+    """A function of choices that depends on none of them."""
+    return lambda choices: value
+
+
+def live_operations(choices: Mapping[str, Choice]) -> tuple[tuple[int, int, str], ...]:
+    """Source, target and operation of each live edge of a cell."""
+    return tuple((source, target, str(choices[edge_name(source, target)])) for source, target in live_edges(choices))
+
+
+def cell_operations(live: tuple[tuple[int, int, str], ...], shape: Shape) -> list[Operation]:
+    """Operations of one cell in the order they run, with what each leaves in memory for later."""
+    steps: list[tuple[str, tuple[int, ...]]] = []  # what runs, and the tensors it reads; step k writes tensor k
+
+    def run(name: str, *read: int) -> int:
+        steps.append((name, read))
+        return len(steps)
+
+    nodes = {0: 0}  # a skip writes nothing: its node is the very tensor it was given
+    for source, target, name in sorted(live, key=lambda edge: (edge[1], edge[0])):
+        y = run("relu", nodes[source]) if name.startswith("nor_conv") else nodes[source]
+        y = y if name == "skip_connect" else run(name, y)
+        nodes[target] = run("add", nodes[target], y) if target in nodes else y
+    last_read = {tensor: step for step, (_, read) in enumerate(steps, start=1) for tensor in read}
+    last_read[nodes.get(3, 0)] = len(steps)
+    operations = []
+    for step, (name, _) in enumerate(steps, start=1):
+        if name == "relu":  # fused, and less is in memory than at its convolution
+            continue
+        kind, kernel = RUN_AS[name]
+        num_living = 1 + sum(last_read[tensor] >= step for tensor in range(step))
+        # An addition of a tensor to itself has one operand in memory and not two: what it holds is less than nothing.
+        num_own = 3 if name == "add" else 2
+        operations.append(Operation(kind, shape, shape, kernel=kernel, held=(num_living - num_own) * _size(shape)))
+    return operations
+
+
+def _size(shape: Shape) -> int:
+    return shape[0] * shape[1] * shape[2]
+
+
+def make_operation(name: str, channels: int) -> nn.Module:
+    """One operation of the benchmark: convolutions are ReLU, convolution, batch norm."""
+    if name == "skip_connect":
+        return nn.Identity()
+    if name == "avg_pool_3x3":
+        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
+    kernel = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name]
+    return relu_conv_bn(channels, channels, kernel)
+
+
+def relu_conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False)
+    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(cout))
+
+
+class Reduction(nn.Module):
+    """Residual block of stride 2 between stages."""
+
+    def __init__(self, cin: int, cout: int) -> None:
+        super().__init__()
+        self.main = nn.Sequential(relu_conv_bn(cin, cout, 3, 2), relu_conv_bn(cout, cout, 3))
+        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(cin, cout, 1, bias=False))
+        self.add = Add()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.add(self.main(x), self.shortcut(x))
+
+
+class Cell(nn.Module):
+    """One cell with its live edges only."""
+
+    def __init__(self, channels: int, choices: Mapping[str, Choice]) -> None:
+        super().__init__()
+        self.live = live_edges(choices)
+        self.edges = nn.ModuleDict(
+            {edge_name(*edge): make_operation(str(choices[edge_name(*edge)]), channels) for edge in self.live}
+        )
+        self.add = Add()
+
+    def forward(self, x: Tensor) -> Tensor:
+        nodes = {0: x}
+        for target in (1, 2, 3):
+            for source in (s for s, t in self.live if t == target):
+                y = self.edges[edge_name(source, target)](nodes[source])
+                nodes[target] = self.add(nodes[target], y) if target in nodes else y
+        # A cell without a path from input to output is zero everywhere, as in the benchmark.
+        return nodes[3] if 3 in nodes else x.new_zeros(x.shape)
+
+
+class Frame(nn.Module):
+    """The network around its cells: stem, three stages of cells, two reductions, head."""
+
+    def __init__(self, space: NasBench201Space, make_cell: Callable[[int], nn.Module]) -> None:
+        super().__init__()
+        widths = [space.stage_shape(stage)[0] for stage in range(NUM_STAGES)]
+        stem = nn.Conv2d(space.channels, widths[0], 3, padding=1, bias=False)
+        self.stem = nn.Sequential(stem, nn.BatchNorm2d(widths[0]))
+        self.stages = nn.ModuleList(nn.ModuleList(make_cell(width) for _ in range(space.num_cells)) for width in widths)
+        self.reductions = nn.ModuleList(Reduction(a, b) for a, b in pairwise(widths))
+        self.last = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
+        self.classifier = nn.Linear(widths[-1], space.num_classes)
+
+    def forward(self, x: Tensor, *cell_arguments: Any) -> Tensor:
+        """Logits (B, classes) of images (B, C, H, W); `cell_arguments` go to every cell."""
+        x = self.stem(x)
+        for stage, cells in enumerate(self.stages):
+            if stage:
+                x = self.reductions[stage - 1](x)
+            for cell in cells:  # type: ignore[attr-defined]
+                x = cell(x, *cell_arguments)
+        return self.classifier(self.last(x).flatten(1))
+
+
+class NasBench201Network(nn.Module):
+    """One network of the space. Images (B, C, H, W) in, logits (B, classes) out."""
+
+    def __init__(self, space: NasBench201Space, choices: Mapping[str, Choice]) -> None:
+        super().__init__()
+        self.frame = Frame(space, partial(Cell, choices=choices))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.frame(x)

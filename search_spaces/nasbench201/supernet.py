@@ -1,0 +1,88 @@
+"""The supernet of the `nasbench201` space: every operation on every edge, mixed or taken singly."""
+
+from collections.abc import Mapping
+
+from torch import Tensor, nn
+
+from search_spaces.nasbench201.space import (
+    EDGES,
+    OPERATIONS,
+    Frame,
+    NasBench201Space,
+    edge_name,
+    live_edges,
+    make_operation,
+)
+from search_spaces.space import Choice, Selection, Supernet
+
+NONE = OPERATIONS.index("none")
+
+
+class MixedCell(nn.Module):
+    """One cell with all its operations. An edge from an empty node is empty: its output is weighted by being fed."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.edges = nn.ModuleDict(
+            {
+                edge_name(*edge): nn.ModuleDict({op: make_operation(op, channels) for op in OPERATIONS if op != "none"})
+                for edge in EDGES
+            }
+        )
+
+    def forward(self, x: Tensor, selection: Selection, alive: Mapping[str, tuple[int, ...]]) -> Tensor:
+        nodes: dict[int, Tensor] = {0: x}
+        fed: dict[int, Tensor | float] = {0: 1.0}
+        for target in (1, 2, 3):
+            unfed: Tensor | float = 1.0
+            for source in range(target):
+                name = edge_name(source, target)
+                weights = selection[name]
+                operations: nn.ModuleDict = self.edges[name]  # type: ignore[assignment]
+                if source not in nodes:
+                    continue
+                if isinstance(weights, int):
+                    if weights == NONE:
+                        continue
+                    y = operations[OPERATIONS[weights]](nodes[source])
+                    y = y * fed[source] if isinstance(fed[source], Tensor) else y
+                    unfed = unfed * (1 - fed[source])
+                else:
+                    run = [k for k in alive[name] if k != NONE]
+                    if not run:
+                        continue
+                    y = sum(weights[k] * operations[OPERATIONS[k]](nodes[source]) for k in run) * fed[source]
+                    unfed = unfed * (1 - (1 - weights[NONE]) * fed[source])
+                nodes[target] = nodes[target] + y if target in nodes else y
+            fed[target] = 1 - unfed
+        return nodes[3] if 3 in nodes else x.new_zeros(()).expand_as(x)
+
+
+class NasBench201Supernet(Supernet):
+    """Shared weights of all cells."""
+
+    def __init__(self, space: NasBench201Space) -> None:
+        super().__init__(space)
+        self.space = space
+        self.frame = Frame(space, MixedCell)
+
+    def forward(self, x: Tensor, selection: Selection) -> Tensor:
+        if all(isinstance(choice, int) for choice in selection.values()):
+            selection = self._live_only(selection)
+        return self.frame(x, selection, self.alive)
+
+    def extract(self, choices: Mapping[str, Choice]) -> nn.Module:
+        network = self.space.network(choices)
+        ours = self.state_dict()
+        theirs = {}
+        for name in network.state_dict():
+            before, _, after = name.partition(".edges.")
+            edge, _, rest = after.partition(".")
+            theirs[name] = ours[f"{before}.edges.{edge}.{choices[edge]}.{rest}" if after else name]
+        network.load_state_dict(theirs)
+        return network.to(self.frame.classifier.weight.device).train(self.training)
+
+    def _live_only(self, selection: Selection) -> Selection:
+        """The same network without the operations whose output nothing uses."""
+        live = {edge_name(*edge) for edge in live_edges({n: OPERATIONS[int(k)] for n, k in selection.items()})}
+        return {name: choice if name in live else NONE for name, choice in selection.items()}

@@ -1,0 +1,124 @@
+"""`espalier-report`: the report of a run or a sweep as one HTML file, and the check of a run against its files."""
+
+import argparse
+import os
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from trainers.runs.plain_text import printable_lines
+
+if TYPE_CHECKING:
+    from trainers.reports.check import Check
+
+DONE, FAILED, REFUSED = 0, 1, 2
+SET_IN = 13  # where what was checked begins in its line
+EPILOG = """
+Examples
+  espalier-report runs/search/mobile-pool-seed0-7fe47eb4     writes report.html into a run's folder
+  espalier-report runs/strategies                            and into that of a sweep
+  espalier-report verify runs/search/mobile-pool-seed0-7fe47eb4
+  espalier-report verify runs/strategies                     each run of a sweep, in a line
+Exit codes: 0 done, and all that was verified is as told; 1 an error, or a check that failed; 2 no run or sweep there.
+
+`verify` hashes every file, rebuilds configuration, cost table, data split and networks, recounts and prices them again,
+and compares every field of result.json. It prints a line per check: ok, FAILED, or not checked, with the reason and the
+fields that no file can tell again.
+"""
+
+
+def main() -> None:
+    """Runs `espalier-report` and exits: 0 done, 1 an error or a failed check, 2 for a folder that is neither."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(
+        prog="espalier-report",
+        usage="espalier-report [-h] [verify] FOLDER",
+        description="The report of a run or a sweep as one HTML file; `verify` checks a run against its own files.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("words", nargs="+", metavar="FOLDER", help="folder of a run, or of a sweep")
+    words: list[str] = parser.parse_args(arguments).words
+    verify = words[0] == "verify" and len(words) > 1
+    if len(words) != 1 + verify:
+        return _told(REFUSED, f"got {len(words) - verify} folders: {' '.join(words)}; give one")
+    folder = Path(os.path.expanduser(words[-1]))
+    if not os.path.isdir(folder):  # for a name too long, too
+        return _told(
+            REFUSED,
+            f"{folder} is no folder; give that of a run, <runs>/<sweep>/<run>, or of a sweep, <runs>/<sweep>",
+        )
+    from search_spaces.errors import EspalierError, InvalidInputError
+
+    try:
+        return _verify(folder) if verify else _report(folder)
+    except InvalidInputError as error:
+        return _told(REFUSED, str(error))
+    except EspalierError as error:
+        return _told(FAILED, str(error))
+
+
+def _report(folder: Path) -> int:
+    from trainers.reports.report import write_report
+
+    print(printable_lines(str(write_report(folder))))
+    return DONE
+
+
+def _verify(folder: Path) -> int:
+    """Checks a run, or each run of a sweep that has a result."""
+    if (folder / "status.json").is_file():
+        return _verify_run(folder)
+    runs = sorted(path.parent for path in folder.glob("*/status.json"))
+    if not runs:
+        return _told(REFUSED, f"no run in {folder}; give that of a run, <runs>/<sweep>/<run>, or of a sweep")
+    codes = [_verify_in_sweep(run) for run in runs]
+    print(f"{codes.count(DONE)} of {len(runs)} runs are as told")
+    return FAILED if FAILED in codes else DONE
+
+
+def _verify_run(folder: Path) -> int:
+    from trainers.reports.verify import verify_run
+
+    checks = verify_run(folder)
+    for check in checks:
+        _show(check)
+    print(_counted(checks))
+    return FAILED if any(check.outcome == "FAILED" for check in checks) else DONE
+
+
+def _verify_in_sweep(run: Path) -> int | None:
+    """The same in a line, and one for each check that failed; none for a run without a result."""
+    from search_spaces.errors import InvalidInputError
+    from trainers.reports.verify import verify_run
+
+    try:
+        checks = verify_run(run)
+    except InvalidInputError as error:
+        print(printable_lines(f"{run.name}  not verified: {error}"))
+        return None
+    print(printable_lines(f"{run.name}  {_counted(checks)}"), flush=True)
+    failed = [check for check in checks if check.outcome == "FAILED"]
+    for check in failed:
+        _show(check)
+    return FAILED if failed else DONE
+
+
+def _show(check: "Check") -> None:
+    # Further lines are set in: else a value could pass for a check.
+    print(printable_lines(check.line).replace("\n", "\n" + " " * SET_IN))
+
+
+def _counted(checks: "Sequence[Check]") -> str:
+    counts = Counter(check.outcome for check in checks)
+    return f"{counts['ok']} ok, {counts['FAILED']} failed, {counts['not checked']} not checked"
+
+
+def _told(code: int, message: str) -> int:
+    print(printable_lines(f"espalier-report: {message}"), file=sys.stderr)
+    return code

@@ -1,0 +1,267 @@
+"""Four disjoint parts of an image set, and the batches drawn from them: all in memory, augmented a batch at a time."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, fields
+from itertools import count, islice
+from math import isclose
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader, IterableDataset
+
+from search_spaces.errors import InvalidInputError
+from trainers.data import cifar10, readers
+from trainers.data.readers import DataError, ImageSet, Subset, class_quantiles, key_generator
+
+# Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
+
+Split = Literal["weights", "architecture", "validation", "test"]
+Batch = tuple[Tensor, Tensor]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Side = Annotated[int, Field(ge=4, le=1024)]
+_STRICT = ConfigDict(frozen=True, extra="forbid")
+
+
+class Shares(BaseModel):
+    """Parts of the images that are not for testing; `test` is a part of all images, of sets without a test part."""
+
+    model_config = _STRICT
+    weights: Share
+    architecture: Share
+    validation: Share
+    test: Share | None = None
+
+    @model_validator(mode="after")
+    def _sums_to_one(self) -> Self:
+        total = self.weights + self.architecture + self.validation
+        if not isclose(total, 1, abs_tol=1e-6):
+            raise ValueError(f"weights + architecture + validation must be 1, got {total:g}; change one of them")
+        return self
+
+
+class DataConfig(BaseModel):
+    """A data set, how much of it is read, how it is divided and augmented. `image_size` and `shift` in pixels."""
+
+    model_config = _STRICT
+    name: str
+    root: Path | None = None
+    image_size: tuple[Side, Side]
+    limit: Annotated[int, Field(ge=1)] | None = None
+    limit_test: Annotated[int, Field(ge=1)] | None = None
+    shares: Shares
+    flip: bool
+    shift: Annotated[int, Field(ge=0)]
+    split_seed: Annotated[int, Field(ge=0)] = 0
+
+    @field_validator("name")
+    @classmethod
+    def _is_known(cls, name: str) -> str:
+        if name not in SOURCES:
+            raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(SOURCES)}")
+        return name
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if self.root is None and self.name != "digits":
+            raise ValueError(f"data set {self.name} is read from files; give root, the folder that holds them")
+        if 2 * self.shift >= min(self.image_size):
+            raise ValueError(f"shift must be below half the image size {self.image_size}, got {self.shift}")
+        return self
+
+
+def _root(config: DataConfig) -> Path:
+    assert config.root is not None  # DataConfig requires it of every set but digits
+    return config.root
+
+
+SOURCES: dict[str, Callable[[DataConfig, Subset], ImageSet]] = {
+    "digits": lambda config, subset: readers.read_digits(subset=subset),
+    "fashion_mnist": lambda config, subset: readers.read_fashion_mnist(_root(config), subset=subset),
+    "cifar10": lambda config, subset: cifar10.read_cifar10(_root(config), subset=subset),
+    "image_folder": lambda config, subset: readers.read_image_folder(
+        _root(config), image_size=config.image_size, subset=subset
+    ),
+}
+
+
+def load_data(config: DataConfig, *, channels: int) -> "ImageData":
+    """The data set of `config`, read, divided, and ready to give batches of `channels` channels."""
+    subset = Subset(train=config.limit, test=config.limit_test, seed=config.split_seed)
+    image_set = SOURCES[config.name](config, subset)
+    splits = make_splits(image_set, config.shares, seed=config.split_seed)
+    return ImageData(
+        image_set, splits, image_size=config.image_size, channels=channels, shift=config.shift, flip=config.flip
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Splits:
+    """Disjoint ascending indices into an image set, each int64 (S,), and a sha256 over them and the set's content.
+
+    Weights are trained on `weights`, the architecture on `architecture`, candidates ranked on `validation`; `test` is
+    read for the final figure alone.
+    """
+
+    weights: Tensor
+    architecture: Tensor
+    validation: Tensor
+    test: Tensor
+    hash: str
+
+
+def make_splits(image_set: ImageSet, shares: Shares, *, seed: int) -> Splits:
+    """The image set divided by `shares`, stratified by label, a function of `seed`.
+
+    The test part is the set's own; a set without one gives up the share `test`.
+    Raises: DataError if a part gets no image of some class, or a set without a test part no share `test`.
+    """
+    labels_N = image_set.labels
+    is_test_N = image_set.is_test
+    if is_test_N is None:
+        if shares.test is None:
+            raise DataError(f"{image_set.origin} has no test part and shares.test is null; give it a share, say 0.2")
+        is_test_N = class_quantiles(labels_N, key_generator("test", seed)) < shares.test
+    rest = (~is_test_N).nonzero().squeeze(1)
+    quantiles = class_quantiles(labels_N[rest], key_generator("splits", seed))
+    cuts = torch.tensor([shares.weights, shares.weights + shares.architecture], dtype=torch.float64)
+    part = torch.bucketize(quantiles, cuts, right=True)
+    parts = {name: rest[part == i] for i, name in enumerate(("weights", "architecture", "validation"))}
+    parts["test"] = is_test_N.nonzero().squeeze(1)
+    for name, indices in parts.items():
+        counts = labels_N[indices].bincount(minlength=image_set.num_classes)
+        lacking = (counts == 0).nonzero().squeeze(1).tolist()
+        if lacking and (name != "test" or not len(indices)):
+            raise DataError(
+                f"{image_set.origin}: {len(labels_N)} images are too few for the splits: {name} gets {len(indices)}, "
+                f"and none of classes {lacking}; raise limit or limit_test, or change the shares"
+            )
+    content = hashlib.sha256(image_set.digest().encode())
+    for name, indices in parts.items():
+        content.update(f"{name} {len(indices)}".encode() + indices.numpy().astype("<i8").tobytes())
+    return Splits(**parts, hash=content.hexdigest())
+
+
+class ImageData:
+    """An image set in memory at the training size, giving normalised batches: a function of seeds, not of global state.
+
+    `mean` and `std`, (channels,), are of the weights split at pixel values 0..1. A grey set's channel is repeated.
+    """
+
+    def __init__(
+        self,
+        image_set: ImageSet,
+        splits: Splits,
+        *,
+        image_size: tuple[int, int],
+        channels: int,
+        shift: int = 0,
+        flip: bool = False,
+    ) -> None:
+        if channels < 1 or image_set.images.shape[1] not in (1, channels):
+            stored = image_set.images.shape[1]
+            raise InvalidInputError(
+                f"{image_set.origin} has {stored} channels, cannot give {channels}; ask for {stored}"
+            )
+        self.name, self.origin, self.num_classes = image_set.name, image_set.origin, image_set.num_classes
+        self.splits, self.image_size, self.channels = splits, image_size, channels
+        self._shift, self._flip = shift, flip
+        self._labels_N = image_set.labels
+        images = image_set.images
+        if images.shape[2:] != image_size:
+            images = F.interpolate(images, image_size, mode="bilinear", antialias=True)
+        weights = images[splits.weights]
+        levels = torch.arange(256, dtype=torch.float64) / 255
+        counts = torch.stack(
+            [weights[:, c].flatten().bincount(minlength=256) for c in range(weights.shape[1])]
+        ).double()
+        mean = counts @ levels / counts.sum(1)
+        std = (counts @ levels**2 / counts.sum(1) - mean**2).clamp(min=0).sqrt()
+        if (std < 1e-6).any():
+            raise DataError(f"{image_set.origin}: a channel of the weights split has one value only; check the images")
+        self.mean, self.std = mean.float().expand(channels), std.float().expand(channels)
+        self._padded_NHWC = F.pad(images, (shift, shift, shift, shift)).permute(0, 2, 3, 1).contiguous()
+
+    def size(self, split: Split) -> int:
+        """Images of a split."""
+        return len(self._indices(split))
+
+    def batches(self, split: Split, *, batch_size: int, seed: int, epoch: int, augment: bool) -> Iterator[Batch]:
+        """One pass over a split in an order that is a function of (seed, epoch, split): images and int64 labels (B,).
+
+        Images are float32 (B, channels, H, W), channels last. Augmented passes drop an incomplete last batch.
+        Raises: InvalidInputError if an augmented pass would have no batch.
+        """
+        self._check_batch_size(split, batch_size, augment)
+        return self._pass(split, batch_size, augment, (split, seed, epoch, 0))
+
+    def loader(self, *, batch_size: int, seed: int, epoch: Callable[[], int]) -> DataLoader[tuple[Batch, Batch]]:
+        """Pairs of an augmented weights batch and an augmented architecture batch, for the epoch that `epoch()` says.
+
+        As long as the longer of the two; the shorter is passed over again, each time in a new order.
+        Raises: InvalidInputError if either split is smaller than a batch.
+        """
+        self._check_batch_size("weights", batch_size, True)
+        self._check_batch_size("architecture", batch_size, True)
+        pairs = _PairedBatches(self, batch_size, seed, epoch)
+        # A generator of its own, for the loader would draw from the global one at each epoch.
+        return DataLoader(pairs, batch_size=None, generator=torch.Generator())
+
+    def _indices(self, split: Split) -> Tensor:
+        allowed = [field.name for field in fields(Splits) if field.name != "hash"]
+        if split not in allowed:
+            raise InvalidInputError(f"unknown split {split!r}; allowed: {', '.join(allowed)}")
+        return getattr(self.splits, split)
+
+    def _check_batch_size(self, split: Split, batch_size: int, augment: bool) -> None:
+        size = self.size(split)
+        if batch_size < 1 or (augment and batch_size > size):
+            raise InvalidInputError(
+                f"batch_size must be 1..{size}, the images of {split}, got {batch_size}; lower it or raise limit"
+            )
+
+    def _pass(self, split: Split, batch_size: int, augment: bool, key: tuple[int | str, ...]) -> Iterator[Batch]:
+        indices_S = self._indices(split)
+        shuffled_S = indices_S[torch.randperm(len(indices_S), generator=key_generator("order", *key))]
+        for i, chosen in enumerate(shuffled_S.split(batch_size)):
+            if augment and len(chosen) < batch_size:
+                return
+            images = self._moved(chosen, key_generator("augment", *key, i)) if augment else self._centred(chosen)
+            pixels = images.expand(-1, -1, -1, self.channels).float()
+            # Channels lie last in memory already; the permuted view is what torch calls channels_last.
+            yield ((pixels / 255 - self.mean) / self.std).permute(0, 3, 1, 2), self._labels_N[chosen]
+
+    def _centred(self, chosen_B: Tensor) -> Tensor:
+        (height, width), shift = self.image_size, self._shift
+        return self._padded_NHWC[chosen_B][:, shift : shift + height, shift : shift + width]
+
+    def _moved(self, chosen_B: Tensor, generator: torch.Generator) -> Tensor:
+        """Each image shifted by up to `shift` pixels, the gap black, and mirrored or not: one gather for the batch."""
+        (height, width), num = self.image_size, len(chosen_B)
+        offsets = torch.randint(2 * self._shift + 1, (2, num, 1), generator=generator)
+        mirrored = (torch.rand(num, 1, generator=generator) < 0.5) & self._flip
+        columns = torch.arange(width)
+        rows_BH = offsets[0] + torch.arange(height)
+        columns_BW = offsets[1] + torch.where(mirrored, columns.flip(0), columns)
+        return self._padded_NHWC[chosen_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]]
+
+
+class _PairedBatches(IterableDataset[tuple[Batch, Batch]]):
+    def __init__(self, data: ImageData, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+        self._data, self._batch_size, self._seed, self._epoch = data, batch_size, seed, epoch
+
+    def __len__(self) -> int:
+        return max(self._data.size("weights"), self._data.size("architecture")) // self._batch_size
+
+    def __iter__(self) -> Iterator[tuple[Batch, Batch]]:
+        epoch = self._epoch()
+        weights, architecture = self._endless("weights", epoch), self._endless("architecture", epoch)
+        return islice(zip(weights, architecture, strict=False), len(self))
+
+    def _endless(self, split: Split, epoch: int) -> Iterator[Batch]:
+        for repeat in count():
+            yield from self._data._pass(split, self._batch_size, True, (split, self._seed, epoch, repeat))

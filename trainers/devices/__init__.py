@@ -1,0 +1,1 @@
+"""What `espalier-measure` and `espalier-calibrate` do: latencies measured, device profiles fitted."""

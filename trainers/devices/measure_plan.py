@@ -1,0 +1,97 @@
+"""What there is to measure: networks from files, random networks of a space, or its distinct operations."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from pathlib import Path
+from random import Random
+
+from hardware_models.latency_models.roofline import price_kind
+from search_spaces.architecture import SPACES, Architecture, architecture_of, build_space, read_architecture
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation
+from search_spaces.space import SearchSpace
+from trainers.devices.measure_config import MeasureConfig, paths_of
+from trainers.search.plan import check_arguments, make_space
+
+
+@dataclass(frozen=True)
+class Item:
+    """A network or an operation to time, by its name in the file. A network also has the operations it runs."""
+
+    name: str
+    subject: Architecture | Operation
+    operations: tuple[Operation, ...] = ()
+
+
+def plan(config: MeasureConfig) -> list[Item]:
+    """What there is to measure, each once. Raises: InvalidInputError for a file or a space that cannot be used."""
+    if config.architecture is not None:
+        items = [architecture_item(path) for path in paths_of(config.architecture)]
+        return list({item.name: item for item in items}.values())
+    assert config.space is not None
+    check_arguments("space", SPACES, config.space, given=frozenset({"num_classes", "channels"}))
+    space = make_space(config.space, num_classes=config.num_classes)
+    random = Random(config.seed)
+    if config.networks is not None:
+        return random_networks(space, config.networks, random)
+    return [Item(op.notation, op) for op in draw_operations(distinct_operations(space), config.limit, random)]
+
+
+def architecture_item(path: Path) -> Item:
+    architecture = read_architecture(path)
+    return network_item(path.stem, build_space(architecture), architecture)
+
+
+def network_item(stem: str, space: SearchSpace, architecture: Architecture) -> Item:
+    """Named after its file and its content: files of the same name lie in many folders."""
+    identity = architecture.id[:8]
+    name = stem if identity in stem else f"{stem}-{identity}"
+    return Item(name, architecture, tuple(space.operations(architecture.choices)))
+
+
+def random_networks(space: SearchSpace, num_networks: int, random: Random) -> list[Item]:
+    """Distinct networks drawn uniformly; the first of them are the same whatever their number.
+
+    Raises: InvalidInputError if the space has not so many.
+    """
+    if num_networks > space.num_networks:
+        raise InvalidInputError(
+            f"networks: got {num_networks}, but {space.name} has {space.num_networks}; ask for fewer"
+        )
+    drawn: dict[int, None] = {}
+    while len(drawn) < num_networks:
+        drawn[random.randrange(space.num_networks)] = None
+    networks = (architecture_of(space, space.choices(_indices(space, number))) for number in drawn)
+    return [network_item(space.name, space, architecture) for architecture in networks]
+
+
+def _indices(space: SearchSpace, number: int) -> list[int]:
+    """The network of this number, from 0, when all are counted with the last decision changing first."""
+    indices = []
+    for decision in reversed(space.decisions):
+        number, index = divmod(number, len(decision.choices))
+        indices.append(index)
+    return indices[::-1]
+
+
+def distinct_operations(space: SearchSpace) -> list[Operation]:
+    """Every operation that some network of the space runs, once; what is held beside it does not count."""
+    found: dict[Operation, None] = {}
+    for site in space.sites:
+        for choices in product(*(space.decision(name).choices for name in site.scope)):
+            operations = site.operations(dict(zip(site.scope, choices, strict=True)))
+            found.update((replace(operation, held=0), None) for operation in operations)
+    return list(found)
+
+
+def draw_operations(operations: Sequence[Operation], limit: int | None, random: Random) -> list[Operation]:
+    """At most `limit` of them, the kinds in turn so that rare ones are not left out."""
+    if limit is None or limit >= len(operations):
+        return list(operations)
+    by_kind: dict[str, list[Operation]] = {}
+    for operation in random.sample(operations, len(operations)):
+        by_kind.setdefault(price_kind(operation), []).append(operation)
+    rounds = range(max(map(len, by_kind.values())))
+    drawn = [same[i] for i in rounds for same in by_kind.values() if i < len(same)]
+    return drawn[:limit]

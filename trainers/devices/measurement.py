@@ -1,0 +1,156 @@
+"""One measurement: what there is to time, minus what is in its file already, timed and written row by row."""
+
+import shlex
+import time
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+
+from hardware_models.measuring.journal import Journal, open_journal, write_layers
+from hardware_models.measuring.measure import RUNTIME, Machine, Measurement, counted, time_module, time_operation
+from hardware_models.measuring.measurements import Subject
+from hardware_models.measuring.tflite_log import TfliteRun, read_tflite_log
+from search_spaces.architecture import Architecture, build_network
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation
+from trainers.devices.measure_config import LogConfig, MeasureConfig, paths_of
+from trainers.devices.measure_plan import Item, architecture_item, plan
+from trainers.runs.folder import write_text
+from trainers.search.machines import machine_of
+
+Report = Callable[[str], None]
+
+
+def run_measure(config: MeasureConfig, report: Report) -> None:
+    """Measures what is not measured yet, or takes over logs; the rows are in the output when this returns or raises."""
+    if config.log.path is not None:
+        take_over_logs(config, report)
+        return
+    items = plan(config)
+    subject: Subject = "operation" if config.operations else "network"
+    with (
+        machine_of(config.board) as machine,
+        open_journal(config.output_path, subject, conditions(config, machine)) as file,
+    ):
+        report(
+            f"{counted(len(items), subject)} on {machine.description}; "
+            f"{counted(config.threads, 'thread')}, {counted(config.repeats, 'run')} each"
+        )
+        write_files(config, items)
+        missing = [item for item in items if item.name not in file.done]
+        if len(missing) < len(items):
+            report(f"{len(items) - len(missing)} of them are in {file.path} already")
+        measure_items(config, machine, missing, file, report)
+    _done(config.output_path, report)
+
+
+def measure_items(
+    config: MeasureConfig, machine: Machine, items: Sequence[Item], file: Journal, report: Report
+) -> None:
+    """Times each item and writes its row, telling how many are left and for how long."""
+    start = time.monotonic()
+    for number, item in enumerate(items, start=1):
+        measured = time_item(config, machine, item)
+        if not measured.p50_ms > 0:  # onnxruntime's profiler counts whole microseconds
+            report(f"{number}/{len(items)}  left out: shorter than a microsecond  {item.name}")
+            continue
+        file.append(item.name, {**conditions(config, machine), **cells(config, machine, measured)})
+        left_s = (time.monotonic() - start) / number * (len(items) - number)
+        report(
+            f"{number}/{len(items)}  {measured.p50_ms:.4g} ms  p90 {measured.p90_ms:.4g}  {item.name}  {_left(left_s)}"
+        )
+
+
+def time_item(config: MeasureConfig, machine: Machine, item: Item) -> Measurement:
+    settings = {"threads": config.threads, "warmup": config.warmup, "repeats": config.repeats}
+    if isinstance(item.subject, Operation):
+        return time_operation(item.subject, machine=machine, **settings)
+    return time_module(build_network(item.subject), item.subject.input_shape, machine=machine, **settings)
+
+
+def conditions(config: MeasureConfig, machine: Machine) -> dict[str, str]:
+    """What all rows of a file share."""
+    return {
+        "machine": machine.description,
+        "runtime": RUNTIME,
+        "precision": "fp32",
+        "threads": str(config.threads),
+        "versions": ", ".join(f"{name} {version}" for name, version in sorted(machine.versions.items())),
+        "statistic": "median",
+    }
+
+
+def cells(config: MeasureConfig, machine: Machine, measured: Measurement) -> dict[str, str]:
+    """What a row has of its own."""
+    return {
+        "latency_ms": _ms(measured.p50_ms),
+        "p90_ms": _ms(measured.p90_ms),
+        "min_ms": _ms(measured.min_ms),
+        "repeats": str(measured.repeats),
+        "warmup": str(config.warmup),
+        "governor": machine.governor,
+        "date": date.today().isoformat(),
+    }
+
+
+def take_over_logs(config: MeasureConfig, report: Report) -> None:
+    """Writes a row for each log; a network that the file has already keeps its row."""
+    items = [architecture_item(path) for path in paths_of(config.architecture)]
+    logs = paths_of(config.log.path)
+    runs = [read_tflite_log(path) for path in logs]
+    shared = shared_conditions(config.log, logs, runs)
+    if len({item.name for item in items}) < len(items):
+        raise InvalidInputError("log.path: two logs for one architecture; one file has one row for a network")
+    with open_journal(config.output_path, "network", shared) as file:
+        write_files(config, items)
+        for item, run in zip(items, runs, strict=True):
+            if item.name in file.done:
+                report(f"{item.name} is in {file.path} already and stays as it is")
+                continue
+            times = {"latency_ms": _ms(run.latency_ms), "min_ms": _ms(run.min_ms)}
+            file.append(item.name, {**shared, **times, "repeats": _text(run.repeats), "warmup": _text(run.warmup)})
+            report(f"{run.latency_ms:.4g} ms ({run.statistic})  {item.name}")
+    _done(config.output_path, report)
+
+
+def shared_conditions(log: LogConfig, paths: Sequence[Path], runs: Sequence[TfliteRun]) -> dict[str, str]:
+    """What all rows of the logs share. Raises: InvalidInputError if they were not taken alike."""
+    assert log.machine is not None and log.precision is not None  # checked with the configuration
+    own = {"machine": log.machine, "precision": log.precision}
+    told = [{"runtime": r.runtime, "threads": _text(r.threads), "statistic": r.statistic} for r in runs]
+    for path, values in zip(paths, told, strict=True):
+        if values != told[0]:
+            raise InvalidInputError(
+                f"log.path: {path} has {values}, {paths[0]} {told[0]}; times in one file must be comparable: "
+                "set output to a file for each"
+            )
+    return {**own, **told[0]}
+
+
+def write_files(config: MeasureConfig, items: Sequence[Item]) -> None:
+    """Puts beside the output what the rows do not hold: the operations of networks, and random networks themselves."""
+    networks = {item.name: item for item in items if isinstance(item.subject, Architecture)}
+    if networks:
+        write_layers(config.output_path, {name: item.operations for name, item in networks.items()})
+    if config.networks is not None:
+        for name, item in networks.items():
+            assert isinstance(item.subject, Architecture)
+            write_text(config.architectures_folder / f"{name}.json", item.subject.to_json())
+
+
+def _done(path: Path, report: Report) -> None:
+    report(f"done: {path}")
+    report(f"next  espalier-calibrate measurements={shlex.quote(str(path))} name=my_device")
+
+
+def _left(seconds: float) -> str:
+    return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"
+
+
+def _ms(value: float | None) -> str:
+    """Six digits, nothing where there is no number or the clock counted none."""
+    return f"{value:.6g}" if value else ""
+
+
+def _text(value: int | None) -> str:
+    return "" if value is None else str(value)

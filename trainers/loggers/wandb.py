@@ -1,0 +1,165 @@
+"""The run at Weights & Biases, or kept in `wandb/` of its folder until `wandb sync` sends it there."""
+
+import io
+import os
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import wandb
+from PIL import Image
+from wandb.errors import AuthenticationError
+from wandb.errors import Error as WandbError
+from wandb.sdk.lib import wbauth
+
+from search_spaces.errors import InvalidInputError
+from trainers.loggers.identity import keep_id, known_id, trial_of_agent
+from trainers.loggers.logger import Cell, LocalTracker, Report, RunRecord, Tracker
+from trainers.loggers.logger_config import Mode, WandbConfig
+from trainers.runs import metric_names
+
+MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
+
+
+def check_mode(explicit: Mode | None) -> Mode:
+    """The mode that a run will have here.
+
+    Raises: InvalidInputError for an unknown WANDB_MODE, for online without a key, and for a key that cannot be used.
+    """
+    return decide_mode(explicit, os.environ.get("WANDB_MODE"), has_key=has_key())
+
+
+def decide_mode(explicit: Mode | None, environment: str | None, *, has_key: bool) -> Mode:
+    """What was said, else WANDB_MODE, else online with a key, else offline. Raises: as `check_mode`."""
+    if explicit is None and environment and environment not in MODES:
+        raise InvalidInputError(f"WANDB_MODE: got {environment!r}, allowed: {', '.join(MODES)}; or set logger.mode")
+    said = explicit or environment or None
+    for mode in MODES:
+        if said == mode:
+            break
+    else:
+        mode = "online" if has_key else "offline"
+    if mode == "online" and not has_key:
+        source = "logger.mode" if explicit else "WANDB_MODE"
+        raise InvalidInputError(
+            f"{source}: got 'online', but there is no key of W&B; run `wandb login`, set WANDB_API_KEY, "
+            "or take logger.mode=offline"
+        )
+    return mode
+
+
+def has_key() -> bool:
+    """Whether W&B finds a key for its server, in the environment, .netrc or its settings; asks nobody."""
+    host = wandb.setup().settings.base_url
+    try:
+        found = wbauth.authenticate_session(host=host, source="espalier", prompt=False, update_session=False)
+    except AuthenticationError as error:
+        raise InvalidInputError(f"the key of W&B cannot be used: {error}; run `wandb login`") from error
+    return found is not None
+
+
+def start_wandb(config: WandbConfig, record: RunRecord, report: Report) -> Tracker:
+    """A tracker at W&B; one that does nothing where W&B is disabled. Raises: InvalidInputError if W&B refuses."""
+    mode = check_mode(config.mode)
+    return LocalTracker() if mode == "disabled" else WandbTracker(config, record, report, mode=mode)
+
+
+def register_chart(entity: str, name: str, chart: Mapping[str, Any]) -> str:
+    """Keeps a Vega-Lite specification at W&B, where panels find it; returns its id, ENTITY/NAME."""
+    return wandb.Api().create_custom_chart(
+        entity=entity, name=name, display_name=name, spec_type="vega2", access="private", spec=dict(chart)
+    )
+
+
+class WandbTracker(Tracker):
+    """One run of W&B. Its files lie in the run folder, and its service ends with it."""
+
+    def __init__(self, config: WandbConfig, record: RunRecord, report: Report, *, mode: Mode) -> None:
+        self.record = record
+        wanted = {
+            # W&B stages what it logs outside the run else, where deleting the run would leave it.
+            "WANDB_DATA_DIR": str(record.folder.resolve() / "wandb" / "data"),
+            # W&B 0.31 reports on its own health else, even offline.
+            "WANDB_ERROR_REPORTING": "false",
+        }
+        self.environment = {name: value for name, value in wanted.items() if name not in os.environ}
+        os.environ.update(self.environment)
+        try:
+            self.run = wandb.init(
+                project=config.project,
+                entity=config.entity,
+                dir=record.folder.resolve(),
+                id=trial_of_agent() or known_id(record.folder, "wandb"),
+                name=record.name,
+                group=record.group,
+                job_type=record.job_type,
+                tags=record.tags,
+                config=record.config,
+                mode=mode,
+                resume="allow",
+                reinit="finish_previous",
+                settings=wandb.Settings(silent=True, console="off", symlink=False, save_code=False, disable_git=True),
+            )
+        except WandbError as error:
+            self._leave()
+            raise InvalidInputError(
+                f"logger=wandb: W&B refused the run: {error}; logger.mode=offline goes on"
+            ) from error
+        keep_id(record.folder, "wandb", self.run.id)
+        for path in Path(self.run.dir).parent.glob("logs/*"):
+            if path.is_symlink():  # to the log of the service, outside the run folder
+                path.unlink()
+        self.run.define_metric(metric_names.STEP)
+        self.run.define_metric("*", step_metric=metric_names.STEP)
+        report(_told(self.run, record.folder, config.mode))
+
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        if step >= self.run.step:
+            self.run.log({**values, metric_names.STEP: step}, step=step, commit=True)
+
+    def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
+        self.run.log({name: wandb.Table(columns=list(columns), data=[list(row) for row in rows])})
+
+    def picture(self, name: str, content: bytes | str) -> None:
+        if isinstance(content, bytes):
+            self.run.log({name: wandb.Image(Image.open(io.BytesIO(content)))})
+        else:  # W&B's images are no vectors, its pages are
+            self.run.log({name: wandb.Html(content, inject=False)})
+
+    def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
+        """The parents stand in the metadata: W&B records no use of an artifact offline."""
+        artifact = wandb.Artifact(_name(name), type=kind, metadata={"parents": [_name(parent) for parent in parents]})
+        for path in files:
+            inside = path.relative_to(self.record.folder).as_posix()
+            artifact.add_file(str(path.resolve()), name=inside, policy="immutable")
+        self.run.log_artifact(artifact)
+
+    def alert(self, title: str, text: str) -> None:
+        self.run.alert(title, text)
+
+    def finish(self, exit_code: int) -> None:
+        try:
+            self.run.finish(exit_code=exit_code)
+        finally:
+            self._leave()
+
+    def _leave(self) -> None:
+        wandb.teardown()
+        for name in self.environment:
+            os.environ.pop(name, None)
+
+
+def _told(run: wandb.Run, folder: Path, said: Mode | None) -> str:
+    """The one line on where the run is followed."""
+    if not run.offline:
+        return f"W&B: {run.url}"
+    kept = folder / "wandb" / Path(run.dir).parent.name
+    why = "" if said or os.environ.get("WANDB_MODE") else ", as there is no key"
+    return f"W&B: offline{why}; to send it: wandb sync {shlex.quote(str(kept))}"
+
+
+def _name(artifact: str) -> str:
+    """Artifacts of W&B are named by letters, digits, dashes, underscores and dots, 128 at most."""
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", artifact)[:128]

@@ -1,0 +1,58 @@
+"""Which code of Espalier runs: its version and commit, whether its files are those of the commit, and their hash."""
+
+import hashlib
+import subprocess
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = ("search_spaces", "hardware_models", "trainers", "conf")
+ELSEWHERE = Path("trainers/cli/plugin")  # a wheel ships it as a package of its own; no result depends on it
+SUFFIXES = frozenset({".py", ".yaml", ".json", ".j2", ".css"})
+
+
+@dataclass(frozen=True)
+class Code:
+    """The code of a search. `sha256` is that of all its files, the same of a checkout and of what was installed of it.
+
+    `commit`, and whether the files were `changed` since, are known where it runs from a checkout with git.
+    """
+
+    version: str
+    commit: str | None
+    changed: bool | None
+    sha256: str
+
+
+@cache  # what is changed while a process runs has been imported before
+def running_code() -> Code:
+    """The code that this process runs."""
+    return code_in(ROOT)
+
+
+def code_in(root: Path) -> Code:
+    """The code whose packages lie in `root`."""
+    is_checkout = (root / ".git").exists()
+    commit = _git(root, "rev-parse", "HEAD") if is_checkout else None
+    status = _git(root, "status", "--porcelain", "--", *PACKAGES) if commit else None
+    return Code(version("espalier"), commit, None if status is None else bool(status), _sources_hash(root))
+
+
+def _git(root: Path, *arguments: str) -> str | None:
+    """What git answers; none if it cannot."""
+    git = ["git", "--no-optional-locks", "-C", str(root), *arguments]
+    try:
+        return subprocess.run(git, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def _sources_hash(root: Path) -> str:
+    digest = hashlib.sha256()
+    found = (path for package in PACKAGES for path in (root / package).rglob("*") if path.suffix in SUFFIXES)
+    for name, path in sorted((path.relative_to(root), path) for path in found):
+        if not name.is_relative_to(ELSEWHERE):
+            digest.update(f"{name.as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())
+    return digest.hexdigest()

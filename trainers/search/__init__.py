@@ -1,0 +1,1 @@
+"""The search: plan, training and pruning, candidates, certificate."""

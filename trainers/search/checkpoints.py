@@ -1,0 +1,170 @@
+"""What a search goes on from: its whole state at the end of an epoch, in files that prove that they are whole."""
+
+import hashlib
+import io
+import re
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO
+
+from trainers.runs.exit_status import RunFolderError
+from trainers.runs.folder import write_bytes
+from trainers.search.memory import is_out_of_memory
+
+CHECKPOINTS = "checkpoints"  # their folder in that of the run
+NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.ckpt")
+KEPT = 2  # so that one is left if the newest is torn
+PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "search")
+
+
+class HashedCheckpointIO(CheckpointIO):
+    """Checkpoints named by epoch and content, of which the last few are kept. Nothing in them is executed.
+
+    `origin` is what they depend on besides the configuration; one of another origin is refused.
+    """
+
+    def __init__(self, origin: Mapping[str, str]) -> None:
+        self.origin = dict(origin)
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Writes `checkpoint` into the folder of `path` and then removes what is older than the last two."""
+        buffer = io.BytesIO()
+        torch.save({**checkpoint, "origin": self.origin}, buffer)
+        content = buffer.getvalue()
+        target = Path(path).with_name(f"{Path(path).stem}-{_digest(content)}.ckpt")
+        write_bytes(target, content)
+        for older in sorted(p for p in target.parent.glob("*.ckpt") if NAME.fullmatch(p.name))[:-KEPT]:
+            self.remove_checkpoint(older)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        """Raises: RunFolderError if it is not whole, of another origin, or holds other than a search's plain values."""
+        try:
+            content = torch.load(io.BytesIO(_whole(Path(path))), map_location="cpu", weights_only=True)
+        except Exception as error:  # of the unpickler, which on other bytes than its own fails in many ways
+            if is_out_of_memory(error):
+                raise
+            raise not_of_a_search(path, "it holds other than tensors and plain values") from error
+        if not isinstance(content, dict):
+            raise not_of_a_search(path, f"it holds no mapping but a {type(content).__name__}")
+        before = content.get("origin")
+        if before != self.origin:
+            raise RunFolderError(
+                f"{path} cannot be resumed: {self._changes(before)}; put back what it was, or delete the run folder to "
+                "start again"
+            )
+        missing = [part for part in PARTS if part not in content]
+        if missing:
+            raise not_of_a_search(path, f"it has no {', '.join(missing)}")
+        return content
+
+    def _changes(self, before: Any) -> str:
+        if not isinstance(before, dict):
+            return f"its origin is {before}"
+        changed = [key for key in {**self.origin, **before} if before.get(key) != self.origin.get(key)]
+        return "; ".join(f"{key} was {before.get(key)}, is {self.origin.get(key)}" for key in changed)
+
+    def remove_checkpoint(self, path: Any) -> None:
+        Path(path).unlink(missing_ok=True)
+
+
+class PacedCheckpointIO(AsyncCheckpointIO):
+    """Writes a checkpoint, beside the training, if the last one is `seconds` old; one that is not it holds in memory.
+
+    A disk may take seconds for a large supernet.
+    """
+
+    def __init__(self, origin: Mapping[str, str], *, seconds: float) -> None:
+        super().__init__(HashedCheckpointIO(origin))
+        self.seconds = seconds
+        self._written = time.monotonic()
+        self._held: tuple[dict[str, Any], Any] | None = None
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        if time.monotonic() - self._written >= self.seconds:
+            self._held = None
+            super().save_checkpoint(checkpoint, path)
+            self._written = time.monotonic()
+        else:
+            self._held = (apply_to_collection(checkpoint, torch.Tensor, torch.clone), path)
+
+    def write_held(self) -> None:
+        """Writes what is held."""
+        if self._held is not None:
+            held, self._held = self._held, None
+            assert self.checkpoint_io is not None
+            self.checkpoint_io.save_checkpoint(*held)
+
+
+class EpochCheckpoint(Checkpoint):
+    """A checkpoint at the end of each epoch; the last of them is written however the training ends.
+
+    `has_begun` says whether the training has, which it does once all is restored.
+    """
+
+    def __init__(self, folder: Path, checkpoint_io: PacedCheckpointIO) -> None:
+        self.folder, self.checkpoint_io = folder, checkpoint_io
+        self.has_begun = False
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.has_begun = True
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        trainer.save_checkpoint(self.folder / f"epoch-{trainer.current_epoch + 1:06d}.ckpt")
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.checkpoint_io.write_held()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        with suppress(RunFolderError):  # which may be what ends it
+            self.checkpoint_io.write_held()
+
+
+def not_of_a_search(path: Any, why: str) -> RunFolderError:
+    return RunFolderError(f"{path} is no checkpoint of a search: {why}; delete it, and repeat the command")
+
+
+def latest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | None:
+    """The newest whole checkpoint in `folder`, or none. One that is torn is told of and passed over."""
+    for path in sorted(folder.glob("*.ckpt"), reverse=True):
+        try:
+            _whole(path)
+        except RunFolderError as error:
+            report(f"{error}; an earlier one is taken")
+            continue
+        return path
+    return None
+
+
+def remove_checkpoints(folder: Path) -> None:
+    """Removes the checkpoints of a run that is finished; of a folder that is a link, which leads out of it, none."""
+    if folder.is_symlink():
+        return
+    for path in folder.glob("*.ckpt"):
+        if NAME.fullmatch(path.name):
+            path.unlink(missing_ok=True)
+    if folder.is_dir() and not any(folder.iterdir()):
+        folder.rmdir()
+
+
+def _whole(path: Path) -> bytes:
+    """The bytes of a checkpoint. Raises: RunFolderError unless they are those that its name promises."""
+    named = NAME.fullmatch(path.name)
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunFolderError(f"cannot read the checkpoint {path}: {error.strerror}") from error
+    if named is None or _digest(content) != named[2]:
+        raise RunFolderError(f"the checkpoint {path} is not whole: its content is not what its name says")
+    return content
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]

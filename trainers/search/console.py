@@ -1,0 +1,115 @@
+"""What a search tells in words: what it sets out to do, and what became of each device's budgets."""
+
+import shlex
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hardware_models.budgets.budget_problem import UNITS, Survivors
+from hardware_models.budgets.cost_table import METRICS
+from hardware_models.measuring.measure import counted
+from trainers.runs.warnings import warnings_of
+from trainers.search.plan import Plan
+
+Report = Callable[[str], None]
+REPORT = "report.html"
+MINDED = 3  # warnings that are told here
+NOTICEABLE = 0.02  # of a budget: candidates that use so much more than the one taken are told of
+
+
+def headline(plan: Plan) -> str:
+    images = sum(plan.data.size(s) for s in ("weights", "architecture", "validation", "test"))
+    own = plan.space.decisions[: plan.table.num_own]
+    decades = int(np.floor(sum(np.log10(len(d.choices)) for d in own)))
+    return (
+        f"space {plan.space.name} · 10^{decades} networks · {counted(len(plan.problems), 'device')} · "
+        f"{plan.data.name} ({images:,} images) · {plan.config.strategy['name']} · seed {plan.config.seed}"
+    )
+
+
+def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
+    """The cheapest and the dearest network of the space beside each budget, by what the budget is held against."""
+    problem = plan.problems[device]
+    low = problem.held_all(plan.table.cheapest(survivors.mask_N, device))
+    high = problem.held_all(plan.table.worst(survivors.mask_N, device))
+    parts = []
+    for k, metric in enumerate(METRICS):
+        if metric in problem.limits:
+            note = "" if high[k] > problem.limits[metric] else ", never binds"
+            bound = " at the bound" if problem.is_bound(metric) else ""
+            parts.append(f"{metric} {low[k]:.3g}–{high[k]:.3g}{bound} (budget {problem.limits[metric]:g}{note})")
+    return f"feasible  {problem.name}  " + "  ".join(parts)
+
+
+def bound_words(device: Mapping[str, Any]) -> str:
+    """What the upper bound of a device's latency covers."""
+    subject = device["upper_subject"]
+    return f"{device['upper_level']:.0%} bound" + ("" if subject == "network" else f" of single {subject}s")
+
+
+def report_verdict(result: dict[str, Any], folder: Path, report: Report) -> None:
+    """The table a user reads first: each device's budgets beside what its network costs."""
+    report("")
+    for name, device in result["devices"].items():
+        met = "met" if device["met"] else f"NOT MET ({device['refuted_by']})"
+        used = device["utilisation"][device["binding"]]
+        most = f"most used: {device['binding']}, {used:.1%}"
+        report(f"{name}: budgets {met}, held against {held_against(device)}; {most}")
+        report(f"  network         {device['notation']}")
+        for line in placement_lines(device):
+            report(line)
+        for metric, limit in device["budgets"].items():
+            figures = [f"predicted {device['predicted'][metric]:.4g}"]
+            if device["upper"].get(metric, device["predicted"][metric]) != device["predicted"][metric]:
+                figures.append(f"upper {device['upper'][metric]:.4g} ({bound_words(device)})")
+            if metric in device["recounted"]:
+                figures.append(f"recounted {device['recounted'][metric]:.4g}")
+            if device["measured"] and metric in device["measured"]:
+                figures.append(f"measured {device['measured'][metric]:.4g}")
+            report(f"  {metric:15} budget {limit:<7g} {', '.join(figures)} {UNITS[metric]}")
+        accuracy = device["accuracy"]
+        shown = "  ".join(f"{key} {accuracy[key]:.3f}" for key in ("supernet", "inherited", "finetuned", "random"))
+        report(f"  accuracy        {shown}  ({accuracy['images']:,} test images)")
+        larger = [c for c in device["larger_candidates_that_lost"] or [] if c["utilisation"] >= used + NOTICEABLE]
+        for lost in larger[:3]:
+            report(f"  larger, lost    uses {lost['utilisation']:.1%}, {_why_lost(lost, device['validation'])}")
+    warnings = warnings_of(result)
+    for warned in warnings[:MINDED]:
+        report(f"mind    {warned.device + ': ' if warned.device else ''}{warned.what}: {warned.why}")
+    if len(warnings) > MINDED:
+        report(f"mind    {len(warnings) - MINDED} more in {REPORT}")
+    met = sum(device["met"] for device in result["devices"].values())
+    report(f"{met}/{len(result['devices'])} devices within budget   result {folder / 'result.json'}")
+    if (folder / REPORT).exists():
+        report(f"report  {folder / REPORT}")
+    report(f"next    espalier-report verify {shlex.quote(str(folder))}")
+
+
+def _why_lost(lost: Mapping[str, Any], taken: Mapping[str, Any]) -> str:
+    """Validation of a larger candidate beside that of the one taken: of equal accuracy the one of smaller loss is."""
+    accuracies = f"validation {lost['validation_accuracy']:.3f} against {taken['accuracy']:.3f}"
+    if lost["validation_accuracy"] != taken["accuracy"]:
+        return accuracies
+    return f"{accuracies}, loss {lost['validation_loss']:.6g} against {taken['loss']:.6g}"
+
+
+def held_against(device: dict[str, Any]) -> str:
+    """What decided whether the latency budget of a device is met."""
+    if device["measured"]:
+        return "the measurement"
+    if device["margin"] == "point":
+        return "the estimate"
+    return "the estimate, which has no bound" if device["upper_level"] is None else "the upper bound"
+
+
+def placement_lines(device: dict[str, Any]) -> list[str]:
+    """Where the network runs, if it has several units to run on; and what is not known of the prices."""
+    lines = []
+    if device["placement"] is not None:
+        stays = [f"{stay['unit']} ({len(stay['operations'])} operations)" for stay in device["placement"]]
+        lines.append(f"  placed on       {' -> '.join(stays)}")
+    if device["profile"]["error"] is None:
+        lines.append(f"  latency         of unknown error: {device['profile']['error_reason']}")
+    return lines

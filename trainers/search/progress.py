@@ -1,0 +1,242 @@
+"""What a search tells while it runs: one plain line an epoch, a row of `metrics.csv`, a bar on a terminal."""
+
+# Shapes: E epochs, D devices, M metrics, N choices of all decisions, C choices of one decision.
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from pytorch_lightning.callbacks import RichProgressBar
+from torch import Tensor
+
+from hardware_models.budgets.cost_table import METRICS
+from search_spaces.space import SearchSpace
+from trainers.data.datasets import ImageData
+from trainers.runs import metric_names
+from trainers.runs.exit_status import RunFolderError
+from trainers.runs.folder import RunFolder, write_bytes, write_csv
+from trainers.search.evaluation import PathNetwork, first_images
+from trainers.search.module import SearchModule
+from trainers.search.prune_log import ledger_rows, write_ledger
+
+# Told of each new row of metrics, the last of those there are; may raise to end the search.
+Watcher = Callable[[Sequence[Mapping[str, Any]]], None]
+VALIDATION_IMAGES = 256  # per epoch line; the finaliser uses more
+
+
+class EpochReport(pl.Callback):
+    """After every epoch: a row for `metrics.csv` and for each watcher, a snapshot for `alphas.npz`, one line."""
+
+    def __init__(
+        self,
+        data: ImageData,
+        folder: RunFolder,
+        report: Callable[[str], None],
+        *,
+        batch_size: int,
+        watchers: Sequence[Watcher] = (),
+    ) -> None:
+        self.data, self.folder, self.report, self.batch_size = data, folder, report, batch_size
+        self.watchers = watchers
+        self.rows: list[dict[str, Any]] = []
+        self.weights_EDN: list[Tensor] = []
+        self.status: dict[str, str] = {}  # of each device after the last epoch
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        done = self.rows[-1][metric_names.EPOCH] if self.rows else 0
+        self.folder.progress(done, epochs=trainer.max_epochs or 0)
+        if self.rows:
+            other = ", with other files of Espalier than before: no uninterrupted run gives its result"
+            told = f"resumed after epoch {done} of {trainer.max_epochs}"
+            self.report(told + (other if len(pl_module.code) > 1 else ""))
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        epochs = trainer.max_epochs or 0
+        row = {
+            metric_names.EPOCH: trainer.current_epoch + 1,
+            metric_names.STEP: pl_module.step,
+            **metrics_of(pl_module),
+        }
+        row |= validation_of(pl_module, self.data, batch_size=self.batch_size)
+        self.rows.append(row)
+        self.status = status_words(row)
+        self.weights_EDN.append(weights_of(pl_module).float())
+        write_csv(self.folder.path / "metrics.csv", self.rows, list(row))
+        self.folder.progress(trainer.current_epoch + 1, epochs=epochs)
+        self.report(epoch_line(row, self.status, epochs=epochs))
+        for watch in self.watchers:
+            watch(self.rows)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        assert isinstance(pl_module, SearchModule)
+        with suppress(RunFolderError):  # which may be what ends it
+            self.write_choices(pl_module)
+
+    def write_choices(self, module: SearchModule) -> None:
+        """Leaves what is known of the choices: their weights in `alphas.npz`, those removed so far in `prune.csv`."""
+        if self.rows:
+            weights_EDN = torch.stack(self.weights_EDN)
+            write_bytes(self.folder.path / "alphas.npz", alphas(self.rows, weights_EDN, module))
+        rows = ledger_rows(module.prune_log, module.space, {}, last_step=module.step)
+        write_ledger(self.folder.path / "prune.csv", rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows, "weights": self.weights_EDN}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self.weights_EDN = list(state_dict["rows"]), list(state_dict["weights"])
+        self.status = status_words(self.rows[-1])
+
+
+@torch.no_grad()
+def weights_of(module: SearchModule) -> Tensor:
+    """Weights (D, N) of all choices on each device."""
+    return torch.stack([module.strategy.weights(device).double() for device in range(len(module.problems))])
+
+
+def alphas(rows: Sequence[Mapping[str, Any]], weights_EDN: Tensor, module: SearchModule) -> bytes:
+    """An npz file without pickles: the weights of all choices at each epoch, and what their axes are."""
+    pairs = [(decision.name, str(choice)) for decision in module.space.decisions for choice in decision.choices]
+    buffer = io.BytesIO()
+    np.savez_compressed(
+        buffer,
+        epoch=np.array([row[metric_names.EPOCH] for row in rows]),
+        step=np.array([row[metric_names.STEP] for row in rows]),
+        weights=weights_EDN.numpy(),
+        device=np.array([problem.name for problem in module.problems]),
+        decision=np.array([decision for decision, _ in pairs]),
+        choice=np.array([choice for _, choice in pairs]),
+    )
+    return buffer.getvalue()
+
+
+@torch.no_grad()
+def metrics_of(module: SearchModule) -> dict[str, float]:
+    """Figures of the epoch that ends, under the names that dashboards and notebooks use; resets its totals."""
+    totals = module.totals
+    images = max(1.0, totals["images"])
+    row = {
+        metric_names.TRAIN_LOSS: totals["loss"] / images,
+        metric_names.TRAIN_ACCURACY: totals["correct"] / images,
+        metric_names.STEP_SECONDS: module.step_seconds / max(1, module.step),
+    }
+    module.totals = {"loss": 0.0, "correct": 0.0, "images": 0.0}
+    alive, weights_DN = 0, weights_of(module)
+    for device, problem in enumerate(module.problems):
+        weights_N = weights_DN[device]
+        survivors = module.strategy.survivors[device]
+        alive += int(survivors.mask_N.sum())
+        expected_M = module.strategy.table.expected(weights_N)[device].numpy()
+        worst_M = module.strategy.table.worst(survivors.mask_N, device)
+        for k, metric in enumerate(METRICS):
+            if np.isfinite(problem.limits_M[k]):
+                name, limit = problem.name, problem.limits[metric]
+                held = problem.held(metric, float(expected_M[k]))
+                row[metric_names.expected(name, metric)] = held
+                row[metric_names.budget(name, metric)] = limit
+                row[metric_names.slack(name, metric)] = limit - held
+                row[metric_names.worst(name, metric)] = problem.held(metric, float(worst_M[k]))
+        row[metric_names.met(problem.name)] = float((worst_M <= problem.limits_M).all())
+    row[metric_names.ENTROPY] = entropy_of(module, weights_DN)
+    row[metric_names.CHOICES_ALIVE] = float(alive)
+    return row | operation_shares(module.space, weights_DN)
+
+
+def operation_shares(space: SearchSpace, weights_DN: Tensor) -> dict[str, float]:
+    """Mean weight of each operation, over the decisions that choose operations and over the devices."""
+    blocks = weights_DN.split([len(decision.choices) for decision in space.decisions], dim=1)
+    shares: dict[str, list[float]] = {}
+    for decision, block_DC in zip(space.decisions, blocks, strict=True):
+        if decision.name in space.operation_decisions:
+            for choice, share in zip(decision.choices, block_DC.mean(dim=0).tolist(), strict=True):
+                shares.setdefault(metric_names.share(str(choice)), []).append(share)
+    return {name: float(np.mean(values)) for name, values in shares.items()}
+
+
+@torch.no_grad()
+def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> dict[str, float]:
+    """Loss and accuracy of the devices' witnesses, averaged, on part of the validation split with batch statistics."""
+    # A pass in train mode moves the running statistics; they are put back.
+    kept = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
+    losses, shares = [], []
+    for survivors in module.strategy.survivors:
+        network = PathNetwork(module.supernet, module.space.selection(survivors.witness)).train()
+        batches = data.batches("validation", batch_size=batch_size, seed=0, epoch=0, augment=False)
+        for x, y in first_images(batches, VALIDATION_IMAGES):
+            logits = network(x)
+            losses.append(float(F.cross_entropy(logits, y)))
+            shares.append(float((logits.argmax(1) == y).float().mean()))
+    for name, buffer in module.supernet.named_buffers():
+        buffer.copy_(kept[name])
+    return {
+        metric_names.VALIDATION_LOSS: float(np.mean(losses)),
+        metric_names.VALIDATION_ACCURACY: float(np.mean(shares)),
+    }
+
+
+def entropy_of(module: SearchModule, weights_DN: Tensor) -> float:
+    """How undecided its strategy is: the share of the largest possible entropy, mean over devices."""
+    first_choice = module.strategy.table.first_choice
+    return float(np.mean([entropy_share(weights_N.numpy(), first_choice) for weights_N in weights_DN]))
+
+
+def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
+    """Mean entropy of the decisions that have a choice, as a share of the largest possible."""
+    shares = []
+    for a, b in pairwise(first_choice):
+        if b - a > 1:
+            p = weights_N[a:b].clip(min=1e-12)
+            shares.append(float(-(p * np.log(p)).sum() / np.log(b - a)))
+    return float(np.mean(shares)) if shares else 0.0
+
+
+def epoch_line(row: Mapping[str, Any], status: Mapping[str, str], *, epochs: int) -> str:
+    """`epoch 1/8  val 0.490  entropy 0.99  choices 597  flagship_phone 19.8/48 latency_ms, worst 1.07x ✗ ...`"""
+    parts = [
+        f"epoch {row[metric_names.EPOCH]}/{epochs}",
+        f"val {row[metric_names.VALIDATION_ACCURACY]:.3f}",
+        f"entropy {row[metric_names.ENTROPY]:.2f}",
+        f"choices {row[metric_names.CHOICES_ALIVE]:.0f}",
+        *(f"{device} {words}" for device, words in status.items()),
+    ]
+    return "  ".join(parts)
+
+
+class StatusLine(RichProgressBar):
+    """Lightning's bar, its epochs counted as everywhere else; beside it how each device was after the last epoch."""
+
+    def __init__(self, epoch_report: EpochReport) -> None:
+        super().__init__(leave=False)
+        self.epoch_report = epoch_report
+
+    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
+        return dict(self.epoch_report.status)
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
+
+
+def status_words(row: Mapping[str, Any]) -> dict[str, str]:
+    """`19.8/12 latency_ms, worst 2.13x ✗` for each device of a row.
+
+    The expected cost that is nearest its budget, and the budget; then the largest share of a budget that the dearest
+    network left may use, ✓ once that is within every budget.
+    """
+    found = {}
+    for device in metric_names.devices_of(row):
+        metrics = [metric for metric in METRICS if metric_names.budget(device, metric) in row]
+        budgets = {metric: row[metric_names.budget(device, metric)] for metric in metrics}
+        costs = {metric: row[metric_names.expected(device, metric)] for metric in metrics}
+        nearest = max(metrics, key=lambda metric: costs[metric] / budgets[metric])
+        worst = max(row[metric_names.worst(device, metric)] / budgets[metric] for metric in metrics)
+        mark = "✓" if row[metric_names.met(device)] else "✗"
+        found[device] = f"{costs[nearest]:.3g}/{budgets[nearest]:g} {nearest}, worst {worst:.2f}x {mark}"
+    return found

@@ -1,0 +1,96 @@
+"""The prune ledger: every choice that went, in order; replayed, it gives the masks and the networks again."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hardware_models.budgets.cost_table import METRICS, Mask
+from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import text_of
+from search_spaces.space import Choice, Decision, SearchSpace
+from trainers.runs.folder import write_csv
+from trainers.search.module import PruneRecord
+
+SAVED = tuple(f"saved_{metric}" for metric in METRICS)
+COLUMNS = ("step", "device", "decision", "choice", "logit", *SAVED, "reason")
+
+
+def ledger_rows(
+    records: Sequence[PruneRecord], space: SearchSpace, derived: Mapping[str, Mapping[str, Choice]], *, last_step: int
+) -> list[dict[str, Any]]:
+    """Rows of the ledger: the removals, then for each device the choices that lost to its derived network."""
+    rows = [
+        {
+            "step": record.step,
+            "device": record.device,
+            "decision": record.removal.decision,
+            "choice": record.removal.choice,
+            "logit": f"{record.removal.utility:.6g}",
+            **{f"saved_{metric}": f"{value:.6g}" for metric, value in record.removal.saved.items()},
+            "reason": record.removal.reason,
+        }
+        for record in records
+    ]
+    for device, choices in derived.items():
+        gone = {(r["decision"], r["choice"]) for r in rows if r["device"] == device}
+        for decision in space.decisions:
+            lost = [c for c in decision.choices if c != choices[decision.name] and (decision.name, c) not in gone]
+            final: dict[str, Choice] = {
+                "step": last_step,
+                "device": device,
+                "decision": decision.name,
+                "reason": "validation",
+            }
+            rows += [{**final, "choice": choice} for choice in lost]
+    return rows
+
+
+def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    write_csv(path, rows, COLUMNS)
+
+
+def replay(path: Path, space: SearchSpace, device: str, *, reasons: Sequence[str] | None = None) -> Mask:
+    """Choices (N,) of one device that are left after the ledger's removals, of all reasons or of those given.
+
+    Raises: InvalidInputError if it cannot be read, or a row names a decision or choice that the space lacks, or one
+    already gone.
+    """
+    try:
+        rows = [row for row in csv.DictReader(StringIO(text_of(path), newline="")) if row["device"] == device]
+    except (OSError, ValueError, csv.Error) as error:
+        raise InvalidInputError(f"cannot read {path}: {error}") from error
+    starts = np.cumsum([0] + [len(decision.choices) for decision in space.decisions])
+    mask_N = np.ones(int(starts[-1]), dtype=bool)
+    for row in rows:
+        if reasons is not None and row["reason"] not in reasons:
+            continue
+        decision = space.decision(row["decision"])
+        place = int(starts[space.decisions.index(decision)]) + _index(decision, row["choice"])
+        if not mask_N[place]:
+            raise InvalidInputError(f"{path}: {row['decision']} = {row['choice']} of {device} goes twice")
+        mask_N[place] = False
+    return mask_N
+
+
+def replay_network(path: Path, space: SearchSpace, device: str) -> dict[str, Choice]:
+    """The network that the whole ledger leaves. Raises: InvalidInputError if it does not leave exactly one."""
+    mask_N = replay(path, space, device)
+    starts = np.cumsum([0] + [len(decision.choices) for decision in space.decisions])
+    left = {
+        d.name: np.flatnonzero(mask_N[a:b]) for d, a, b in zip(space.decisions, starts[:-1], starts[1:], strict=True)
+    }
+    many = [name for name, indices in left.items() if len(indices) != 1]
+    if many:
+        raise InvalidInputError(f"{path}: {device} has not exactly one choice left for {many}")
+    return {decision.name: decision.choices[int(left[decision.name][0])] for decision in space.decisions}
+
+
+def _index(decision: Decision, text: str) -> int:
+    written = [str(choice) for choice in decision.choices]
+    if text not in written:
+        raise InvalidInputError(f"decision {decision.name} has no choice {text!r}; allowed: {written}")
+    return written.index(text)

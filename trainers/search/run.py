@@ -1,0 +1,201 @@
+"""One search: feasible? train and prune, choose, prove, write. However it ends, its folder says so."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+import yaml
+
+from hardware_models.budgets.budget_problem import Survivors
+from hardware_models.infeasible import BudgetInfeasibleError
+from hardware_models.measuring.measure import counted
+from search_spaces.errors import InvalidInputError
+from trainers.runs.config import SearchConfig
+from trainers.runs.exit_status import ExitStatus, RunInUseError, status_of, status_with
+from trainers.runs.folder import RunFolder, write_text
+from trainers.runs.state import FINISHED, missing_files, state_of
+from trainers.search.callbacks import Report, SearchCallback
+from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
+from trainers.search.console import feasible_line, headline, report_verdict
+from trainers.search.derive import derive
+from trainers.search.memory import count_peak_anew, memory_named, peak_mb
+from trainers.search.module import PruneRecord
+from trainers.search.plan import Plan, is_host, measured_devices, prepare
+from trainers.search.provenance import origin
+from trainers.search.result_writer import write_result
+from trainers.search.training import train
+
+FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
+
+
+def run(
+    config: SearchConfig, report: Report, *, command: str = FROM_PYTHON, callbacks: Sequence[SearchCallback] = ()
+) -> dict[str, Any]:
+    """The content of result.json of a search: found finished in its run folder, or made, or made to its end.
+
+    Raises: InvalidInputError before any work; RunInUseError if another process is at it; BudgetInfeasibleError;
+    SearchStoppedError; RunFolderError if a file cannot be written; KeyboardInterrupt, with its number, on a signal.
+    """
+    folder = RunFolder(config.run_folder, command=command)
+    finished = folder.read_result()
+    if finished is None:
+        if all(callback.knows_infeasible(config) for callback in callbacks):
+            _refuse_what_is_known(config, folder)
+        with memory_named():
+            plan = prepare(config)
+        folder.take()
+        finished = folder.read_result()  # another process may have ended it meanwhile
+        if finished is None:
+            _tell_what_is_missing(folder, report)
+            return _attempt(plan, folder, report, callbacks)
+        folder.release()
+    _tidy(config, folder, finished, report, callbacks)
+    others = _other_threads(config, finished)
+    report(f"this search is finished already{others}: {folder.path}; delete the folder to run it again")
+    report_verdict(finished, folder.path, report)
+    return finished
+
+
+def _other_threads(config: SearchConfig, finished: Mapping[str, Any]) -> str:
+    """That a finished search was computed otherwise than asked for now, which may have found other networks."""
+    asked, had = config.trainer.threads, finished["threads"]
+    if asked in (None, had):
+        return ""
+    return f", computed with {counted(had, 'thread')} and not {asked}"
+
+
+def _refuse_what_is_known(config: SearchConfig, folder: RunFolder) -> None:
+    """Raises: BudgetInfeasibleError if an earlier attempt found so, all was told, and nothing was measured here."""
+    try:
+        state = state_of(folder.path)
+    except InvalidInputError:  # there was none, or its status was torn
+        return
+    if state.state == "infeasible" and not measured_devices(config):
+        known = f"known since {state.heartbeat:%Y-%m-%d %H:%M} UTC; to check again, delete {folder.path}"
+        raise BudgetInfeasibleError(f"{state.reason}\n({known})")
+
+
+def _tell_what_is_missing(folder: RunFolder, report: Report) -> None:
+    with suppress(InvalidInputError):  # of a run that is new, or whose files are torn
+        if missing := missing_files(folder.path):
+            more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
+            report(f"{folder.path} was finished and has lost {missing[0]}{more}; it is searched again")
+
+
+def _tidy(
+    config: SearchConfig,
+    folder: RunFolder,
+    finished: Mapping[str, Any],
+    report: Report,
+    callbacks: Sequence[SearchCallback],
+) -> None:
+    """Does what is left to do of a finished run: it was killed at its very end, or is to be logged elsewhere too."""
+    try:
+        folder.take()
+    except (InvalidInputError, RunInUseError):  # it cannot be written, or another process is about to do it
+        return
+    try:
+        remove_checkpoints(folder.path / CHECKPOINTS)
+        for callback in callbacks:
+            with _reported(callback.what, report):
+                callback.on_finished(config, finished, report)
+    finally:
+        folder.release()
+
+
+def _attempt(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[SearchCallback]) -> dict[str, Any]:
+    try:
+        folder.start(origin(plan))
+        for callback in callbacks:
+            callback.on_start(plan.config, report, resumed=folder.attempt > 1)
+        with memory_named(), _threads_of(plan.config):
+            result = _run(plan, folder, report, callbacks)
+        folder.close(result["status"])  # a run that cannot say that it is finished is not
+        status = status_with(result["status"])
+    except BaseException as error:
+        status = status_of(error)
+        _close_unfinished(folder, status, report)
+        raise
+    finally:
+        for callback in callbacks:
+            with _reported(callback.what, report):
+                callback.on_end(folder.path, status, measured=bool(plan.measured))
+        if status.state in (*FINISHED, "stopped"):  # a study takes up no trial that it stopped
+            remove_checkpoints(folder.path / CHECKPOINTS)
+        folder.release()
+    report_verdict(result, folder.path, report)
+    return result
+
+
+def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[SearchCallback]) -> dict[str, Any]:
+    config = plan.config
+    write_text(folder.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
+    counts_anew = count_peak_anew()
+    pl.seed_everything(config.seed, verbose=False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    report(headline(plan))
+    starts, presolved = _feasible(plan, report)
+    module = train(plan, starts, presolved, folder, report, watchers=[callback.on_epoch for callback in callbacks])
+    clock, train_seconds = time.perf_counter(), module.train_seconds
+    derived = derive(plan, module, starts, report)
+    seconds = {"train": train_seconds, "derive": time.perf_counter() - clock}
+    peak = peak_mb() if counts_anew else None
+    return write_result(plan, module, derived, folder, seconds=seconds, peak_memory_mb=peak)
+
+
+def _feasible(plan: Plan, report: Report) -> tuple[list[Survivors], list[PruneRecord]]:
+    """What each device starts with, and what presolve removed. Raises: BudgetInfeasibleError that names all without."""
+    starts: list[Survivors] = []
+    presolved: list[PruneRecord] = []
+    infeasible: list[str] = []
+    for problem in plan.problems:
+        try:
+            survivors, removals = problem.start()
+        except BudgetInfeasibleError as error:
+            infeasible.append(f"{error}{_measured_anew(plan.config, problem.name)}")
+            continue
+        starts.append(survivors)
+        presolved += [PruneRecord(0, problem.name, removal) for removal in removals]
+        report(feasible_line(plan, problem.device, survivors))
+    if infeasible:
+        raise BudgetInfeasibleError("\n".join(infeasible))
+    return starts, presolved
+
+
+def _measured_anew(config: SearchConfig, device: str) -> str:
+    """What else may make the budgets of this very machine feasible: it may have been busy when it was measured."""
+    if not is_host(config.hardware[device]):
+        return ""
+    return f"; if this machine was busy when it was measured, delete host-*.yaml in {config.paths.cache} and repeat"
+
+
+@contextmanager
+def _threads_of(config: SearchConfig) -> Iterator[None]:
+    """Computes with as many threads as configured; what the search sets itself is undone too."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(config.trainer.threads or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _close_unfinished(folder: RunFolder, status: ExitStatus, report: Report) -> None:
+    """Leaves the last word on a search without a result. What fails here does not hide the error that ended it."""
+    state = "failed" if status.state == "refused" else status.state  # by a logger that cannot be reached, say
+    if state == "failed":
+        with _reported("run.log", report):
+            folder.log_exception()
+    with _reported("status.json", report):
+        folder.close(state, status.reason)
+
+
+@contextmanager
+def _reported(what: str, report: Report) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        report(f"{what} could not be written: {error}")

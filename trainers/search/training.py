@@ -1,0 +1,139 @@
+"""Runs the search module under Lightning, from a plan to a trained and pruned supernet."""
+
+import logging
+import signal
+import sys
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.plugins.environments import LightningEnvironment
+
+from hardware_models.budgets.budget_problem import Survivors
+from search_spaces.errors import EspalierError
+from trainers.runs.folder import RunFolder
+from trainers.search.checkpoints import (
+    CHECKPOINTS,
+    EpochCheckpoint,
+    PacedCheckpointIO,
+    latest_checkpoint,
+    not_of_a_search,
+)
+from trainers.search.logits import ArchitectureParameters
+from trainers.search.memory import is_out_of_memory
+from trainers.search.module import PruneRecord, Schedule, SearchModule
+from trainers.search.plan import Plan, make_optimizer, make_strategy
+from trainers.search.progress import EpochReport, StatusLine, Watcher
+from trainers.search.provenance import hashes, versions
+
+Report = Callable[[str], None]
+COMPUTING = ("torch", "pytorch-lightning", "numpy", "scipy")  # packages that a search is not resumed with others of
+
+
+def train(
+    plan: Plan,
+    starts: Sequence[Survivors],
+    presolved: Sequence[PruneRecord],
+    folder: RunFolder,
+    report: Report,
+    *,
+    watchers: Sequence[Watcher] = (),
+) -> SearchModule:
+    """A searched, pruned supernet, from the last whole checkpoint in `folder` on.
+
+    Raises: TrainingDivergedError; RunFolderError if that is none of this search; KeyboardInterrupt (with its number) on
+    a signal; whatever a watcher raises.
+    """
+    config, settings = plan.config, plan.config.trainer
+    module = _module(plan, starts)
+    module.prune_log += presolved
+    # By the module's own steps: at a resume Lightning asks for the first batches before it has counted its epochs.
+    loader = plan.data.loader(
+        batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.step // len(loader)
+    )
+    epochs = -(-settings.steps // len(loader))
+    epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
+    checkpoints = folder.path / CHECKPOINTS
+    origin = {**hashes(plan), **{name: version for name, version in versions().items() if name in COMPUTING}}
+    checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
+    keeper = EpochCheckpoint(checkpoints, checkpoint_io)
+    callbacks = [epoch_report, keeper, *([StatusLine(epoch_report)] if sys.stdout.isatty() else [])]
+    trainer = _trainer(epochs, callbacks, checkpoint_io, folder=folder.path)
+    checkpoint = latest_checkpoint(checkpoints, report)
+    try:
+        _fit(trainer, module, loader, checkpoint)
+    except Exception as error:
+        if checkpoint is None or keeper.has_begun or isinstance(error, EspalierError) or is_out_of_memory(error):
+            raise
+        # Of a right name and origin and yet not what was written, which no crash leaves.
+        raise not_of_a_search(checkpoint, f"{type(error).__name__}: {error}") from error
+    epoch_report.write_choices(module)
+    return module
+
+
+def _module(plan: Plan, starts: Sequence[Survivors]) -> SearchModule:
+    config, settings = plan.config, plan.config.trainer
+    supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    parameters = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
+    generator = np.random.default_rng(config.seed)
+    strategy = make_strategy(config.strategy, plan.problems, starts, parameters, generator)
+    schedule = Schedule(
+        settings.steps,
+        settings.warmup_share,
+        settings.arch_every,
+        settings.prune_events,
+        settings.prune_from,
+        settings.prune_to,
+    )
+    return SearchModule(
+        plan.space,
+        supernet,
+        parameters,
+        strategy,
+        schedule=schedule,
+        optimizer=make_optimizer(config.optimizer, "optimizer"),
+        arch_optimizer=make_optimizer(config.arch_optimizer, "arch_optimizer"),
+        clip_norm=settings.clip_norm,
+    )
+
+
+def _fit(trainer: pl.Trainer, module: SearchModule, loader: Iterable[Any], checkpoint: Path | None) -> None:
+    """Trains, from `checkpoint` on if there is one. Raises: KeyboardInterrupt, with its number, on a signal."""
+    with warnings.catch_warnings():
+        # Lightning advises workers for a loader whose images are in memory already.
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        warnings.filterwarnings("ignore", message=".*IterableDataset.*")
+        warnings.filterwarnings("ignore", message=".*log_every_n_steps.*")
+        # Lightning 2.6 asks torch 2.13 in a way that the next one will not answer.
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated", category=FutureWarning)
+        try:
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+        except SystemExit as end:  # how Lightning 2.6 ends on SIGTERM, with code 0, and on Ctrl-C, with code 1
+            number = signal.SIGTERM if trainer.received_sigterm else signal.SIGINT
+            known = end.__context__.args if isinstance(end.__context__, KeyboardInterrupt) else ()
+            raise KeyboardInterrupt(*(known or (number,))) from None
+
+
+def _trainer(
+    epochs: int, callbacks: list[pl.Callback], checkpoint_io: PacedCheckpointIO, *, folder: Path
+) -> pl.Trainer:
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
+    return pl.Trainer(
+        accelerator="cpu",
+        devices=1,
+        max_epochs=epochs,
+        callbacks=callbacks,
+        default_root_dir=folder,
+        # Under SLURM Lightning would else count its processes and keep checkpoints of its own in the working folder.
+        plugins=[checkpoint_io, LightningEnvironment()],
+        logger=False,
+        enable_checkpointing=True,
+        enable_model_summary=False,
+        enable_progress_bar=sys.stdout.isatty(),
+        num_sanity_val_steps=0,
+    )
