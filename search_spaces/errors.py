@@ -1,12 +1,26 @@
 """Errors that a user can mend. Each message says what, got, allowed, and what to do."""
 
+import re
+
+_KEY = re.compile(r"^\s*([A-Za-z_][\w.\[\]/-]*):\s", re.MULTILINE)
+
 
 class EspalierError(Exception):
     """Base of every error that Espalier raises on purpose."""
 
 
 class InvalidInputError(EspalierError, ValueError):
-    """A value, file or name given by the user cannot be used."""
+    """A value, file or name given by the user cannot be used. A line that is about one key starts with it."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        """The keys that are wrong, in the order of the message: `trainer.steps` of `trainer.steps: got 0; ...`."""
+        return keys_of(str(self))
+
+
+def keys_of(message: str) -> tuple[str, ...]:
+    """The keys that lines of a message start with."""
+    return tuple(found[1] for found in _KEY.finditer(message))
 
 
 class UnknownDecisionError(InvalidInputError):

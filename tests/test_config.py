@@ -16,13 +16,13 @@ from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig
-from trainers.runs.config import PathsConfig, SearchConfig, TrainerConfig, science_of, validate
+from trainers.runs.config import PathsConfig, SearchConfig, TrainerConfig, fingerprint_fields, validate
 from trainers.search.plan import check_arguments, data_config, is_host, make_optimizer, make_space
 from trainers.search.strategies import STRATEGIES
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))
 # Where a run lies, how many threads compute it, who is told of it: the result does not depend on them.
-NOT_SCIENCE = (
+NOT_IN_FINGERPRINT = (
     *("paths.runs", "paths.data", "paths.cache", "data.root", "sweep", "tags", "logger.name"),
     *("trainer.threads", "trainer.checkpoint_seconds"),
 )
@@ -221,7 +221,7 @@ def test_the_run_key_changes_with_every_value_that_the_result_depends_on_and_wit
         if path[0] not in SECTIONS_OR_NULL
         and validate(changed(default, path, another(at(default, path)))).run_key == key
     ]
-    assert sorted(unchanged) == sorted(NOT_SCIENCE)
+    assert sorted(unchanged) == sorted(NOT_IN_FINGERPRINT)
 
 
 def test_which_boards_measure_is_science_and_where_they_are_reached_is_not() -> None:
@@ -231,8 +231,8 @@ def test_which_boards_measure_is_science_and_where_they_are_reached_is_not() -> 
         "paths": {"runs": "here"},
         "boards": {"b": {}, "a": {}},
     }
-    assert science_of(content) == {"seed": 0, "trainer": {"steps": 9}, "boards": ["a", "b"]}
-    assert science_of({"x": 1, "boards": None}) == {"x": 1}
+    assert fingerprint_fields(content) == {"seed": 0, "trainer": {"steps": 9}, "boards": ["a", "b"]}
+    assert fingerprint_fields({"x": 1, "boards": None}) == {"x": 1}
 
 
 def test_the_run_key_does_not_depend_on_the_order_of_keys(default: dict[str, Any]) -> None:

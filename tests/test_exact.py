@@ -128,7 +128,7 @@ def test_budgets_reachable_alone_but_not_together_are_refused_with_the_ratio_the
     # With as much room as it asks for, they can be met.
     survivors, _ = problem_of(table, {m: limit * ratio * 1.0001 for m, limit in limits.items()}).start()
     assert problem_of(table, {m: limit * ratio * 1.0001 for m, limit in limits.items()}).is_feasible(
-        np.array([survivors.witness])
+        np.array([survivors.incumbent])
     )
 
 
@@ -173,7 +173,7 @@ def test_presolve_removes_only_choices_that_no_feasible_network_takes(name: str)
                 problem.start()
             continue
         survivors, removals = problem.start()
-        assert problem.is_feasible(np.array([survivors.witness])).all()
+        assert problem.is_feasible(np.array([survivors.incumbent])).all()
         assert np.array_equal(problem.is_feasible(networks_Sn), feasible_S)
         assert within(table, networks_Sn, survivors.mask_N)[feasible_S].all()
         assert len(removals) == (~survivors.mask_N).sum()
@@ -226,8 +226,8 @@ def test_latency_budget_binds_the_upper_bound_and_not_the_estimate() -> None:
     with pytest.raises(BudgetInfeasibleError, match=f"needs {bound.factor * smallest:.4g} ms"):
         problem_of(table, {"latency_ms": smallest * (1 + bound.factor) / 2}).start()
     problem = problem_of(table, {"latency_ms": smallest * bound.factor * 1.001})
-    witness = problem.start()[0].witness
-    assert problem.utilisation(witness) == pytest.approx({"latency_ms": 1 / 1.001})
+    incumbent = problem.start()[0].incumbent
+    assert problem.utilisation(incumbent) == pytest.approx({"latency_ms": 1 / 1.001})
 
 
 def test_tightened_problem_lowers_one_limit_alone_and_never_raises_it() -> None:

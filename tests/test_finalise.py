@@ -167,9 +167,9 @@ def test_under_a_calibrator_candidates_use_the_share_of_the_latency_and_not_of_t
 
 def test_where_one_network_is_left_it_is_the_only_candidate(problem: BudgetProblem, survivors: Survivors) -> None:
     mask_N = np.zeros(SPACE.num_choices, dtype=bool)
-    mask_N[problem.table.first_choice[:-1] + np.array(survivors.witness)] = True
-    candidates = run(problem, Survivors(mask_N, survivors.witness), Recorder(spread), num_candidates=8)
-    assert [candidate.indices for candidate in candidates] == [survivors.witness]
+    mask_N[problem.table.first_choice[:-1] + np.array(survivors.incumbent)] = True
+    candidates = run(problem, Survivors(mask_N, survivors.incumbent), Recorder(spread), num_candidates=8)
+    assert [candidate.indices for candidate in candidates] == [survivors.incumbent]
 
 
 def test_random_candidates_are_as_many_as_asked_for_distinct_and_best_first(

@@ -140,7 +140,7 @@ def test_a_network_settles_where_it_uses_the_least_of_its_tightest_budget(name: 
         problem = BudgetProblem(
             table, table.device_names[index], {"latency_ms": float(costs_M[0]), "peak_memory_mb": float(costs_M[3]) / 2}
         )
-        settled = problem.settled(tuple(row.tolist()))
+        settled = problem.with_best_placement(tuple(row.tolist()))
         networks_Sn, _ = placed_networks(table, index, 1, generator)
         networks_Sn[:, : table.num_own] = row[: table.num_own]
         shares_S = (table.of(networks_Sn, index) / problem.limits_M).max(axis=1)
@@ -151,7 +151,7 @@ def test_a_network_settles_where_it_uses_the_least_of_its_tightest_budget(name: 
 def test_networks_settle_nowhere_else_on_a_device_of_one_unit() -> None:
     table = placed_table(small_space("depths"))
     row = tuple([0] * len(table.space.decisions))
-    assert BudgetProblem(table, PLAIN.name, {"latency_ms": 1.0}).settled(row) == row
+    assert BudgetProblem(table, PLAIN.name, {"latency_ms": 1.0}).with_best_placement(row) == row
 
 
 @pytest.mark.parametrize("name", SPACES)

@@ -35,9 +35,9 @@ def marginals(table: CostTable, networks_Sn: Indices, weights_S: Array) -> Array
     return counts_N / weights_S.sum()
 
 
-def pool_of(problem: BudgetProblem, mask_N: Mask, logits_N: Array, witness: Indices, *, seed: int) -> Indices:
+def pool_of(problem: BudgetProblem, mask_N: Mask, logits_N: Array, incumbent: Indices, *, seed: int) -> Indices:
     chains = problem.chains(mask_N, np.random.default_rng(seed))
-    networks_Sn = chains.start(logits_N, SIZE, witness)
+    networks_Sn = chains.start(logits_N, SIZE, incumbent)
     for _ in range(SWEEPS):
         networks_Sn = chains.sweep(networks_Sn, logits_N)
     return networks_Sn
@@ -70,7 +70,7 @@ def test_every_network_of_the_pool_is_feasible_and_alive(name: str, budget: str)
         survivors, _ = problem.start()
         logits_N = 3 * generator.normal(size=table.space.num_choices)
         chains = problem.chains(survivors.mask_N, generator)
-        pool_Sn = chains.start(logits_N, 500, np.array([survivors.witness]))
+        pool_Sn = chains.start(logits_N, 500, np.array([survivors.incumbent]))
         for _ in range(3):
             assert pool_Sn.shape == (500, len(table.space.decisions))
             assert problem.is_feasible(pool_Sn).all()
@@ -86,7 +86,7 @@ def test_pool_of_a_whole_space_is_feasible_where_next_to_no_random_network_is(na
     problem = BudgetProblem(table, table.device_names[device], dict(zip(METRICS, 1.2 * smallest_M, strict=True)))
     survivors, _ = problem.start()
     pool_Sn = problem.chains(survivors.mask_N, generator).start(
-        np.zeros(table.space.num_choices), 200, np.array([survivors.witness])
+        np.zeros(table.space.num_choices), 200, np.array([survivors.incumbent])
     )
     assert problem.is_feasible(pool_Sn).all()
     assert within(table, pool_Sn, survivors.mask_N).all()
@@ -109,8 +109,8 @@ def test_same_seed_draws_the_same_pool() -> None:
     table = cost_table(small_space("depths"))
     problem = problem_at(table, BUDGETS["all, tight"], 0)
     survivors, _ = problem.start()
-    logits_N, witness = np.zeros(table.space.num_choices), np.array([survivors.witness])
-    first, again, other = (pool_of(problem, survivors.mask_N, logits_N, witness, seed=seed) for seed in (4, 4, 5))
+    logits_N, incumbent = np.zeros(table.space.num_choices), np.array([survivors.incumbent])
+    first, again, other = (pool_of(problem, survivors.mask_N, logits_N, incumbent, seed=seed) for seed in (4, 4, 5))
     assert np.array_equal(first, again)
     assert not np.array_equal(first, other)
 

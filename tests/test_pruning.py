@@ -1,4 +1,4 @@
-"""Pruning keeps its promise whatever the utilities, budgets and caps: the witness lives and the worst case lands."""
+"""Pruning keeps its promise whatever the utilities, budgets and caps: the incumbent lives and the worst case lands."""
 
 import numpy as np
 import pytest
@@ -35,10 +35,10 @@ def positions(table: CostTable, removals: list[Removal]) -> list[int]:
 
 
 def check_invariant(problem: BudgetProblem, survivors: Survivors) -> None:
-    """The witness is feasible and alive."""
-    witness = np.array([survivors.witness])
-    assert problem.is_feasible(witness).all()
-    assert within(problem.table, witness, survivors.mask_N).all()
+    """The incumbent is feasible and alive."""
+    incumbent = np.array([survivors.incumbent])
+    assert problem.is_feasible(incumbent).all()
+    assert within(problem.table, incumbent, survivors.mask_N).all()
 
 
 @pytest.mark.parametrize("name", SMALL)

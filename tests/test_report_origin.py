@@ -80,4 +80,4 @@ def test_a_ledger_without_a_row_is_told_from_none(done: Path) -> None:
     (run / "prune.csv").write_text((run / "prune.csv").read_text().splitlines()[0] + "\n")
     assert "No choice had been pruned." in run_page(run)
     (run / "prune.csv").unlink()
-    assert "No ledger of pruning was written." in run_page(run)
+    assert "No pruning log of pruning was written." in run_page(run)

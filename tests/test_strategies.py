@@ -56,7 +56,7 @@ def conditioned_marginals(problem: BudgetProblem, logits_N: Array, alive_N: Mask
 
 
 def without(problem: BudgetProblem, survivors: Survivors, decision: str, choice: int) -> Survivors:
-    """The same survivors without one choice, the witness a network that lacks it."""
+    """The same survivors without one choice, the incumbent a network that lacks it."""
     mask_N = survivors.mask_N.copy()
     place = [d.name for d in SPACE.decisions].index(decision)
     mask_N[problem.table.first_choice[place] + choice] = False

@@ -27,8 +27,8 @@ from trainers.runs import state as run_state
 from trainers.tuning import study_loop, turns
 from trainers.tuning.studies import open_study
 from trainers.tuning.study_loop import JobsLostError, run_study, usable
+from trainers.tuning.trial_queue import Outcome, Turns
 from trainers.tuning.tuning_config import TuningConfig, validate_tuning
-from trainers.tuning.turns import Outcome, Turns
 
 SPACE = {"x": FloatDistribution(0, 1)}
 

@@ -28,7 +28,7 @@ from trainers.tuning.study_journal import Journal
 from trainers.tuning.study_lines import last_lines
 from trainers.tuning.study_loop import MAX_ATTEMPTS, run_study
 from trainers.tuning.study_place import StudyError, locked, study_place
-from trainers.tuning.turns import Outcome
+from trainers.tuning.trial_queue import Outcome
 
 OBJECTIVE = {"validation_accuracy": 0.5, "utilisation": 0.5}
 Search = Callable[..., dict[str, Any]]

@@ -12,7 +12,7 @@ from tiny_search import MOBILE, tiny_config
 from trainers.cli.search import run_search
 from trainers.runs.exit_status import SearchStoppedError
 from trainers.tuning.trial import watcher
-from trainers.tuning.turns import Outcome
+from trainers.tuning.trial_queue import Outcome
 
 
 def test_a_hopeless_search_is_stopped_at_once_and_keeps_no_checkpoint(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from postgres import postgres_url  # noqa: F401  # a fixture
 
 from trainers.runs.state import SILENCE_SECONDS, this_process
 from trainers.tuning.study_place import open_storage, study_place
-from trainers.tuning.turns import is_lost
+from trainers.tuning.trial_queue import is_lost
 
 TRIALS = {"sqlite": 12, "journal": 12, "postgresql": 30}
 PATIENCE_SECONDS = 120.0

@@ -67,7 +67,7 @@ def test_a_run_as_it_was_written_passes(finished: Path, capsys: pytest.CaptureFi
     assert sum(line.startswith("ok ") for line in lines) > 50
     for due in ("file weights/mid_tablet.safetensors", "cost table", "data split", "configuration", "versions"):
         assert f"ok           {due}" in lines
-    for part in ("recounted", "prune ledger", "predicted, upper bound", "budgets met, as told", "fine-tuned accuracy"):
+    for part in ("recounted", "pruning log", "predicted, upper bound", "budgets met, as told", "fine-tuned accuracy"):
         assert f"ok           iot_terminal: {part}" in lines
 
 

@@ -29,10 +29,10 @@ UNITS = {
 
 @dataclass(frozen=True)
 class Survivors:
-    """Choices still alive (N,), and the witness: a network of them that meets every budget and is never pruned."""
+    """Choices still alive (N,), and the incumbent: a network of them that meets every budget and is never pruned."""
 
     mask_N: Mask
-    witness: tuple[int, ...]
+    incumbent: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class BudgetProblem:
         """Whether the figure that this budget is held against is the upper bound of an estimate."""
         return metric == "latency_ms" and self.margin == "upper" and self.profile.bound is not None
 
-    def settled(self, indices: Sequence[int]) -> tuple[int, ...]:
+    def with_best_placement(self, indices: Sequence[int]) -> tuple[int, ...]:
         """The same network placed to use the least share of its tightest budget; itself on a device of one unit."""
         if not self.table.placements[self.device]:
             return tuple(indices)
@@ -131,7 +131,7 @@ class BudgetProblem:
         return smallest
 
     def start(self) -> tuple[Survivors, list[Removal]]:
-        """Every choice that some feasible network can take, a first witness, and the choices presolve removed.
+        """Every choice that some feasible network can take, a first incumbent, and the choices presolve removed.
 
         Raises: BudgetInfeasibleError, with the smallest reachable values, if no network meets every budget.
         """
@@ -181,15 +181,15 @@ class BudgetProblem:
     def prune(self, survivors: Survivors, utilities_N: Array, caps_M: Array) -> tuple[Survivors, list[Removal]]:
         """Survivors whose worst network is within `caps_M` (each at least 1) times the limits, and what went.
 
-        First the witness becomes the best surviving feasible network by `utilities_N` (log-probabilities). Then, while
-        the worst case is too dear, the choice goes that loses the least probability per relief of the exceeded
-        limits; the witness's own choices never do. So a feasible network always survives; and since the witness alone
-        is within every limit, it ends within the caps.
+        First the incumbent becomes the best surviving feasible network by `utilities_N` (log-probabilities). Then,
+        while the worst case exceeds a cap, the choice goes that loses the least probability per relief of the exceeded
+        limits; the incumbent's own choices never do. So a feasible network always survives; and since the incumbent
+        alone is within every limit, pruning ends within the caps.
         """
         best = self.select(utilities_N, mask_N=survivors.mask_N)
-        witness = survivors.witness if best is None else best.indices
+        incumbent = survivors.incumbent if best is None else best.indices
         mask_N, removals = survivors.mask_N.copy(), []
-        protected, limits_M = self.table.first_choice[:-1] + np.array(witness), self._estimates(self.limits_M)
+        protected, limits_M = self.table.first_choice[:-1] + np.array(incumbent), self._estimates(self.limits_M)
         while (exceeded_M := self.overshoot(mask_N) > caps_M).any():
             before_M = self._estimates(self.table.worst(mask_N, self.device))
             saved_NM = before_M - self._estimates(self.table.worst_without(mask_N, self.device))
@@ -206,7 +206,7 @@ class BudgetProblem:
             choice = int(score_N.argmin())
             mask_N[choice] = False
             removals.append(self._removal(choice, float(utilities_N[choice]), saved_NM[choice], "budget"))
-        return Survivors(mask_N, witness), removals
+        return Survivors(mask_N, incumbent), removals
 
     def _estimates(self, totals: Array) -> Array:
         """Estimates (..., M) of what sums to `totals`. Their shares are those of the bounds, whose factor cancels."""

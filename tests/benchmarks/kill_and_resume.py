@@ -3,7 +3,7 @@
     python tests/benchmarks/kill_and_resume.py [--kills 20] [--seed 0] [--strategy pool]
 
 Prints, for each kill, how far the search was; then whether networks, certificates, accuracies, the history of metrics
-and of the choices' weights, the prune ledger, and the hashes of the supernet's and the networks' weights are the same.
+and of the choices' weights, pruning log, and the hashes of the supernet's and the networks' weights are the same.
 Exits with 1 if anything differs.
 """
 

@@ -129,7 +129,7 @@ def decide(table: CostTable, device: str, limits: Mapping[str, float], vectors: 
 def pool(problem: BudgetProblem, survivors: Survivors, logits_N: Array, generator: np.random.Generator) -> Indices:
     """Feasible networks (POOL_SIZE, n), made as the `pool` strategy makes them."""
     chains = problem.chains(survivors.mask_N, generator)
-    networks_Sn = chains.start(logits_N, POOL_SIZE, np.array([survivors.witness]))
+    networks_Sn = chains.start(logits_N, POOL_SIZE, np.array([survivors.incumbent]))
     for _ in range(POOL_SWEEPS):
         networks_Sn = chains.sweep(networks_Sn, logits_N)
     return networks_Sn
@@ -155,7 +155,7 @@ def refuse(table: CostTable, device: str, limits: Mapping[str, float]) -> Durati
 
 
 def prune(problem: BudgetProblem, scores_N: Array) -> list[Duration]:
-    """Time of each event of a whole cubic schedule, the choice of the witness in it."""
+    """Time of each event of a whole cubic schedule, the choice of the incumbent in it."""
     survivors, _ = problem.start()
     overshoot_M = problem.overshoot(survivors.mask_N)
     taken = []

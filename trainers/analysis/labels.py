@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from trainers.runs.config import science_of
+from trainers.runs.config import fingerprint_fields
 
 SETTINGS_DIGITS = 8  # of the hash, as in the names of run folders
 LONGEST = 24  # characters of a value in a label
@@ -64,11 +64,11 @@ def natural(words: str) -> list[tuple[float, str]]:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    return {key: value for key, value in science_of(config).items() if key != "seed"}
+    return {key: value for key, value in fingerprint_fields(config).items() if key != "seed"}
 
 
 def _flat(config: Config) -> Flat:
-    content = science_of(config)
+    content = fingerprint_fields(config)
     devices = content.get("hardware")
     named = {"hardware": ",".join(map(str, devices))} if isinstance(devices, Mapping) else {}
     return named | dict(_leaves(content, "", set()))

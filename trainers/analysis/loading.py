@@ -22,7 +22,7 @@ DEVICE_COLUMNS = (
     *(f"accuracy_{kind}" for kind in ACCURACIES),
 )
 CANDIDATE_COLUMNS = ("notation", "utilisation", "validation_accuracy", "validation_loss")
-PRUNE_COLUMNS = ("step", "device", "decision", "choice", "reason")  # of the ledger, as far as it is read here
+PRUNE_COLUMNS = ("step", "device", "decision", "choice", "reason")  # of the pruning log, as far as it is read here
 RUN_COLUMNS = ("run", "search", "strategy", "seed", "space", "state")
 TOLD = ("strategy.name", "space.name", "seed")  # keys that columns of runs tell already
 

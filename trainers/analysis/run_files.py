@@ -26,7 +26,7 @@ from trainers.analysis.result_fields import NOTHING, Number, Part, Result, contr
 from trainers.runs.state import check_texts
 from trainers.runs.validation import dotted, shown
 
-TEXTS = ("device", "decision", "choice", "reason")  # columns of the ledger that hold words
+TEXTS = ("device", "decision", "choice", "reason")  # columns of the pruning log that hold words
 WHOLE = ("epoch", "step")
 ALPHA_BYTES = 2**27  # of alphas.npz unpacked; 10 devices, 300 choices and 10,000 epochs are 120 MB
 ROUNDING = 1e-5  # of probabilities in single precision, which may sum to a little more than 1

@@ -34,7 +34,7 @@ from trainers.analysis.loading import Run
 from trainers.analysis.run_files import Alphas
 from trainers.runs import metric_names
 
-CHOSEN_LAST = "validation"  # the ledger's reason for choices that lost when the network was chosen
+CHOSEN_LAST = "validation"  # the pruning log's reason for choices that lost when the network was chosen
 MOST_CHOICES = 60  # that a heat map has a row each for; of more, a row per decision
 MOST_CELLS = 30_000  # of a heat map: of more, epochs are left out evenly, so that a report stays small
 SHADES = 20  # of a heat map: a shade for each twentieth
@@ -83,7 +83,7 @@ def plot_costs(run: Run) -> Figure:
 
 @style()
 def plot_pruning(run: Run) -> Figure:
-    """How many choices each device had lost by each step of training, from the prune ledger, with how many for what.
+    """How many choices each device had lost by each step of training, from pruning log, with how many for what.
 
     Those that lost in the end, when the network was chosen, are left out.
     """

@@ -67,7 +67,7 @@ def _result_of(app: App, content: dict[str, Any], command: str, job: Job) -> Map
         try:
             return app.work(content, command)
         except RunInUseError:
-            if not (sweep.in_sweep() and sweep.await_twin(job)):
+            if not (sweep.in_sweep() and sweep.await_duplicate(job)):
                 raise
             tell(f"{job.folder}: another job of the sweep was at this run")
 

@@ -1,4 +1,4 @@
-"""The course of a search as result.json tells it, beside its status, its metrics and its ledger."""
+"""The course of a search as result.json tells it, beside its status, its metrics and its pruning log."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from trainers.runs.config import SearchConfig
 from trainers.runs.state import ORIGIN
 from trainers.search.prune_log import replay
 
-PRUNED = ("presolve", "budget")  # reasons in the ledger why a choice went before the networks were chosen
+PRUNED = ("presolve", "budget")  # reasons in the pruning log why a choice went before the networks were chosen
 OF_THE_PROCESS = ("train_seconds", "derive_seconds", "step_over_floor", "peak_memory_mb")
 COSTS = (metric_names.worst, metric_names.budget)
 STATUS = tuple(f"status.json: {key}" for key in ("pid", "host", "started", "heartbeat"))

@@ -57,8 +57,8 @@ def _identity(told: Told) -> Iterator[Check]:
         yield Check(f"{name}: network", "FAILED", network.weights_fault)
     left = replay_network(told.folder / "prune.csv", told.rebuilt.space, name)
     own = told.rebuilt.decided_by(name)  # where other devices would run it is left to chance
-    ledger, chosen = {key: left[key] for key in own}, {key: choices[key] for key in own}
-    yield compared(f"{name}: prune ledger", ledger, chosen, field=name)
+    logged, chosen = {key: left[key] for key in own}, {key: choices[key] for key in own}
+    yield compared(f"{name}: pruning log", logged, chosen, field=name)
 
 
 def _origin(told: Told) -> Check:

@@ -111,7 +111,7 @@ def last_figures(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def prune_events(path: Path) -> tuple[list[str], list[list[Cell]]]:
-    """Columns and rows of the prune ledger; what it leaves open is none."""
+    """Columns and rows of pruning log; what it leaves open is none."""
     with path.open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     return header, [[_cell(column, text) for column, text in zip(header, line, strict=True)] for line in lines]

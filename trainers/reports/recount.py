@@ -140,7 +140,7 @@ def _placed(space: SearchSpace, choices: Mapping[str, Choice], problem: BudgetPr
     """The network in `space`; on a device of several units it runs where it runs best."""
     first = {decision.name: decision.choices[0] for decision in space.decisions}
     indices = space.indices({**first, **choices})
-    return indices if problem is None else problem.settled(indices)
+    return indices if problem is None else problem.with_best_placement(indices)
 
 
 def _network(

@@ -162,7 +162,7 @@ def epoch_rows(run: Run) -> list[tuple[int, Quote]]:
 
 
 def pruned(run: Run) -> list[tuple[str, str, int]]:
-    """Device, reason, and how many choices went there for it, in the order of the ledger."""
+    """Device, reason, and how many choices went there for it, in the order of the pruning log."""
     counts: dict[tuple[str, str], int] = {}
     for device, reason in zip(run.prunes["device"], run.prunes["reason"], strict=True):
         counts[device, reason] = counts.get((device, reason), 0) + 1

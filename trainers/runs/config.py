@@ -23,7 +23,7 @@ FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_
 SweepName = Annotated[FolderName, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 # What is not asked of a search, by dotted keys: where files lie, how many threads compute, who is told of it. Threads
 # round sums differently, as processors do: a result names both, and the same command is the same run on any machine.
-NOT_SCIENCE = (
+NOT_IN_FINGERPRINT = (
     *("paths", "sweep", "logger", "tags", "trial"),
     *("data.root", "trainer.threads", "trainer.checkpoint_seconds"),
 )
@@ -121,9 +121,9 @@ class SearchConfig(Section):
     sweep: SweepName
 
     @property
-    def science(self) -> dict[str, Any]:
+    def fingerprint_fields(self) -> dict[str, Any]:
         """What the search is asked: with the same threads, on the same kind of processor, the result is the same."""
-        content = science_of(self.model_dump(mode="json"))
+        content = fingerprint_fields(self.model_dump(mode="json"))
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
         tables = table_hashes(content["hardware"])
         if tables:  # what a file holds, not where it lies, is what prices depend on
@@ -132,12 +132,12 @@ class SearchConfig(Section):
 
     @property
     def digest(self) -> str:
-        """sha256 of the science."""
-        return hashlib.sha256(json.dumps(self.science, sort_keys=True).encode()).hexdigest()
+        """sha256 of the fingerprint fields."""
+        return hashlib.sha256(json.dumps(self.fingerprint_fields, sort_keys=True).encode()).hexdigest()
 
     @property
     def run_key(self) -> str:
-        """Name of the run folder: readable, and the same for the same science."""
+        """Name of the run folder: readable, and the same for the same fingerprint."""
         return f"{self.space['name']}-{self.strategy['name']}-seed{self.seed}-{self.digest[:8]}"
 
     @property
@@ -145,13 +145,13 @@ class SearchConfig(Section):
         return Path(os.path.expanduser(self.paths.runs)) / self.sweep / self.run_key
 
 
-def science_of(content: Mapping[str, Any]) -> dict[str, Any]:
+def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """A plain configuration, or what there is of one, without what is not asked of a search."""
     kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
     boards = kept.pop("boards", None)
     if boards:
         kept["boards"] = sorted(boards)  # what is measured may be cut; where it is reached does not matter
-    for key in NOT_SCIENCE:
+    for key in NOT_IN_FINGERPRINT:
         section, _, name = key.partition(".")
         if not name:
             kept.pop(section, None)

@@ -47,7 +47,7 @@ def finalise(
     best_scored = networks[np.argsort(-values_S, kind="stable")]
     dearest = networks[np.argsort(-_utilisation(problem, networks), kind="stable")]
     chosen = Distinct(problem.table.space)
-    chosen.add([survivors.witness if optimum is None else optimum.indices], up_to=1)
+    chosen.add([survivors.incumbent if optimum is None else optimum.indices], up_to=1)
     chosen.add(best_scored, up_to=max(1, num_candidates - num_swaps - num_dear))
     chosen.add(dearest, up_to=max(1, num_candidates - num_swaps))
     ranked = rank([_validated(problem, indices, evaluate) for indices in chosen.networks])
@@ -106,7 +106,7 @@ def _scored_pool(
     """Distinct feasible networks in random order, drawn as the scores weigh them, and the sums of their scores (S,)."""
     chains = problem.chains(survivors.mask_N, generator)
     size = num_candidates * POOL_PER_CANDIDATE
-    networks = chains.sweep(chains.start(scores_N, size, np.array([survivors.witness])), scores_N)
+    networks = chains.sweep(chains.start(scores_N, size, np.array([survivors.incumbent])), scores_N)
     _, first = np.unique(networks, axis=0, return_index=True)
     networks = networks[np.sort(first)]
     return networks, scores_N[networks + problem.table.first_choice[:-1]].sum(axis=1)

@@ -146,7 +146,7 @@ def _candidates(
             num_candidates=num_candidates,
             generator=generator,
         )
-    return [_settled(problem, candidate) for candidate in found], randoms
+    return [_with_best_placement(problem, candidate) for candidate in found], randoms
 
 
 def _verdict(
@@ -161,7 +161,7 @@ def _verdict(
         if found.indices[:num_own] in tried:
             return None
         utilisation = max(problem.utilisation(found.indices).values())
-        return _settled(problem, Candidate(found.indices, utilisation, evaluator.validate(found.indices)))
+        return _with_best_placement(problem, Candidate(found.indices, utilisation, evaluator.validate(found.indices)))
 
     with machine_of(plan.config.boards.get(problem.name)) as machine:
 
@@ -172,9 +172,9 @@ def _verdict(
         return verify_and_cut(problem, candidates, prove, fallback=fallback, max_cuts=max_cuts)
 
 
-def _settled(problem: BudgetProblem, candidate: Candidate) -> Candidate:
+def _with_best_placement(problem: BudgetProblem, candidate: Candidate) -> Candidate:
     """The candidate where it runs best; any placement within the budgets was good enough to find it by."""
-    indices = problem.settled(candidate.indices)
+    indices = problem.with_best_placement(candidate.indices)
     if indices == candidate.indices:
         return candidate
     return replace(candidate, indices=indices, utilisation=max(problem.utilisation(indices).values()))

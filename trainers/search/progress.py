@@ -23,7 +23,7 @@ from trainers.runs.exit_status import RunFolderError
 from trainers.runs.folder import RunFolder, write_bytes, write_csv
 from trainers.search.evaluation import PathNetwork, first_images
 from trainers.search.module import SearchModule
-from trainers.search.prune_log import ledger_rows, write_ledger
+from trainers.search.prune_log import prune_rows, write_prune_log
 
 # Told of each new row of metrics, the last of those there are; may raise to end the search.
 Watcher = Callable[[Sequence[Mapping[str, Any]]], None]
@@ -85,8 +85,8 @@ class EpochReport(pl.Callback):
         if self.rows:
             weights_EDN = torch.stack(self.weights_EDN)
             write_bytes(self.folder.path / "alphas.npz", alphas(self.rows, weights_EDN, module))
-        rows = ledger_rows(module.prune_log, module.space, {}, last_step=module.step)
-        write_ledger(self.folder.path / "prune.csv", rows)
+        rows = prune_rows(module.prune_log, module.space, {}, last_step=module.step)
+        write_prune_log(self.folder.path / "prune.csv", rows)
 
     def state_dict(self) -> dict[str, Any]:
         return {"rows": self.rows, "weights": self.weights_EDN}
@@ -163,12 +163,12 @@ def operation_shares(space: SearchSpace, weights_DN: Tensor) -> dict[str, float]
 
 @torch.no_grad()
 def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> dict[str, float]:
-    """Loss and accuracy of the devices' witnesses, averaged, on part of the validation split with batch statistics."""
+    """Loss and accuracy of the devices' incumbents, averaged, on part of the validation split with batch statistics."""
     # A pass in train mode moves the running statistics; they are put back.
     kept = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
     losses, shares = [], []
     for survivors in module.strategy.survivors:
-        network = PathNetwork(module.supernet, module.space.selection(survivors.witness)).train()
+        network = PathNetwork(module.supernet, module.space.selection(survivors.incumbent)).train()
         batches = data.batches("validation", batch_size=batch_size, seed=0, epoch=0, augment=False)
         for x, y in first_images(batches, VALIDATION_IMAGES):
             logits = network(x)

@@ -1,4 +1,4 @@
-"""The prune ledger: every choice that went, in order; replayed, it gives the masks and the networks again."""
+"""The pruning log: every choice that went, in order; replayed, it gives the masks and the networks again."""
 
 import csv
 from collections.abc import Mapping, Sequence
@@ -19,10 +19,10 @@ SAVED = tuple(f"saved_{metric}" for metric in METRICS)
 COLUMNS = ("step", "device", "decision", "choice", "logit", *SAVED, "reason")
 
 
-def ledger_rows(
+def prune_rows(
     records: Sequence[PruneRecord], space: SearchSpace, derived: Mapping[str, Mapping[str, Choice]], *, last_step: int
 ) -> list[dict[str, Any]]:
-    """Rows of the ledger: the removals, then for each device the choices that lost to its derived network."""
+    """Rows of the pruning log: the removals, then for each device the choices that lost to its derived network."""
     rows = [
         {
             "step": record.step,
@@ -49,12 +49,12 @@ def ledger_rows(
     return rows
 
 
-def write_ledger(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+def write_prune_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_csv(path, rows, COLUMNS)
 
 
 def replay(path: Path, space: SearchSpace, device: str, *, reasons: Sequence[str] | None = None) -> Mask:
-    """Choices (N,) of one device that are left after the ledger's removals, of all reasons or of those given.
+    """Choices (N,) of one device that are left after the pruning log's removals, of all reasons or of those given.
 
     Raises: InvalidInputError if it cannot be read, or a row names a decision or choice that the space lacks, or one
     already gone.
@@ -77,7 +77,7 @@ def replay(path: Path, space: SearchSpace, device: str, *, reasons: Sequence[str
 
 
 def replay_network(path: Path, space: SearchSpace, device: str) -> dict[str, Choice]:
-    """The network that the whole ledger leaves. Raises: InvalidInputError if it does not leave exactly one."""
+    """The network that the whole pruning log leaves. Raises: InvalidInputError if it does not leave exactly one."""
     mask_N = replay(path, space, device)
     starts = np.cumsum([0] + [len(decision.choices) for decision in space.decisions])
     left = {

@@ -1,4 +1,4 @@
-"""What a finished search leaves: result.json, architectures, weights and the ledger."""
+"""What a finished search leaves: result.json, architectures, weights and the pruning log."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -18,7 +18,7 @@ from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
 from trainers.search.progress import entropy_of, weights_of
 from trainers.search.provenance import file_hashes, hashes, lineage, versions
-from trainers.search.prune_log import ledger_rows, write_ledger
+from trainers.search.prune_log import prune_rows, write_prune_log
 
 SCHEMA = 1
 MEAN_DECIMALS = 12  # fewer than the noise of a sum, more than any number of images tells apart
@@ -38,7 +38,7 @@ def write_result(
     """Writes every file of the result, result.json last, and returns its content."""
     files = _write_networks(plan, derived, folder.path)
     choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
-    write_ledger(folder.path / "prune.csv", ledger_rows(module.prune_log, plan.space, choices, last_step=module.step))
+    write_prune_log(folder.path / "prune.csv", prune_rows(module.prune_log, plan.space, choices, last_step=module.step))
     write_json(folder.path / "lineage.json", lineage(plan, module.supernet, derived, files))
     devices = {network.device: _device(plan, network) for network in derived}
     content = {
@@ -106,7 +106,7 @@ def _transfer(plan: Plan, derived: Derived) -> dict[str, Any]:
     """What the network of one device is predicted to cost on every device of the search, and whether it is within."""
     found: dict[str, Any] = {}
     for problem in plan.problems:
-        indices = problem.settled(derived.verdict.candidate.indices)
+        indices = problem.with_best_placement(derived.verdict.candidate.indices)
         totals, profile = plan.table.named(indices, problem.device), problem.profile
         predicted = {metric: profile.estimate(metric, total) for metric, total in totals.items()}
         found[problem.name] = {

@@ -66,13 +66,13 @@ class Strategy(ABC):
     def state(self) -> dict[str, Any]:
         """All that its next draw depends on, of tensors and plain values."""
         return {
-            "survivors": [(torch.from_numpy(s.mask_N.copy()), list(s.witness)) for s in self.survivors],
+            "survivors": [(torch.from_numpy(s.mask_N.copy()), list(s.incumbent)) for s in self.survivors],
             "generator": json.dumps(self.generator.bit_generator.state),
         }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Goes on from what `state` gave."""
-        self.survivors = [Survivors(mask_N.numpy(), tuple(witness)) for mask_N, witness in state["survivors"]]
+        self.survivors = [Survivors(mask_N.numpy(), tuple(incumbent)) for mask_N, incumbent in state["survivors"]]
         self.generator.bit_generator.state = json.loads(state["generator"])
 
 
@@ -142,7 +142,7 @@ class Pool(Strategy):
         return self.parameters(device).detach().clone()
 
     def _fresh(self, device: int) -> Indices:
-        known = np.array([self.survivors[device].witness])
+        known = np.array([self.survivors[device].incumbent])
         chains = self.problems[device].chains(self.survivors[device].mask_N, self.generator)
         logits_N = self._logits(device).double().numpy()
         networks = chains.start(logits_N, self.pool_size, known)

@@ -133,7 +133,7 @@ def await_jobs() -> None:
             break
 
 
-def await_twin(job: Job) -> bool:
+def await_duplicate(job: Job) -> bool:
     """Whether another job of the sweep was at the run of this one; it has ended then.
 
     Raises: RunFolderError if it cannot be noted that this one waits.
@@ -143,12 +143,12 @@ def await_twin(job: Job) -> bool:
     while True:
         sweep = with_notes(Path(os.environ[VARIABLE]))
         jobs = [] if sweep is None else sweep.jobs
-        twins = {other.state for other in jobs if other.number != job.number and other.folder == job.folder}
-        if "running" not in twins:
+        duplicates = {other.state for other in jobs if other.number != job.number and other.folder == job.folder}
+        if "running" not in duplicates:
             break
         waited = True
         time.sleep(POLL_SECONDS)
-    was_there = waited or not twins.isdisjoint(FINISHED)
+    was_there = waited or not duplicates.isdisjoint(FINISHED)
     if was_there:
         note_job(job)
     return was_there

@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
+from trainers.tuning.trial_queue import ATTEMPT, SAME_AS
 from trainers.tuning.tuning_config import TuningConfig
-from trainers.tuning.turns import ATTEMPT, SAME_AS
 
 if TYPE_CHECKING:
     from optuna import Study

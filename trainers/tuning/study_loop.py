@@ -10,7 +10,7 @@ from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.runs.state import FINISHED
 from trainers.tuning.study_lines import trial_line
 from trainers.tuning.study_place import answering
-from trainers.tuning.turns import Outcome, Turns
+from trainers.tuning.trial_queue import Outcome, Turns
 
 if TYPE_CHECKING:
     from optuna.trial import Trial

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
 
+    from trainers.tuning.trial_queue import Outcome
     from trainers.tuning.tuning_config import TuningConfig
-    from trainers.tuning.turns import Outcome
 
 REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
@@ -56,7 +56,7 @@ class EspalierOptunaSweeper(Sweeper):
         from trainers.tuning.study_lines import last_lines
         from trainers.tuning.study_loop import run_study
         from trainers.tuning.study_place import answering
-        from trainers.tuning.turns import Turns
+        from trainers.tuning.trial_queue import Turns
 
         config, fixed, space, jobs = self._checked(arguments)
         with answering(config.place):
@@ -237,14 +237,14 @@ def fixed_values(jobs: Iterable[Mapping[str, Any]], space: Iterable[str], own: C
     Those follow from choices of the space, as the learning rates that optimizers come with. Keys of the space are left
     out, and the study's `own` with all below them.
     """
-    from trainers.runs.config import science_of, table_hashes
+    from trainers.runs.config import fingerprint_fields, table_hashes
 
     searched = {key.lstrip("+") for key in space}
     found: dict[str, list[Any]] = {}
     for job in jobs:
         hardware = job.get("hardware")
         more = {"content of look-up tables": table_hashes(hardware), "order of devices": list(hardware or ())}
-        for key, value in (dotted(science_of(job), own) | more).items():
+        for key, value in (dotted(fingerprint_fields(job), own) | more).items():
             if key not in searched and value not in found.setdefault(key, []):
                 found[key].append(value)
     return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
@@ -280,7 +280,7 @@ def unknown_figures(content: Mapping[str, Any], names: Iterable[str], space: Map
 def outcome_of(job: JobReturn) -> "Outcome":
     """What a job came to, from what it returned or raised."""
     from trainers.runs.exit_status import status_of
-    from trainers.tuning.turns import Outcome
+    from trainers.tuning.trial_queue import Outcome
 
     if job.status == JobStatus.COMPLETED:
         value = job.return_value

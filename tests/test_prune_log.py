@@ -1,4 +1,4 @@
-"""The prune ledger: what it writes, replayed, is what was left."""
+"""The pruning log: what it writes, replayed, is what was left."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from hardware_models.budgets.cost_table import METRICS
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice
 from trainers.search.module import PruneRecord
-from trainers.search.prune_log import COLUMNS, ledger_rows, replay, replay_network, write_ledger
+from trainers.search.prune_log import COLUMNS, prune_rows, replay, replay_network, write_prune_log
 
 SPACE = small_space("depths")
 TABLE = cost_table(SPACE)
@@ -34,13 +34,13 @@ def pruned() -> tuple[list[PruneRecord], dict[str, Survivors]]:
 
 
 def derived_from(left: dict[str, Survivors]) -> dict[str, dict[str, Choice]]:
-    return {device: SPACE.choices(survivors.witness) for device, survivors in left.items()}
+    return {device: SPACE.choices(survivors.incumbent) for device, survivors in left.items()}
 
 
 def test_replayed_removals_leave_the_masks_of_the_search(tmp_path: Path) -> None:
     records, left = pruned()
     path = tmp_path / "prune.csv"
-    write_ledger(path, ledger_rows(records, SPACE, derived_from(left), last_step=9))
+    write_prune_log(path, prune_rows(records, SPACE, derived_from(left), last_step=9))
     masks = [replay(path, SPACE, device, reasons=("presolve", "budget")) for device in left]
     for mask_N, survivors in zip(masks, left.values(), strict=True):
         assert np.array_equal(mask_N, survivors.mask_N)
@@ -51,13 +51,13 @@ def test_replayed_removals_leave_the_masks_of_the_search(tmp_path: Path) -> None
 def test_whole_ledger_leaves_the_derived_networks(tmp_path: Path) -> None:
     records, left = pruned()
     path, derived = tmp_path / "prune.csv", derived_from(left)
-    write_ledger(path, ledger_rows(records, SPACE, derived, last_step=9))
+    write_prune_log(path, prune_rows(records, SPACE, derived, last_step=9))
     assert {device: replay_network(path, SPACE, device) for device in left} == derived
 
 
 def test_every_choice_goes_once_at_its_step_and_for_a_reason() -> None:
     records, left = pruned()
-    rows = ledger_rows(records, SPACE, derived_from(left), last_step=9)
+    rows = prune_rows(records, SPACE, derived_from(left), last_step=9)
     for device in left:
         mine = [row for row in rows if row["device"] == device]
         assert len({(row["decision"], row["choice"]) for row in mine}) == len(mine)
@@ -65,23 +65,23 @@ def test_every_choice_goes_once_at_its_step_and_for_a_reason() -> None:
     assert {(row["step"], row["reason"]) for row in rows} <= {(0, "presolve"), (7, "budget"), (9, "validation")}
 
 
-def ledger(folder: Path, *lines: str) -> Path:
-    """A ledger in which `lines` (decision,choice) go from the device `phone`."""
+def write_rows(folder: Path, *lines: str) -> Path:
+    """A pruning log in which `lines` (decision,choice) go from the device `phone`."""
     path = folder / "prune.csv"
     rows = [dict(zip(("decision", "choice"), line.split(","), strict=True)) for line in lines]
-    write_ledger(path, [{"step": 1, "device": "phone", "reason": "budget", **row} for row in rows])
+    write_prune_log(path, [{"step": 1, "device": "phone", "reason": "budget", **row} for row in rows])
     return path
 
 
-def test_ledger_has_the_columns_of_its_format(tmp_path: Path) -> None:
-    header = ledger(tmp_path, "resolution,96").read_text().splitlines()[0]
+def test_prune_log_has_the_columns_of_its_format(tmp_path: Path) -> None:
+    header = write_rows(tmp_path, "resolution,96").read_text().splitlines()[0]
     assert header == ",".join(COLUMNS)
     assert header.startswith("step,device,decision,choice,logit,saved_latency_ms,")
 
 
 def test_rows_of_other_devices_are_left_alone(tmp_path: Path) -> None:
-    assert replay(ledger(tmp_path, "resolution,96"), SPACE, "tablet").all()
-    assert list(np.flatnonzero(~replay(ledger(tmp_path, "resolution,96"), SPACE, "phone"))) == [0]
+    assert replay(write_rows(tmp_path, "resolution,96"), SPACE, "tablet").all()
+    assert list(np.flatnonzero(~replay(write_rows(tmp_path, "resolution,96"), SPACE, "phone"))) == [0]
 
 
 @pytest.mark.parametrize(
@@ -96,9 +96,9 @@ def test_row_that_repeats_or_names_what_is_unknown_is_refused(
     lines: tuple[str, ...], message: str, tmp_path: Path
 ) -> None:
     with pytest.raises(InvalidInputError, match=message):
-        replay(ledger(tmp_path, *lines), SPACE, "phone")
+        replay(write_rows(tmp_path, *lines), SPACE, "phone")
 
 
-def test_ledger_that_leaves_more_than_one_network_names_the_open_decisions(tmp_path: Path) -> None:
+def test_prune_log_that_leaves_more_than_one_network_names_the_open_decisions(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=r"exactly one choice left for .*'stage4\.depth'"):
-        replay_network(ledger(tmp_path, "resolution,96", "resolution,128"), SPACE, "phone")
+        replay_network(write_rows(tmp_path, "resolution,96", "resolution,128"), SPACE, "phone")

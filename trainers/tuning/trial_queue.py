@@ -48,7 +48,7 @@ class Turns:
         self.owner = this_process()
         self.num_points = num_points(space)
         self.held: dict[int, Trial] = {}
-        self.waiting: list[Trial] = []  # those held that are run once their twin is known not to end
+        self.waiting: list[Trial] = []  # those held that are run once their duplicate is known not to end
         self.put_offs: list[tuple[float, Trial]] = []  # those held that are run once `time.monotonic` is so far
         self.pauses: dict[int, float] = {}  # seconds for which a trial is put off next, by its number
 
@@ -65,7 +65,7 @@ class Turns:
         return len(failed)
 
     def take(self, count: int) -> tuple[list["Trial"], list["FrozenTrial"]]:
-        """Up to `count` trials to run now, and those that were told at once because a twin had ended.
+        """Up to `count` trials to run now, and those that were told at once because a duplicate had ended.
 
         Both empty if none are left, or all that are left are run by others.
         """
@@ -76,11 +76,11 @@ class Turns:
             waited, self.waiting = [*self.waiting, *self._due()], []
             while len(taken) < count and (waited or self._is_one_left()):
                 trial = waited.pop(0) if waited else self._ask()
-                twin = self._twin(trial)
-                if twin is None:
+                duplicate = self._twin(trial)
+                if duplicate is None:
                     taken.append(trial)
-                elif twin.state.is_finished():
-                    told.append(self._tell_as(trial, twin))
+                elif duplicate.state.is_finished():
+                    told.append(self._tell_as(trial, duplicate))
                 else:
                     self.waiting.append(trial)
             self.waiting += waited
@@ -186,19 +186,19 @@ class Turns:
         from optuna.trial import TrialState
 
         others = [t for t in self.study.get_trials(deepcopy=False) if t.number != trial.number]
-        twins = [t for t in others if t.params == trial.params and t.state != TrialState.FAIL]
-        ended = [twin for twin in twins if twin.state.is_finished()]
+        duplicates = [t for t in others if t.params == trial.params and t.state != TrialState.FAIL]
+        ended = [duplicate for duplicate in duplicates if duplicate.state.is_finished()]
         # Two jobs in one run folder would be one too many: the later trial waits for the earlier.
-        return next(iter([*ended, *(twin for twin in twins if twin.number < trial.number)]), None)
+        return next(iter([*ended, *(duplicate for duplicate in duplicates if duplicate.number < trial.number)]), None)
 
-    def _tell_as(self, trial: "Trial", twin: "FrozenTrial") -> "FrozenTrial":
+    def _tell_as(self, trial: "Trial", duplicate: "FrozenTrial") -> "FrozenTrial":
         from optuna.trial import TrialState
 
         for key in ("status", "folder", "figures"):
-            trial.set_user_attr(key, twin.user_attrs.get(key))
-        trial.set_user_attr(SAME_AS, twin.number)
-        values = None if twin.state == TrialState.PRUNED else twin.values
-        self._tell(trial, twin.state, values, twin.constraints)
+            trial.set_user_attr(key, duplicate.user_attrs.get(key))
+        trial.set_user_attr(SAME_AS, duplicate.number)
+        values = None if duplicate.state == TrialState.PRUNED else duplicate.values
+        self._tell(trial, duplicate.state, values, duplicate.constraints)
         del self.held[trial.number]
         return self._now(trial.number)
 
