@@ -3,7 +3,7 @@
 # Shapes: B batch, C channels, H height, W width, K choices of one decision, O output, I input channels, k kernel.
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -58,6 +58,25 @@ def without_resize(network: nn.Module) -> nn.Module:
     return network
 
 
+@torch.no_grad()
+def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Replaces batch-norm statistics by the average of those of `batches` of inputs; `network` ends in eval mode.
+
+    A slice of a supernet inherits statistics that were gathered while other networks ran.
+    """
+    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # cumulative average
+    network.train()
+    for x in batches:
+        network(x)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    network.eval()
+
+
 def convolve(x: Tensor, weight: Tensor, bias: Tensor | None = None, *, stride: int = 1, groups: int = 1) -> Tensor:
     """Convolution padded to keep the map at stride 1, the same function at any size, run the fast way on small maps.
 
@@ -103,9 +122,9 @@ def weights_of(choice: int | Tensor, num_choices: int, like: Tensor) -> Tensor:
     return torch.nn.functional.one_hot(torch.tensor(choice, device=like.device), num_choices).to(like)
 
 
-def prefix_extent(weights_K: Tensor, sizes_K: Sequence[int], alive: Sequence[int]) -> Extent:
+def prefix_extent(weights_K: Tensor, sizes_K: Sequence[int], active: Sequence[int]) -> Extent:
     """Extent of a dimension whose k-th choice uses its first `sizes_K[k]` entries: mask[c] sums p_k of sizes > c."""
-    size = max(sizes_K[k] for k in alive)
+    size = max(sizes_K[k] for k in active)
     used_KC = torch.arange(size, device=weights_K.device) < torch.tensor(sizes_K, device=weights_K.device)[:, None]
     return Extent(size, weights_K @ used_KC.to(weights_K))
 
@@ -145,9 +164,9 @@ class ElasticConv(nn.Module):
         return convolve(x, weight, stride=self.stride, groups=x.shape[1] if self.depthwise else 1)
 
 
-def kernel_mask(weights_K: Tensor, sizes_K: Sequence[int], alive: Sequence[int]) -> Tensor:
-    """Mask (k, k) of the largest living kernel: each entry the weight of the kernels that reach it."""
-    largest = max(sizes_K[k] for k in alive)
+def kernel_mask(weights_K: Tensor, sizes_K: Sequence[int], active: Sequence[int]) -> Tensor:
+    """Mask (k, k) of the largest active kernel: each entry the weight of the kernels that reach it."""
+    largest = max(sizes_K[k] for k in active)
     offset = torch.arange(largest, device=weights_K.device) - largest // 2
     reach_kk = torch.maximum(offset.abs()[:, None], offset.abs()[None, :])
     used_Kkk = reach_kk <= (torch.tensor(sizes_K, device=weights_K.device) // 2)[:, None, None]

@@ -1,13 +1,14 @@
 """The abstraction every space is written in: decisions, the sites where operations run, and the networks built."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
 
 from torch import Tensor, nn
 
+from search_spaces.blocks import recalibrate
 from search_spaces.errors import InvalidInputError, UnknownDecisionError
 from search_spaces.operation import Operation, Shape
 
@@ -60,11 +61,32 @@ class Segment:
 
 
 class Supernet(nn.Module, ABC):
-    """All networks of a space in one set of shared weights. Mixed passes run the living choices in `alive` only."""
+    """All networks of a space in one set of shared weights. Mixed passes run the choices of `active` only."""
 
     def __init__(self, space: "SearchSpace") -> None:
         super().__init__()
-        self.alive = {d.name: tuple(range(len(d.choices))) for d in space.decisions}
+        self._active = {d.name: tuple(range(len(d.choices))) for d in space.decisions}
+
+    @property
+    def active(self) -> Mapping[str, tuple[int, ...]]:
+        """Indices of the choices that mixed passes run, by decision: all of them until `restrict`."""
+        return self._active
+
+    def restrict(self, active: Mapping[str, Sequence[int]]) -> None:
+        """Mixed passes run these choices (indices by decision) from now on. Decisions that are not named stay.
+
+        Raises: UnknownDecisionError for a decision that the space lacks; InvalidInputError for one left without choice.
+        """
+        unknown, empty = sorted(set(active) - set(self._active)), [name for name in active if not len(active[name])]
+        if unknown:
+            raise UnknownDecisionError(f"cannot restrict decisions that the space lacks: {unknown}")
+        if empty:
+            raise InvalidInputError(f"decisions keep at least one choice; got none for {empty}")
+        self._active |= {name: tuple(int(k) for k in indices) for name, indices in active.items()}
+
+    def recalibrate(self, selection: Selection, batches: Iterable[Tensor]) -> None:
+        """Gives batch norms the statistics of `batches` as the network of `selection` sees them; ends in eval mode."""
+        recalibrate(Path(self, selection), batches)
 
     @abstractmethod
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
@@ -73,6 +95,17 @@ class Supernet(nn.Module, ABC):
     @abstractmethod
     def extract(self, choices: Mapping[str, Choice]) -> nn.Module:
         """The stand-alone network of these choices with its share of the weights copied, nothing unused in it."""
+
+
+class Path(nn.Module):
+    """One network of a supernet, run inside it: what `extract` would give, without copying its weights."""
+
+    def __init__(self, supernet: Supernet, selection: Selection) -> None:
+        super().__init__()
+        self.supernet, self.selection = supernet, selection
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.supernet(x, self.selection)
 
 
 class SearchSpace(ABC):

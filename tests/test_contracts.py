@@ -102,7 +102,7 @@ def test_pruned_supernet_computes_what_the_whole_one_does(space: SearchSpace) ->
         mask_N[table.first_choice[:-1] + indices] = True
         for k, decision in enumerate(space.decisions):
             alive_C = mask_N[table.first_choice[k] : table.first_choice[k + 1]]
-            supernet.alive[decision.name] = tuple(int(c) for c in np.flatnonzero(alive_C))
+            supernet.restrict({decision.name: np.flatnonzero(alive_C)})
         with torch.no_grad():
             assert_same(
                 supernet(x, one_hot(space, indices, torch.float64)), trained_like(space)(x, space.selection(indices))

@@ -235,8 +235,8 @@ def test_a_placed_space_computes_and_writes_the_networks_of_the_space_below() ->
 def test_a_choice_that_goes_goes_from_the_supernet_below() -> None:
     space = placed_table(narrow_space("nasbench201")).space
     supernet: Any = space.supernet()
-    supernet.alive["edge01"] = (0, 1)
-    assert supernet.base.alive["edge01"] == (0, 1)
+    supernet.restrict({"edge01": (0, 1)})
+    assert supernet.base.active["edge01"] == (0, 1)
 
 
 def test_memory_that_no_placement_meets_is_infeasible_with_what_is_reachable() -> None:

@@ -86,7 +86,10 @@ class PlacedSupernet(Supernet):
         super().__init__(space)
         self.own = tuple(decision.name for decision in space.base.decisions)
         self.base = space.base.supernet()
-        self.base.alive = self.alive
+
+    def restrict(self, active: Mapping[str, Sequence[int]]) -> None:
+        super().restrict(active)
+        self.base.restrict({name: indices for name, indices in active.items() if name in self.own})
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         return self.base(x, {name: selection[name] for name in self.own})

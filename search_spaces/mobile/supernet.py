@@ -50,7 +50,7 @@ class MobileSupernet(Supernet):
             if gate is None:
                 continue
             target = self._extent(selection, block.name.width)
-            x = block(x, target, gate, selection, self.alive)
+            x = block(x, target, gate, selection, self.active)
             source = target
         # Channels outside the mask are zero already, so the head's weight needs none.
         x = self.head_norm(self.head_conv(x, HEAD_CHANNELS), mixed=source.mask is not None)
@@ -76,10 +76,10 @@ class MobileSupernet(Supernet):
         return self.space.resolutions[index] / self.space.deploy_shape[1]
 
     def _gate(self, selection: Selection, name: BlockName) -> Tensor | float | None:
-        """Weight of the depths that reach this block: 1.0 if all do, none if no living one does."""
+        """Weight of the depths that reach this block: 1.0 if all do, none if no active one does."""
         choice, depths = selection[name.depth], self.space.depths
-        living = [depths[k] for k in ([choice] if isinstance(choice, int) else self.alive[name.depth])]
-        if all(depth <= name.block for depth in living):
+        active = [depths[k] for k in ([choice] if isinstance(choice, int) else self.active[name.depth])]
+        if all(depth <= name.block for depth in active):
             return None
         if isinstance(choice, int) or all(depth > name.block for depth in depths):
             return 1.0
@@ -87,12 +87,12 @@ class MobileSupernet(Supernet):
 
     def _extent(self, selection: Selection, width: str) -> Extent:
         sizes = [int(size) for size in self.space.decision(width).choices]
-        return extent(selection[width], sizes, self.alive[width])
+        return extent(selection[width], sizes, self.active[width])
 
 
-def extent(choice: int | Tensor, sizes_K: Sequence[int], alive: Sequence[int]) -> Extent:
+def extent(choice: int | Tensor, sizes_K: Sequence[int], active: Sequence[int]) -> Extent:
     """Extent of a channel dimension whose k-th choice has `sizes_K[k]` channels."""
-    return prefix_extent(choice, sizes_K, alive) if isinstance(choice, Tensor) else Extent(sizes_K[choice])
+    return prefix_extent(choice, sizes_K, active) if isinstance(choice, Tensor) else Extent(sizes_K[choice])
 
 
 class ElasticBlock(nn.Module):
@@ -121,15 +121,16 @@ class ElasticBlock(nn.Module):
         target: Extent,
         gate: Tensor | float,
         selection: Selection,
-        alive: Mapping[str, Sequence[int]],
+        active: Mapping[str, Sequence[int]],
     ) -> Tensor:
         """Output (B, target.size, H', W'); `gate` weights the block's own part of a residual sum."""
-        hidden, squeezed = self._inner_extents(selection, alive)
+        hidden, squeezed = self._inner_extents(selection, active)
         kernel = selection[self.name.own("kernel")]
         is_mixed = isinstance(kernel, Tensor)
         y = self.act(self.expand_norm(self.expand(x, hidden.size), mixed=is_mixed))
         if isinstance(kernel, Tensor):
-            y = self.depthwise(y, hidden.size, kernel=kernel_mask(kernel, self.kernels, alive[self.name.own("kernel")]))
+            mask = kernel_mask(kernel, self.kernels, active[self.name.own("kernel")])
+            y = self.depthwise(y, hidden.size, kernel=mask)
         else:
             y = self.depthwise(y, hidden.size, kernel=self.kernels[kernel])
         y = self.act(self.depthwise_norm(y, mixed=is_mixed))
@@ -156,7 +157,7 @@ class ElasticBlock(nn.Module):
                 assert source.bias is not None and target.bias is not None
                 target.bias.data.copy_(source.bias.data[:cout])
 
-    def _inner_extents(self, selection: Selection, alive: Mapping[str, Sequence[int]]) -> tuple[Extent, Extent]:
+    def _inner_extents(self, selection: Selection, active: Mapping[str, Sequence[int]]) -> tuple[Extent, Extent]:
         """Extents of the hidden and the squeezed channels; both follow the width of the block's input."""
         expand = selection[self.name.own("expand")]
         width_in: int | Tensor = selection[self.name.width_in] if self.name.width_in else 0
@@ -167,12 +168,13 @@ class ElasticBlock(nn.Module):
         like = self.expand.weight
         widths_K = weights_of(width_in, len(self.widths_in), like)
         expands_K = weights_of(expand, len(self.expansions), like)
-        alive_widths = alive[self.name.width_in] if self.name.width_in else (0,)
+        active_widths = active[self.name.width_in] if self.name.width_in else (0,)
         pairs = list(product(range(len(self.widths_in)), range(len(self.expansions))))
-        alive_pairs = [k for k, (w, e) in enumerate(pairs) if w in alive_widths and e in alive[self.name.own("expand")]]
+        active_expands = active[self.name.own("expand")]
+        active_pairs = [k for k, (w, e) in enumerate(pairs) if w in active_widths and e in active_expands]
         sizes = [divisible(self.widths_in[w] * self.expansions[e]) for w, e in pairs]
-        hidden_extent = prefix_extent(torch.outer(widths_K, expands_K).flatten(), sizes, alive_pairs)
-        return hidden_extent, prefix_extent(widths_K, squeezed_sizes, alive_widths)
+        hidden_extent = prefix_extent(torch.outer(widths_K, expands_K).flatten(), sizes, active_pairs)
+        return hidden_extent, prefix_extent(widths_K, squeezed_sizes, active_widths)
 
     def _squeeze_excite(self, y: Tensor, hidden: Extent, squeezed: Extent, choice: int | Tensor) -> Tensor:
         """y times (1 - p + p * attention), p the weight of squeeze-excite being on."""

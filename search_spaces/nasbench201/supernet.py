@@ -30,7 +30,7 @@ class MixedCell(nn.Module):
             }
         )
 
-    def forward(self, x: Tensor, selection: Selection, alive: Mapping[str, tuple[int, ...]]) -> Tensor:
+    def forward(self, x: Tensor, selection: Selection, active: Mapping[str, tuple[int, ...]]) -> Tensor:
         nodes: dict[int, Tensor] = {0: x}
         fed: dict[int, Tensor | float] = {0: 1.0}
         for target in (1, 2, 3):
@@ -48,7 +48,7 @@ class MixedCell(nn.Module):
                     y = y * fed[source] if isinstance(fed[source], Tensor) else y
                     unfed = unfed * (1 - fed[source])
                 else:
-                    run = [k for k in alive[name] if k != NONE]
+                    run = [k for k in active[name] if k != NONE]
                     if not run:
                         continue
                     y = sum(weights[k] * operations[OPERATIONS[k]](nodes[source]) for k in run) * fed[source]
@@ -69,7 +69,7 @@ class NasBench201Supernet(Supernet):
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         if all(isinstance(choice, int) for choice in selection.values()):
             selection = self._live_only(selection)
-        return self.frame(x, selection, self.alive)
+        return self.frame(x, selection, self.active)
 
     def extract(self, choices: Mapping[str, Choice]) -> nn.Module:
         network = self.space.network(choices)

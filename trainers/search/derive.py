@@ -13,9 +13,11 @@ from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
+from search_spaces.blocks import recalibrate
+from search_spaces.space import Path
 from trainers.search.candidates import Candidate, finalise, random_candidates
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
-from trainers.search.evaluation import PathNetwork, Score, finetune, recalibrate, score
+from trainers.search.evaluation import Score, finetune, first_images, score
 from trainers.search.machines import machine_of
 from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
@@ -54,7 +56,7 @@ class Evaluator:
         """Validation score with batch-norm statistics of the network's own, run inside the supernet."""
         own = indices[: self.plan.table.num_own]  # where it runs makes no difference
         if own not in self.known:
-            network = PathNetwork(self.module.supernet, self.plan.space.selection(indices))
+            network = Path(self.module.supernet, self.plan.space.selection(indices))
             self._recalibrate(network)
             images, batch_size = self.settings.validation_images, self.settings.batch_size
             self.known[own] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
@@ -78,7 +80,9 @@ class Evaluator:
 
     def _recalibrate(self, network: nn.Module) -> None:
         images, batch_size = self.settings.recalibration_images, self.settings.batch_size
-        recalibrate(network, self.plan.data, images=images, batch_size=batch_size, seed=self.plan.config.seed)
+        seed = self.plan.config.seed
+        batches = self.plan.data.batches("weights", batch_size=batch_size, seed=seed, epoch=0, augment=True)
+        recalibrate(network, (x for x, _ in first_images(batches, images)))
 
 
 def derive(

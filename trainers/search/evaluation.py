@@ -5,9 +5,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
-from search_spaces.space import Selection, Supernet
 from trainers.data.datasets import Batch, ImageData, Split
 
 
@@ -20,17 +19,6 @@ class Score:
     images: int
 
 
-class PathNetwork(nn.Module):
-    """One network of a supernet, run inside it: what `extract` would give, without copying its weights."""
-
-    def __init__(self, supernet: Supernet, selection: Selection) -> None:
-        super().__init__()
-        self.supernet, self.selection = supernet, selection
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.supernet(x, self.selection)
-
-
 def first_images(batches: Iterator[Batch], images: int) -> Iterator[Batch]:
     """Batches until `images` images have passed."""
     seen = 0
@@ -39,25 +27,6 @@ def first_images(batches: Iterator[Batch], images: int) -> Iterator[Batch]:
         seen += len(batch[1])
         if seen >= images:
             return
-
-
-@torch.no_grad()
-def recalibrate(network: nn.Module, data: ImageData, *, images: int, batch_size: int, seed: int) -> None:
-    """Replaces batch-norm statistics by those of `images` images of the weights split, averaged over batches.
-
-    A slice of a supernet inherits statistics that were gathered while other networks ran.
-    """
-    norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
-    momenta = [norm.momentum for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # cumulative average
-    network.train()
-    for x, _ in first_images(data.batches("weights", batch_size=batch_size, seed=seed, epoch=0, augment=True), images):
-        network(x)
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
-    network.eval()
 
 
 @torch.no_grad()

@@ -259,8 +259,8 @@ class SearchModule(pl.LightningModule):
         """Mixed passes run what is alive on some device."""
         union_N = np.logical_or.reduce([survivors.mask_N for survivors in self.strategy.survivors])
         starts = self.strategy.table.first_choice
-        for decision, first, last in zip(self.space.decisions, starts[:-1], starts[1:], strict=True):
-            self.supernet.alive[decision.name] = tuple(int(k) for k in np.flatnonzero(union_N[first:last]))
+        blocks = zip(self.space.decisions, starts[:-1], starts[1:], strict=True)
+        self.supernet.restrict({decision.name: np.flatnonzero(union_N[a:b]).tolist() for decision, a, b in blocks})
 
     def _optimizers(self) -> list[Any]:
         optimizers = self.optimizers()

@@ -16,12 +16,12 @@ from pytorch_lightning.callbacks import RichProgressBar
 from torch import Tensor
 
 from hardware_models.budgets.cost_table import METRICS
-from search_spaces.space import SearchSpace
+from search_spaces.space import Path, SearchSpace
 from trainers.data.datasets import ImageData
 from trainers.runs import metric_names
 from trainers.runs.exit_status import RunFolderError
 from trainers.runs.folder import RunFolder, write_bytes, write_csv
-from trainers.search.evaluation import PathNetwork, first_images
+from trainers.search.evaluation import first_images
 from trainers.search.module import SearchModule
 from trainers.search.prune_log import prune_rows, write_prune_log
 
@@ -168,7 +168,7 @@ def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> 
     kept = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
     losses, shares = [], []
     for survivors in module.strategy.survivors:
-        network = PathNetwork(module.supernet, module.space.selection(survivors.incumbent)).train()
+        network = Path(module.supernet, module.space.selection(survivors.incumbent)).train()
         batches = data.batches("validation", batch_size=batch_size, seed=0, epoch=0, augment=False)
         for x, y in first_images(batches, VALIDATION_IMAGES):
             logits = network(x)
