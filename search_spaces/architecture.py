@@ -113,6 +113,14 @@ def build_space(architecture: Architecture) -> SearchSpace:
         raise InvalidInputError(f"field 'spec' does not build a {architecture.space} space: {error}") from error
 
 
+def architecture_svg(architecture: Architecture) -> str:
+    """SVG text of the network: a file of its own, or a part of a page; in words too, for whoever cannot see it.
+
+    Raises: InvalidInputError if its space is unknown or its choices are not of that space.
+    """
+    return build_space(architecture).draw(architecture.choices)
+
+
 def build_network(architecture: Architecture) -> nn.Module:
     """The stand-alone network, freshly initialised; load its weights with `load_state_dict`."""
     return build_space(architecture).network(architecture.choices)

@@ -4,13 +4,14 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 from torch import Tensor, nn
 
 from search_spaces.blocks import recalibrate
 from search_spaces.errors import InvalidInputError, UnknownDecisionError
 from search_spaces.operation import Operation, Shape
+from search_spaces.svg import draw_table
 
 Choice = int | float | str
 # One entry per decision: the index of the choice taken (hard, the cheap path), or a vector of weights over its choices.
@@ -149,9 +150,44 @@ class SearchSpace(ABC):
                 return decision
         raise UnknownDecisionError(f"space {self.name} has no decision {name!r}")
 
-    @abstractmethod
+    # What people read and tests build; a space overrides what it knows better.
+
+    @classmethod
+    def small(cls, **changes: Any) -> Self:
+        """A version for tests, with few channels, pixels and classes; `changes` are keyword arguments of the space."""
+        return cls(**changes)
+
     def notation(self, choices: Mapping[str, Choice]) -> str:
-        """The network in one line, as the field writes it."""
+        """The network in one line; as the field writes it, where it has a way to."""
+        return " ".join(f"{decision.name}={choices[decision.name]}" for decision in self.decisions)
+
+    def read_notation(self, notation: str) -> dict[str, Choice]:
+        """The choices that `notation` names; it may raise any ValueError for text that is no notation."""
+        by_text = {f"{d.name}={choice}": (d.name, choice) for d in self.decisions for choice in d.choices}
+        return dict(by_text[word] for word in notation.split(" ") if word in by_text)
+
+    def parse(self, notation: str) -> dict[str, Choice]:
+        """The network that `notation` writes: of a decision that it does not use, the first choice.
+
+        Raises: InvalidInputError if no network of the space is written so.
+        """
+        refusal = InvalidInputError(f"{notation!r} is no network of the space {self.name}")
+        try:
+            choices = {d.name: d.choices[0] for d in self.decisions} | self.read_notation(notation)
+            self.check(choices)
+        except ValueError as error:
+            raise refusal from error
+        if self.notation(choices) != notation:
+            raise refusal
+        return choices
+
+    def draw(self, choices: Mapping[str, Choice]) -> str:
+        """SVG text of the network, in words too for whoever cannot see it: here a table of its choices.
+
+        Raises: UnknownDecisionError if the choices are not of this space.
+        """
+        self.check(choices)
+        return draw_table(self.name, {name: str(choice) for name, choice in choices.items()})
 
     @property
     def num_networks(self) -> int:

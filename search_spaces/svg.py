@@ -1,12 +1,15 @@
 """Pieces of SVG text shared by the drawings: elements, and colours that read in light, dark and print."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
 # Okabe and Ito's palette, told apart by colour-blind readers: https://jfly.uni-koeln.de/color/ ; darker or lighter
 # by scheme. Each colour is also written as a word beside what it marks.
 LIGHT = ("#2f6fb3", "#c2620e", "#00806a", "#a8457f", "#5c6670")
 DARK = ("#6fb1ee", "#f0a04b", "#3cc7a5", "#e08bbd", "#a3adb8")
+
+
+TABLE_WIDTH, ROW = 400, 18
 
 
 def _variables(colours: Sequence[str]) -> str:
@@ -61,6 +64,20 @@ def legend(root: Element, entries: Sequence[tuple[str, str]], *, x: float, y: fl
         add(root, "rect", style, x=x, y=y - 9, width=10, height=10, rx=2)
         label(root, word, x=x + 15, y=y, style="ea-s")
         x += 26 + 5.6 * len(word)
+
+
+def draw_table(title: str, rows: Mapping[str, str]) -> str:
+    """SVG text of names and their values, one below the other."""
+    in_words = "; ".join(f"{name}: {value}" for name, value in rows.items())
+    root = canvas(TABLE_WIDTH, 34 + ROW * len(rows), title=title, description=in_words)
+    label(root, title, x=12, y=20, style="ea-b")
+    for row, (name, value) in enumerate(rows.items(), start=1):
+        y = 20 + ROW * row
+        if row % 2:
+            add(root, "rect", "ea-band", x=4, y=y - 13, width=TABLE_WIDTH - 8, height=ROW, rx=3)
+        label(root, name, x=12, y=y, style="ea-s")
+        label(root, value, x=TABLE_WIDTH / 2, y=y)
+    return written(root)
 
 
 def written(root: Element) -> str:

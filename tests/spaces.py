@@ -1,4 +1,4 @@
-"""Spaces and devices that several tests share. A new space joins by a line in `NARROW` and one in `SMALL`."""
+"""Spaces and devices that several tests share."""
 
 from functools import cache
 from itertools import product
@@ -20,12 +20,6 @@ from search_spaces.space import SearchSpace
 ROOT = Path(__file__).resolve().parents[1]
 # The host has no prices until it is measured.
 PROFILES = {p.stem: load_profile(p) for p in sorted((ROOT / "conf" / "hardware").glob("*.yaml")) if p.stem != "host"}
-# The space of a YAML file with fewer channels, cells and pixels, so that many networks can be built and run. The first
-# stage of the mobile one is wide: peak memory often lies in a residual block and not at the first operations.
-NARROW: dict[str, dict[str, Any]] = {
-    "mobile": {"widths": [[48, 96], [8, 16], [8, 24], [16, 24], [16, 32]], "depths": [1, 2], "resolutions": [48, 64]},
-    "nasbench201": {"width": 4, "num_cells": 2, "image_size": 8},
-}
 # Spaces small enough to look at every network.
 CHAIN = {"kernels": [3], "expansions": [3], "squeeze_excite": ["off"], "depths": [1], "resolutions": [128]}
 WIDTHS = [[8], [8], [8], [16], [16]]
@@ -52,7 +46,7 @@ def yaml_space(name: str) -> SearchSpace:
 
 @cache
 def narrow_space(name: str) -> SearchSpace:
-    return SPACES[name](**yaml_spec(name) | NARROW[name])
+    return SPACES[name].small(num_classes=10)
 
 
 @cache

@@ -11,12 +11,11 @@ import pytest
 import yaml
 from PIL import Image
 
-from search_spaces.architecture import architecture_of
+from search_spaces.architecture import architecture_of, architecture_svg
 from search_spaces.nasbench201.space import NasBench201Space, parse_arch
 from tests.report_browser import CHROMIUM, PHONE, WIDE, chromium, opened
 from tests.reported_runs import every_state, searched, unmet
 from tests.spaces import yaml_space
-from trainers.reports.drawing import architecture_svg
 from trainers.reports.report import write_report
 
 pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: Debian's package chromium")

@@ -74,6 +74,12 @@ class PlacedSpace(SearchSpace):
         """That of the network, wherever it runs."""
         return self.base.notation(self.unplaced(choices))
 
+    def read_notation(self, notation: str) -> dict[str, Choice]:
+        return self.base.read_notation(notation)
+
+    def draw(self, choices: Mapping[str, Choice]) -> str:
+        return self.base.draw(self.unplaced(choices))
+
     def unplaced(self, choices: Mapping[str, Choice]) -> dict[str, Choice]:
         """The choices that are the network's own."""
         return {decision.name: choices[decision.name] for decision in self.base.decisions}

@@ -4,14 +4,14 @@ Searched: input resolution; width and depth of each stage; kernel, expansion and
 Source of the block: MobileNetV3, arXiv:1905.02244; squeeze width as in EfficientNet, arXiv:1905.11946 (input / 4).
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
-from search_spaces.blocks import Add, Resize, Scale, conv_bn
 from search_spaces.bounds import (
     CHANNELS,
     CLASSES,
@@ -30,17 +30,13 @@ from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Su
 STEM_CHANNELS = 24
 HEAD_CHANNELS = 960  # as MobileNetV3-Large
 CLASSIFIER_CHANNELS = 1280  # as MobileNetV3-Large
+_BLOCK = re.compile(r"k(\d+)e(\d+)(se)?")  # of the notation
 STRIDES = (2, 2, 2, 1, 2)  # of the five stages, after a stem of stride 2: 224 px become 7
-HARDSWISH_FROM_STAGE = 2  # as MobileNetV3: ReLU while the map is large
 
 
 def divisible(channels: float) -> int:
     """Nearest multiple of 8, at least 8: what mobile kernels are fast at."""
     return max(8, int(channels + 4) // 8 * 8)
-
-
-def activation(stage: int) -> nn.Module:
-    return nn.Hardswish(inplace=True) if stage >= HARDSWISH_FROM_STAGE else nn.ReLU(inplace=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,6 +105,20 @@ class MobileSpace(SearchSpace):
         self.segments = tuple(self._segments())
         self.sites = tuple(site for segment in self.segments for site in segment.sites)
 
+    @classmethod
+    def small(cls, **changes: Any) -> "MobileSpace":
+        """Two choices for most decisions, 48 and 64 px. Memory often peaks in a residual block: stage 0 is wide."""
+        spec: dict[str, Any] = {
+            "widths": [[48, 96], [8, 16], [8, 24], [16, 24], [16, 32]],
+            "depths": [1, 2],
+            "kernels": [3, 5],
+            "expansions": [3, 6],
+            "squeeze_excite": ["off", "on"],
+            "resolutions": [48, 64],
+            "num_classes": 4,
+        }
+        return cls(**spec | changes)
+
     def spec(self) -> dict[str, Any]:
         return {
             "widths": [list(choices) for choices in self.widths],
@@ -127,8 +137,16 @@ class MobileSpace(SearchSpace):
         return MobileSupernet(self)
 
     def network(self, choices: Mapping[str, Choice]) -> nn.Module:
+        from search_spaces.mobile.network import MobileNetwork
+
         self.check(choices)
         return MobileNetwork(self, choices)
+
+    def draw(self, choices: Mapping[str, Choice]) -> str:
+        from search_spaces.mobile.drawing import draw_chain
+
+        self.check(choices)
+        return draw_chain(self, choices)
 
     def input_shape(self, choices: Mapping[str, Choice]) -> Shape:
         resolution = int(choices["resolution"])
@@ -146,6 +164,19 @@ class MobileSpace(SearchSpace):
             ]
             stages.append(f"{choices[kept[0].width]}: {' '.join(blocks)}")
         return " | ".join(stages)
+
+    def read_notation(self, notation: str) -> dict[str, Choice]:
+        resolution, *stages = notation.split(" | ")
+        choices: dict[str, Choice] = {"resolution": int(resolution.removesuffix("px"))}
+        for stage, text in enumerate(stages):
+            width, _, blocks = text.partition(": ")
+            found = _BLOCK.findall(blocks)
+            choices |= {f"stage{stage}.width": int(width), f"stage{stage}.depth": len(found)}
+            for block, (kernel, expand, se) in enumerate(found):
+                name = BlockName(stage, block)
+                choices |= {name.own("kernel"): int(kernel), name.own("expand"): int(expand)}
+                choices[name.own("se")] = "on" if se else "off"
+        return choices
 
     def _decisions(self) -> list[Decision]:
         decisions = [Decision("resolution", self.resolutions)]
@@ -267,59 +298,3 @@ def pixels_into(stage: int, resolution: int) -> int:
 
 def stride_of(name: BlockName) -> int:
     return 1 if name.block else STRIDES[name.stage]
-
-
-class SqueezeExcite(nn.Module):
-    """Channel attention: global pool, two 1x1 convolutions, one factor per channel. Source: arXiv:1709.01507."""
-
-    def __init__(self, hidden: int, squeezed: int) -> None:
-        super().__init__()
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.reduce = nn.Conv2d(hidden, squeezed, 1)
-        self.act = nn.ReLU(inplace=True)
-        self.expand = nn.Conv2d(squeezed, hidden, 1)
-        self.gate = nn.Hardsigmoid(inplace=True)
-        self.scale = Scale()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.scale(x, self.gate(self.expand(self.act(self.reduce(self.pool(x))))))
-
-
-class MobileBlock(nn.Module):
-    """Expand, depthwise, squeeze-excite, project; added to its input unless it opens a stage."""
-
-    def __init__(self, space: MobileSpace, name: BlockName, choices: Mapping[str, Any]) -> None:
-        super().__init__()
-        sizes = {"resolution": 1, **choices}
-        cin, hidden, _, _ = space.sizes(name, sizes)
-        kernel, stride = choices[name.own("kernel")], stride_of(name)
-        self.expand = conv_bn(cin, hidden, act=activation(name.stage))
-        self.depthwise = conv_bn(hidden, hidden, kernel, stride=stride, groups=hidden, act=activation(name.stage))
-        has_squeeze = choices[name.own("se")] == "on"
-        self.squeeze = SqueezeExcite(hidden, divisible(cin / 4)) if has_squeeze else nn.Identity()
-        self.project = conv_bn(hidden, choices[name.width], act=nn.Identity())
-        self.add = Add() if name.block else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.project(self.squeeze(self.depthwise(self.expand(x))))
-        return y if self.add is None else self.add(x, y)
-
-
-class MobileNetwork(nn.Module):
-    """One network of the space. Images (B, C, H, W) of any size in, logits (B, classes) out."""
-
-    def __init__(self, space: MobileSpace, choices: Mapping[str, Any]) -> None:
-        super().__init__()
-        self.resize = Resize(choices["resolution"] / space.deploy_shape[1])
-        self.stem = conv_bn(space.channels, STEM_CHANNELS, 3, stride=2, act=activation(0))
-        kept = [name for name in space.blocks if name.block < choices[name.depth]]
-        self.blocks = nn.Sequential(*(MobileBlock(space, name, choices) for name in kept))
-        last = len(space.widths) - 1
-        self.head = conv_bn(choices[f"stage{last}.width"], HEAD_CHANNELS, act=activation(last))
-        self.pool = nn.AdaptiveAvgPool2d(1)
-        self.features = nn.Sequential(nn.Linear(HEAD_CHANNELS, CLASSIFIER_CHANNELS), nn.Hardswish(inplace=True))
-        self.classifier = nn.Linear(CLASSIFIER_CHANNELS, space.num_classes)
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.pool(self.head(self.blocks(self.stem(self.resize(x)))))
-        return self.classifier(self.features(x.flatten(1)))

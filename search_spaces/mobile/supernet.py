@@ -9,18 +9,23 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.blocks import ElasticBatchNorm, ElasticConv, Extent, kernel_mask, prefix_extent, resize, weights_of
+from search_spaces.blocks import (
+    ElasticBatchNorm,
+    ElasticConv,
+    Extent,
+    conv_bn,
+    kernel_mask,
+    prefix_extent,
+    resize,
+    weights_of,
+)
+from search_spaces.mobile.network import MobileBlock, MobileNetwork, SqueezeExcite, activation
 from search_spaces.mobile.space import (
     CLASSIFIER_CHANNELS,
     HEAD_CHANNELS,
     STEM_CHANNELS,
     BlockName,
-    MobileBlock,
-    MobileNetwork,
     MobileSpace,
-    SqueezeExcite,
-    activation,
-    conv_bn,
     divisible,
     stride_of,
 )

@@ -5,12 +5,10 @@ Source: NAS-Bench-201, arXiv:2001.00326; macro skeleton of its CIFAR-10 networks
 
 from collections.abc import Callable, Mapping
 from functools import cache, partial
-from itertools import pairwise
 from typing import Any, TypeVar
 
-from torch import Tensor, nn
+from torch import nn
 
-from search_spaces.blocks import Add
 from search_spaces.bounds import CHANNELS, CLASSES, DEPTHS, PIXELS, WIDTHS, refuse, wrong_number
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape
@@ -91,6 +89,10 @@ class NasBench201Space(SearchSpace):
         self.sites = (Site("frame", (), self._frame), Site("cells", names, self._cells))
         self.segments = tuple(self._segments(names))
 
+    @classmethod
+    def small(cls, **changes: Any) -> "NasBench201Space":
+        return cls(**{"width": 4, "num_cells": 1, "image_size": 8, "num_classes": 4} | changes)
+
     def spec(self) -> dict[str, Any]:
         keys = ("width", "num_cells", "image_size", "num_classes", "channels")
         return {key: getattr(self, key) for key in keys}
@@ -101,11 +103,22 @@ class NasBench201Space(SearchSpace):
         return NasBench201Supernet(self)
 
     def network(self, choices: Mapping[str, Choice]) -> nn.Module:
+        from search_spaces.nasbench201.network import NasBench201Network
+
         self.check(choices)
         return NasBench201Network(self, choices)
 
+    def draw(self, choices: Mapping[str, Choice]) -> str:
+        from search_spaces.nasbench201.drawing import draw_cell
+
+        self.check(choices)
+        return draw_cell(self, choices)
+
     def notation(self, choices: Mapping[str, Choice]) -> str:
         return format_arch(choices)
+
+    def read_notation(self, notation: str) -> dict[str, Choice]:
+        return parse_arch(notation)
 
     def stage_shape(self, stage: int) -> Shape:
         size = self.image_size
@@ -215,87 +228,3 @@ def cell_operations(live: tuple[tuple[int, int, str], ...], shape: Shape) -> lis
 
 def _size(shape: Shape) -> int:
     return shape[0] * shape[1] * shape[2]
-
-
-def make_operation(name: str, channels: int) -> nn.Module:
-    """One operation of the benchmark: convolutions are ReLU, convolution, batch norm."""
-    if name == "skip_connect":
-        return nn.Identity()
-    if name == "avg_pool_3x3":
-        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    kernel = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name]
-    return relu_conv_bn(channels, channels, kernel)
-
-
-def relu_conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(cout))
-
-
-class Reduction(nn.Module):
-    """Residual block of stride 2 between stages."""
-
-    def __init__(self, cin: int, cout: int) -> None:
-        super().__init__()
-        self.main = nn.Sequential(relu_conv_bn(cin, cout, 3, 2), relu_conv_bn(cout, cout, 3))
-        self.shortcut = nn.Sequential(nn.AvgPool2d(2, 2, ceil_mode=True), nn.Conv2d(cin, cout, 1, bias=False))
-        self.add = Add()
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.add(self.main(x), self.shortcut(x))
-
-
-class Cell(nn.Module):
-    """One cell with its live edges only."""
-
-    def __init__(self, channels: int, choices: Mapping[str, Choice]) -> None:
-        super().__init__()
-        self.live = live_edges(choices)
-        self.edges = nn.ModuleDict(
-            {edge_name(*edge): make_operation(str(choices[edge_name(*edge)]), channels) for edge in self.live}
-        )
-        self.add = Add()
-
-    def forward(self, x: Tensor) -> Tensor:
-        nodes = {0: x}
-        for target in (1, 2, 3):
-            for source in (s for s, t in self.live if t == target):
-                y = self.edges[edge_name(source, target)](nodes[source])
-                nodes[target] = self.add(nodes[target], y) if target in nodes else y
-        # A cell without a path from input to output is zero everywhere, as in the benchmark.
-        return nodes[3] if 3 in nodes else x.new_zeros(x.shape)
-
-
-class Frame(nn.Module):
-    """The network around its cells: stem, three stages of cells, two reductions, head."""
-
-    def __init__(self, space: NasBench201Space, make_cell: Callable[[int], nn.Module]) -> None:
-        super().__init__()
-        widths = [space.stage_shape(stage)[0] for stage in range(NUM_STAGES)]
-        stem = nn.Conv2d(space.channels, widths[0], 3, padding=1, bias=False)
-        self.stem = nn.Sequential(stem, nn.BatchNorm2d(widths[0]))
-        self.stages = nn.ModuleList(nn.ModuleList(make_cell(width) for _ in range(space.num_cells)) for width in widths)
-        self.reductions = nn.ModuleList(Reduction(a, b) for a, b in pairwise(widths))
-        self.last = nn.Sequential(nn.BatchNorm2d(widths[-1]), nn.ReLU(), nn.AdaptiveAvgPool2d(1))
-        self.classifier = nn.Linear(widths[-1], space.num_classes)
-
-    def forward(self, x: Tensor, *cell_arguments: Any) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W); `cell_arguments` go to every cell."""
-        x = self.stem(x)
-        for stage, cells in enumerate(self.stages):
-            if stage:
-                x = self.reductions[stage - 1](x)
-            for cell in cells:  # type: ignore[attr-defined]
-                x = cell(x, *cell_arguments)
-        return self.classifier(self.last(x).flatten(1))
-
-
-class NasBench201Network(nn.Module):
-    """One network of the space. Images (B, C, H, W) in, logits (B, classes) out."""
-
-    def __init__(self, space: NasBench201Space, choices: Mapping[str, Choice]) -> None:
-        super().__init__()
-        self.frame = Frame(space, partial(Cell, choices=choices))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.frame(x)

@@ -4,15 +4,8 @@ from collections.abc import Mapping
 
 from torch import Tensor, nn
 
-from search_spaces.nasbench201.space import (
-    EDGES,
-    OPERATIONS,
-    Frame,
-    NasBench201Space,
-    edge_name,
-    live_edges,
-    make_operation,
-)
+from search_spaces.nasbench201.network import Frame, make_operation
+from search_spaces.nasbench201.space import EDGES, OPERATIONS, NasBench201Space, edge_name, live_edges
 from search_spaces.space import Choice, Selection, Supernet
 
 NONE = OPERATIONS.index("none")

@@ -143,7 +143,7 @@ def _architecture_row(name: str, device: Mapping[str, Any]) -> dict[str, Cell]:
 
 
 def _pictures(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> None:
-    from trainers.reports.drawing import architecture_svg
+    from search_spaces.architecture import architecture_svg
     from trainers.reports.plots import alpha_heat_map  # matplotlib takes a second
 
     tracker.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(folder / "alphas.npz"))

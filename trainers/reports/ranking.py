@@ -6,7 +6,6 @@ from typing import Any
 from search_spaces.errors import InvalidInputError
 from trainers.reports.check import Check, differences, gathered, judged
 from trainers.reports.figures import HOST, not_a_share
-from trainers.reports.notations import network_of
 from trainers.reports.recount import Told
 from trainers.search.result_writer import WELL_USED
 from trainers.search.strategies import STRATEGIES
@@ -68,7 +67,7 @@ def _lists(told: Told) -> Iterator[str]:
 
 def _least_use(told: Told, row: Row) -> float:
     """Share of the tightest budget that a network uses at least: where it runs best, and without unknown prices."""
-    indices = told.rebuilt.indices(network_of(told.rebuilt.space, row["notation"]), told.name)
+    indices = told.rebuilt.indices(told.rebuilt.space.parse(row["notation"]), told.name)
     return max(told.problem.utilisation(indices).values())
 
 

@@ -9,12 +9,11 @@ import yaml
 from markupsafe import Markup
 
 from hardware_models.profile import METRICS
-from search_spaces.architecture import read_architecture
+from search_spaces.architecture import architecture_svg, read_architecture
 from search_spaces.svg import STYLE, unstyled
 from trainers.analysis.canvas import QUANTITIES, UNITS
 from trainers.analysis.loading import Run
 from trainers.analysis.run_plots import CHOSEN_LAST, plot_alphas, plot_costs, plot_pruning
-from trainers.reports.drawing import architecture_svg
 from trainers.reports.plots import plot_candidates, plot_inside, plot_latency, share_words, themed_svg
 from trainers.reports.quoting import Quote, derived, quoting, written
 from trainers.runs import metric_names
