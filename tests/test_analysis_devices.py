@@ -12,7 +12,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from tests.tiny_search import CONF, networks_of, small_space
 from trainers.analysis import held_out, latencies
-from trainers.runs.folder import write_csv
+from trainers.runs.files import write_csv
 
 
 def test_latencies_are_sums_over_the_operations_of_networks_of_the_space() -> None:

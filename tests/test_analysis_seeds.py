@@ -18,7 +18,10 @@ from trainers.analysis.seeds import agreements, settings_of, used_decisions
 from trainers.runs.state import RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-DONE = RunState("done", None, 1, "espalier-search", 1, "here", NOW, NOW, 2, 2, {})
+DONE = RunState(
+    **{"state": "done", "reason": None, "attempt": 1, "command": "espalier-search", "pid": 1, "pid_start": None},
+    **{"host": "here", "started": NOW, "heartbeat": NOW, "progress": None, "hashes": {}, "code": {}, "versions": {}},
+)
 
 
 def space_of_depths() -> MobileSpace:

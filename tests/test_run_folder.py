@@ -17,7 +17,8 @@ import pytest
 import trainers.runs.folder
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import RunFolderError, RunInUseError
-from trainers.runs.folder import PART, RunFolder, write_bytes, write_csv, write_json, write_text
+from trainers.runs.files import PART, write_bytes, write_csv, write_json, write_text
+from trainers.runs.folder import RunFolder
 from trainers.runs.state import missing_files, state_of, this_process
 
 ORIGIN: dict[str, Any] = {"hashes": {"config": "0"}, "code": {"sha256": "1"}, "versions": {"torch": "2"}}
@@ -268,7 +269,7 @@ def test_a_run_whose_process_is_gone_is_interrupted(tmp_path: Path) -> None:
 
 
 def test_a_run_whose_number_another_process_has_is_interrupted(tmp_path: Path) -> None:
-    write_json(tmp_path / "status.json", status_of(**{**this_process(), "pid_start": "earlier"}))
+    write_json(tmp_path / "status.json", status_of(**{**this_process(), "pid_start": "7.00"}))
     state = state_of(tmp_path)
     assert (state.state, state.reason) == ("interrupted", f"process {os.getpid()} is gone: killed, or out of memory")
 
@@ -317,14 +318,14 @@ def test_a_run_elsewhere_is_interrupted_after_two_minutes_of_silence(
 )
 def test_a_status_that_is_not_whole_is_refused_by_its_field(tmp_path: Path, field: str, value: Any) -> None:
     write_json(tmp_path / "status.json", status_of(**{field: value}))
-    with pytest.raises(InvalidInputError, match=f"status.json: field '{field}'"):
+    with pytest.raises(InvalidInputError, match=rf"status\.json:\n  {field}"):
         state_of(tmp_path)
 
 
 @pytest.mark.parametrize("field", sorted(status_of()))
 def test_a_status_that_lacks_what_every_attempt_writes_is_refused_by_its_field(tmp_path: Path, field: str) -> None:
     write_json(tmp_path / "status.json", {key: value for key, value in status_of().items() if key != field})
-    with pytest.raises(InvalidInputError, match=f"status.json: field '{field}' is missing"):
+    with pytest.raises(InvalidInputError, match=rf"status\.json:\n  {field}: got nothing"):
         state_of(tmp_path)
 
 

@@ -289,7 +289,7 @@ def test_any_status_file_is_read_or_named_with_its_field(
     write_run(folder / "a", "running", **{field: value})
     [row], _ = survey(folder, now=NOW)
     if row.state == "unreadable":
-        assert row.reason is not None and f"'{field}'" in row.reason
+        assert row.reason is not None and f"\n  {field}" in row.reason
 
 
 def problem_of(folder: Path) -> InvalidInputError | None:

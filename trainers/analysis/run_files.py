@@ -23,7 +23,6 @@ from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular, text_of
 from trainers.analysis.result_fields import NOTHING, Number, Part, Result, contradictions
-from trainers.runs.state import check_texts
 from trainers.runs.validation import dotted, shown
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the pruning log that hold words
@@ -75,7 +74,6 @@ class _PlainLoader(yaml.SafeLoader):
 def read_result(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(text_of(path), parse_constant=_no_number, parse_float=_finite)
-        check_texts(content)
     except (OSError, ValueError, RecursionError) as error:
         raise InvalidInputError(f"cannot read {path}: {error}; delete its folder and run the search again") from error
     return _checked(path, content, Result, contradictions)

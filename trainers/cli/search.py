@@ -10,7 +10,7 @@ from trainers.loggers.logger import LocalTracker, RunRecord, SteadyTracker, Trac
 from trainers.loggers.logger_config import check_logger
 from trainers.runs.config import SearchConfig
 from trainers.runs.exit_status import EXIT_CODES, ExitStatus
-from trainers.runs.folder import finite
+from trainers.runs.files import finite
 from trainers.runs.metric_names import STEP
 from trainers.runs.state import FINISHED
 from trainers.search.callbacks import Report, Row, SearchCallback

@@ -19,7 +19,7 @@ from trainers.devices.calibrate_input import checked_candidates, checked_measure
 from trainers.devices.calibrate_plot import write_plot
 from trainers.devices.measure_plan import Item
 from trainers.runs.exit_status import RunFolderError
-from trainers.runs.folder import write_csv, write_json, write_text
+from trainers.runs.files import write_csv, write_json, write_text
 
 Report = Callable[[str], None]
 WORST = 5  # rows told by name

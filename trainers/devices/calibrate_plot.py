@@ -8,7 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from trainers.runs.folder import write_bytes
+from trainers.runs.files import write_bytes
 
 NAMED = 5  # points furthest off that carry their names
 INCHES = 6.0

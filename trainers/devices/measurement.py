@@ -15,7 +15,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from trainers.devices.measure_config import LogConfig, MeasureConfig, paths_of
 from trainers.devices.measure_plan import Item, architecture_item, plan
-from trainers.runs.folder import write_text
+from trainers.runs.files import write_text
 from trainers.search.machines import machine_of
 
 Report = Callable[[str], None]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from trainers.loggers.logger import Cell, RunRecord, Tracker
-from trainers.runs.folder import write_bytes, write_csv
+from trainers.runs.files import write_bytes, write_csv
 
 COLUMNS = ("run", "step", "metric", "value")
 

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
-from trainers.runs.folder import write_json
+from trainers.runs.files import write_json
 
 FILE = "tracking.json"
 PUBLISHED = "published"  # its field of those who have the whole result

@@ -9,7 +9,8 @@ from hardware_models.measuring.measure import RUNTIME, Measurement
 from trainers.reports.check import Check, compared, differences, gathered, judged
 from trainers.reports.recount import Rebuilt, Told
 from trainers.runs.config import SearchConfig
-from trainers.runs.state import architecture_file, json_of, weights_file
+from trainers.runs.files import read_json
+from trainers.runs.state import architecture_file, weights_file
 from trainers.search.certificate import COUNTED_TO, hold
 from trainers.search.plan import measured_devices
 from trainers.search.prune_log import replay_network
@@ -63,7 +64,7 @@ def _identity(told: Told) -> Iterator[Check]:
 
 def _origin(told: Told) -> Check:
     """Whether the architecture's file tells the same origin as the result: it may travel without it."""
-    content = json_of(architecture_file(told.folder, told.name))
+    content = read_json(architecture_file(told.folder, told.name))
     result, run = told.result, told.config.run_key
     found = {**result["hashes"], "run": run, "versions": result["versions"], "device": told.name}
     field = f"architectures/{told.name}.json: origin"
@@ -115,7 +116,7 @@ def _measured(told: Told) -> Iterator[Check]:
     if name not in measured_devices(told.config):
         yield _same(told, "not measured", {"measured": None, "measured_reason": NOT_AT_HAND})
         return
-    lineage = json_of(told.folder / "lineage.json")
+    lineage = read_json(told.folder / "lineage.json")
     latency_ms = lineage["measurements"][name]["latency_ms"]
     found = {
         **{key.name: measured[key.name] for key in fields(Measurement)},

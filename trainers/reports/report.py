@@ -11,7 +11,7 @@ from trainers.analysis.loading import Sweep, load_readable, load_run, sweep_of
 from trainers.reports.check import UNFIT
 from trainers.reports.run_view import run_view
 from trainers.reports.sweep_view import check_files, sweep_view
-from trainers.runs.folder import write_text
+from trainers.runs.files import write_text
 from trainers.runs.plain_text import printable_lines
 from trainers.sweeps.records import FILE
 from trainers.sweeps.status import survey

@@ -17,7 +17,8 @@ from trainers.reports.ranking import ranking_checks
 from trainers.reports.recount import Rebuilt, Told, rebuild
 from trainers.reports.transfer import transfer_checks
 from trainers.runs.config import SearchConfig, validate
-from trainers.runs.state import architecture_file, json_of, weights_file
+from trainers.runs.files import read_json
+from trainers.runs.state import architecture_file, weights_file
 from trainers.search.plan import CHANNELS, data_config
 from trainers.search.provenance import SCHEMA, file_hashes, versions
 from trainers.search.result_writer import RUN_FILES, objective
@@ -124,7 +125,7 @@ def _files(folder: Path, result: Mapping[str, Any]) -> Iterator[Check]:
 
 def _lineage(folder: Path, config: SearchConfig, result: Mapping[str, Any]) -> Iterator[Check]:
     """Whether lineage.json is what the result and the files themselves give; weights that are gone, by their hash."""
-    told = json_of(folder / "lineage.json")
+    told = read_json(folder / "lineage.json")
     try:
         parent = told["supernet"]["id"]
     except (KeyError, TypeError) as error:

@@ -1,47 +1,66 @@
-"""What became of a run, read from its folder: nothing here needs more than the standard library."""
+"""What became of a run, as its folder says: light to import, for `espalier-status` reads many."""
 
-import json
 import os
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
+
+import psutil
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from search_spaces.errors import InvalidInputError
-from search_spaces.regular_files import text_of
+from trainers.runs.files import read_as, read_json
 
-STATES = ("queued", "running", "done", "unmet", "stopped", "failed", "interrupted", "infeasible")
+State = Literal["queued", "running", "done", "unmet", "stopped", "failed", "interrupted", "infeasible", "refused"]
 FINISHED = ("done", "unmet")  # states of a run that has a result
 SILENCE_SECONDS = 120.0  # without a heartbeat before a process counts as gone
+START_TOLERANCE_SECONDS = 2.0  # between two readings of when a process started: the clock may be set meanwhile
 ORIGIN = ("hashes", "code", "versions")  # fields of what an attempt started from
-DEAD = ("Z", "X")  # states of a process that has ended and waits for its parent; source: proc(5)
-FIELDS = {
-    **{"status": str, "pid": int, "host": str, "started": str, "heartbeat": str, "attempt": int, "command": str},
-    **dict.fromkeys(ORIGIN, dict),
-}
-WRITTEN = (*FIELDS, "pid_start", "progress", "error")
 
 
-@dataclass(frozen=True)
-class RunState:
-    """One run as its folder tells it. `epoch` of `epochs` are done, none before training; times are in UTC.
+class Progress(BaseModel):
+    """`epoch` of `epochs` are done."""
 
-    `origin` has the hashes of what the last attempt started from, its code and its versions, each empty if
-    it ended before it knew them.
+    model_config = ConfigDict(frozen=True, strict=True)
+
+    epoch: int
+    epochs: int
+
+
+class RunState(BaseModel):
+    """The content of status.json. Times are in UTC.
+
+    `hashes` of what the last attempt started from, its `code` and its `versions` are empty if it ended before it knew
+    them. `pid_start` is when the process started, in seconds since 1970, none where that is not known.
     """
 
-    state: str
-    reason: str | None
+    model_config = ConfigDict(frozen=True, strict=True, populate_by_name=True)
+
+    state: State = Field(alias="status")
+    pid: Annotated[int, Field(gt=0)]
+    pid_start: str | None
+    host: str
+    started: AwareDatetime
+    heartbeat: AwareDatetime
     attempt: int
     command: str
-    pid: int
-    host: str
-    started: datetime
-    heartbeat: datetime
-    epoch: int | None
-    epochs: int | None
-    origin: dict[str, dict[str, Any]]
-    pid_start: str | None = None
+    progress: Progress | None
+    reason: str | None = Field(alias="error")
+    hashes: dict[str, Any]
+    code: dict[str, Any]
+    versions: dict[str, Any]
+
+    @property
+    def epoch(self) -> int | None:
+        return None if self.progress is None else self.progress.epoch
+
+    @property
+    def epochs(self) -> int | None:
+        return None if self.progress is None else self.progress.epochs
+
+    @property
+    def origin(self) -> dict[str, dict[str, Any]]:
+        return {field: getattr(self, field) for field in ORIGIN}
 
 
 def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
@@ -49,19 +68,18 @@ def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
 
     Raises: InvalidInputError, naming the field, if its status.json is missing or not whole.
     """
-    path = folder / "status.json"
-    found = _checked(path, json_of(path))
+    found = read_as(folder / "status.json", RunState)
     if found.state != "running":
         return found
     silent_s = ((now or datetime.now(UTC)) - found.heartbeat).total_seconds()
     lost = why_lost(found.pid, found.pid_start, host=found.host, silent_s=silent_s)
-    return found if lost is None else RunState(**{**vars(found), "state": "interrupted", "reason": lost})
+    return found if lost is None else found.model_copy(update={"state": "interrupted", "reason": lost})
 
 
 def result_of(folder: Path) -> dict[str, Any]:
     """What a finished run found, each field as it stands. Raises: InvalidInputError if its result.json is torn."""
     path = folder / "result.json"
-    content = json_of(path)
+    content = read_json(path)
     if not isinstance(content, dict):
         kind = type(content).__name__
         raise InvalidInputError(f"{path} must hold a mapping, got {kind}; repeat the command of its run")
@@ -81,68 +99,6 @@ def missing_files(folder: Path) -> list[str]:
     return [name for name in listed if not (folder / name).is_file()]
 
 
-def json_of(path: Path) -> Any:
-    """What a file of a run holds. Raises: InvalidInputError if it is missing, torn, or of a text that is none."""
-    try:
-        content = json.loads(text_of(path))
-        check_texts(content)
-        return content
-    except (OSError, ValueError, RecursionError) as error:  # a torn file is neither UTF-8 nor JSON
-        raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error
-
-
-def check_texts(content: Any) -> None:
-    """Raises: ValueError for half a character, which JSON can hold and no other file or terminal can."""
-    json.dumps(content, ensure_ascii=False).encode("utf-8")
-
-
-def _checked(path: Path, content: Any) -> RunState:
-    if not isinstance(content, dict):
-        got = type(content).__name__
-        raise InvalidInputError(f"{path} must hold a mapping, got {got}; repeat the command of its run")
-    missing = [repr(field) for field in WRITTEN if field not in content]
-    if missing:
-        raise InvalidInputError(f"{path}: field {', '.join(missing)} is missing; repeat the command of its run")
-    for field, kind in FIELDS.items():
-        value = content[field]
-        if not isinstance(value, kind) or isinstance(value, bool):
-            raise InvalidInputError(f"{path}: field {field!r} must be a {kind.__name__}, got {value!r}")
-    if content["status"] not in STATES:
-        raise InvalidInputError(f"{path}: field 'status' must be one of {', '.join(STATES)}; got {content['status']!r}")
-    progress = content["progress"]
-    counts = [progress.get(key) for key in ("epoch", "epochs")] if isinstance(progress, dict) else [None, None]
-    if progress is not None and not all(type(count) is int for count in counts):
-        raise InvalidInputError(f"{path}: field 'progress' must hold epoch and epochs, got {progress!r}")
-    for field in ("error", "pid_start"):
-        value = content[field]
-        if not (value is None or isinstance(value, str)):
-            raise InvalidInputError(f"{path}: field {field!r} must be a str or null, got {value!r}")
-    return RunState(
-        state=content["status"],
-        reason=content["error"],
-        attempt=content["attempt"],
-        command=content["command"],
-        pid=content["pid"],
-        host=content["host"],
-        started=_time(path, content, "started"),
-        heartbeat=_time(path, content, "heartbeat"),
-        epoch=counts[0],
-        epochs=counts[1],
-        origin={field: content[field] for field in ORIGIN},
-        pid_start=content["pid_start"],
-    )
-
-
-def _time(path: Path, content: dict[str, Any], field: str) -> datetime:
-    try:
-        moment = datetime.fromisoformat(content[field])
-    except ValueError:
-        moment = None
-    if moment is None or moment.tzinfo is None:
-        raise InvalidInputError(f"{path}: field {field!r} must be a time with its zone, got {content[field]!r}")
-    return moment
-
-
 def architecture_file(folder: Path, device: str) -> Path:
     return folder / "architectures" / f"{device}.json"
 
@@ -152,15 +108,15 @@ def weights_file(folder: Path, device: str) -> Path:
 
 
 def this_process() -> dict[str, Any]:
-    """Number, start and host of this process, as they are noted for others to ask whether it is still there."""
-    known = _state_and_start(os.getpid())
-    return {"pid": os.getpid(), "pid_start": None if known is None else known[1], "host": os.uname().nodename}
+    """Number, start and host of this process, for others to ask whether it still runs."""
+    process = psutil.Process()
+    return {"pid": process.pid, "pid_start": f"{process.create_time():.2f}", "host": os.uname().nodename}
 
 
 def why_lost(pid: int, pid_start: str | None, *, host: str, silent_s: float) -> str | None:
-    """Why a process that has not told its end counts as gone; none if it may be at work.
+    """Why a process that did not report its end counts as gone; none if it may be running.
 
-    One of this host is asked for, and known by its start from another of its number; else silence decides.
+    On this host the system is asked; a process on another host counts as gone after `SILENCE_SECONDS` without a sign.
     """
     if host == os.uname().nodename:
         if not _is_alive(pid, pid_start):
@@ -171,23 +127,13 @@ def why_lost(pid: int, pid_start: str | None, *, host: str, silent_s: float) -> 
 
 
 def _is_alive(pid: int, pid_start: str | None) -> bool:
-    """Whether this host has a process of that number and start, and not only what its parent has yet to collect."""
+    """Whether this host runs the process of that number and start; one that waits to be collected does not run."""
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        process = psutil.Process(pid)
+        if process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD):
+            return False
+        return pid_start is None or abs(process.create_time() - float(pid_start)) < START_TOLERANCE_SECONDS
+    except (psutil.NoSuchProcess, OverflowError):
         return False
-    except (PermissionError, OverflowError, ValueError):
-        pass
-    known = _state_and_start(pid)
-    return known is None or (known[0] not in DEAD and pid_start in (None, known[1]))
-
-
-def _state_and_start(pid: int) -> tuple[str, str] | None:
-    """A process of this host as /proc has it, its start in ticks of this boot; none where the system does not tell."""
-    try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text(encoding="ascii").strip()
-        # The name of the command may hold blanks and brackets; the state is the first field after it.
-        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
-        return fields[0], f"{boot}/{fields[19]}"
-    except (OSError, IndexError):
-        return None
+    except (psutil.AccessDenied, ValueError):  # a start as an earlier version wrote it
+        return True

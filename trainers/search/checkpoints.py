@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Checkpoint
 from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO
 
 from trainers.runs.exit_status import RunFolderError
-from trainers.runs.folder import write_bytes
+from trainers.runs.files import write_bytes
 from trainers.search.memory import is_out_of_memory
 
 CHECKPOINTS = "checkpoints"  # their folder in that of the run

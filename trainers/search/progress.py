@@ -20,7 +20,8 @@ from search_spaces.space import Path, SearchSpace
 from trainers.data.datasets import ImageData
 from trainers.runs import metric_names
 from trainers.runs.exit_status import RunFolderError
-from trainers.runs.folder import RunFolder, write_bytes, write_csv
+from trainers.runs.files import write_bytes, write_csv
+from trainers.runs.folder import RunFolder
 from trainers.search.evaluation import first_images
 from trainers.search.module import SearchModule
 from trainers.search.prune_log import prune_rows, write_prune_log

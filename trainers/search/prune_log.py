@@ -12,7 +12,7 @@ from hardware_models.budgets.cost_table import METRICS, Mask
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import text_of
 from search_spaces.space import Choice, Decision, SearchSpace
-from trainers.runs.folder import write_csv
+from trainers.runs.files import write_csv
 from trainers.search.module import PruneRecord
 
 SAVED = tuple(f"saved_{metric}" for metric in METRICS)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import safetensors.torch
 
-from trainers.runs.folder import RunFolder, write_bytes, write_json, write_text
+from trainers.runs.files import write_bytes, write_json, write_text
+from trainers.runs.folder import RunFolder
 from trainers.runs.state import architecture_file, weights_file
 from trainers.runs.warnings import WELL_USED
 from trainers.search.candidates import Candidate

@@ -15,7 +15,8 @@ from hardware_models.measuring.measure import counted
 from search_spaces.errors import InvalidInputError
 from trainers.runs.config import SearchConfig
 from trainers.runs.exit_status import ExitStatus, RunInUseError, status_of, status_with
-from trainers.runs.folder import RunFolder, write_text
+from trainers.runs.files import write_text
+from trainers.runs.folder import RunFolder
 from trainers.runs.state import FINISHED, missing_files, state_of
 from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
@@ -185,12 +186,11 @@ def _threads_of(config: SearchConfig) -> Iterator[None]:
 
 def _close_unfinished(folder: RunFolder, status: ExitStatus, report: Report) -> None:
     """Leaves the last word on a search without a result. What fails here does not hide the error that ended it."""
-    state = "failed" if status.state == "refused" else status.state  # by a logger that cannot be reached, say
-    if state == "failed":
+    if status.state == "failed":
         with _reported("run.log", report):
             folder.log_exception()
     with _reported("status.json", report):
-        folder.close(state, status.reason)
+        folder.close(status.state, status.reason)
 
 
 @contextmanager

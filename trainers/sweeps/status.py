@@ -156,7 +156,8 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
         state = state_of(run, now=now)
     except InvalidInputError as error:
         return Row(name, "unreadable", str(error))
-    found, reason = state.state, state.reason
+    found: str = state.state
+    reason = state.reason
     accuracy: float | None = None
     met: list[bool] | None = None
     if found in FINISHED:

@@ -21,7 +21,8 @@ from pydantic import ValidationError, create_model
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import ExitStatus, status_with
-from trainers.runs.folder import HEARTBEAT_SECONDS, write_text
+from trainers.runs.files import write_text
+from trainers.runs.folder import HEARTBEAT_SECONDS
 from trainers.runs.state import FINISHED, this_process
 from trainers.runs.validation import problems_of, refusal
 from trainers.sweeps.records import (
