@@ -12,43 +12,24 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from search_spaces.blocks import Add, Scale, without_resize
+from search_spaces.blocks import without_resize
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation, Shape
+from search_spaces.operation import KINDS, Operation, Shape
 
-# Operators that count 0 by convention: elementwise ones, which runtimes fuse, and local pools. fvcore has none.
-_UNCOUNTED = frozenset(
-    (
-        *("aten::add", "aten::add_", "aten::mul", "aten::mul_", "aten::avg_pool2d", "aten::max_pool2d"),
-        *("aten::relu", "aten::relu_", "aten::relu6", "aten::relu6_", "aten::hardtanh", "aten::hardtanh_"),
-        *(
-            "aten::hardswish",
-            "aten::hardswish_",
-            "aten::hardsigmoid",
-            "aten::hardsigmoid_",
-            "aten::silu",
-            "aten::silu_",
-        ),
-        *("aten::sigmoid", "aten::sigmoid_", "aten::gelu", "aten::leaky_relu", "aten::leaky_relu_"),
-        *("aten::dropout", "aten::feature_dropout"),
+# Activations and dropout, which runtimes fuse or leave out: fvcore has no count of them. The kinds of operations say
+# what else it has none of.
+_ACTIVATIONS = frozenset(
+    f"aten::{name}{in_place}"
+    for name in (
+        *("relu", "relu6", "hardtanh", "hardswish", "hardsigmoid", "silu", "sigmoid", "gelu", "leaky_relu"),
+        *("dropout", "feature_dropout"),
     )
+    for in_place in ("", "_")
 )
 # Modules that cost nothing of their own: fused into their producer, or no arithmetic. An empty Sequential is a skip.
 _FREE = (
-    nn.ReLU,
-    nn.ReLU6,
-    nn.Hardtanh,
-    nn.Hardswish,
-    nn.Hardsigmoid,
-    nn.Sigmoid,
-    nn.SiLU,
-    nn.GELU,
-    nn.LeakyReLU,
-    nn.Dropout,
-    nn.Dropout2d,
-    nn.Flatten,
-    nn.Identity,
-    nn.Sequential,
+    *(nn.ReLU, nn.ReLU6, nn.Hardtanh, nn.Hardswish, nn.Hardsigmoid, nn.Sigmoid, nn.SiLU, nn.GELU, nn.LeakyReLU),
+    *(nn.Dropout, nn.Dropout2d, nn.Flatten, nn.Identity, nn.Sequential),
 )
 
 
@@ -85,11 +66,12 @@ def recount(module: nn.Module, shape: Shape) -> Recount:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore scripts and traces, which torch has deprecated
         counts, unsupported = _fvcore_counts(copy, shape)
-    unknown = sorted(unsupported - _UNCOUNTED)
+    uncounted = {name for kind in KINDS.values() for name, handler in kind.fvcore.items() if handler is None}
+    unknown = sorted(unsupported - uncounted - _ACTIVATIONS)
     if unknown:
         raise InvalidInputError(
-            f"cannot count {', '.join(unknown)} of {type(module).__name__}: fvcore has no count for it; "
-            f"counted as 0 by convention are {', '.join(sorted(_UNCOUNTED))}; use modules that can be counted"
+            f"cannot count {', '.join(unknown)} of {type(module).__name__}: fvcore has no count for it; use modules "
+            "that can be counted, or give a kind of operation a handler for it"
         )
     params = sum(parameter.numel() for parameter in copy.parameters())
     gflops = {operator: count / 1e9 for operator, count in counts.items()}
@@ -101,8 +83,8 @@ def _fvcore_counts(network: nn.Module, shape: Shape) -> tuple[dict[str, float], 
     from fvcore.nn import FlopCountAnalysis
 
     analysis = FlopCountAnalysis(network, torch.zeros(1, *shape))
-    # None would be overruled by fvcore's own handler, which counts a kept batch norm.
-    analysis.set_op_handle("aten::batch_norm", lambda inputs, outputs: 0)
+    handlers = {name: handler for kind in KINDS.values() for name, handler in kind.fvcore.items() if handler}
+    analysis.set_op_handle(**handlers)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     return dict(analysis.by_operator()), set(analysis.unsupported_ops())
 
@@ -117,7 +99,7 @@ def operations_of(module: nn.Module, shape: Shape) -> list[Operation]:
     operations: list[Operation] = []
 
     def record(called: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-        operation = _operation(called, inputs[0].shape, output.shape)
+        operation = _operation(called, inputs, output)
         if operation is not None:
             operations.append(operation)
 
@@ -199,7 +181,7 @@ class _Lifetimes(TorchDispatchMode):
             started[called] = self._step + 1
 
         def end(called: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> None:
-            if _operation(called, inputs[0].shape, output.shape) is not None:
+            if _operation(called, inputs, output) is not None:
                 steps.append(range(started[called], self._step + 1))
 
         for submodule in _running(network):
@@ -234,45 +216,16 @@ def _fold(parent: nn.Module, name: str) -> None:
         setattr(parent, after, nn.Identity())
 
 
-def _operation(module: nn.Module, in_size: torch.Size, out_size: torch.Size) -> Operation | None:
+def _operation(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Operation | None:
     """The operation of one call of a module, None where it is free."""
-    in_shape, out_shape = _shape(in_size), _shape(out_size)
-    match module:
-        case nn.Conv2d():
-            bias = module.bias is not None
-            kernel, stride = _side(module, module.kernel_size), _side(module, module.stride)
-            return Operation("conv", in_shape, out_shape, kernel, stride, module.groups, bias)
-        case nn.Linear():
-            return Operation("linear", in_shape, out_shape, bias=module.bias is not None)
-        case nn.AvgPool2d() | nn.MaxPool2d():
-            kind = "avg_pool" if isinstance(module, nn.AvgPool2d) else "max_pool"
-            return Operation(kind, in_shape, out_shape, _side(module, module.kernel_size), _side(module, module.stride))
-        case nn.AdaptiveAvgPool2d() if out_shape[1:] == (1, 1):
-            return Operation("global_pool", in_shape, out_shape)
-        case Add():
-            return Operation("add", in_shape, out_shape)
-        case Scale():
-            return Operation("scale", in_shape, out_shape)
-        case nn.BatchNorm2d():
-            return Operation("batch_norm", in_shape, out_shape)
-        case _ if type(module) in _FREE:
-            return None
+    if type(module) in _FREE:
+        return None
+    sizes = [tuple(x.shape[1:]) for x in inputs if isinstance(x, Tensor)]
+    for kind in KINDS.values():
+        operation = kind.read_module(module, sizes, tuple(output.shape[1:]))
+        if operation is not None:
+            return operation
     raise InvalidInputError(
-        f"no operation is known for {module}: known are Conv2d, Linear, AvgPool2d, MaxPool2d, AdaptiveAvgPool2d(1), "
-        f"Add and Scale, free are {', '.join(kind.__name__ for kind in _FREE)}; build the network from these"
+        f"no operation is known for {module}: known are modules of the kinds {', '.join(KINDS)}, free are "
+        f"{', '.join(kind.__name__ for kind in _FREE)}; build the network from these, or register a kind"
     )
-
-
-def _shape(size: torch.Size) -> Shape:
-    if len(size) == 2:
-        return size[1], 1, 1
-    if len(size) == 4:
-        return size[1], size[2], size[3]
-    raise InvalidInputError(f"tensors of a network must have 2 or 4 dimensions, batch first, got shape {tuple(size)}")
-
-
-def _side(module: nn.Module, value: int | tuple[int, ...]) -> int:
-    sides = {value} if isinstance(value, int) else set(value)
-    if len(sides) != 1:
-        raise InvalidInputError(f"{module} is not square: kernels and strides must be the same in height and width")
-    return sides.pop()

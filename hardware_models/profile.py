@@ -1,6 +1,7 @@
 """A device: how it prices an operation, how far the price may be off, and where its numbers come from."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -155,12 +156,13 @@ class HardwareProfile(Section):
     def price(self, operation: Operation, *, unit: str | None = None) -> dict[str, float]:
         """Costs of one operation: latency_ms, gflops, params_m, weight_mb, activation_mb.
 
-        gflops counts a multiply-add as one, as fvcore does. An MB is 10^6 bytes at the precision of the profile;
+        gflops counts a multiply-add as one, as fvcore does. An MB is 10^6 bytes at the precision of the
+        operation, or of the profile where it has none;
         activation_mb is all that lies in memory while the operation runs. A device of several units prices it on the
         `unit` named, at its load and weight; of what runs on a remote unit nothing lies in the device's memory.
         Raises: InvalidInputError if the latency model has no price for the operation.
         """
-        element_bytes = BYTES_PER_ELEMENT[self.precision]
+        element_bytes = self._element_bytes(operation)
         latency_ms = self._latency_ms(operation, unit)
         local_bytes = 0 if unit is not None and self.units[unit].remote else element_bytes
         return {
@@ -187,13 +189,24 @@ class HardwareProfile(Section):
             "activation_mb": 0.0 if is_outside else elements * element_bytes / 1e6,
         }
 
+    def _element_bytes(self, operation: Operation) -> int:
+        precisions = {str(name): size for name, size in BYTES_PER_ELEMENT.items()}
+        precision = operation.precision or self.precision
+        if precision not in precisions:
+            raise InvalidInputError(
+                f"{operation.notation}: got precision {precision!r}, allowed: {', '.join(precisions)}"
+            )
+        return precisions[precision]
+
     def _latency_ms(self, operation: Operation, unit: str | None) -> float:
         if (unit is None) == bool(self.units) or (unit is not None and unit not in self.units):
             units = ", ".join(self.units) or "none: its one latency model prices everything"
             raise InvalidInputError(f"profile {self.name} prices on one of its units; got {unit!r}, it has {units}")
         model = self.latency if unit is None else self.units[unit].latency
         assert model is not None  # checked when the profile was made
-        latency_ms = model.price_ms(operation, bytes_per_element=BYTES_PER_ELEMENT[self.precision])
+        if operation.precision == self.precision:
+            operation = replace(operation, precision=None)
+        latency_ms = model.price_ms(operation, bytes_per_element=self._element_bytes(operation))
         if latency_ms is None:
             key = "latency" if unit is None else f"units.{unit}.latency"
             reason = f"{model.missing(operation)}; " if isinstance(model, Table) else ""

@@ -17,7 +17,7 @@ SIDE = st.integers(1, 40)
 @st.composite
 def operations(draw: st.DrawFn) -> Operation:
     """Operations that exist, of every kind; windows padded as torch pads them, symmetrically."""
-    kind, channels, height, width = draw(st.sampled_from(KINDS)), draw(SIDE), draw(SIDE), draw(SIDE)
+    kind, channels, height, width = draw(st.sampled_from(list(KINDS))), draw(SIDE), draw(SIDE), draw(SIDE)
     shape = (channels, height, width)
     if kind in ("add", "scale", "batch_norm"):
         return Operation(kind, shape, shape)

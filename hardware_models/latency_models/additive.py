@@ -2,18 +2,24 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from hardware_models.latency_models.roofline import NonNegative, Section
-from search_spaces.operation import Operation
+from search_spaces.operation import KINDS, Operation
 
 Size = Annotated[int, Field(strict=True, ge=1)]
+
+
+def _known_kind(kind: str) -> str:
+    if kind not in KINDS:
+        raise ValueError(f"allowed: {', '.join(KINDS)}")
+    return kind
 
 
 class Match(Section):
     """A form of operation. A field that is null matches anything."""
 
-    kind: Literal["conv", "linear", "avg_pool", "max_pool", "global_pool", "add", "scale", "batch_norm"]
+    kind: Annotated[str, AfterValidator(_known_kind)]
     kernel: Size | None = None
     stride: Size | None = None
     same_channels: Annotated[bool, Field(strict=True)] | None = None

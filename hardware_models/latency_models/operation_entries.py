@@ -5,7 +5,7 @@ from math import exp, log, prod
 
 from hardware_models.latency_models.interpolation import Category, Entry, Sizes
 from hardware_models.latency_models.roofline import price_kind
-from search_spaces.operation import Operation
+from search_spaces.operation import Operation, kind_of
 
 
 def position(operation: Operation) -> tuple[Category, Sizes]:
@@ -14,13 +14,13 @@ def position(operation: Operation) -> tuple[Category, Sizes]:
     Channels in and out (of grouped convolutions, the groups too), and the side of its maps: the fourth root of input
     and output height and width multiplied, so that every padding and stride has its own. A bias counts for nothing.
     """
-    kind = price_kind(operation)
-    window = (f"k{operation.kernel}", f"s{operation.stride}")
-    category: Category = (operation.kind,)
-    if operation.kind == "conv":
-        category = (operation.kind, kind, *window)
-    elif operation.kind in ("avg_pool", "max_pool"):
-        category = (operation.kind, *window)
+    kind, record = price_kind(operation), kind_of(operation)
+    category: Category = (
+        operation.kind,
+        *((kind,) if record.has_groups else ()),
+        *((f"k{operation.kernel}", f"s{operation.stride}") if record.has_window else ()),
+        *((operation.precision,) if operation.precision else ()),
+    )
     (c_in, *in_sides), (c_out, *out_sides) = operation.in_shape, operation.out_shape
     channels = (c_in, c_out, operation.groups) if kind == "grouped" else (c_in, c_out)
     return category, (*map(float, channels), float(prod([*in_sides, *out_sides])) ** 0.25)

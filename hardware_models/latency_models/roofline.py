@@ -5,7 +5,8 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from search_spaces.operation import Operation
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation, kind_of
 
 PriceKind = Literal["pointwise", "dense", "winograd", "depthwise", "grouped", "linear", "pool", "elementwise"]
 PRICE_KINDS: tuple[PriceKind, ...] = get_args(PriceKind)
@@ -92,16 +93,12 @@ def suits_winograd(operation: Operation) -> bool:
 
 
 def price_kind(operation: Operation) -> PriceKind:
-    """The kind of `operation`, Winograd's left aside."""
-    if operation.kind == "linear":
-        return "linear"
-    if operation.kind in ("add", "scale", "batch_norm"):
-        return "elementwise"
-    if operation.kind != "conv":
-        return "pool"
-    if operation.groups == 1:
-        return "pointwise" if operation.kernel == 1 else "dense"
-    return "depthwise" if operation.groups == operation.in_shape[0] else "grouped"
+    """The kind of `operation`, Winograd's left aside. Raises: InvalidInputError if its record names another."""
+    name = kind_of(operation).price_kind(operation)
+    for kind in PRICE_KINDS:
+        if kind == name:
+            return kind
+    raise InvalidInputError(f"{operation.kind}: got the price kind {name!r}, allowed: {', '.join(PRICE_KINDS)}")
 
 
 def describe(operation: Operation) -> str:
@@ -111,9 +108,8 @@ def describe(operation: Operation) -> str:
 
 def work(operation: Operation) -> int:
     """Multiply-adds of a convolution or linear layer, elements in the windows of a pool, 0 for an elementwise one."""
-    if operation.kind in ("avg_pool", "max_pool"):
-        return operation.out_elements * operation.kernel**2
-    return operation.macs
+    own = kind_of(operation).work
+    return operation.macs if own is None else own(operation)
 
 
 def _time(amount: int, giga_per_s: float | None) -> float:

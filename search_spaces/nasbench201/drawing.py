@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element
 
+from search_spaces.nasbench201.cell_operations import CELL_OPERATIONS, NONE
 from search_spaces.nasbench201.space import EDGES, NUM_STAGES, NasBench201Space, edge_name, live_edges
 from search_spaces.space import Choice
 from search_spaces.svg import add, canvas, label, written
@@ -13,14 +14,6 @@ NODES = (30, 143, 257, 370)
 # Height of the middle of each edge over the line of nodes, so that no two edges and no two words cross.
 RISE = {(0, 1): 0, (1, 2): 0, (2, 3): 0, (0, 2): 62, (1, 3): -62, (0, 3): 112}
 MOST_LETTERS, LINE_HEIGHT = 8, 13  # of words between two nodes: more would reach a node or the head of the arrow
-WORDS = {
-    "none": "none",
-    "skip_connect": "skip",
-    "avg_pool_3x3": "3×3 avg pool",
-    "nor_conv_1x1": "1×1 conv",
-    "nor_conv_3x3": "3×3 conv",
-}
-COLOURS = {"skip_connect": 4, "avg_pool_3x3": 1, "nor_conv_1x1": 2, "nor_conv_3x3": 0}
 
 
 def draw_cell(space: NasBench201Space, choices: Mapping[str, Choice]) -> str:
@@ -51,18 +44,22 @@ def _edge(root: Element, edge: tuple[int, int], operation: str, *, alive: bool) 
     middle = (y + 3 * control) / 4
     bend = 0.22 * (x2 - x1)
     path = f"M{x1:g} {y:g}C{x1 + bend:g} {control:g} {x2 - bend:g} {control:g} {x2:g} {y:g}"
-    style = f"ea-e{COLOURS[operation]}" if alive else "ea-l"
+    style = f"ea-e{CELL_OPERATIONS[operation].colour}" if alive else "ea-l"
     line = add(root, "path", style, d=path)
     if not alive:
         line.attrib |= {"stroke-dasharray": "3 4", "opacity": ".6"}
     else:
         add(root, "path", style, d=_arrow_head(x2, y, rise))
     below = 14 if rise < 0 else -6
-    words = WORDS[operation]
+    words = _words(operation)
     lines = words.split(" ", 1) if rise == 0 and len(words) > MOST_LETTERS else [words]
     for line_above, text in enumerate(reversed(lines)):
         height = middle + below - LINE_HEIGHT * line_above
         label(root, text, x=(a + b) / 2, y=height, style="ea-b ea-m" if alive else "ea-s ea-m")
+
+
+def _words(operation: str) -> str:
+    return operation if operation == NONE else CELL_OPERATIONS[operation].words or operation
 
 
 def _arrow_head(x: float, y: float, rise: float) -> str:
@@ -96,7 +93,7 @@ def _frame(root: Element, space: NasBench201Space) -> None:
 
 def _in_words(choices: Mapping[str, Choice], live: list[tuple[int, int]]) -> str:
     parts = [
-        f"node {source} to node {target}: {WORDS[str(choices[edge_name(source, target)])]}"
+        f"node {source} to node {target}: {_words(str(choices[edge_name(source, target)]))}"
         + ("" if (source, target) in live else ", unused")
         for source, target in EDGES
     ]

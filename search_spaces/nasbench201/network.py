@@ -8,23 +8,9 @@ from typing import Any
 from torch import Tensor, nn
 
 from search_spaces.blocks import Add
+from search_spaces.nasbench201.cell_operations import CELL_OPERATIONS, relu_conv_bn
 from search_spaces.nasbench201.space import NUM_STAGES, NasBench201Space, edge_name, live_edges
 from search_spaces.space import Choice
-
-
-def make_operation(name: str, channels: int) -> nn.Module:
-    """One operation of the benchmark: convolutions are ReLU, convolution, batch norm."""
-    if name == "skip_connect":
-        return nn.Identity()
-    if name == "avg_pool_3x3":
-        return nn.AvgPool2d(3, stride=1, padding=1, count_include_pad=False)
-    kernel = {"nor_conv_1x1": 1, "nor_conv_3x3": 3}[name]
-    return relu_conv_bn(channels, channels, kernel)
-
-
-def relu_conv_bn(cin: int, cout: int, kernel: int, stride: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(cin, cout, kernel, stride, kernel // 2, bias=False)
-    return nn.Sequential(nn.ReLU(), conv, nn.BatchNorm2d(cout))
 
 
 class Reduction(nn.Module):
@@ -47,7 +33,7 @@ class Cell(nn.Module):
         super().__init__()
         self.live = live_edges(choices)
         self.edges = nn.ModuleDict(
-            {edge_name(*edge): make_operation(str(choices[edge_name(*edge)]), channels) for edge in self.live}
+            {edge_name(*edge): CELL_OPERATIONS[str(choices[edge_name(*edge)])].module(channels) for edge in self.live}
         )
         self.add = Add()
 

@@ -3,7 +3,8 @@
 Source: NAS-Bench-201, arXiv:2001.00326; macro skeleton of its CIFAR-10 networks.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import cache, partial
 from typing import Any, TypeVar
 
@@ -11,14 +12,15 @@ from torch import nn
 
 from search_spaces.bounds import CHANNELS, CLASSES, DEPTHS, PIXELS, WIDTHS, refuse, wrong_number
 from search_spaces.errors import InvalidInputError
+from search_spaces.nasbench201.cell_operations import CELL_OPERATIONS, NONE
 from search_spaces.operation import Operation, Shape
 from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
 
 Value = TypeVar("Value")
-OPERATIONS = ("none", "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")  # in order of cost
+# Those of the benchmark, in order of cost.
+OPERATIONS = (NONE, "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target) nodes, in the order of the notation
 NUM_STAGES = 3
-RUN_AS = {"nor_conv_1x1": ("conv", 1), "nor_conv_3x3": ("conv", 3), "avg_pool_3x3": ("avg_pool", 3), "add": ("add", 1)}
 
 
 def edge_name(source: int, target: int) -> str:
@@ -34,7 +36,7 @@ def format_arch(choices: Mapping[str, Choice]) -> str:
     return "+".join(nodes)
 
 
-def parse_arch(text: str) -> dict[str, Choice]:
+def parse_arch(text: str, operations: Sequence[str] = OPERATIONS) -> dict[str, Choice]:
     """The choices of a cell written in the benchmark's notation. Raises: InvalidInputError if it is not a cell."""
     nodes = text.split("+")
     choices: dict[str, Choice] = {}
@@ -42,10 +44,10 @@ def parse_arch(text: str) -> dict[str, Choice]:
         parts = node.strip("|").split("|")
         for source, part in enumerate(parts):
             name, _, origin = part.partition("~")
-            if origin != str(source) or name not in OPERATIONS:
+            if origin != str(source) or name not in operations:
                 raise InvalidInputError(
                     f"not a NAS-Bench-201 cell: {part!r} of {text!r}; edge {source} into node {target} is written "
-                    f"<operation>~{source}, the operation one of {', '.join(OPERATIONS)}"
+                    f"<operation>~{source}, the operation one of {', '.join(operations)}"
                 )
             choices[edge_name(source, target)] = name
     if list(choices) != [edge_name(*edge) for edge in sorted(EDGES, key=lambda e: (e[1], e[0]))]:
@@ -57,7 +59,7 @@ def parse_arch(text: str) -> dict[str, Choice]:
 
 def live_edges(choices: Mapping[str, Choice]) -> list[tuple[int, int]]:
     """Edges on a path of operations from the input node to the output node; all others compute nothing that is used."""
-    used = [edge for edge in EDGES if choices[edge_name(*edge)] != "none"]
+    used = [edge for edge in EDGES if choices[edge_name(*edge)] != NONE]
     fed, needed = {0}, {3}
     for source, target in sorted(used):
         if source in fed:
@@ -69,12 +71,22 @@ def live_edges(choices: Mapping[str, Choice]) -> list[tuple[int, int]]:
 
 
 class NasBench201Space(SearchSpace):
-    """Cells of NAS-Bench-201 in its network: three stages of `num_cells` cells, `width` channels in the first."""
+    """Cells of NAS-Bench-201 in its network: three stages of `num_cells` cells, `width` channels in the first.
+
+    `operations` are what an edge may do: names of `CELL_OPERATIONS`, and `none`.
+    """
 
     name = "nasbench201"
 
     def __init__(
-        self, *, width: int = 16, num_cells: int = 5, image_size: int = 32, num_classes: int = 10, channels: int = 3
+        self,
+        *,
+        width: int = 16,
+        num_cells: int = 5,
+        image_size: int = 32,
+        num_classes: int = 10,
+        channels: int = 3,
+        operations: Sequence[str] = OPERATIONS,
     ) -> None:
         numbers = [("width", width, WIDTHS), ("num_cells", num_cells, DEPTHS), ("image_size", image_size, PIXELS)]
         numbers += [("num_classes", num_classes, CLASSES), ("channels", channels, CHANNELS)]
@@ -82,7 +94,11 @@ class NasBench201Space(SearchSpace):
         self.width, self.num_cells, self.image_size = width, num_cells, image_size
         self.num_classes, self.channels = num_classes, channels
         self.deploy_shape: Shape = (channels, image_size, image_size)
-        self.decisions = tuple(Decision(edge_name(*edge), OPERATIONS) for edge in EDGES)
+        self.edge_operations = tuple(operations)
+        for name in self.edge_operations:
+            if name != NONE:
+                CELL_OPERATIONS[name]
+        self.decisions = tuple(Decision(edge_name(*edge), self.edge_operations) for edge in EDGES)
         self.operation_decisions = frozenset(decision.name for decision in self.decisions)
         # Whether an edge is live depends on the other edges of the cell, so the cell is one site.
         names = tuple(decision.name for decision in self.decisions)
@@ -95,7 +111,8 @@ class NasBench201Space(SearchSpace):
 
     def spec(self) -> dict[str, Any]:
         keys = ("width", "num_cells", "image_size", "num_classes", "channels")
-        return {key: getattr(self, key) for key in keys}
+        others = {} if self.edge_operations == OPERATIONS else {"operations": list(self.edge_operations)}
+        return {key: getattr(self, key) for key in keys} | others
 
     def supernet(self) -> Supernet:
         from search_spaces.nasbench201.supernet import NasBench201Supernet
@@ -118,7 +135,7 @@ class NasBench201Space(SearchSpace):
         return format_arch(choices)
 
     def read_notation(self, notation: str) -> dict[str, Choice]:
-        return parse_arch(notation)
+        return parse_arch(notation, self.edge_operations)
 
     def stage_shape(self, stage: int) -> Shape:
         size = self.image_size
@@ -201,28 +218,30 @@ def live_operations(choices: Mapping[str, Choice]) -> tuple[tuple[int, int, str]
 
 def cell_operations(live: tuple[tuple[int, int, str], ...], shape: Shape) -> list[Operation]:
     """Operations of one cell in the order they run, with what each leaves in memory for later."""
-    steps: list[tuple[str, tuple[int, ...]]] = []  # what runs, and the tensors it reads; step k writes tensor k
+    steps: list[tuple[Operation | None, tuple[int, ...]]] = []  # what runs, and what it reads; step k writes tensor k
 
-    def run(name: str, *read: int) -> int:
-        steps.append((name, read))
+    def run(operation: Operation | None, *read: int) -> int:
+        steps.append((operation, read))
         return len(steps)
 
     nodes = {0: 0}  # a skip writes nothing: its node is the very tensor it was given
     for source, target, name in sorted(live, key=lambda edge: (edge[1], edge[0])):
-        y = run("relu", nodes[source]) if name.startswith("nor_conv") else nodes[source]
-        y = y if name == "skip_connect" else run(name, y)
-        nodes[target] = run("add", nodes[target], y) if target in nodes else y
+        record, y = CELL_OPERATIONS[name], nodes[source]
+        y = run(None, y) if record.copies_input else y
+        for operation in record.runs(shape):
+            y = run(operation, y)
+        nodes[target] = run(Operation("add", shape, shape), nodes[target], y) if target in nodes else y
     last_read = {tensor: step for step, (_, read) in enumerate(steps, start=1) for tensor in read}
     last_read[nodes.get(3, 0)] = len(steps)
+    sizes = [_size(shape)]
     operations = []
-    for step, (name, _) in enumerate(steps, start=1):
-        if name == "relu":  # fused, and less is in memory than at its convolution
+    for step, (run_here, read) in enumerate(steps, start=1):
+        sizes.append(sizes[read[0]] if run_here is None else run_here.out_elements)
+        if run_here is None:  # an activation: fused, and less is in memory than at the operation behind it
             continue
-        kind, kernel = RUN_AS[name]
-        num_living = 1 + sum(last_read[tensor] >= step for tensor in range(step))
+        alive = sizes[step] + sum(sizes[tensor] for tensor in range(step) if last_read[tensor] >= step)
         # An addition of a tensor to itself has one operand in memory and not two: what it holds is less than nothing.
-        num_own = 3 if name == "add" else 2
-        operations.append(Operation(kind, shape, shape, kernel=kernel, held=(num_living - num_own) * _size(shape)))
+        operations.append(replace(run_here, held=alive - run_here.in_elements - run_here.out_elements))
     return operations
 
 

@@ -1,24 +1,25 @@
 """The supernet of the `nasbench201` space: every operation on every edge, mixed or taken singly."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 from torch import Tensor, nn
 
-from search_spaces.nasbench201.network import Frame, make_operation
-from search_spaces.nasbench201.space import EDGES, OPERATIONS, NasBench201Space, edge_name, live_edges
+from search_spaces.nasbench201.cell_operations import CELL_OPERATIONS, NONE
+from search_spaces.nasbench201.network import Frame
+from search_spaces.nasbench201.space import EDGES, NasBench201Space, edge_name, live_edges
 from search_spaces.space import Choice, Selection, Supernet
-
-NONE = OPERATIONS.index("none")
 
 
 class MixedCell(nn.Module):
     """One cell with all its operations. An edge from an empty node is empty: its output is weighted by being fed."""
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, names: Sequence[str]) -> None:
         super().__init__()
+        self.names = tuple(names)
         self.edges = nn.ModuleDict(
             {
-                edge_name(*edge): nn.ModuleDict({op: make_operation(op, channels) for op in OPERATIONS if op != "none"})
+                edge_name(*edge): nn.ModuleDict({n: CELL_OPERATIONS[n].module(channels) for n in names if n != NONE})
                 for edge in EDGES
             }
         )
@@ -26,6 +27,7 @@ class MixedCell(nn.Module):
     def forward(self, x: Tensor, selection: Selection, active: Mapping[str, tuple[int, ...]]) -> Tensor:
         nodes: dict[int, Tensor] = {0: x}
         fed: dict[int, Tensor | float] = {0: 1.0}
+        none = self.names.index(NONE) if NONE in self.names else None
         for target in (1, 2, 3):
             unfed: Tensor | float = 1.0
             for source in range(target):
@@ -35,17 +37,18 @@ class MixedCell(nn.Module):
                 if source not in nodes:
                     continue
                 if isinstance(weights, int):
-                    if weights == NONE:
+                    if weights == none:
                         continue
-                    y = operations[OPERATIONS[weights]](nodes[source])
+                    y = operations[self.names[weights]](nodes[source])
                     y = y * fed[source] if isinstance(fed[source], Tensor) else y
                     unfed = unfed * (1 - fed[source])
                 else:
-                    run = [k for k in active[name] if k != NONE]
+                    run = [k for k in active[name] if k != none]
                     if not run:
                         continue
-                    y = sum(weights[k] * operations[OPERATIONS[k]](nodes[source]) for k in run) * fed[source]
-                    unfed = unfed * (1 - (1 - weights[NONE]) * fed[source])
+                    y = sum(weights[k] * operations[self.names[k]](nodes[source]) for k in run) * fed[source]
+                    weight_of_none = 0.0 if none is None else weights[none]
+                    unfed = unfed * (1 - (1 - weight_of_none) * fed[source])
                 nodes[target] = nodes[target] + y if target in nodes else y
             fed[target] = 1 - unfed
         return nodes[3] if 3 in nodes else x.new_zeros(()).expand_as(x)
@@ -57,7 +60,7 @@ class NasBench201Supernet(Supernet):
     def __init__(self, space: NasBench201Space) -> None:
         super().__init__(space)
         self.space = space
-        self.frame = Frame(space, MixedCell)
+        self.frame = Frame(space, partial(MixedCell, names=space.edge_operations))
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         if all(isinstance(choice, int) for choice in selection.values()):
@@ -77,5 +80,8 @@ class NasBench201Supernet(Supernet):
 
     def _live_only(self, selection: Selection) -> Selection:
         """The same network without the operations whose output nothing uses."""
-        live = {edge_name(*edge) for edge in live_edges({n: OPERATIONS[int(k)] for n, k in selection.items()})}
-        return {name: choice if name in live else NONE for name, choice in selection.items()}
+        names = self.space.edge_operations
+        if NONE not in names:
+            return selection
+        live = {edge_name(*edge) for edge in live_edges({n: names[int(k)] for n, k in selection.items()})}
+        return {name: choice if name in live else names.index(NONE) for name, choice in selection.items()}

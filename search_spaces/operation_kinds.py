@@ -1,0 +1,266 @@
+"""The kinds of operation that come with Espalier, registered as entry points of `espalier.operations`."""
+
+from collections.abc import Iterator, Sequence
+from math import prod
+from typing import Any
+
+from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation, OperationKind, Shape, Sizes
+
+
+def map_shape(sizes: Sizes) -> Shape:
+    """(channels, height, width) of a tensor whose sizes have channels first: a vector, a series or a map."""
+    if not 1 <= len(sizes) <= 3:
+        raise InvalidInputError(f"tensors of a network have 2 to 4 dimensions, batch first; got 1 x {sizes}")
+    channels, height, width = (*sizes, 1, 1)[:3]
+    return channels, height, width
+
+
+def features_shape(sizes: Sizes) -> Shape:
+    """(features, positions, 1) of a tensor whose last size is its features, as a linear layer takes it."""
+    return sizes[-1], prod(sizes[:-1]), 1
+
+
+# Shapes that cannot be
+
+
+def keeps_channels(operation: Operation) -> Iterator[str]:
+    if operation.in_shape[0] != operation.out_shape[0]:
+        yield f"{operation.kind} keeps the number of channels"
+
+
+def keeps_sides(operation: Operation) -> Iterator[str]:
+    if operation.in_shape[1:] != operation.out_shape[1:]:
+        yield f"{operation.kind} keeps height and width"
+
+
+def leaves_one_pixel(operation: Operation) -> Iterator[str]:
+    if operation.out_shape[1:] != (1, 1):
+        yield f"{operation.kind} leaves 1x1"
+
+
+def window_fits(operation: Operation) -> Iterator[str]:
+    """Whether each side becomes that of the output with some padding: none, or up to the kernel at either end."""
+    kernel, stride = operation.kernel, operation.stride
+    for before, after in dict.fromkeys(zip(operation.in_shape[1:], operation.out_shape[1:], strict=True)):
+        # SqueezeNet 1.0 as Caffe ships it pads its last 1x1 convolution by one: half the kernel would not do.
+        least, most = ((before + padding - kernel) // stride + 1 for padding in (0, 2 * kernel))
+        if not max(least, 1) <= after <= most:
+            yield f"a kernel of {kernel} with stride {stride} does not take {before} to {after}"
+
+
+# Numbers. Source of the counts: fvcore.nn.flop_count, handlers of aten::_convolution, aten::linear and
+# aten::adaptive_avg_pool2d.
+
+
+def _weights(operation: Operation) -> int:
+    return operation.out_shape[0] * (operation.in_shape[0] // operation.groups) * operation.kernel**2
+
+
+def weighted_params(operation: Operation) -> int:
+    return _weights(operation) + (operation.out_shape[0] if operation.bias else 0)
+
+
+def weighted_macs(operation: Operation) -> int:
+    return _weights(operation) * operation.out_shape[1] * operation.out_shape[2]
+
+
+def _conv_price(operation: Operation) -> str:
+    if operation.groups == 1:
+        return "pointwise" if operation.kernel == 1 else "dense"
+    return "depthwise" if operation.groups == operation.in_shape[0] else "grouped"
+
+
+# Modules
+
+
+def _side(module: Any, value: int | tuple[int, ...]) -> int:
+    sides = {value} if isinstance(value, int) else set(value)
+    if len(sides) != 1:
+        raise InvalidInputError(f"{module} is not square: kernels and strides must be the same in height and width")
+    return sides.pop()
+
+
+def _read_conv(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
+    from torch import nn
+
+    if not isinstance(module, nn.Conv2d):
+        return None
+    kernel, stride = _side(module, module.kernel_size), _side(module, module.stride)
+    shapes = map_shape(inputs[0]), map_shape(output)
+    return Operation("conv", *shapes, kernel, stride, module.groups, module.bias is not None)
+
+
+def _read_linear(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
+    from torch import nn
+
+    if not isinstance(module, nn.Linear):
+        return None
+    return Operation("linear", features_shape(inputs[0]), features_shape(output), bias=module.bias is not None)
+
+
+def _read_pool(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
+    from torch import nn
+
+    if not isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
+        return None
+    kind = "avg_pool" if isinstance(module, nn.AvgPool2d) else "max_pool"
+    kernel, stride = _side(module, module.kernel_size), _side(module, module.stride)
+    return Operation(kind, map_shape(inputs[0]), map_shape(output), kernel, stride)
+
+
+def _read_global_pool(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
+    from torch import nn
+
+    if not isinstance(module, nn.AdaptiveAvgPool2d) or output[1:] != (1, 1):
+        return None
+    return Operation("global_pool", map_shape(inputs[0]), map_shape(output))
+
+
+def _read_add(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
+    from search_spaces.blocks import Add
+
+    return Operation("add", map_shape(inputs[0]), map_shape(output)) if isinstance(module, Add) else None
+
+
+def _read_scale(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
+    from search_spaces.blocks import Scale
+
+    return Operation("scale", map_shape(inputs[0]), map_shape(output)) if isinstance(module, Scale) else None
+
+
+def _read_batch_norm(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
+    from torch import nn
+
+    if not isinstance(module, nn.BatchNorm2d):
+        return None
+    return Operation("batch_norm", map_shape(inputs[0]), map_shape(output))
+
+
+# ONNX nodes
+
+
+def _window(operation: Operation) -> dict[str, list[int]]:
+    """Kernel, stride and the smallest symmetric padding that give the operation its output size."""
+    _, height, width = operation.in_shape
+    for pad in range(operation.kernel // 2 + 1):
+        sides = tuple((side + 2 * pad - operation.kernel) // operation.stride + 1 for side in (height, width))
+        if sides == operation.out_shape[1:]:
+            return {"kernel_shape": [operation.kernel] * 2, "strides": [operation.stride] * 2, "pads": [pad] * 4}
+    raise InvalidInputError(f"no symmetric padding up to half the kernel gives the output size of {operation}")
+
+
+def _weight_size(operation: Operation, *window: int) -> tuple[int, ...]:
+    return operation.out_shape[0], operation.in_shape[0] // operation.groups, *window
+
+
+def _build_conv(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
+    weights = graph.weights(name, _weight_size(operation, operation.kernel, operation.kernel), bias=operation.bias)
+    return graph.node("Conv", name, [*inputs, *weights], group=operation.groups, **_window(operation))
+
+
+def _build_linear(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
+    flat = graph.node("Flatten", f"{name}_flat", list(inputs))
+    weights = graph.weights(name, _weight_size(operation), bias=operation.bias)
+    return graph.node("Gemm", name, [flat, *weights], transB=1)
+
+
+def _build_pool(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
+    kind = "AveragePool" if operation.kind == "avg_pool" else "MaxPool"
+    return graph.node(kind, name, list(inputs), **_window(operation))
+
+
+def _build_global_pool(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
+    axes = graph.constant(f"{name}_axes", [2, 3])  # as the exporter writes it
+    return graph.node("ReduceMean", name, [*inputs, axes], keepdims=1)
+
+
+def _build_batch_norm(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
+    ones = [1.0] * operation.in_shape[0]
+    statistics = [graph.constant(f"{name}_{part}", ones) for part in ("scale", "bias", "mean", "variance")]
+    return graph.node("BatchNormalization", name, [*inputs, *statistics])
+
+
+def _build_add(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
+    return graph.node("Add", name, list(inputs))
+
+
+def _build_scale(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
+    return graph.node("Mul", name, list(inputs))
+
+
+# The kinds
+
+
+CONV = OperationKind(
+    price_kind=_conv_price,
+    macs=weighted_macs,
+    params=weighted_params,
+    read_module=_read_conv,
+    build_node=_build_conv,
+    contradictions=(window_fits,),
+    has_window=True,
+    has_groups=True,
+    has_bias=True,
+    fuses_activation=True,
+)
+LINEAR = OperationKind(
+    price_kind=lambda operation: "linear",
+    macs=weighted_macs,
+    params=weighted_params,
+    read_module=_read_linear,
+    build_node=_build_linear,
+    contradictions=(keeps_sides,),
+    has_bias=True,
+    timed_as="vector",
+)
+
+
+def _pool(operator: str) -> OperationKind:
+    return OperationKind(
+        price_kind=lambda operation: "pool",
+        work=lambda operation: operation.out_elements * operation.kernel**2,
+        read_module=_read_pool,
+        build_node=_build_pool,
+        contradictions=(keeps_channels, window_fits),
+        has_window=True,
+        fvcore={operator: None},
+    )
+
+
+AVG_POOL, MAX_POOL = _pool("aten::avg_pool2d"), _pool("aten::max_pool2d")
+GLOBAL_POOL = OperationKind(
+    price_kind=lambda operation: "pool",
+    macs=lambda operation: prod(operation.in_shape),
+    read_module=_read_global_pool,
+    build_node=_build_global_pool,
+    contradictions=(keeps_channels, leaves_one_pixel),
+)
+# Sums two tensors.
+ADD = OperationKind(
+    price_kind=lambda operation: "elementwise",
+    operands=lambda operation: (operation.in_shape, operation.in_shape),
+    read_module=_read_add,
+    build_node=_build_add,
+    contradictions=(keeps_channels, keeps_sides),
+    fvcore={"aten::add": None, "aten::add_": None},
+)
+# Multiplies a tensor by one factor per channel; unblocked, as the global pool before it had it reordered.
+SCALE = OperationKind(
+    price_kind=lambda operation: "elementwise",
+    operands=lambda operation: (operation.in_shape, (operation.in_shape[0], 1, 1)),
+    read_module=_read_scale,
+    build_node=_build_scale,
+    contradictions=(keeps_channels, keeps_sides),
+    fvcore={"aten::mul": None, "aten::mul_": None},
+    timed_as="reordered",
+)
+# One that no convolution before it can take in. fvcore's own handler would count it.
+BATCH_NORM = OperationKind(
+    price_kind=lambda operation: "elementwise",
+    params=lambda operation: 2 * operation.in_shape[0],
+    read_module=_read_batch_norm,
+    build_node=_build_batch_norm,
+    contradictions=(keeps_channels, keeps_sides),
+    fvcore={"aten::batch_norm": lambda inputs, outputs: 0},
+)
