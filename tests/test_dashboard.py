@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 import vl_convert
 import yaml
+from logged_runs import nobody
 from tiny_search import CONF
-from tracked_runs import nobody
 
 from trainers.cli.dashboard_command import main
 from trainers.reports.publish import architectures, prune_events

@@ -34,7 +34,7 @@ FENCES = {  # package: files and folders that may import it
     # Sent to boards as it is, so it cannot import from another file.
     "onnxruntime": ["hardware_models/measuring/runner.py"],
     "matplotlib": ["trainers/devices/calibrate_plot.py", "trainers/reports/plots.py", "trainers/analysis/"],
-    "pytorch_lightning": ["trainers/search/"],
+    "pytorch_lightning": ["trainers/search/", "trainers/loggers/"],
 }
 FILES = sorted(
     path for package in ("search_spaces", "hardware_models", "trainers") for path in (ROOT / package).rglob("*.py")

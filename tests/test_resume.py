@@ -29,7 +29,7 @@ from interrupted_search import (
 
 import trainers.cli.search
 import trainers.search.run
-from trainers.loggers.logger import LocalTracker
+from trainers.loggers.base import RunLogger, SteadyRunLogger
 from trainers.runs.config import SearchConfig
 from trainers.runs.folder import RunFolder
 from trainers.runs.state import state_of
@@ -226,8 +226,8 @@ def test_a_search_that_is_resumed_with_other_threads_computes_as_it_began(
     assert f"finished already, computed with 1 thread and not 2: {config.run_folder};" in said.read_text()
 
 
-class TellingTracker(LocalTracker):
-    """Prints what it is told of the end of a run."""
+class PrintingLogger(RunLogger):
+    """Prints what it gets of the end of a run."""
 
     def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
         print("published", name, flush=True)
@@ -252,7 +252,9 @@ def test_a_search_that_cannot_say_that_it_is_done_has_failed_and_loses_no_traini
             return result
 
         trainers.search.run.write_result = write_the_last
-        trainers.cli.search.make_tracker = lambda *arguments: TellingTracker()
+        trainers.cli.search.make_logger = lambda config, record, report: SteadyRunLogger(
+            PrintingLogger(config, record, report), report
+        )
 
     assert wait(start(config, before=let_no_status_follow_the_result)) == 1
     output, errors = capfd.readouterr()

@@ -61,7 +61,7 @@ def _checked(content: dict[str, Any]) -> "SearchConfig":
         others = {key: value for key, value in content.items() if f"{key}._target_: " not in str(error)}  # said above
         refused = [with_refused_parts(error, others)]
         if isinstance(logger := content.get("logger"), dict) and isinstance(logger.get("name"), str):
-            from trainers.loggers.logger_config import check_logger
+            from trainers.loggers.base import check_logger
 
             tags = content.get("tags")
             try:

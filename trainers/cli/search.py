@@ -1,15 +1,13 @@
 """A search with all that its users meet: the report, the logger of its configuration, and the study of a trial."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from trainers.loggers.alerts import epoch_alerts
-from trainers.loggers.identity import follower, is_published
-from trainers.loggers.logger import LocalTracker, RunRecord, SteadyTracker, Tracker, make_tracker
-from trainers.loggers.logger_config import check_logger
+from trainers.loggers.base import LocalRunLogger, RunLogger, RunRecord, SteadyRunLogger, check_logger, make_logger
+from trainers.loggers.identity import is_published, keep_published
 from trainers.runs.config import SearchConfig
-from trainers.runs.exit_status import EXIT_CODES, ExitStatus
+from trainers.runs.exit_status import ExitStatus, status_with
 from trainers.runs.files import finite
 from trainers.runs.metric_names import STEP
 from trainers.runs.state import FINISHED
@@ -23,7 +21,7 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
 
     Raises: as that.
     """
-    callbacks: list[SearchCallback] = [WriteReport(), Log(config)]
+    callbacks: list[SearchCallback] = [WriteReport(config), LogRun(config, report)]
     if config.trial is not None:
         callbacks.append(ReportToStudy(config))
     return run(config, report, command=command, callbacks=callbacks)
@@ -34,64 +32,84 @@ class WriteReport(SearchCallback):
 
     what = REPORT
 
-    def on_end(self, folder: Path, status: ExitStatus, *, measured: bool) -> None:
+    def __init__(self, config: SearchConfig) -> None:
+        self.folder = config.run_folder
+
+    def on_end(self, status: ExitStatus, *, measured: bool) -> None:
         from trainers.reports.report import write_report  # needs matplotlib, which takes a second to import
 
-        write_report(folder)
+        write_report(self.folder)
 
-    def on_finished(self, config: SearchConfig, result: Mapping[str, Any], report: Report) -> None:
-        if not (config.run_folder / REPORT).exists():
-            self.on_end(config.run_folder, ExitStatus(result["status"], None, 0), measured=False)
+    def on_finished(self, result: Mapping[str, Any]) -> None:
+        if not (self.folder / REPORT).exists():
+            self.on_end(status_with(result["status"]), measured=False)
 
 
-class Log(SearchCallback):
-    """The logger of the section `logger`: rows of metrics, alerts, and the result when there is one."""
+class LogRun(SearchCallback):
+    """Sends metrics, alerts and the result to the logger of the section `logger`."""
 
     what = "the logger's copy of the result"
 
-    def __init__(self, config: SearchConfig) -> None:
+    def __init__(self, config: SearchConfig, report: Report) -> None:
         check_logger(config.logger, tags=config.tags)
-        self.tracker: Tracker = LocalTracker()
+        self.config, self.report = config, report
+        self.logger: RunLogger = LocalRunLogger(None, self.record, report)
         self.num_rows = 0
 
-    def on_start(self, config: SearchConfig, report: Report, *, resumed: bool) -> None:
-        self.tracker = make_tracker(config.logger, _record(config, resumed=resumed), report)
+    @property
+    def record(self) -> RunRecord:
+        config = self.config
+        content = config.model_dump(mode="json")
+        return RunRecord(config.run_key, config.sweep, "search", tuple(config.tags), content, config.run_folder)
+
+    def on_start(self) -> None:
+        self.logger = make_logger(self.config.logger, self.record, self.report)
 
     def on_epoch(self, rows: Sequence[Row]) -> None:
-        for row in rows[self.num_rows :]:  # those of earlier attempts too: it leaves out what it has
-            self.tracker.metrics(row[STEP], finite(row))
+        for row in rows[self.num_rows :]:  # in a first epoch, those of earlier attempts too
+            self.logger.metrics(int(row[STEP]), finite(row))
         self.num_rows = len(rows)
         for title, text in epoch_alerts(rows[-2] if len(rows) > 1 else None, rows[-1]):
-            self.tracker.alert(title, text)
+            self.logger.alert(title, text)
 
-    def on_end(self, folder: Path, status: ExitStatus, *, measured: bool) -> None:
+    def on_end(self, status: ExitStatus, *, measured: bool) -> None:
         try:
             if status.state in ("infeasible", "interrupted"):
-                self.tracker.alert(status.state, str(status.reason))
-            if status.state == "infeasible" and isinstance(self.tracker, SteadyTracker):
-                self.tracker.is_complete = not measured
-            if status.state in FINISHED and not isinstance(self.tracker, LocalTracker):
+                self.logger.alert(status.state, str(status.reason))
+            if status.state in FINISHED and isinstance(self.logger, SteadyRunLogger):
                 from trainers.reports.publish import publish_result  # draws too
 
-                publish_result(self.tracker, folder)
+                publish_result(self.logger, self.config.run_folder)
         finally:
-            self.tracker.finish(status.exit_code)
+            self.logger.finish(status.exit_code)
+        is_whole = status.state in FINISHED or (status.state == "infeasible" and not measured)
+        if is_whole and isinstance(self.logger, SteadyRunLogger) and not self.logger.has_failed:
+            keep_published(self.config.run_folder, self.config.logger["name"])
 
-    def on_finished(self, config: SearchConfig, result: Mapping[str, Any], report: Report) -> None:
-        if config.logger["name"] == "local":
+    def on_finished(self, result: Mapping[str, Any]) -> None:
+        """Logs a finished run, alerts and all, unless it is logged.
+
+        It is not if its process was killed at its very end, if it was logged elsewhere, or if a W&B sweep asks for it
+        once more.
+        """
+        if self.knows_infeasible():
             return
-        from trainers.reports.publish import publish_if_missing
+        from trainers.reports.publish import epochs, own_result
 
-        exit_code = EXIT_CODES[result["status"]]
-        publish_if_missing(config.logger, _record(config, resumed=True), report, exit_code=exit_code)
+        own_result(self.config.run_folder)
+        rows = epochs(self.config.run_folder / "metrics.csv")
+        self.on_start()
+        for number in range(1, len(rows) + 1):
+            self.on_epoch(rows[:number])
+        self.on_end(status_with(result["status"]), measured=False)
 
-    def knows_infeasible(self, config: SearchConfig) -> bool:
-        name = config.logger["name"]
-        return name == "local" or is_published(config.run_folder, follower(name))
+    def knows_infeasible(self) -> bool:
+        name = self.config.logger["name"]
+        return name == "local" or is_published(self.config.run_folder, name)
 
 
 class ReportToStudy(SearchCallback):
-    """The metric of each epoch, for the study that the search is a trial of, whose pruner may end it."""
+    """Reports the metric of each epoch to the study that the search is a trial of, whose pruner may end it."""
 
     what = "the study"
 
@@ -103,15 +121,3 @@ class ReportToStudy(SearchCallback):
 
     def on_epoch(self, rows: Sequence[Row]) -> None:
         self.watch(rows[-1])
-
-
-def _record(config: SearchConfig, *, resumed: bool) -> RunRecord:
-    return RunRecord(
-        name=config.run_key,
-        group=config.sweep,
-        job_type="search",
-        tags=tuple(config.tags),
-        config=config.model_dump(mode="json"),
-        folder=config.run_folder,
-        resumed=resumed,
-    )

@@ -1,1 +1,1 @@
-"""Who is told of a run besides its folder: trackers, what they are sent, and the dashboard over it."""
+"""Where a run is logged besides its folder: loggers, the alerts that they get, and the dashboard over their runs."""

@@ -1,4 +1,4 @@
-"""What a person should hear of while a search runs, decided from one row of `metrics.csv` and the row before it."""
+"""Alerts for a person while a search runs, decided from one row of `metrics.csv` and the row before it."""
 
 from collections.abc import Mapping
 
@@ -12,7 +12,7 @@ FALL = 0.5  # ours: half of a figure lost within an epoch
 
 
 def epoch_alerts(previous: Mapping[str, float] | None, row: Mapping[str, float]) -> list[Alert]:
-    """Title and text of each alert that this epoch gives rise to; one that lasts is told once."""
+    """Title and text of each alert of this epoch; a condition that lasts is reported once."""
     return [*_budget_alerts(previous, row), *_collapse_alerts(previous, row)]
 
 

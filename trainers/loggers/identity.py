@@ -1,28 +1,33 @@
-"""What a run folder keeps of its trackers: the id that a service knows the run by, and who has its whole result."""
+"""What a run folder keeps of its loggers: the id that a service knows the run by, and who has its whole result."""
 
-import json
 import os
-import re
 from pathlib import Path
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.files import write_json
+from trainers.runs.validation import problems_of
 
 FILE = "tracking.json"
-PUBLISHED = "published"  # its field of those who have the whole result
-ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+class Identity(BaseModel):
+    """The content of the file: beside `published` an id for each service that knows the run."""
+
+    model_config = ConfigDict(extra="allow", strict=True)
+    __pydantic_extra__: dict[str, Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]{1,64}$")]]
+    published: list[str] = []  # sorted; those that have the whole result
 
 
 def known_id(folder: Path, service: str) -> str | None:
-    """The id of the run in `folder` at `service`, if it was told there. Raises: InvalidInputError if malformed."""
-    found = _read(folder / FILE).get(service)
-    if found is not None and not (isinstance(found, str) and ID.fullmatch(found)):
-        raise InvalidInputError(f"{folder / FILE}: field {service!r} is no id; delete the file to follow the run anew")
-    return found
+    """The id of the run in `folder` at `service`, if it was logged there. Raises: InvalidInputError if malformed."""
+    return _read(folder).__pydantic_extra__.get(service)
 
 
 def keep_id(folder: Path, service: str, identity: str) -> None:
-    write_json(folder / FILE, {**_read(folder / FILE), service: identity})
+    write_json(folder / FILE, {**_read(folder).model_dump(), service: identity})
 
 
 def trial_of_agent() -> str | None:
@@ -31,34 +36,27 @@ def trial_of_agent() -> str | None:
 
 
 def follower(logger: str) -> str:
-    """Who is told of a run by this logger: each trial of a W&B sweep is one of its own."""
+    """Who gets a run by this logger: each trial of a W&B sweep is one of its own."""
     trial = trial_of_agent() if logger == "wandb" else None
     return f"{logger}/{trial}" if trial else logger
 
 
-def is_published(folder: Path, who: str) -> bool:
-    """Whether a follower has been told of the whole result in `folder`. Raises: InvalidInputError if malformed."""
-    return who in _published(folder)
+def is_published(folder: Path, logger: str) -> bool:
+    """Whether all of the result in `folder` was sent by this logger. Raises: InvalidInputError if malformed."""
+    return follower(logger) in _read(folder).published
 
 
-def keep_published(folder: Path, who: str) -> None:
-    write_json(folder / FILE, {**_read(folder / FILE), PUBLISHED: sorted({*_published(folder), who})})
+def keep_published(folder: Path, logger: str) -> None:
+    found = _read(folder)
+    write_json(folder / FILE, {**found.model_dump(), "published": sorted({*found.published, follower(logger)})})
 
 
-def _published(folder: Path) -> list[str]:
-    found = _read(folder / FILE).get(PUBLISHED, [])
-    if not (isinstance(found, list) and all(isinstance(who, str) for who in found)):
-        raise InvalidInputError(f"{folder / FILE}: field {PUBLISHED!r} is no list of names; delete the file")
-    return found
-
-
-def _read(path: Path) -> dict[str, object]:
+def _read(folder: Path) -> Identity:
+    path = folder / FILE
     if not path.exists():
-        return {}
+        return Identity.model_validate({})
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise InvalidInputError(f"{path} is not JSON: {error}; delete the file to follow the run anew") from error
-    if not isinstance(content, dict):
-        raise InvalidInputError(f"{path} is no mapping; delete the file to follow the run anew")
-    return content
+        return Identity.model_validate_json(path.read_bytes())
+    except ValidationError as error:
+        wrong = "; ".join(problems_of(error))
+        raise InvalidInputError(f"{path} is malformed: {wrong}; delete it to log the run as a new one") from error

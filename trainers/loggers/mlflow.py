@@ -1,60 +1,79 @@
-"""The run in an MLflow store: a SQLite file beside the sweeps, or the server that the user names."""
+"""A run in an MLflow store: a SQLite file beside the sweeps, or the server that the user names."""
 
 import csv
 import io
 import logging
 import os
-import time
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Annotated, Any
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it else reports to its makers once it is imported
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # it else waits minutes for a server that is gone
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
-from mlflow.entities import Metric, Param
+from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
-from mlflow.utils.async_logging.run_operations import RunOperations
+from PIL import Image
+from pydantic import Field
+from pytorch_lightning.loggers import MLFlowLogger
 
 from search_spaces.errors import InvalidInputError
+from trainers.loggers.base import Cell, LoggerConfig, RunRecord
 from trainers.loggers.identity import keep_id, known_id
-from trainers.loggers.logger import Cell, RunRecord, Tracker
-from trainers.loggers.logger_config import MlflowConfig
+from trainers.loggers.lightning import LightningRunLogger
 from trainers.runs import metric_names
+from trainers.search.callbacks import Report
 
 MAX_PARAMETERS = 100  # of MLflow, in one request
 KILLED = (130, 143)
 
 
-class MlflowTracker(Tracker):
-    """Metrics go out in the background; tables, pictures and artifacts are MLflow's artifacts."""
+class MlflowConfig(LoggerConfig):
+    """The meaning of each key stands in conf/logger/mlflow.yaml."""
 
-    def __init__(self, config: MlflowConfig, record: RunRecord) -> None:
+    uri: Annotated[str, Field(min_length=1)] | None
+    experiment: Annotated[str, Field(min_length=1)]
+
+    @property
+    def named_uri(self) -> str | None:
+        return self.uri or os.environ.get("MLFLOW_TRACKING_URI") or None
+
+
+class MlflowRunLogger(LightningRunLogger):
+    """Tables, pictures and artifacts are MLflow's artifacts; alerts are tags."""
+
+    Config = MlflowConfig
+
+    def __init__(self, config: MlflowConfig, record: RunRecord, report: Report) -> None:
         logging.getLogger("mlflow").setLevel(logging.WARNING)
-        self.record = record
-        self.pending: list[RunOperations] = []
-        uri = config.uri or os.environ.get("MLFLOW_TRACKING_URI")
         runs = record.folder.resolve().parent.parent
-        self.client = open_store(uri or f"sqlite:///{runs / 'mlflow.db'}")
+        uri = config.named_uri or f"sqlite:///{runs / 'mlflow.db'}"
+        self.client = _client(uri)
         try:
-            experiment = _experiment(self.client, config.experiment, None if uri else (runs / "mlflow").as_uri())
-            self.run = self._continued() or self._created(experiment)
-            self.last_step = int(self.client.get_run(self.run).data.metrics.get(metric_names.STEP, -1))
+            _make_experiment(self.client, config.experiment, None if config.named_uri else (runs / "mlflow").as_uri())
+            known = known_id(record.folder, "mlflow")
+            known = known if known is not None and _reopen(self.client, known) else None
+            tags = {"sweep": record.group, "stage": record.job_type, **{f"tag.{tag}": "true" for tag in record.tags}}
+            lightning = MLFlowLogger(config.experiment, record.name, tracking_uri=uri, tags=tags, run_id=known)
+            self.run = str(lightning.run_id)
+            if known is None:
+                self._log_parameters(record.config)
+                keep_id(record.folder, "mlflow", self.run)
+            last_step = int(self.client.get_run(self.run).data.metrics.get(metric_names.STEP, 0))
         except (MlflowException, OSError) as error:
-            raise _refusal(uri or str(runs), error) from error
+            raise _refusal(uri, error) from error
+        super().__init__(lightning, record, last_step=last_step)
 
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        if step <= self.last_step:
-            return
-        now = int(time.time() * 1000)
-        told = {**values, metric_names.STEP: step}
-        metrics = [Metric(name, float(value), now, step) for name, value in told.items()]
-        operations = self.client.log_batch(self.run, metrics, synchronous=False)
-        assert operations is not None
-        self.pending.append(operations)
-        self.last_step = step
+    @classmethod
+    def check(cls, config: MlflowConfig, *, tags: Sequence[str]) -> None:
+        if config.named_uri is not None:  # the default store is made with the run
+            _client(config.named_uri)
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        super().write(step, {**values, metric_names.STEP: step})
 
     def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         buffer = io.StringIO()
@@ -64,11 +83,8 @@ class MlflowTracker(Tracker):
     def picture(self, name: str, content: bytes | str) -> None:
         if isinstance(content, str):
             self.client.log_text(self.run, content, f"pictures/{name}.svg")
-            return
-        with TemporaryDirectory() as folder:  # the client takes bytes from a file only
-            path = Path(folder, f"{Path(name).name}.png")
-            path.write_bytes(content)
-            self.client.log_artifact(self.run, str(path), Path("pictures", name).parent.as_posix())
+        else:
+            self.client.log_image(self.run, Image.open(io.BytesIO(content)), f"pictures/{name}.png")
 
     def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
         for path in files:
@@ -80,38 +96,17 @@ class MlflowTracker(Tracker):
         self.client.set_tag(self.run, f"alert.{title}".replace(":", ""), text)
 
     def finish(self, exit_code: int) -> None:
-        for operations in self.pending:
-            operations.wait()
-        state = "FINISHED" if exit_code == 0 else "KILLED" if exit_code in KILLED else "FAILED"
         self.client.set_tag(self.run, "exit_code", str(exit_code))
-        self.client.set_terminated(self.run, state)
+        self.lightning.finalize("KILLED" if exit_code in KILLED else "FAILED" if exit_code else "FINISHED")
 
-    def _continued(self) -> str | None:
-        """The run that an earlier attempt opened, if this store has it."""
-        known = known_id(self.record.folder, "mlflow")
-        if known is None:
-            return None
-        try:
-            self.client.update_run(known, status="RUNNING")
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-                raise
-            return None
-        return known
-
-    def _created(self, experiment: str) -> str:
-        record = self.record
-        tags = {"sweep": record.group, "stage": record.job_type, **{f"tag.{tag}": "true" for tag in record.tags}}
-        run = self.client.create_run(experiment, run_name=record.name, tags=tags).info.run_id
-        assert isinstance(run, str)
-        parameters = [Param(key, str(value)) for key, value in flat(record.config).items()]
+    def _log_parameters(self, config: Mapping[str, Any]) -> None:
+        """Logs them whole: Lightning cuts each after 250 characters."""
+        parameters = [Param(key, str(value)) for key, value in flat(config).items()]
         for start in range(0, len(parameters), MAX_PARAMETERS):
-            self.client.log_batch(run, params=parameters[start : start + MAX_PARAMETERS])
-        keep_id(record.folder, "mlflow", run)
-        return run
+            self.client.log_batch(self.run, params=parameters[start : start + MAX_PARAMETERS])
 
 
-def open_store(uri: str) -> MlflowClient:
+def _client(uri: str) -> MlflowClient:
     """A client of a store that has answered. Raises: InvalidInputError if it does not."""
     try:
         with warnings.catch_warnings():
@@ -124,22 +119,29 @@ def open_store(uri: str) -> MlflowClient:
     return client
 
 
-def _refusal(place: str, error: Exception) -> InvalidInputError:
-    return InvalidInputError(f"logger=mlflow: {place} refused the run: {error}; set logger.uri to a store that answers")
+def _refusal(uri: str, error: Exception) -> InvalidInputError:
+    return InvalidInputError(f"logger.uri: {uri} refused the run: {error}; set it to a store that answers")
 
 
-def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
-    """The experiment's id; made here if it is new, unless another process is first."""
-    found = client.get_experiment_by_name(name)
-    if found is None:
+def _make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:
+    """Makes it here, with the place of its artifacts, if it is new; another process may be first."""
+    if client.get_experiment_by_name(name) is None:
         try:
-            return str(client.create_experiment(name, artifact_location=artifacts))
+            client.create_experiment(name, artifact_location=artifacts)
         except MlflowException as error:
             if error.error_code != "RESOURCE_ALREADY_EXISTS":
                 raise
-            found = client.get_experiment_by_name(name)
-            assert found is not None
-    return str(found.experiment_id)
+
+
+def _reopen(client: MlflowClient, run: str) -> bool:
+    """Whether the store has the run that an earlier attempt opened; it runs again then."""
+    try:
+        client.update_run(run, status="RUNNING")
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return False
+    return True
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -1,68 +1,60 @@
-"""The run as TensorBoard events in `tensorboard/` of its folder."""
+"""A run as TensorBoard events in `tensorboard/` of its folder."""
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import yaml
 from PIL import Image
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
-from trainers.loggers.logger import Cell, RunRecord, Tracker
+from trainers.loggers.base import Cell, RunRecord
+from trainers.loggers.lightning import LightningRunLogger
+from trainers.runs.files import write_text
+from trainers.search.callbacks import Report
 
 
-class TensorBoardTracker(Tracker):
+class TensorBoardRunLogger(LightningRunLogger):
     """TensorBoard shows no SVG: those pictures stand in the report and beside its events."""
 
-    def __init__(self, record: RunRecord) -> None:
-        self.folder, self.record = record.folder / "tensorboard", record
-        self.writer: SummaryWriter | None = None
-        self.step = 0
-
-    def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        if step <= self.step:
-            return
-        writer = self._open(step)
-        self.step = step
-        for name, value in values.items():
-            writer.add_scalar(name, value, step)
-        writer.flush()
+    def __init__(self, config: Any, record: RunRecord, report: Report) -> None:
+        # Hides the events of earlier attempts, as each attempt logs all rows.
+        lightning = TensorBoardLogger(
+            record.folder, name="tensorboard", version="", default_hp_metric=False, purge_step=0
+        )
+        super().__init__(lightning, record)
+        self.writer: SummaryWriter = lightning.experiment
+        lightning.log_hyperparams(record.config)
+        self._text("config", "\n".join("    " + line for line in yaml.safe_dump(record.config).splitlines()))
 
     def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         lines = [columns, ["---"] * len(columns), *rows]
-        text = "\n".join("|" + "|".join(_cell(value) for value in line) + "|" for line in lines)
-        self._open(self.step).add_text(name, text, self.step)
+        self._text(name, "\n".join("|" + "|".join(_cell(value) for value in line) + "|" for line in lines))
 
     def picture(self, name: str, content: bytes | str) -> None:
-        if isinstance(content, bytes):
-            pixels_HWC = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
-            self._open(self.step).add_image(name, pixels_HWC, self.step, dataformats="HWC")
+        if isinstance(content, str):
+            write_text(self.record.folder / "tensorboard" / f"{name.replace('/', '_')}.svg", content)
             return
-        path = self.folder / f"{name.replace('/', '_')}.svg"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(content, encoding="utf-8")
+        pixels_HWC = np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+        self.writer.add_image(name, pixels_HWC, self.last_step, dataformats="HWC")
 
     def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
         origin = f" from {', '.join(parents)}" if parents else ""
         lines = [f"{kind}{origin}", "", *(f"- {path.relative_to(self.record.folder)}" for path in files)]
-        self._open(self.step).add_text(f"artifacts/{name}", "\n".join(lines), self.step)
+        self._text(f"artifacts/{name}", "\n".join(lines))
 
     def alert(self, title: str, text: str) -> None:
-        self._open(self.step).add_text("alerts", f"**{title}**: {text}", self.step)
+        self._text("alerts", f"**{title}**: {text}")
 
     def finish(self, exit_code: int) -> None:
-        writer = self._open(self.step)
-        writer.add_scalar("exit_code", exit_code, self.step)
-        writer.close()
+        self.writer.add_scalar("exit_code", exit_code, self.last_step)
+        super().finish(exit_code)
 
-    def _open(self, step: int) -> SummaryWriter:
-        """Events of an earlier attempt from `step` on are hidden: they are told again."""
-        if self.writer is None:
-            self.writer = SummaryWriter(str(self.folder), purge_step=step)
-            text = yaml.safe_dump(self.record.config, sort_keys=False)
-            self.writer.add_text("config", "\n".join("    " + line for line in text.splitlines()), step)
-        return self.writer
+    def _text(self, name: str, text: str) -> None:
+        self.writer.add_text(name, text, self.last_step)
 
 
 def _cell(value: Cell) -> str:

@@ -1,4 +1,4 @@
-"""The run at Weights & Biases, or kept in `wandb/` of its folder until `wandb sync` sends it there."""
+"""A run at Weights & Biases, or kept in `wandb/` of its folder until `wandb sync` sends it there."""
 
 import io
 import os
@@ -6,24 +6,36 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, cast, get_args
 
 import wandb
 from PIL import Image
+from pydantic import Field
 from wandb.errors import AuthenticationError
 from wandb.errors import Error as WandbError
 from wandb.sdk.lib import wbauth
 
 from search_spaces.errors import InvalidInputError
+from trainers.loggers.base import Cell, LocalRunLogger, LoggerConfig, RunLogger, RunRecord
 from trainers.loggers.identity import keep_id, known_id, trial_of_agent
-from trainers.loggers.logger import Cell, LocalTracker, Report, RunRecord, Tracker
-from trainers.loggers.logger_config import Mode, WandbConfig
 from trainers.runs import metric_names
+from trainers.search.callbacks import Report
 
-MODES: tuple[Mode, ...] = ("online", "offline", "disabled")
+Mode = Literal["online", "offline", "disabled"]
+# W&B takes 128 of these characters.
+ProjectName = Annotated[str, Field(min_length=1, max_length=128, pattern=r"^[^/\\#?%:\x00-\x1f\x7f]+$")]
+MAX_TAG = 64  # characters, of W&B
 
 
-def check_mode(explicit: Mode | None) -> Mode:
+class WandbConfig(LoggerConfig):
+    """The meaning of each key stands in conf/logger/wandb.yaml."""
+
+    project: ProjectName
+    entity: ProjectName | None
+    mode: Mode | None
+
+
+def mode_here(explicit: Mode | None) -> Mode:
     """The mode that a run will have here.
 
     Raises: InvalidInputError for an unknown WANDB_MODE, for online without a key, and for a key that cannot be used.
@@ -32,22 +44,17 @@ def check_mode(explicit: Mode | None) -> Mode:
 
 
 def decide_mode(explicit: Mode | None, environment: str | None, *, has_key: bool) -> Mode:
-    """What was said, else WANDB_MODE, else online with a key, else offline. Raises: as `check_mode`."""
-    if explicit is None and environment and environment not in MODES:
-        raise InvalidInputError(f"WANDB_MODE: got {environment!r}, allowed: {', '.join(MODES)}; or set logger.mode")
-    said = explicit or environment or None
-    for mode in MODES:
-        if said == mode:
-            break
-    else:
-        mode = "online" if has_key else "offline"
+    """The explicit mode, else WANDB_MODE, else online with a key, else offline. Raises: as `mode_here`."""
+    modes = get_args(Mode)
+    if explicit is None and environment and environment not in modes:
+        raise InvalidInputError(f"WANDB_MODE: got {environment!r}, allowed: {', '.join(modes)}; or set logger.mode")
+    mode = explicit or environment or ("online" if has_key else "offline")
     if mode == "online" and not has_key:
-        source = "logger.mode" if explicit else "WANDB_MODE"
         raise InvalidInputError(
-            f"{source}: got 'online', but there is no key of W&B; run `wandb login`, set WANDB_API_KEY, "
-            "or take logger.mode=offline"
+            f"{'logger.mode' if explicit else 'WANDB_MODE'}: got 'online', but there is no key of W&B; "
+            "run `wandb login`, set WANDB_API_KEY, or take logger.mode=offline"
         )
-    return mode
+    return cast(Mode, mode)
 
 
 def has_key() -> bool:
@@ -60,12 +67,6 @@ def has_key() -> bool:
     return found is not None
 
 
-def start_wandb(config: WandbConfig, record: RunRecord, report: Report) -> Tracker:
-    """A tracker at W&B; one that does nothing where W&B is disabled. Raises: InvalidInputError if W&B refuses."""
-    mode = check_mode(config.mode)
-    return LocalTracker() if mode == "disabled" else WandbTracker(config, record, report, mode=mode)
-
-
 def register_chart(entity: str, name: str, chart: Mapping[str, Any]) -> str:
     """Keeps a Vega-Lite specification at W&B, where panels find it; returns its id, ENTITY/NAME."""
     return wandb.Api().create_custom_chart(
@@ -73,15 +74,29 @@ def register_chart(entity: str, name: str, chart: Mapping[str, Any]) -> str:
     )
 
 
-class WandbTracker(Tracker):
+class WandbRunLogger(RunLogger):
     """One run of W&B. Its files lie in the run folder, and its service ends with it."""
 
-    def __init__(self, config: WandbConfig, record: RunRecord, report: Report, *, mode: Mode) -> None:
+    Config = WandbConfig
+
+    @classmethod
+    def check(cls, config: WandbConfig, *, tags: Sequence[str]) -> None:
+        for tag in tags:
+            if len(tag) > MAX_TAG:
+                raise InvalidInputError(f"tags: got {tag!r}; W&B takes at most {MAX_TAG} characters each; shorten it")
+        mode_here(config.mode)
+
+    @classmethod
+    def open(cls, config: WandbConfig, record: RunRecord, report: Report) -> RunLogger:
+        is_disabled = mode_here(config.mode) == "disabled"
+        return (LocalRunLogger if is_disabled else cls)(config, record, report)
+
+    def __init__(self, config: WandbConfig, record: RunRecord, report: Report) -> None:
         self.record = record
         wanted = {
-            # W&B stages what it logs outside the run else, where deleting the run would leave it.
+            # W&B else stages what it logs outside the run, where deleting the run would leave it.
             "WANDB_DATA_DIR": str(record.folder.resolve() / "wandb" / "data"),
-            # W&B 0.31 reports on its own health else, even offline.
+            # W&B 0.31 else reports on its own health, even offline.
             "WANDB_ERROR_REPORTING": "false",
         }
         self.environment = {name: value for name, value in wanted.items() if name not in os.environ}
@@ -97,23 +112,21 @@ class WandbTracker(Tracker):
                 job_type=record.job_type,
                 tags=record.tags,
                 config=record.config,
-                mode=mode,
+                mode=mode_here(config.mode),
                 resume="allow",
                 reinit="finish_previous",
                 settings=wandb.Settings(silent=True, console="off", symlink=False, save_code=False, disable_git=True),
             )
         except WandbError as error:
             self._leave()
-            raise InvalidInputError(
-                f"logger=wandb: W&B refused the run: {error}; logger.mode=offline goes on"
-            ) from error
+            raise InvalidInputError(f"W&B refused the run: {error}; logger.mode=offline goes on") from error
         keep_id(record.folder, "wandb", self.run.id)
         for path in Path(self.run.dir).parent.glob("logs/*"):
             if path.is_symlink():  # to the log of the service, outside the run folder
                 path.unlink()
         self.run.define_metric(metric_names.STEP)
         self.run.define_metric("*", step_metric=metric_names.STEP)
-        report(_told(self.run, record.folder, config.mode))
+        report(_place(self.run, record.folder, config.mode))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
         if step >= self.run.step:
@@ -151,12 +164,12 @@ class WandbTracker(Tracker):
             os.environ.pop(name, None)
 
 
-def _told(run: wandb.Run, folder: Path, said: Mode | None) -> str:
-    """The one line on where the run is followed."""
+def _place(run: wandb.Run, folder: Path, explicit: Mode | None) -> str:
+    """The one line on where the run is logged."""
     if not run.offline:
         return f"W&B: {run.url}"
     kept = folder / "wandb" / Path(run.dir).parent.name
-    why = "" if said or os.environ.get("WANDB_MODE") else ", as there is no key"
+    why = "" if explicit or os.environ.get("WANDB_MODE") else ", as there is no key"
     return f"W&B: offline{why}; to send it: wandb sync {shlex.quote(str(kept))}"
 
 

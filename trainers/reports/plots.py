@@ -1,4 +1,4 @@
-"""Plots of a report as SVG text that follows the colours of its page, and pictures for trackers."""
+"""Plots of a report as SVG text that follows the colours of its page, and pictures for loggers."""
 
 import io
 from collections.abc import Mapping
@@ -35,7 +35,7 @@ from trainers.reports.page_svg import page_svg
 from trainers.runs import metric_names
 from trainers.search.console import held_against
 
-DOTS_PER_INCH = 120  # of pictures for trackers
+DOTS_PER_INCH = 120  # of pictures for loggers
 MOST_POINTS, MARKS = 50, 8  # of a line, the latter about: a report of many epochs stays small
 
 

@@ -1,4 +1,4 @@
-"""What a tracker is sent of a finished run, read from its folder alone: tables, pictures, artifacts, last figures."""
+"""What a logger is sent of a finished run, read from its folder alone: tables, pictures, artifacts, last figures."""
 
 import csv
 from collections.abc import Mapping
@@ -8,17 +8,7 @@ from typing import Any
 from hardware_models.profile import METRICS
 from search_spaces.architecture import read_architecture
 from search_spaces.errors import InvalidInputError
-from trainers.loggers.alerts import epoch_alerts
-from trainers.loggers.identity import follower, is_published
-from trainers.loggers.logger import (
-    Cell,
-    LocalTracker,
-    Report,
-    RunRecord,
-    SteadyTracker,
-    Tracker,
-    make_tracker,
-)
+from trainers.loggers.base import Cell, RunLogger
 from trainers.runs import metric_names
 from trainers.runs.state import architecture_file, result_of, weights_file
 from trainers.search.provenance import file_hashes
@@ -30,50 +20,26 @@ ACCURACIES = ("supernet", "inherited", "finetuned", "random")
 WORDS = ("device", "decision", "choice", "reason")  # columns of prune.csv that are not numbers
 
 
-def publish_result(tracker: Tracker, folder: Path) -> None:
-    """Sends all of the result in `folder`, and what epochs the tracker has not heard of.
+def publish_result(logger: RunLogger, folder: Path) -> None:
+    """Sends all of the result in `folder`, and the rows of epochs.
 
     Raises: InvalidInputError, OSError or ValueError where it is not whole, or not all its own.
     """
-    result = _own_result(folder)
+    result = own_result(folder)
     for row in epochs(folder / "metrics.csv"):
-        tracker.metrics(int(row[metric_names.STEP]), row)
-    # One step after the rows of the epochs, the last of which a tracker knows already.
-    tracker.metrics(result["search"]["steps"] + 1, last_figures(result))
+        logger.metrics(int(row[metric_names.STEP]), row)
+    # One step after the rows of the epochs, the last of which may be logged.
+    logger.metrics(result["search"]["steps"] + 1, last_figures(result))
     columns, rows = prune_events(folder / "prune.csv")
-    tracker.table(metric_names.PRUNE_EVENTS, columns=columns, rows=rows)
+    logger.table(metric_names.PRUNE_EVENTS, columns=columns, rows=rows)
     columns, rows = architectures(result)
-    tracker.table(metric_names.ARCHITECTURES, columns=columns, rows=rows)
-    _pictures(tracker, folder, result)
-    _artifacts(tracker, folder, result)
-    if isinstance(tracker, SteadyTracker):
-        tracker.is_complete = True
+    logger.table(metric_names.ARCHITECTURES, columns=columns, rows=rows)
+    _pictures(logger, folder, result)
+    _artifacts(logger, folder, result)
 
 
-def publish_if_missing(content: Mapping[str, Any], record: RunRecord, report: Report, *, exit_code: int) -> None:
-    """Tells the tracker of the section `logger` of a finished run, alerts and result, unless it has been told.
-
-    It has not if the run was killed at its very end, if it was followed otherwise, or if a W&B sweep asks for it once
-    more. The folder must be held. Raises: InvalidInputError as `make_tracker` does; as `publish_result`.
-    """
-    if content["name"] == "local" or is_published(record.folder, follower(content["name"])):
-        return
-    _own_result(record.folder)
-    tracker = make_tracker(content, record, report)
-    if isinstance(tracker, LocalTracker):
-        return
-    try:
-        rows = epochs(record.folder / "metrics.csv")
-        for previous, row in zip([None, *rows], rows, strict=False):
-            for title, text in epoch_alerts(previous, row):
-                tracker.alert(title, text)
-        publish_result(tracker, record.folder)
-    finally:
-        tracker.finish(exit_code)
-
-
-def _own_result(folder: Path) -> dict[str, Any]:
-    """The result in `folder`. Raises: InvalidInputError for a file that is to be sent and is not the run's own.
+def own_result(folder: Path) -> dict[str, Any]:
+    """The result in `folder`. Raises: InvalidInputError for a file that would be sent and is not the run's own.
 
     A folder from elsewhere may hold links to what its user would show to nobody.
     """
@@ -111,7 +77,7 @@ def last_figures(result: Mapping[str, Any]) -> dict[str, float]:
 
 
 def prune_events(path: Path) -> tuple[list[str], list[list[Cell]]]:
-    """Columns and rows of pruning log; what it leaves open is none."""
+    """Columns and rows of the pruning log; what it leaves open is none."""
     with path.open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     return header, [[_cell(column, text) for column, text in zip(header, line, strict=True)] for line in lines]
@@ -125,48 +91,45 @@ def _cell(column: str, text: str) -> Cell:
 
 def architectures(result: Mapping[str, Any]) -> tuple[list[str], list[list[Cell]]]:
     """Columns and one row per device: its network and each of its figures; none where there is none."""
-    columns = ["device", "id", "notation", "met", "binding"]
-    columns += [f"accuracy_{kind}" for kind in ACCURACIES]
-    columns += [f"{figure}_{metric}" for metric in METRICS for figure in FIGURES]
-    return columns, [
-        [_architecture_row(name, device)[c] for c in columns] for name, device in result["devices"].items()
-    ]
+    rows = [_architecture_row(name, device) for name, device in result["devices"].items()]
+    return list(rows[0]), [list(row.values()) for row in rows]
 
 
 def _architecture_row(name: str, device: Mapping[str, Any]) -> dict[str, Cell]:
     row: dict[str, Cell] = {"device": name, **{key: device[key] for key in ("id", "notation", "met", "binding")}}
     row |= {f"accuracy_{kind}": device["accuracy"][kind] for kind in ACCURACIES}
-    for figure in FIGURES:
-        found = device["budgets" if figure == "budget" else figure] or {}
-        row |= {f"{figure}_{metric}": found.get(metric) for metric in METRICS}
+    for metric in METRICS:
+        for figure in FIGURES:
+            found = device["budgets" if figure == "budget" else figure] or {}
+            row[f"{figure}_{metric}"] = found.get(metric)
     return row
 
 
-def _pictures(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> None:
+def _pictures(logger: RunLogger, folder: Path, result: Mapping[str, Any]) -> None:
     from search_spaces.architecture import architecture_svg
     from trainers.reports.plots import alpha_heat_map  # matplotlib takes a second
 
-    tracker.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(folder / "alphas.npz"))
+    logger.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(folder / "alphas.npz"))
     for name in result["devices"]:
         architecture = read_architecture(architecture_file(folder, name))
-        tracker.picture(metric_names.architecture_picture(name), architecture_svg(architecture))
+        logger.picture(metric_names.architecture_picture(name), architecture_svg(architecture))
 
 
-def _artifacts(tracker: Tracker, folder: Path, result: Mapping[str, Any]) -> None:
+def _artifacts(logger: RunLogger, folder: Path, result: Mapping[str, Any]) -> None:
     """Supernet -> architecture -> model, and measurement; lineage.json, which goes along, is the record of it."""
     run = folder.name
     supernet = f"supernet-{run}"
-    tracker.artifact(supernet, kind="supernet", files=_there(folder, RECORDS), parents=[])
+    logger.artifact(supernet, kind="supernet", files=_there(folder, RECORDS), parents=[])
     models = []
     for name, device in result["devices"].items():
         network, model = f"architecture-{run}-{name}", f"model-{run}-{name}"
-        tracker.artifact(network, kind="architecture", files=[architecture_file(folder, name)], parents=[supernet])
-        tracker.artifact(model, kind="model", files=[weights_file(folder, name)], parents=[network])
+        logger.artifact(network, kind="architecture", files=[architecture_file(folder, name)], parents=[supernet])
+        logger.artifact(model, kind="model", files=[weights_file(folder, name)], parents=[network])
         if device["measured"] is not None:
             files = [folder / "result.json"]
-            tracker.artifact(f"measurement-{run}-{name}", kind="measurement", files=files, parents=[network])
+            logger.artifact(f"measurement-{run}-{name}", kind="measurement", files=files, parents=[network])
         models.append(model)
-    tracker.artifact(f"result-{run}", kind="result", files=_there(folder, RESULTS), parents=models)
+    logger.artifact(f"result-{run}", kind="result", files=_there(folder, RESULTS), parents=models)
 
 
 def _there(folder: Path, names: tuple[str, ...]) -> list[Path]:

@@ -1,4 +1,4 @@
-"""The names of a run's metrics: columns of `metrics.csv`, histories of trackers, axes of dashboards and notebooks."""
+"""The names of a run's metrics: columns of `metrics.csv`, histories of loggers, axes of dashboards and notebooks."""
 
 from collections.abc import Iterable
 
@@ -44,7 +44,7 @@ def slack(device: str, metric: str) -> str:
 
 
 def worst(device: str, metric: str) -> str:
-    """Cost of the dearest network that is left."""
+    """Cost of the most expensive network that is left."""
     return f"hw/{device}/{metric}_worst"
 
 

@@ -43,7 +43,7 @@ def run(
     folder = RunFolder(config.run_folder, command=command)
     finished = folder.read_result()
     if finished is None:
-        if all(callback.knows_infeasible(config) for callback in callbacks):
+        if all(callback.knows_infeasible() for callback in callbacks):
             _refuse_what_is_known(config, folder)
         with memory_named():
             plan = prepare(config)
@@ -53,7 +53,7 @@ def run(
             _tell_what_is_missing(folder, report)
             return _attempt(plan, folder, report, callbacks)
         folder.release()
-    _tidy(config, folder, finished, report, callbacks)
+    _tidy(folder, finished, report, callbacks)
     others = _other_threads(config, finished)
     report(f"this search is finished already{others}: {folder.path}; delete the folder to run it again")
     report_verdict(finished, folder.path, report)
@@ -86,13 +86,7 @@ def _tell_what_is_missing(folder: RunFolder, report: Report) -> None:
             report(f"{folder.path} was finished and has lost {missing[0]}{more}; it is searched again")
 
 
-def _tidy(
-    config: SearchConfig,
-    folder: RunFolder,
-    finished: Mapping[str, Any],
-    report: Report,
-    callbacks: Sequence[SearchCallback],
-) -> None:
+def _tidy(folder: RunFolder, finished: Mapping[str, Any], report: Report, callbacks: Sequence[SearchCallback]) -> None:
     """Does what is left to do of a finished run: it was killed at its very end, or is to be logged elsewhere too."""
     try:
         folder.take()
@@ -102,7 +96,7 @@ def _tidy(
         remove_checkpoints(folder.path / CHECKPOINTS)
         for callback in callbacks:
             with _reported(callback.what, report):
-                callback.on_finished(config, finished, report)
+                callback.on_finished(finished)
     finally:
         folder.release()
 
@@ -111,7 +105,7 @@ def _attempt(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[
     try:
         folder.start(origin(plan))
         for callback in callbacks:
-            callback.on_start(plan.config, report, resumed=folder.attempt > 1)
+            callback.on_start()
         with memory_named(), _threads_of(plan.config):
             result = _run(plan, folder, report, callbacks)
         folder.close(result["status"])  # a run that cannot say that it is finished is not
@@ -123,7 +117,7 @@ def _attempt(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[
     finally:
         for callback in callbacks:
             with _reported(callback.what, report):
-                callback.on_end(folder.path, status, measured=bool(plan.measured))
+                callback.on_end(status, measured=bool(plan.measured))
         if status.state in (*FINISHED, "stopped"):  # a study takes up no trial that it stopped
             remove_checkpoints(folder.path / CHECKPOINTS)
         folder.release()

@@ -78,7 +78,7 @@ def _server(text: str, url: str) -> StudyPlace:
         secret, named = parts.password is not None or "password=" in parts.query, len(parts.path) > 1
     except ValueError as error:
         raise InvalidInputError(f"got {text!r}: {error}; allowed: {ALLOWED}") from error
-    if secret:  # it would stand in the configuration of every run, and in what trackers send
+    if secret:  # it would stand in the configuration of every run, and in what loggers send
         raise InvalidInputError("a password in a URL ends up in run folders; put it in ~/.pgpass or PGPASSWORD instead")
     if not named:
         raise InvalidInputError(f"got {text!r}, which names no database; allowed: {ALLOWED}")

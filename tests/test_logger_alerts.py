@@ -1,4 +1,4 @@
-"""Alerts: each cause told once, and silence where there is none."""
+"""Alerts: each cause reported once, and silence where there is none."""
 
 from typing import Any
 
@@ -38,16 +38,16 @@ def test_a_budget_is_met_once() -> None:
     assert epoch_alerts(met, met | {"epoch": 5}) == []
 
 
-def test_budgets_that_are_met_from_the_first_epoch_are_told() -> None:
+def test_budgets_that_are_met_from_the_first_epoch_are_reported() -> None:
     assert titles(None, CALM) == ["budget met: tablet"]
 
 
-@pytest.mark.parametrize(("share", "told"), [(0.5, False), (0.51, True)])
-def test_a_majority_of_skips_is_a_collapse(share: float, told: bool) -> None:
-    assert titles(CALM, row(arch__skip_connect_share=share)) == ["collapse: skip_connect"] * told
+@pytest.mark.parametrize(("share", "reported"), [(0.5, False), (0.51, True)])
+def test_a_majority_of_skips_is_a_collapse(share: float, reported: bool) -> None:
+    assert titles(CALM, row(arch__skip_connect_share=share)) == ["collapse: skip_connect"] * reported
 
 
-def test_a_collapse_that_lasts_is_told_once() -> None:
+def test_a_collapse_that_lasts_is_reported_once() -> None:
     collapsed = row(arch__skip_connect_share=0.7)
     assert epoch_alerts(collapsed, collapsed | {"epoch": 5}) == []
 

@@ -1,9 +1,9 @@
-"""What following a search costs: epochs with each logger beside epochs with none but the run folder.
+"""What logging a search costs: epochs with each logger beside epochs with none but the run folder.
 
-    python tests/benchmarks/tracking_cost.py [--batch 32] [--image 32] [--steps 4] [--rounds 30]
+    python tests/benchmarks/logger_cost.py [--batch 32] [--image 32] [--steps 4] [--rounds 30]
 
 An epoch is `--steps` steps of the search of the tiers (weights and architecture, `SearchModule.training_step`), its row
-of metrics, and telling that row and its alerts; a search has several times as many steps an epoch. All loggers are open
+of metrics, and logging that row and its alerts; a search has several times as many steps an epoch. All loggers are open
 in one process and take turns in every round, in an order that rotates; W&B is offline. Wall time sees all that they do;
 the processor time of this process, which other work on the machine moves less, sees all but W&B's service. Asked: at
 most 1.02 times an epoch of logger=local.
@@ -25,7 +25,7 @@ from selection import header, mobile_space, tier_table
 from step_cost import Batch, random_batch, search
 
 from trainers.loggers.alerts import epoch_alerts
-from trainers.loggers.logger import RunRecord, Tracker, make_tracker
+from trainers.loggers.base import RunLogger, RunRecord, make_logger
 from trainers.runs import metric_names
 from trainers.search.module import SearchModule
 from trainers.search.progress import metrics_of
@@ -42,26 +42,26 @@ LOGGERS: Mapping[str, Mapping[str, str | None]] = {
 # Shapes: R rounds.
 
 
-def open_trackers(folder: Path) -> dict[str, Tracker]:
+def open_loggers(folder: Path) -> dict[str, RunLogger]:
     """Each logger on a run of its own below `folder`."""
-    trackers = {}
+    loggers = {}
     for name, more in LOGGERS.items():
         run = folder / "sweep" / name
         run.mkdir(parents=True)
-        record = RunRecord(name, "sweep", "search", (), {}, run, False)
-        trackers[name] = make_tracker({"name": name, **more}, record, print)
-    return trackers
+        record = RunRecord(name, "sweep", "search", (), {}, run)
+        loggers[name] = make_logger({"name": name, **more}, record, print)
+    return loggers
 
 
 class Epochs:
-    """Runs epochs of one search, each told to the tracker that is given; keeps what telling took."""
+    """Runs epochs of one search, each logged by the logger that is given; keeps what logging took."""
 
     def __init__(self, module: SearchModule, batches: tuple[Batch, Batch], *, steps: int) -> None:
         self.module, self.batches, self.steps = module, batches, steps
         self.numbers, self.batch_numbers = count(1), count(1)
 
-    def run(self, tracker: Tracker) -> tuple[float, float, float]:
-        """Seconds of the epoch by the wall and by the processor, and of telling its row."""
+    def run(self, logger: RunLogger) -> tuple[float, float, float]:
+        """Seconds of the epoch by the wall and by the processor, and of logging its row."""
         started, processor = time.perf_counter(), time.process_time()
         for _ in range(self.steps):
             self.module.training_step(self.batches, next(self.batch_numbers))
@@ -73,25 +73,25 @@ class Epochs:
             metric_names.VALIDATION_ACCURACY: 0.5,
             **metrics_of(self.module),
         }
-        telling = time.perf_counter()
-        tracker.metrics(epoch * self.steps, row)
+        logging = time.perf_counter()
+        logger.metrics(epoch * self.steps, row)
         for title, text in epoch_alerts(row, row):
-            tracker.alert(title, text)
+            logger.alert(title, text)
         ended = time.perf_counter()
-        return ended - started, time.process_time() - processor, ended - telling
+        return ended - started, time.process_time() - processor, ended - logging
 
 
 def measured(
-    run: Callable[[Tracker], tuple[float, float, float]], trackers: Mapping[str, Tracker], rounds: int
+    run: Callable[[RunLogger], tuple[float, float, float]], loggers: Mapping[str, RunLogger], rounds: int
 ) -> np.ndarray:
-    """What `run` gives, as an array (R, trackers, 3), after a round that does not count."""
-    names = list(trackers)
+    """What `run` gives, as an array (R, loggers, 3), after a round that does not count."""
+    names = list(loggers)
     taken = np.zeros((rounds, len(names), 3))
     for name in names:
-        run(trackers[name])
+        run(loggers[name])
     for r in range(rounds):
         for k in np.roll(np.arange(len(names)), r):
-            taken[r, k] = run(trackers[names[k]])
+            taken[r, k] = run(loggers[names[k]])
     return taken
 
 
@@ -109,26 +109,26 @@ def main() -> None:
     module = search(tier_table(mobile_space()), batches, arch_every=2, budgets=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["WANDB_CACHE_DIR"] = folder
-        trackers = open_trackers(Path(folder, "runs"))
-        taken = measured(Epochs(module, batches, steps=arguments.steps).run, trackers, arguments.rounds)
-        for tracker in trackers.values():
-            tracker.finish(0)
+        loggers = open_loggers(Path(folder, "runs"))
+        taken = measured(Epochs(module, batches, steps=arguments.steps).run, loggers, arguments.rounds)
+        for logger in loggers.values():
+            logger.finish(0)
     print(header(**{name: version(name) for name in ("wandb", "mlflow-skinny", "tensorboard")}))
     print(f"batch {arguments.batch}, {arguments.image} px, {arguments.steps} steps an epoch, n = {arguments.rounds}")
-    show(list(trackers), taken)
+    show(list(loggers), taken)
 
 
 def show(names: list[str], taken: np.ndarray) -> None:
-    """A line per logger: its ratios to local in the same round, and what telling one row takes."""
-    print(f"epoch over local in the same round, median [quartiles], asked <= {ASKED}; telling one row")
+    """A line per logger: its ratios to local in the same round, and what logging one row takes."""
+    print(f"epoch over local in the same round, median [quartiles], asked <= {ASKED}; logging one row")
     ratios = taken / taken[:, :1]
     for k, name in enumerate(names):
         words = []
         for kind, clock in enumerate(("wall", "processor")):
             low, median, high = np.percentile(ratios[:, k, kind], [25, 50, 75])
             words.append(f"{clock} {median:.3f} [{low:.3f}, {high:.3f}]")
-        epoch, telling = np.median(taken[:, k, 0]), np.median(taken[:, k, 2])
-        print(f"  {name:12s} {'  '.join(words)}  {1e3 * telling:6.2f} ms of {epoch:.2f} s, {telling / epoch:.3%}")
+        epoch, logging = np.median(taken[:, k, 0]), np.median(taken[:, k, 2])
+        print(f"  {name:12s} {'  '.join(words)}  {1e3 * logging:6.2f} ms of {epoch:.2f} s, {logging / epoch:.3%}")
 
 
 if __name__ == "__main__":
