@@ -9,6 +9,8 @@ from typing import Any, TypeVar
 from search_spaces.errors import InvalidInputError
 
 Part = TypeVar("Part")
+OWN_PACKAGES = ("search_spaces", "hardware_models", "trainers")  # whose parts come with Espalier
+_REGISTRIES: "dict[str, Registry[Any]]" = {}
 
 
 class Registry(Mapping[str, Part]):
@@ -20,10 +22,19 @@ class Registry(Mapping[str, Part]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._registered: dict[str, Part] = {}
+        _REGISTRIES[kind] = self
 
     @cached_property
     def _installed(self) -> dict[str, EntryPoint]:
-        return {point.name: point for point in entry_points(group=f"espalier.{self.kind}")}
+        found: dict[str, EntryPoint] = {}
+        for point in entry_points(group=f"espalier.{self.kind}"):
+            other = found.setdefault(point.name, point)
+            if other.value != point.value:
+                raise InvalidInputError(
+                    f"{self.kind}: {point.name!r} is the name of {other.value} and of {point.value}; "
+                    "uninstall the package of one of them"
+                )
+        return found
 
     def register(self, name: str) -> Callable[[Part], Part]:
         """A decorator that adds a part. Raises: InvalidInputError if another one has the name."""
@@ -37,16 +48,35 @@ class Registry(Mapping[str, Part]):
 
         return add
 
+    def module_of(self, name: str) -> str:
+        """The module that a part is defined in; it is not imported for this."""
+        if name in self._registered:
+            return _place(self._registered[name])[0]
+        return self._installed[name].module
+
+    def is_built_in(self, name: str) -> bool:
+        """Whether a part comes with Espalier."""
+        return self.module_of(name).partition(".")[0] in OWN_PACKAGES
+
     def __getitem__(self, name: str) -> Part:
-        """Raises: InvalidInputError, with the names that there are, for an unknown one."""
+        """Raises: InvalidInputError for an unknown name, with those that there are; if its package fails to import."""
         if name in self._registered:
             return self._registered[name]
         if name in self._installed:
-            part: Part = self._installed[name].load()
+            point = self._installed[name]
+            try:
+                part: Part = point.load()
+            except Exception as error:  # whatever a package of others raises
+                raise InvalidInputError(
+                    f"{self.kind}: {name!r} of {point.value} cannot be imported: {type(error).__name__}: {error}"
+                ) from error
             return part
         close = get_close_matches(name, list(self), n=2)
         meant = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
-        raise InvalidInputError(f"{self.kind}: no {name!r}; {meant}allowed: {', '.join(self)}")
+        raise InvalidInputError(
+            f"{self.kind}: no {name!r}; {meant}allowed: {', '.join(self)}; "
+            "a part of your own needs plugins=<its module> in the command, or its package installed"
+        )
 
     def __contains__(self, name: object) -> bool:
         return name in self._registered or name in self._installed
@@ -56,6 +86,17 @@ class Registry(Mapping[str, Part]):
 
     def __len__(self) -> int:
         return len({*self._registered, *self._installed})
+
+
+def registry(kind: str) -> Registry[Any]:
+    """The registry of a kind; before the module that owns it is imported, one of entry points alone."""
+    return _REGISTRIES.get(kind) or Registry(kind)
+
+
+def foreign_modules(name: str) -> set[str]:
+    """The modules, of others than Espalier, that parts of this name are defined in, in all registries."""
+    having = [each for each in _REGISTRIES.values() if name in each]
+    return {each.module_of(name) for each in having if not each.is_built_in(name)}
 
 
 def _place(part: Any) -> tuple[str, str]:

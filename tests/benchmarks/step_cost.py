@@ -39,6 +39,7 @@ from tests.benchmarks.nni_baselines import (
     saved_activation_mb,
     width_for_macs,
 )
+from trainers.runs.code import running_code
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.module import Schedule, SearchModule
 from trainers.search.strategies import Pool, largest_path
@@ -81,6 +82,7 @@ def search(table: CostTable, batches: tuple[Batch, Batch], *, arch_every: int, b
         optimizer=SGD,
         arch_optimizer=partial(torch.optim.Adam, lr=0.03, betas=(0.5, 0.999)),
         clip_norm=5.0,
+        code=running_code(),
     )
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", devices=1, barebones=True)
     trainer.fit(module, DataLoader([batches], batch_size=None))  # type: ignore[arg-type]

@@ -172,6 +172,7 @@ class _Code(Part):
     commit: str | None
     changed: bool | None
     sha256: str
+    plugins: dict[str, dict[str, str | None]] = {}
 
 
 class Result(Part):

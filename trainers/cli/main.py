@@ -33,8 +33,10 @@ from trainers.cli.overrides import (
     without_key,
 )
 from trainers.cli.own_files import check_own_files
+from trainers.cli.plugin_sections import offer_sections
 from trainers.cli.sweep_start import knows_its_jobs
 from trainers.runs.exit_status import KILLED, ExitStatus, JobFailedError, StudyRefusedError, status_of, status_with
+from trainers.runs.plugins import import_plugins, named_plugins
 from trainers.runs.state import FINISHED
 from trainers.runs.validation import refusal
 from trainers.sweeps import sweep
@@ -112,6 +114,12 @@ def _guarded(app: App) -> int:
     os.environ.pop(sweep.VARIABLE, None)
     arguments = get_args_parser().parse_args()
     wrong = _wrong_flags(app, arguments)
+    shows_help = arguments.help or arguments.hydra_help or arguments.shell_completion
+    if not wrong and not shows_help:
+        try:
+            _import_plugins(arguments)
+        except EspalierError as error:
+            wrong.append(str(error))
     if wrong:
         return _told(app.name, REFUSED, str(refusal(wrong)))
     if arguments.shell_completion and (completed := completions(os.environ.get("COMP_LINE", ""))):
@@ -124,7 +132,8 @@ def _guarded(app: App) -> int:
     codes, ended, ending = [DONE], Ended(), status_with("done")
     check_own_files()
     try:
-        task = _task(app, arguments.config_dir, ended)
+        offer_sections(arguments.overrides)
+        task = _task(app, arguments, ended)
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(task)()
     except JobFailedError:  # of which its user has been told
         pass
@@ -144,11 +153,18 @@ def _guarded(app: App) -> int:
     return exit_code([*_end_sweep(app.name, ending), *codes, *(job.code or DONE for job in ended.values())])
 
 
-def _task(app: App, config_dir: str | None, ended: Ended) -> Callable[[DictConfig], dict[str, Any]]:
+def _import_plugins(arguments: Namespace) -> None:
+    folders = [os.getcwd(), *([arguments.config_dir] if arguments.config_dir else [])]
+    import_plugins(named_plugins(arguments.overrides), folders=folders)
+
+
+def _task(app: App, arguments: Namespace, ended: Ended) -> Callable[[DictConfig], dict[str, Any]]:
     """What Hydra calls for each job; those that have ended in this process are kept by their overrides."""
-    process, flags = os.getpid(), [f"--config-dir={config_dir}"] if config_dir else []
+    process, flags = os.getpid(), [f"--config-dir={arguments.config_dir}"] if arguments.config_dir else []
 
     def job(config: DictConfig) -> dict[str, Any]:
+        if os.getpid() != process:
+            _import_plugins(arguments)
         own = shlex.join([app.name, *flags, *task_overrides(HydraConfig.get())])
         with nullcontext() if os.getpid() == process else _signals_of_a_job():
             one, returned = run_job(app, config, own, alone=os.getpid() != process)

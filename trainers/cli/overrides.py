@@ -27,7 +27,8 @@ def expand_home(argument: str) -> str:
 
 
 def as_written(argument: str) -> str:
-    """The argument with the name of a sweep in quotes if Hydra would read another number there: 202411 for 2024_11."""
+    """The argument as Hydra reads what is meant: 2024_11 of a sweep as a name, one plug-in as a list."""
+    argument = re.sub(r"^(\+{0,2}plugins)=([\w.]+)$", r"\1=[\2]", argument)
     return re.sub(r"^(\+{0,2}sweep)=([+\d_]*[+_][+\d_]*)$", r"\1='\2'", argument)
 
 

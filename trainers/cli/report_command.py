@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from trainers.runs.plain_text import printable_lines
+from trainers.runs.plugins import import_plugins, named_plugins
 
 if TYPE_CHECKING:
     from trainers.reports.check import Check
@@ -21,6 +22,7 @@ Examples
   espalier-report runs/strategies                            and into that of a sweep
   espalier-report verify runs/search/mobile-pool-seed0-7fe47eb4
   espalier-report verify runs/strategies                     each run of a sweep, in a line
+  espalier-report verify runs/search/tiny-pool-seed0-5d2a90c1 plugins=my_space   with the plug-in that it was made with
 Exit codes: 0 done, and all that was verified is as told; 1 an error, or a check that failed; 2 no run or sweep there.
 
 `verify` hashes every file, rebuilds configuration, cost table, data split and networks, recounts and prices them again,
@@ -37,14 +39,16 @@ def main() -> None:
 def run(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="espalier-report",
-        usage="espalier-report [-h] [verify] FOLDER",
+        usage="espalier-report [-h] [verify] FOLDER [plugins=MODULE]",
         description="The report of a run or a sweep as one HTML file; `verify` checks a run against its own files.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("words", nargs="+", metavar="FOLDER", help="folder of a run, or of a sweep")
     words: list[str] = parser.parse_args(arguments).words
-    verify = words[0] == "verify" and len(words) > 1
+    plugins = named_plugins(words)
+    words = [word for word in words if not word.startswith("plugins=")]
+    verify = words[:1] == ["verify"] and len(words) > 1
     if len(words) != 1 + verify:
         return _told(REFUSED, f"got {len(words) - verify} folders: {' '.join(words)}; give one")
     folder = Path(os.path.expanduser(words[-1]))
@@ -56,6 +60,7 @@ def run(arguments: Sequence[str]) -> int:
     from search_spaces.errors import EspalierError, InvalidInputError
 
     try:
+        import_plugins(plugins, folders=[Path.cwd()])
         return _verify(folder) if verify else _report(folder)
     except InvalidInputError as error:
         return _told(REFUSED, str(error))

@@ -11,6 +11,7 @@ from pydantic import Field
 
 from hardware_models.profile import Precision
 from trainers.runs.config import Count, Line, Section, checked_parts
+from trainers.runs.plugins import wrong_plugins
 from trainers.runs.validation import refusal
 
 # A key of the configuration, written without quotes.
@@ -38,6 +39,7 @@ class CalibrateConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     output: Line | None
     overwrite: bool
+    plugins: list[Line]
 
     @property
     def measurements_path(self) -> Path | None:
@@ -57,7 +59,7 @@ class CalibrateConfig(Section):
 
 def validate_calibrate(content: Mapping[str, Any]) -> CalibrateConfig:
     """The checked configuration. Raises: InvalidInputError that lists every wrong key at once."""
-    problems: list[str] = []
+    problems = wrong_plugins(content.get("plugins"))
     config, wrong = checked_parts(CalibrateConfig, content, problems)
     between = _proposal(config) if config.propose is not None else _profile(config)
     if "propose" not in wrong:

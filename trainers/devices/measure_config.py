@@ -11,6 +11,7 @@ from pydantic import BeforeValidator, Field
 
 from hardware_models.profile import Precision
 from trainers.runs.config import BoardConfig, Count, Line, Section, checked_parts
+from trainers.runs.plugins import wrong_plugins
 from trainers.runs.validation import refusal
 
 Paths = Annotated[
@@ -42,6 +43,7 @@ class MeasureConfig(Section):
     output: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*[^/]\.csv$")]
     board: BoardConfig
     log: LogConfig
+    plugins: list[Line]
 
     @property
     def output_path(self) -> Path:
@@ -55,7 +57,7 @@ class MeasureConfig(Section):
 
 def validate_measure(content: Mapping[str, Any]) -> MeasureConfig:
     """The checked configuration. Raises: InvalidInputError that lists every wrong key at once."""
-    problems: list[str] = []
+    problems = wrong_plugins(content.get("plugins"))
     config, wrong = checked_parts(MeasureConfig, content, problems)
     problems += () if "board" in wrong else config.board.problems("board")
     problems += () if wrong & {"log", "board", "architecture"} else _log(config)

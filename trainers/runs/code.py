@@ -2,7 +2,8 @@
 
 import hashlib
 import subprocess
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,13 +18,20 @@ SUFFIXES = frozenset({".py", ".yaml", ".json", ".j2", ".css"})
 class Code:
     """The code of a search. `sha256` is that of all its files, the same of a checkout and of what was installed of it.
 
-    `commit`, and whether the files were `changed` since, are known where it runs from a checkout with git.
+    `commit`, and whether the files were `changed` since, are known where it runs from a checkout with git. `plugins`
+    are the version and the sha256 of each package of others that the search uses.
     """
 
     version: str
     commit: str | None
     changed: bool | None
     sha256: str
+    plugins: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+
+    @property
+    def content(self) -> tuple[str, Mapping[str, Mapping[str, str | None]]]:
+        """What is the same of the same code."""
+        return self.sha256, self.plugins
 
 
 @cache  # what is changed while a process runs has been imported before
@@ -37,7 +45,9 @@ def code_in(root: Path) -> Code:
     is_checkout = (root / ".git").exists()
     commit = _git(root, "rev-parse", "HEAD") if is_checkout else None
     status = _git(root, "status", "--porcelain", "--", *PACKAGES) if commit else None
-    return Code(version("espalier"), commit, None if status is None else bool(status), _sources_hash(root))
+    return Code(
+        version("espalier"), commit, None if status is None else bool(status), files_hash(root, packages=PACKAGES)
+    )
 
 
 def _git(root: Path, *arguments: str) -> str | None:
@@ -49,9 +59,10 @@ def _git(root: Path, *arguments: str) -> str | None:
         return None
 
 
-def _sources_hash(root: Path) -> str:
+def files_hash(root: Path, *, packages: Sequence[str] = (".",)) -> str:
+    """sha256 over name and content of all files of code in `packages` below `root`."""
     digest = hashlib.sha256()
-    found = (path for package in PACKAGES for path in (root / package).rglob("*") if path.suffix in SUFFIXES)
+    found = (path for package in packages for path in (root / package).rglob("*") if path.suffix in SUFFIXES)
     for name, path in sorted((path.relative_to(root), path) for path in found):
         if not name.is_relative_to(ELSEWHERE):
             digest.update(f"{name.as_posix()} {hashlib.sha256(path.read_bytes()).hexdigest()}\n".encode())

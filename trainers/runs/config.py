@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from hardware_models.profile import Margin
+from trainers.runs.plugins import wrong_plugins
 from trainers.runs.validation import problems_of, refusal
 
 Count = Annotated[int, Field(ge=1)]
@@ -119,12 +120,15 @@ class SearchConfig(Section):
     paths: PathsConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     sweep: SweepName
+    plugins: list[Line] = []
 
     @property
     def fingerprint_fields(self) -> dict[str, Any]:
         """What the search is asked: with the same threads, on the same kind of processor, the result is the same."""
         content = fingerprint_fields(self.model_dump(mode="json"))
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
+        if not content["plugins"]:
+            del content["plugins"]
         tables = table_hashes(content["hardware"])
         if tables:  # what a file holds, not where it lies, is what prices depend on
             content["tables"] = tables
@@ -178,7 +182,7 @@ def _table_files(content: Any) -> set[Path]:
 
 def validate(content: Mapping[str, Any]) -> SearchConfig:
     """The checked configuration. Raises: InvalidInputError that lists every wrong key at once."""
-    problems = []
+    problems = wrong_plugins(content.get("plugins"))
     for key in ("space", "strategy", "data", "logger"):
         if isinstance(content.get(key), Mapping) and not isinstance(content[key].get("name"), str):
             problems.append(

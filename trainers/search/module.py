@@ -19,7 +19,7 @@ from hardware_models.budgets.cost_table import Array
 from hardware_models.measuring.runner import cpu_model
 from search_spaces.errors import EspalierError
 from search_spaces.space import SearchSpace, Selection, Supernet
-from trainers.runs.code import Code, running_code
+from trainers.runs.code import Code
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.strategies import Strategy, largest_path
 
@@ -90,6 +90,7 @@ class SearchModule(pl.LightningModule):
         optimizer: Callable[[Any], Optimizer],
         arch_optimizer: Callable[[Any], Optimizer],
         clip_norm: float,
+        code: Code,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -99,7 +100,7 @@ class SearchModule(pl.LightningModule):
         self.problems: Sequence[BudgetProblem] = strategy.problems
         self.step = 0
         self.prune_log: list[PruneRecord] = []
-        self.threads, self.processors, self.code = torch.get_num_threads(), [cpu_model()], [running_code()]
+        self.threads, self.processors, self.code = torch.get_num_threads(), [cpu_model()], [code]
         self.pass_seconds = self.step_seconds = self._seconds_before = 0.0
         self._started = time.perf_counter()
         with torch.no_grad():
@@ -169,7 +170,7 @@ class SearchModule(pl.LightningModule):
         torch.set_num_threads(self.threads)
         self.processors = list(dict.fromkeys([*processors, *self.processors]))
         earlier = [Code(**fields) for fields in before]
-        self.code = [*(code for code in earlier if code.sha256 != self.code[-1].sha256), self.code[-1]]
+        self.code = [*(code for code in earlier if code.content != self.code[-1].content), self.code[-1]]
 
     def _warmup_path(self, device: int) -> tuple[int, ...]:
         """Paths that reach all weights: in turn the largest network and one drawn for each device."""

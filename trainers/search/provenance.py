@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from search_spaces.regular_files import check_regular
-from trainers.runs.code import running_code
+from trainers.runs.plugins import code_of
 from trainers.runs.state import architecture_file, weights_file
 from trainers.search.derive import Derived
 from trainers.search.plan import Plan
@@ -31,7 +31,7 @@ def hashes(plan: Plan) -> dict[str, str]:
 
 def origin(plan: Plan) -> dict[str, Any]:
     """What an attempt at a search starts from: its hashes, the code that runs, and versions."""
-    return {"hashes": hashes(plan), "code": vars(running_code()), "versions": versions()}
+    return {"hashes": hashes(plan), "code": vars(code_of(plan.config.model_dump(mode="json"))), "versions": versions()}
 
 
 def file_hashes(folder: Path, files: Sequence[str]) -> dict[str, str]:

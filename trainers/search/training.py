@@ -16,6 +16,7 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 from hardware_models.budgets.budget_problem import Survivors
 from search_spaces.errors import EspalierError
 from trainers.runs.folder import RunFolder
+from trainers.runs.plugins import code_of
 from trainers.search.checkpoints import (
     CHECKPOINTS,
     EpochCheckpoint,
@@ -98,6 +99,7 @@ def _module(plan: Plan, starts: Sequence[Survivors]) -> SearchModule:
         optimizer=make_optimizer(config.optimizer, "optimizer"),
         arch_optimizer=make_optimizer(config.arch_optimizer, "arch_optimizer"),
         clip_norm=settings.clip_norm,
+        code=code_of(config.model_dump(mode="json")),
     )
 
 

@@ -1,0 +1,51 @@
+"""Sections of the configuration for parts of plug-ins, so that `space=mine` needs no YAML file."""
+
+import re
+from collections.abc import Callable, Iterable
+from inspect import Parameter, signature
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+
+from search_spaces.registry import registry
+
+GROUPS = {"spaces": "space", "datasets": "data", "loggers": "logger"}  # kind of part: group that chooses one
+GIVEN = {"num_classes", "channels", "root", "image_size", "subset"}  # arguments that come from elsewhere
+DATA = {
+    "image_size": None,  # that of the images
+    "limit": None,
+    "limit_test": None,
+    "shares": {"weights": 0.5, "architecture": 0.25, "validation": 0.25, "test": 0.2},
+    "flip": False,
+    "shift": 0,
+    "split_seed": 0,
+}
+
+
+def offer_sections(arguments: Iterable[str]) -> None:
+    """Gives each part from outside Espalier a section, of its name and of the defaults of its arguments.
+
+    A part of an installed package is imported for its defaults where a command names it. YAML files come first.
+    """
+    words = set(re.findall(r"[\w.-]+", " ".join(arguments)))
+    for kind, group in GROUPS.items():
+        parts = registry(kind)
+        for name in parts:
+            if not parts.is_built_in(name):
+                section = {"name": name, **(_defaults(parts[name]) if name in words else {})}
+                if kind == "datasets":
+                    section |= DATA | {"root": "${paths.data}" if "root" in _parameters(parts[name]) else None}
+                ConfigStore.instance().store(name, section, group=group, package=group, provider="espalier")
+
+
+def _defaults(part: Callable[..., Any]) -> dict[str, Any]:
+    """The keyword arguments of a part that a configuration may set; null where there is no default."""
+    return {
+        name: None if parameter.default is Parameter.empty else parameter.default
+        for name, parameter in _parameters(part).items()
+        if parameter.kind is Parameter.KEYWORD_ONLY and name not in GIVEN
+    }
+
+
+def _parameters(part: Callable[..., Any]) -> dict[str, Parameter]:
+    return dict(signature(part).parameters)
