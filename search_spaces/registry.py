@@ -41,7 +41,10 @@ class Registry(Mapping[str, Part]):
 
         def add(part: Part) -> Part:
             known = self._registered.get(name)
-            if name in self._installed or (known is not None and _place(known) != _place(part)):
+            module = _place(part)[0]  # which may be that of an entry point, too
+            if (name in self._installed and self._installed[name].module != module) or (
+                known is not None and _place(known) != _place(part)
+            ):
                 raise InvalidInputError(f"{self.kind}: {name!r} is the name of another one; choose a name of your own")
             self._registered[name] = part
             return part

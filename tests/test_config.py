@@ -26,7 +26,7 @@ NOT_IN_FINGERPRINT = (
     *("paths.runs", "paths.data", "paths.cache", "data.root", "sweep", "tags", "logger.name"),
     *("trainer.threads", "trainer.checkpoint_seconds"),
 )
-SECTIONS_OR_NULL = ("boards", "trial")  # not one value; which of their keys count is tested elsewhere
+SECTIONS_OR_NULL = ("boards", "trial", "plugins")  # not one value; which of their keys count is tested elsewhere
 
 
 @pytest.fixture(scope="module")

@@ -135,7 +135,7 @@ def _wrong_with(default: ResultDefault, result: ConfigResult) -> Iterator[str]:
     else:
         keys = [*_keys(content), *(_chosen(choice) for choice in choices)]
         yield from (f"{file}: {problem}" for problem in not_to_be_set(keys))
-        if any(key.partition(".")[0] == "plugins" for key in keys):
+        if any("plugins" in key.split(".") for key in keys):
             yield f"{file}: plugins: not to be set here; name them in the command, as plugins=my_module"
         targets = [key for key in keys if key.endswith("_target_") and key not in CLASSES]
         yield from (f"{file}: {key}: not to be set here; allowed: {', '.join(CLASSES)}" for key in targets)

@@ -13,6 +13,7 @@ from trainers.reports.run_view import run_view
 from trainers.reports.sweep_view import check_files, sweep_view
 from trainers.runs.files import write_text
 from trainers.runs.plain_text import printable_lines
+from trainers.runs.plugins import require_plugins
 from trainers.sweeps.records import FILE
 from trainers.sweeps.status import survey
 
@@ -34,6 +35,7 @@ def write_report(folder: Path) -> Path:
 
 def run_page(folder: Path) -> str:
     run = load_run(folder)
+    require_plugins(run.config, run.state.origin["code"].get("plugins", {}))
     return _page(folder, "run.html.j2", lambda: run_view(run))
 
 

@@ -18,6 +18,7 @@ from trainers.reports.recount import Rebuilt, Told, rebuild
 from trainers.reports.transfer import transfer_checks
 from trainers.runs.config import SearchConfig, validate
 from trainers.runs.files import read_json
+from trainers.runs.plugins import require_plugins
 from trainers.runs.state import architecture_file, weights_file
 from trainers.search.plan import CHANNELS, data_config
 from trainers.search.provenance import SCHEMA, file_hashes, versions
@@ -42,7 +43,7 @@ DRAWN = Check("report.html", "not checked", "it is drawn from the other files; e
 
 
 def verify_run(folder: Path) -> list[Check]:
-    """All checks of a finished run. Raises: InvalidInputError if the folder holds no run, or one without a result."""
+    """All checks of a finished run. Raises: InvalidInputError if it has no result, or its plug-ins are not here."""
     if not (folder / "status.json").is_file():
         raise InvalidInputError(f"no run in {folder}: it has no status.json; give the folder <runs>/<sweep>/<run>")
     try:
@@ -54,6 +55,7 @@ def verify_run(folder: Path) -> list[Check]:
         if run.state.state == "infeasible":
             todo = "no network meets its budgets, so there is none to verify"
         raise InvalidInputError(f"{folder} is {run.state.state} and has no result to verify; {todo}")
+    require_plugins(run.config, run.state.origin["code"].get("plugins", {}))
     try:
         config = validate(run.config)
     except InvalidInputError as error:

@@ -127,8 +127,6 @@ class SearchConfig(Section):
         """What the search is asked: with the same threads, on the same kind of processor, the result is the same."""
         content = fingerprint_fields(self.model_dump(mode="json"))
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
-        if not content["plugins"]:
-            del content["plugins"]
         tables = table_hashes(content["hardware"])
         if tables:  # what a file holds, not where it lies, is what prices depend on
             content["tables"] = tables
@@ -152,6 +150,8 @@ class SearchConfig(Section):
 def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """A plain configuration, or what there is of one, without what is not asked of a search."""
     kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
+    if not kept.get("plugins"):
+        kept.pop("plugins", None)
     boards = kept.pop("boards", None)
     if boards:
         kept["boards"] = sorted(boards)  # what is measured may be cut; where it is reached does not matter

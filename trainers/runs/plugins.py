@@ -46,7 +46,7 @@ def import_plugins(names: Iterable[str], *, folders: Iterable[str | Path] = ()) 
 
 
 def _import(name: str, folders: list[str]) -> None:
-    if not MODULE.fullmatch(name):
+    if not MODULE.fullmatch(name) or name.endswith(".py"):
         raise InvalidInputError(f"plugins: got {name!r}; allowed: the name of a module, as my_space for my_space.py")
     try:
         importlib.import_module(name)
@@ -72,6 +72,31 @@ def wrong_plugins(names: Any) -> list[str]:
         "in Python call trainers.runs.plugins.import_plugins"
         for name in missing
     ]
+
+
+def require_plugins(content: Mapping[str, Any], recorded: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises: InvalidInputError that names the plug-ins which a run was made with and which are not here.
+
+    `content` is its configuration, `recorded` the `plugins` of its code.
+    """
+    named = [str(name) for name in content.get("plugins") or []]
+    packages = {name.partition(".")[0] for name in named}
+    absent = {name: known["version"] for name, known in recorded.items() if name not in packages and not _is_here(name)}
+    missing = [name for name in named if name not in _IMPORTED]
+    missing += [name for name, installed in absent.items() if installed is None]
+    problems = [f"plugins={name}" for name in missing]
+    if problems:
+        raise InvalidInputError(f"the run uses plug-ins; add to the command: {' '.join(problems)}")
+    if absent:
+        packages_named = ", ".join(f"{name} {installed}" for name, installed in absent.items())
+        raise InvalidInputError(f"the run uses packages that are not installed: {packages_named}; install them")
+
+
+def _is_here(package: str) -> bool:
+    try:
+        return find_spec(package) is not None
+    except ValueError:  # of __main__
+        return True
 
 
 def code_of(content: Mapping[str, Any]) -> Code:

@@ -1,0 +1,142 @@
+"""Code of others runs if the command names it, and is recorded; nothing that a file names is imported."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from console import Cli, console, done
+from plugin_files import copy_examples, forget_plugins
+from tiny_search import SHORT, composed
+
+from search_spaces.errors import InvalidInputError, keys_of
+from trainers.analysis.loading import load_run
+from trainers.cli import main as cli
+from trainers.cli.report_command import run as report
+from trainers.runs.config import validate
+from trainers.runs.plugins import code_of, import_plugins, named_plugins, require_plugins
+
+LADDER = ("plugins=ladder", "space=ladder", *SHORT, "strategy.pool_size=32", "hardware=[mid_tablet]")
+
+
+@pytest.fixture
+def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Cli]:
+    call = console(cli.SEARCH, monkeypatch, capsys, tmp_path, f"paths.runs={tmp_path}/runs")
+    copy_examples(Path.cwd())
+    with forget_plugins(tmp_path):
+        yield call
+
+
+def runs(folder: Path) -> list[Path]:
+    return sorted(path.parent for path in folder.rglob("result.json"))
+
+
+def test_a_space_of_one_file_is_searched_reported_and_verified(search: Cli, tmp_path: Path) -> None:
+    done(search(*LADDER))
+    (folder,) = runs(tmp_path)
+    digest = hashlib.sha256((tmp_path / "here" / "ladder.py").read_bytes()).hexdigest()
+    recorded = {"ladder": {"version": None, "sha256": digest}}
+    assert json.loads((folder / "result.json").read_bytes())["code"]["plugins"] == recorded
+    assert load_run(folder).state.origin["code"]["plugins"] == recorded
+    assert report(["verify", str(folder), "plugins=ladder"]) == 0
+    assert report([str(folder)]) == 0 and "kernel0=" in (folder / "report.html").read_text(encoding="utf-8")
+    assert "finished already" in done(search(*LADDER))
+
+
+def test_a_run_without_its_plugin_says_which_to_name(
+    search: Cli, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with forget_plugins(tmp_path):
+        done(search(*LADDER))
+    (folder,) = runs(tmp_path)
+    for words in (["verify", str(folder)], [str(folder)]):
+        assert report(words) == 2
+        assert "plugins=ladder" in capsys.readouterr().err
+    with pytest.raises(InvalidInputError) as refused:
+        validate(dict(load_run(folder).config))
+    assert refused.value.fields == ("plugins",)
+
+
+def test_a_section_without_a_file_has_the_defaults_of_its_part(search: Cli) -> None:
+    shown = done(search("plugins=[ladder]", "space=ladder", "space.width=8", "--cfg=job", "--package=space"))
+    assert shown.splitlines()[1:] == ["name: ladder", "steps: 3", "width: 8", "size: 16"]
+    code, _, errors = search("plugins=ladder", "space=ladder", "space.depth=8")
+    assert code == 2 and keys_of(errors.partition(": ")[2]) == ("space.depth",)
+
+
+def test_a_module_in_the_folder_of_own_files_is_found(search: Cli, tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "here" / "ladder.py").rename(tmp_path / "own" / "ladder.py")
+    shown = done(search(f"--config-dir={tmp_path}/own", "plugins=ladder", "space=ladder", "--cfg=job"))
+    assert "steps: 3\n" in shown
+
+
+BROKEN = {
+    "nothing_there": (None, "no module 'nothing_there'"),
+    "no_import": ("import nothing_of_this_name\n", "No module named 'nothing_of_this_name'"),
+    "divides": ("number = 1\nnumber / 0\n", "ZeroDivisionError: division by zero"),
+    "no_python": ("def f(:\n", "no_python.py, line 1"),
+    "ends": ("raise SystemExit(3)\n", "SystemExit: 3"),
+    "ladder.py": (None, "allowed: the name of a module"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_module_that_cannot_be_imported_is_refused_in_a_line_before_any_work(search: Cli, name: str) -> None:
+    text, why = BROKEN[name]
+    if text is not None:
+        Path(f"{name}.py").write_text(text, encoding="utf-8")
+    code, output, errors = search(f"plugins=[ladder,{name}]", "space=ladder")
+    assert (code, output) == (2, "") and why in errors
+    assert len(errors.splitlines()) == 2 and not runs(Path.cwd().parent)
+
+
+@pytest.mark.parametrize("text", ["plugins: [evil]", "hydra: {sweeper: {params: {plugins: evil}}}"])
+@pytest.mark.parametrize("flags", [(), ("-m",)], ids=["run", "sweep"])
+@pytest.mark.parametrize("named", [(), ("plugins=ladder",)], ids=["none", "another"])
+def test_a_file_that_names_a_module_is_refused(
+    search: Cli, tmp_path: Path, text: str, flags: tuple[str, ...], named: tuple[str, ...]
+) -> None:
+    (tmp_path / "own" / "experiment").mkdir(parents=True)
+    (tmp_path / "own" / "experiment" / "mine.yaml").write_text(f"# @package _global_\n{text}\n", encoding="utf-8")
+    (tmp_path / "here" / "evil.py").write_text(f"open('{tmp_path}/evil', 'w')\n", encoding="utf-8")
+    code, _, errors = search(*flags, f"--config-dir={tmp_path}/own", *named, "experiment=mine")
+    assert code == 2 and "plugins" in errors
+    assert not (tmp_path / "evil").exists() and not runs(tmp_path)
+
+
+def test_every_job_of_a_sweep_has_the_plugins_of_its_command(search: Cli, tmp_path: Path) -> None:
+    done(search("-m", *LADDER, "seed=0,1", "sweep=seeds"))
+    results = [json.loads((folder / "result.json").read_bytes()) for folder in runs(tmp_path)]
+    assert [list(result["code"]["plugins"]) for result in results] == [["ladder"], ["ladder"]]
+    assert all("plugins=[ladder]" in result["command"] for result in results)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("launcher", ["joblib", "processes", "submitit_local"])
+def test_workers_of_a_launcher_import_plugins_again(search: Cli, tmp_path: Path, launcher: str) -> None:
+    code, *_ = search("-m", *LADDER, "seed=0,1", "sweep=seeds", f"hydra/launcher={launcher}")
+    assert code == 0 and len(runs(tmp_path)) == 2
+
+
+def test_names_of_plugins_are_read_as_people_write_them() -> None:
+    assert named_plugins(["seed=1", "plugins=a", "+plugins=[b, 'c.d']", "x.plugins=[e]"]) == ["a", "b", "c.d"]
+
+
+def test_a_run_without_plugins_has_the_key_that_it_had() -> None:
+    content = composed()
+    without = {key: value for key, value in content.items() if key != "plugins"}
+    assert validate(content).run_key == validate(without).run_key
+    assert code_of(content).plugins == {}
+
+
+def test_a_part_that_a_notebook_imported_is_recorded_without_a_key(search: Cli) -> None:
+    import_plugins(["ladder"], folders=[Path.cwd()])
+    assert list(code_of({"space": {"name": "ladder"}}).plugins) == ["ladder"]
+
+
+def test_a_package_that_is_gone_is_named_with_its_version() -> None:
+    require_plugins({}, {"numpy": {"version": "2.0"}})
+    with pytest.raises(InvalidInputError, match=r"nothing_there 0\.3"):
+        require_plugins({}, {"nothing_there": {"version": "0.3"}})
