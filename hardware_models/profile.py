@@ -6,23 +6,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError, field_validator, model_validator
-from pydantic_core import ErrorDetails
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from hardware_models.latency_models.additive import Additive, Match, Size, Term
 from hardware_models.latency_models.calibrator import Calibrator
-from hardware_models.latency_models.latency_model import LatencyModel
-from hardware_models.latency_models.roofline import (
-    PRICE_KINDS,
-    InRange,
-    KindRate,
-    Positive,
-    Roofline,
-    Section,
-    describe,
-)
-from hardware_models.latency_models.table import Table
-from hardware_models.placement.units import Bus, Link, Network, Unit, UnitName, link_between, unit_problems
+from hardware_models.latency_models.latency_model import LATENCY_MODELS, AnyLatencyModel
+from hardware_models.latency_models.roofline import describe
+from hardware_models.placement.units import Link, Unit, UnitName, link_between, unit_problems
+from hardware_models.profile_errors import problems_of
+from hardware_models.schema import InRange, Positive, Section, Share, Size, Text
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -34,9 +25,6 @@ MARGINS: tuple[Margin, ...] = get_args(Margin)
 Precision = Literal["fp32", "fp16", "int8"]
 BYTES_PER_ELEMENT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 
-Share = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Text = Annotated[str, Field(strict=True, min_length=1)]
-
 
 class LatencyError(Section):
     """Relative error of latency on networks that the fit had not seen, as fractions, and their rank correlation."""
@@ -45,7 +33,7 @@ class LatencyError(Section):
     n: Size
     mape: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
     median_ape: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
-    within_10_share: Share | None = None  # null: not told
+    within_10_share: Share | None = None  # null: not known
     within_20_share: Share
     spearman: Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]
 
@@ -61,7 +49,7 @@ class LatencyBound(Section):
     level: Annotated[float, Field(strict=True, gt=0, lt=1, allow_inf_nan=False)]
     n: Size
     factor: Annotated[float, Field(strict=True, ge=1, allow_inf_nan=False), InRange]
-    coverage: Share | None = None  # null: not told
+    coverage: Share | None = None  # null: not known
     subject: Literal["network", "block", "operation"] = "network"
 
 
@@ -82,7 +70,7 @@ class HardwareProfile(Section):
     threads: Size | None  # null: the source does not say
     precision: Precision
     budgets: Mapping[Metric, Positive]
-    latency: LatencyModel | None = None
+    latency: AnyLatencyModel | None = None
     units: Mapping[UnitName, Unit] = Field(default_factory=dict)
     links: Mapping[UnitName, Link] = Field(default_factory=dict)
     entry: UnitName | None = None
@@ -149,7 +137,7 @@ class HardwareProfile(Section):
         }
         for key in ("error", "bound"):
             content[key] = content[key] and {name: value for name, value in content[key].items() if value is not None}
-        content["tables"] = {key: model.origin for key, model in models.items() if isinstance(model, Table)}
+        content["tables"] = {key: dict(model.origin) for key, model in models.items() if model and model.origin}
         absent["tables"] = not content["tables"]
         return {key: value for key, value in content.items() if not absent.get(key)}
 
@@ -209,7 +197,8 @@ class HardwareProfile(Section):
         latency_ms = model.price_ms(operation, bytes_per_element=self._element_bytes(operation))
         if latency_ms is None:
             key = "latency" if unit is None else f"units.{unit}.latency"
-            reason = f"{model.missing(operation)}; " if isinstance(model, Table) else ""
+            missing = model.missing(operation)
+            reason = f"{missing}; " if missing else ""
             raise InvalidInputError(
                 f"profile {self.name} has no latency for {describe(operation)}: {operation.notation}; "
                 f"{reason}it prices: {model.priced}; "
@@ -243,11 +232,22 @@ def profile_from_dict(name: str, mapping: Mapping[str, Any]) -> HardwareProfile:
     """
     if not isinstance(mapping, Mapping):
         raise InvalidInputError(f"hardware.{name}: got {mapping!r}; a profile is a mapping of fields to values")
+    content = {"name": name, **mapping}
     try:
-        return HardwareProfile.model_validate({"name": name, **mapping})
+        return HardwareProfile.model_validate(content)
     except ValidationError as error:
-        lines = [line for details in error.errors(include_url=False) for line in _explain(name, details)]
-    raise InvalidInputError("\n  ".join([f"hardware profile {name} cannot be used:", *lines]))
+        lines = problems_of(error, HardwareProfile, f"hardware.{name}", content)
+        raise InvalidInputError("\n  ".join([f"hardware profile {name} cannot be used:", *lines])) from error
+
+
+def resolve_profile(name: str, mapping: Mapping[str, Any], cache_dir: Path) -> Mapping[str, Any]:
+    """The plain values of a profile, its latency measured here if its model is one that is (`host`); others as given.
+
+    Raises: InvalidInputError if it asks for what cannot be measured here, or if nothing can be kept in `cache_dir`.
+    """
+    latency = mapping.get("latency") if isinstance(mapping, Mapping) else None
+    model = str(latency.get("model")) if isinstance(latency, Mapping) else ""
+    return LATENCY_MODELS[model].resolve(name, mapping, cache_dir) if model in LATENCY_MODELS else mapping
 
 
 def load_profile(path: Path) -> HardwareProfile:
@@ -257,69 +257,3 @@ def load_profile(path: Path) -> HardwareProfile:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise InvalidInputError(f"cannot read a hardware profile from {path}: {error}") from error
     return profile_from_dict(Path(path).stem, mapping)
-
-
-# The part of a profile that a key on the way to a wrong field stands for.
-_SECTIONS: dict[str, type[BaseModel]] = {
-    "error": LatencyError,
-    "bound": LatencyBound,
-    "roofline": Roofline,
-    "additive": Additive,
-    "calibrator": Calibrator,
-    "table": Table,
-    "kinds": KindRate,
-    "terms": Term,
-    "match": Match,
-    "in_constant": Match,
-    "units": Unit,
-    "bus": Bus,
-    "network": Network,
-}
-
-
-def _explain(name: str, details: ErrorDetails) -> Iterator[str]:
-    """A line for one wrong field: its dotted key, what was got, what is allowed; one each for what contradicts."""
-    path = [str(part) for part in details["loc"]]
-    if not path:
-        yield from (f"hardware.{name}.{line}" for line in details["msg"].removeprefix("Value error, ").splitlines())
-        return
-    wrong_key = path[-1:] == ["[key]"]
-    keys = path[:-1] if wrong_key else path
-    dotted = ".".join(["hardware", name, *(key for i, key in enumerate(keys) if not _is_tag(keys, i))])
-    allowed = details["msg"].removeprefix("Input should be ").removeprefix("Value error, ")
-    if details["type"] == "missing":
-        yield f"{dotted}: missing; give it a value"
-    elif wrong_key and keys[0] in ("units", "links") and len(keys) == 2:
-        yield f"{dotted}: got the name {details['input']!r}; allowed: {allowed}"
-    elif wrong_key:
-        yield f"{dotted}: unknown name; allowed: {', '.join(METRICS if keys[0] == 'budgets' else PRICE_KINDS)}"
-    elif details["type"] == "extra_forbidden":
-        owner = next((_SECTIONS[key] for key in reversed(keys[:-1]) if key in _SECTIONS), HardwareProfile)
-        yield f"{dotted}: unknown field; allowed: {', '.join(owner.model_fields)}"
-    elif details["type"] in ("union_tag_invalid", "union_tag_not_found") and isinstance(details["input"], Mapping):
-        yield _explain_tag(dotted, details)
-    elif _is_tag(keys, len(keys) - 1):  # of a table as a whole, too long to show
-        yield f"{dotted}: {allowed}"
-    elif keys[0] == "budgets" and len(keys) == 2:
-        yield f"{dotted}: got {details['input']!r}; allowed: a finite number greater than 0, or null for no budget"
-    else:
-        yield f"{dotted}: got {details['input']!r}; allowed: {allowed}"
-
-
-def _explain_tag(dotted: str, details: ErrorDetails) -> str:
-    """A line for a section, as `latency`, whose kind is unknown or not told."""
-    context = details["ctx"]
-    key = f"{dotted}.{context['discriminator'].strip(chr(39))}"
-    if "tag" not in context:
-        return f"{key}: missing; give it a value"
-    return f"{key}: got {context['tag']!r}; allowed: {context['expected_tags'].replace(chr(39), '')}"
-
-
-def _is_tag(keys: list[str], i: int) -> bool:
-    """Whether `keys[i]` is the name of a latency model or kind of link, which pydantic puts in the way of its fields.
-
-    No file contains it as a key.
-    """
-    if i > 0 and keys[i - 1] == "latency":
-        return keys[i] in ("roofline", "additive", "table")
-    return i == 2 and keys[0] == "links" and keys[i] in ("bus", "network")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from hardware_models.calibration.calibration import CalibratedModel, Calibration, calibrate
+from hardware_models.calibration.calibration import Calibration, calibrate
 from hardware_models.measuring.measurements import read_measurements
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -15,13 +15,11 @@ SIDES, CHANNELS = (7, 14, 28, 56), (16, 32, 64, 128)
 OPERATIONS = [Operation("conv", (c, s, s), (32, s, s)) for c in (16, 32, 64) for s in (7, 14, 28, 56)]
 
 
-def calibrated(
-    path: Path, *, model: CalibratedModel = "roofline", level: float = 0.9, unusual_speed: bool = False
-) -> Calibration:
+def calibrated(path: Path, *, model: str = "roofline", level: float = 0.9, unusual_speed: bool = False) -> Calibration:
     return calibrate(read_measurements(path), model=model, level=level, precision="fp32", unusual_speed=unusual_speed)
 
 
-def refused(path: Path, message: str, *, model: CalibratedModel = "roofline", level: float = 0.9) -> list[str]:
+def refused(path: Path, message: str, *, model: str = "roofline", level: float = 0.9) -> list[str]:
     """The lines of the refusal, the first of which matches `message`."""
     with pytest.raises(InvalidInputError) as caught:
         calibrated(path, model=model, level=level)

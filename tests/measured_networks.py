@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from spaces import draw, yaml_space
 
-from hardware_models.measuring.measurements import LAYER_COLUMNS, layers_path
+from hardware_models.measuring.layers import LAYER_COLUMNS, layers_path
 from hardware_models.profile import HardwareProfile, profile_from_dict
 from search_spaces.operation import Operation
 

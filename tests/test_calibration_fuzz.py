@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from measured_networks import mobile_networks, true_device, true_times, write_networks, write_operations
 from spaces import ROOT
 
-from hardware_models.calibration.calibration import CALIBRATED_MODELS, calibrate
+from hardware_models.calibration.calibration import calibrate
 from hardware_models.calibration.profile_file import Description, profile_text
-from hardware_models.measuring.measurements import layers_path, read_measurements
+from hardware_models.measuring.layers import layers_path
+from hardware_models.measuring.measurements import read_measurements
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.errors import EspalierError
 from search_spaces.operation import Operation
@@ -158,7 +159,7 @@ def test_any_measurements_give_a_clear_error_or_the_right_profile(
     if layers is not None:
         change_layers = data.draw(st.integers(0, 3)) == 0
         layers_path(path).write_bytes(data.draw(changed_bytes(layers)) if change_layers else layers.encode())
-    model = data.draw(st.sampled_from(CALIBRATED_MODELS)) if subject == "operation" else "roofline"
+    model = data.draw(st.sampled_from(("additive", "roofline", "table"))) if subject == "operation" else "roofline"
     try:
         measurements = read_measurements(path)
         found = calibrate(measurements, model=model, level=0.8, precision="fp32")

@@ -7,7 +7,7 @@ import pytest
 
 from hardware_models.calibration.fitting import Array, conformal_factor, rows_needed
 from hardware_models.calibration.held_out import bound_coverage, groups_of, hold_out
-from hardware_models.calibration.roofline_fit import AMOUNTS, RooflineFit
+from hardware_models.calibration.roofline_design import AMOUNTS, RooflineDesign
 from search_spaces.errors import InvalidInputError
 
 
@@ -16,7 +16,7 @@ def test_what_measurements_decide_is_the_resolution_by_hand() -> None:
     # (J'J + pull)^-1 J'J = [[1, 0], [1, 0]], so the first is decided wholly and the second not at all.
     sums_FP = np.zeros((len(AMOUNTS), 2))
     sums_FP[0, 0] = sums_FP[1, 1] = 1
-    fit = RooflineFit(("first", "second"), sums_FP, np.ones(2))
+    fit = RooflineDesign(("first", "second"), sums_FP, np.ones(2))
     amounts_NF = np.zeros((1, len(AMOUNTS)))
     amounts_NF[0, 0] = 5.0
     assert fit.undecided(amounts_NF, np.array([3.0, 2.0])) == ("second",)
@@ -36,17 +36,17 @@ def test_rows_are_left_out_alone_when_few_and_in_ten_even_groups_when_many() -> 
     assert sorted(np.bincount(groups_of(61))) == [6] * 9 + [7]
 
 
-def test_a_row_is_predicted_without_its_group_and_left_out_where_the_others_are_silent() -> None:
+def test_a_row_is_predicted_without_itself_and_left_out_where_the_others_have_no_price() -> None:
     measured_N = np.array([1.0, 2.0, 4.0, 8.0])
 
     def predict(kept_N: Array) -> Array:
-        """The sum of what is kept; silent on the last row."""
+        """The sum of what is kept; no price for the last row."""
         return np.where(np.arange(4) < 3, measured_N[kept_N].sum(), np.nan)
 
-    held_out = hold_out(predict, measured_N, np.array([0, 0, 1, 1]), subject="network")
+    held_out = hold_out(predict, measured_N, subject="network")
     assert held_out.rows == (0, 1, 2)
-    assert list(held_out.predicted_N) == [12.0, 12.0, 3.0]
-    assert held_out.worst(2) == [0, 1]  # 12 times, 6 times too large
+    assert list(held_out.predicted_N) == [14.0, 13.0, 11.0]
+    assert held_out.worst(2) == [0, 1]  # 14 times, 6.5 times too large
 
 
 def test_coverage_of_the_bound_is_that_of_the_whole_procedure_done_again_without_each_row() -> None:
@@ -63,8 +63,8 @@ def test_coverage_of_the_bound_is_that_of_the_whole_procedure_done_again_without
         covered.append(measured_N[i] <= factor * np.mean([measured_N[j] for j in others]))
     expected = sum(covered) / 14
     assert 0 < expected < 1
-    assert bound_coverage(predict, measured_N, groups_of(14), level=0.8) == pytest.approx(expected)
-    assert bound_coverage(predict, measured_N[:14], groups_of(14), level=0.95) is None
+    assert bound_coverage(predict, measured_N, level=0.8) == pytest.approx(expected)
+    assert bound_coverage(predict, measured_N, level=0.95) is None
 
 
 def test_coverage_over_many_noisy_devices_is_at_the_level() -> None:
@@ -77,5 +77,5 @@ def test_coverage_over_many_noisy_devices_is_at_the_level() -> None:
         def predict(kept_N: Array, measured_N: Array = measured_N) -> Array:
             return np.full(19, np.median(measured_N[kept_N]))
 
-        coverages.append(bound_coverage(predict, measured_N, groups_of(19), level=0.9))
+        coverages.append(bound_coverage(predict, measured_N, level=0.9))
     assert np.mean(coverages) == pytest.approx(0.92, abs=0.047)  # 0.9 to 0.9 + 1/19, and 3 standard errors

@@ -15,10 +15,10 @@ from measured_networks import (
     write_operations,
 )
 
-from hardware_models.calibration.checks import rank_problems
-from hardware_models.calibration.held_out import groups_of, hold_out
+from hardware_models.calibration.held_out import hold_out
 from hardware_models.calibration.population import load_population
-from hardware_models.calibration.roofline_fit import population_fit
+from hardware_models.calibration.roofline_design import population_design
+from hardware_models.calibration.row_checks import rank_problems
 from hardware_models.latency_models.roofline import PRICE_KINDS
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -73,7 +73,7 @@ def test_a_time_that_nothing_takes_is_refused_whatever_its_unit(tmp_path: Path, 
 
 
 def test_rates_that_no_device_has_are_an_error_and_no_traceback() -> None:
-    fit = population_fit(load_population())
+    fit = population_design(load_population())
     with pytest.raises(InvalidInputError, match=r"rates that no device has: .*are their times milliseconds"):
         fit.model(fit.prior_P * 1e20, PRICE_KINDS)
 
@@ -102,16 +102,9 @@ def test_networks_that_differ_in_nothing_are_refused(tmp_path: Path) -> None:
     assert refused(path, "lines 2 to 11: all times are 30 ms")
 
 
-def test_all_that_is_wrong_with_rows_is_told_at_once(tmp_path: Path) -> None:
-    networks = mobile_networks(5)
-    times = true_times(networks, true_device())
-    path = write_networks(tmp_path / "bench.csv", networks, {**times, "net1": times["net1"] * 1e6})
-    assert [line.partition(":")[0] for line in refused(path, "line 6")] == ["line 6", "line 3"]
-
-
 def test_predictions_that_are_all_equal_have_no_rank_and_are_refused() -> None:
     times_N = np.array([1.0, 2.0, 3.0])
-    alike = hold_out(lambda kept_N: np.full(3, 2.0), times_N, groups_of(3), subject="operation")
+    alike = hold_out(lambda kept_N: np.full(3, 2.0), times_N, subject="operation")
     [problem] = rank_problems(alike)
     assert "all held-out times or all their predictions are equal" in problem
     assert list(rank_problems(replace(alike, predicted_N=times_N))) == []
@@ -120,7 +113,7 @@ def test_predictions_that_are_all_equal_have_no_rank_and_are_refused() -> None:
 def test_networks_make_no_table(tmp_path: Path) -> None:
     networks = mobile_networks(10)
     path = write_networks(tmp_path / "bench.csv", networks, true_times(networks, true_device()))
-    refused(path, "a table has the prices of single operations, and these are whole networks", model="table")
+    refused(path, "table is fitted to operations, and these are networks", model="table")
 
 
 def test_a_table_of_operations_far_from_each_other_is_refused(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from hardware_models.calibration.design import ORDINARY, propose
 from hardware_models.calibration.device_prior import DevicePrior, fit_device
 from hardware_models.calibration.fitting import Array, fit_with_prior
 from hardware_models.calibration.population import load_population
-from hardware_models.calibration.roofline_fit import population_fit, roofline_amounts
+from hardware_models.calibration.roofline_design import population_design, roofline_amounts
 from hardware_models.measuring.measurements import read_measurements
 from search_spaces.errors import InvalidInputError
 
@@ -26,7 +26,7 @@ from search_spaces.errors import InvalidInputError
 @cache
 def candidates() -> tuple[list[str], Array, Array, list[int]]:
     """Names of 300 networks, their features, their times on the typical device, and the places of ordinary ones."""
-    networks, fit = mobile_networks(300), population_fit(load_population())
+    networks, fit = mobile_networks(300), population_design(load_population())
     x_NP = fit.features(roofline_amounts(list(networks.values()), bytes_per_element=4))
     typical_N = x_NP @ fit.prior_P
     low, high = np.quantile(typical_N, ORDINARY)
@@ -41,7 +41,7 @@ def design(num: int) -> list[int]:
 def relative_variance(chosen: Sequence[int]) -> float:
     """Mean over ordinary networks of the variance of their times that is left once the chosen ones are measured."""
     _, x_NP, typical_N, ordinary = candidates()
-    prior = load_population().prior(population_fit(load_population()).columns)
+    prior = load_population().prior(population_design(load_population()).columns)
     device = fit_device(prior, x_NP[chosen], typical_N[chosen])
     variance_N = np.einsum("np,pq,nq->n", x_NP, device.covariance_PP, x_NP) / typical_N**2
     return float(variance_N[ordinary].mean())
@@ -57,7 +57,7 @@ def test_designed_networks_leave_less_variance_than_as_many_random_ones(num: int
 def test_designed_networks_give_a_smaller_error_on_other_networks_than_random_ones() -> None:
     # 200 devices drawn from the population, measured with 5 % noise: the errors are about 1.7 % and 2.1 %.
     population, generator = load_population(), np.random.default_rng(0)
-    fit, (_, x_NP, _, ordinary) = population_fit(population), candidates()
+    fit, (_, x_NP, _, ordinary) = population_design(population), candidates()
     deviation_P = np.array([population.columns[column].log_deviation for column in fit.columns])
     designed, gains = design(10), []
     for _ in range(200):

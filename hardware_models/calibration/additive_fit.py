@@ -3,19 +3,21 @@
 # Shapes: N networks, P the constant and the terms of the form.
 
 from collections.abc import Iterator, Sequence
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import yaml
 from pydantic import Field
 
 from hardware_models.calibration.device_prior import DevicePrior, fit_device
-from hardware_models.calibration.fitting import Array, additive_features
+from hardware_models.calibration.fitting import Array
+from hardware_models.calibration.held_out import Mask
+from hardware_models.calibration.model_fit import Fitted, ModelFit
 from hardware_models.latency_models.additive import Additive
-from hardware_models.latency_models.roofline import Positive, Section
-from hardware_models.measuring.measurements import MeasuredRow
+from hardware_models.measuring.measurements import Subject
+from hardware_models.schema import Positive, Section
 from search_spaces.operation import Operation
 
 FILE = Path(__file__).with_name("cell_population.yaml")
@@ -49,16 +51,44 @@ def load_cell_population() -> CellPopulation:
     return CellPopulation.model_validate(content)
 
 
-def form_problems(rows: Sequence[MeasuredRow]) -> Iterator[str]:
-    """Rows with operations that no network of the benchmark has."""
-    form = load_cell_population().typical
-    for row in rows:
-        foreign = [op for op in row.operations if form.price_ms(op, bytes_per_element=4) is None]
-        if foreign:
-            yield (
-                f"line {row.line}: {row.name[:100]!r} has {foreign[0].notation!r}, which NAS-Bench-201 "
-                "has nowhere; set model=roofline"
-            )
+class AdditiveFit(ModelFit):
+    """Prices of a benchmark's operations from whole networks, drawn to those on other devices."""
+
+    subjects: ClassVar[tuple[Subject, ...]] = ("network",)
+
+    def problems(self) -> Iterator[str]:
+        """Rows with operations that no network of the benchmark has."""
+        form = load_cell_population().typical
+        for row in self.rows:
+            foreign = [op for op in row.operations if form.price_ms(op, bytes_per_element=4) is None]
+            if foreign:
+                yield (
+                    f"line {row.line}: {row.name[:100]!r} has {foreign[0].notation!r}, which NAS-Bench-201 "
+                    "has nowhere; set model=roofline"
+                )
+
+    @cached_property
+    def amounts_NP(self) -> Array:
+        return additive_amounts([row.operations for row in self.rows])
+
+    def coefficients(self, kept_N: Mask) -> Array:
+        """Constant and prices of the terms (P,), in ms, none negative."""
+        prior = load_cell_population().prior
+        return fit_device(prior, self.amounts_NP[kept_N], self.measured_N[kept_N], nonnegative=True).coefficients_P
+
+    def predict(self, kept_N: Mask) -> Array:
+        return self.amounts_NP @ self.coefficients(kept_N)
+
+    def fit(self, kept_N: Mask) -> Fitted:
+        return Fitted(additive_model(self.coefficients(kept_N)))
+
+    def inferred(self, fitted: Fitted, *, num_held_out: int) -> Iterator[str]:
+        cells = load_cell_population()
+        yield (
+            f"Prices are fitted together to the networks (robust), drawn to their mean over {cells.settings} "
+            f"settings of other devices as far as these differ ({cells.source})."
+        )
+        yield "They price networks of NAS-Bench-201 for 32x32 images alone."
 
 
 def additive_amounts(networks: Sequence[Sequence[Operation]]) -> Array:
@@ -67,9 +97,13 @@ def additive_amounts(networks: Sequence[Sequence[Operation]]) -> Array:
     return np.stack([additive_features(operations, form) for operations in networks])
 
 
-def additive_coefficients(x_NP: Array, measured_N: Array) -> Array:
-    """Constant and prices of the terms (P,), in ms, none negative."""
-    return fit_device(load_cell_population().prior, x_NP, measured_N, nonnegative=True).coefficients_P
+def additive_features(operations: Sequence[Operation], model: Additive) -> Array:
+    """One for the constant, then how many operations of a network each term of `model` prices, (1 + terms,)."""
+    counts = [1.0, *(0.0 for _ in model.terms)]
+    for operation in operations:
+        if not any(match.covers(operation) for match in model.in_constant):
+            counts[1 + next(i for i, term in enumerate(model.terms) if term.match.covers(operation))] += 1
+    return np.array(counts)
 
 
 def additive_model(coefficients_P: Array) -> Additive:

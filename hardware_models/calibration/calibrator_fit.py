@@ -1,4 +1,4 @@
-"""A monotone map from sums of operations to latencies, fitted where it foretells networks better than the sum."""
+"""A monotone map from sums of operations to latencies, fitted where it predicts networks better than the sum."""
 
 # Shapes: N networks.
 
@@ -14,7 +14,7 @@ MIN_GAIN = 0.95  # a map must lower the held-out error to this share, or none is
 
 
 def fit_calibrator(sums_N: Array, measured_N: Array) -> Calibrator | None:
-    """The map from sums to measured latencies, both in ms, or None where it foretells held-out networks no better.
+    """The map from sums to measured latencies, both in ms, or None where it predicts held-out networks no better.
 
     A power law is tried and, from 20 networks on, an isotonic curve; networks are held out in five groups.
     Raises: InvalidInputError unless all are positive and finite.

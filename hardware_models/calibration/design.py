@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hardware_models.calibration.calibration import times
 from hardware_models.calibration.device_prior import DeviceFit, DevicePrior, choose_measurements, fit_device
 from hardware_models.calibration.fitting import Array
+from hardware_models.calibration.model_fit import times
 from hardware_models.calibration.population import load_population
-from hardware_models.calibration.roofline_fit import population_fit, roofline_amounts
+from hardware_models.calibration.roofline_design import population_design, roofline_amounts
 from hardware_models.measuring.measurements import MeasuredRow
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -41,7 +41,7 @@ def propose(
     measured ones. Raises: InvalidInputError if there are fewer to choose from.
     """
     population = load_population()
-    fit, prior = population_fit(population), population.prior(tuple(population.columns))
+    fit, prior = population_design(population), population.prior(tuple(population.columns))
     known = _device(prior, measured, bytes_per_element)
     belief = prior if known is None else DevicePrior(known.coefficients_P, known.covariance_PP, known.noise)
     names, features_CP = list(candidates), fit.features(_amounts(list(candidates.values()), bytes_per_element))
@@ -63,7 +63,7 @@ def propose(
 def _device(prior: DevicePrior, measured: Sequence[MeasuredRow], bytes_per_element: int) -> DeviceFit | None:
     if not measured:
         return None
-    fit = population_fit(load_population())
+    fit = population_design(load_population())
     features_NP = fit.features(_amounts([row.operations for row in measured], bytes_per_element))
     return fit_device(prior, features_NP, times(measured), nonnegative=True)
 

@@ -19,7 +19,7 @@ from hardware_models.calibration.fitting import Array, check_times
 # Student-t degrees of freedom of a measurement's error: glitches count little. A usual choice for robust regression;
 # Lange, Little and Taylor 1989, "Robust statistical modeling using the t distribution", JASA 84.
 DEGREES_OF_FREEDOM = 4.0
-REWEIGHTINGS = 8  # settles to three digits on the tables used here
+REWEIGHTINGS = 8  # converges to three digits on the tables used here
 EM_ROUNDS = 15
 LEAST_NOISE = 0.003  # relative: below it, sums of exact tables would leave nothing to learn from
 
@@ -128,7 +128,7 @@ def choose_measurements(prior: DevicePrior, candidates_NP: Array, num: int) -> l
 
 
 def log_evidence(prior: DevicePrior, x_MP: Array, y_M: Array) -> float:
-    """How well each measurement is foretold by the others, as a sum of Student-t log densities.
+    """How well each measurement is predicted by the others, as a sum of Student-t log densities.
 
     It compares ways of counting features, such as operations with and without those whose output nothing reads.
     """

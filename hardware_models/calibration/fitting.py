@@ -3,7 +3,7 @@
 Times are in milliseconds. Shapes: N measurements, P fitted numbers.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 from scipy.stats import spearmanr
 
-from hardware_models.latency_models.additive import Additive
 from hardware_models.latency_models.roofline import PRICE_KINDS, KindRate, PriceKind, Roofline, priced_as, work
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -65,11 +64,6 @@ def check_times(y_N: Array) -> None:
     wrong_N = ~(np.isfinite(y_N) & (y_N > 0))
     if wrong_N.any():
         raise InvalidInputError(f"measured times must be positive and finite; got {y_N[wrong_N][:5]}; leave them out")
-
-
-def leave_one_out(fit: Callable[[NDArray[np.bool_]], Array], x_NP: Array) -> Array:
-    """Predictions (N,), each from `fit(kept)` with that measurement alone left out."""
-    return np.array([row_P @ fit(np.arange(len(x_NP)) != i) for i, row_P in enumerate(x_NP)])
 
 
 def error_figures(predicted_N: Array, measured_N: Array) -> dict[str, float]:
@@ -146,28 +140,6 @@ def roofline_model(columns: Sequence[str], coefficients_P: Array) -> Roofline:
             if f"throughput:{kind}" in fitted
         },
     )
-
-
-def additive_features(operations: Sequence[Operation], model: Additive) -> Array:
-    """One for the constant, then how many operations of a network each term of `model` prices, (1 + terms,)."""
-    counts = [1.0, *(0.0 for _ in model.terms)]
-    for operation in operations:
-        if not any(match.covers(operation) for match in model.in_constant):
-            counts[1 + next(i for i, term in enumerate(model.terms) if term.match.covers(operation))] += 1
-    return np.array(counts)
-
-
-def reference_times(log_ms: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Times of each network on a typical device: the median over devices once the speed of each is divided out.
-
-    `log_ms` gives, for each device, the logarithm of the times of the networks that it ran.
-    """
-    networks = sorted({network for times in log_ms.values() for network in times})
-    table_DN = np.array([[times.get(network, np.nan) for network in networks] for times in log_ms.values()])
-    for _ in range(10):  # medians by turns; both settle within a few rounds
-        centre_N = np.nanmedian(table_DN, axis=0)
-        table_DN = table_DN - np.nanmedian(table_DN - centre_N, axis=1, keepdims=True)
-    return dict(zip(networks, np.exp(np.nanmedian(table_DN, axis=0)), strict=True))
 
 
 def _rate(ms_per_giga: float) -> float | None:

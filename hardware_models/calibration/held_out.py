@@ -15,7 +15,7 @@ from hardware_models.profile import LatencyBound, LatencyError
 
 Mask = NDArray[np.bool_]
 Groups = NDArray[np.int64]
-# Predictions (N,) of all rows by a fit to the rows in the mask (N,); NaN for a row that they do not foretell.
+# Predictions (N,) of all rows by a fit to the rows in the mask (N,); NaN for a row that it cannot price.
 Predict = Callable[[Mask], Array]
 
 LEAVE_ONE_OUT_ROWS = 60  # up to here every row is left out alone; beyond, rows are left out in groups
@@ -50,8 +50,9 @@ def groups_of(num_rows: int, *, seed: int = 0) -> Groups:
     return np.random.default_rng(seed).permutation(num_rows) % NUM_GROUPS
 
 
-def hold_out(predict: Predict, measured_N: Array, groups_N: Groups, *, subject: Subject) -> HeldOut:
-    """Every row that the others foretell, predicted without its group."""
+def hold_out(predict: Predict, measured_N: Array, *, subject: Subject) -> HeldOut:
+    """Every row that the others can price, predicted without its group."""
+    groups_N = groups_of(len(measured_N))
     predicted_N = _without_own_group(predict, groups_N)
     rows = np.flatnonzero(np.isfinite(predicted_N))
     num_groups = len(np.unique(groups_N))
@@ -74,12 +75,13 @@ def latency_bound(held_out: HeldOut, *, level: float, coverage: float | None) ->
     return LatencyBound(level=level, n=n, factor=factor, coverage=coverage, subject=subject)
 
 
-def bound_coverage(predict: Predict, measured_N: Array, groups_N: Groups, *, level: float) -> float | None:
+def bound_coverage(predict: Predict, measured_N: Array, *, level: float) -> float | None:
     """Share of rows within the bound that a calibration without their group gives them; None if it has too few rows.
 
     All of it is repeated without the group, also the held-out predictions that set the factor: a factor set with the
     fit that saw the row would be too small by what the fit gained from it.
     """
+    groups_N = groups_of(len(measured_N))
     groups = np.unique(groups_N)
     outer_N = _without_own_group(predict, groups_N)
     # inner_GN[g]: predictions of each row without its own group and without group g.

@@ -9,7 +9,7 @@ import yaml
 
 from hardware_models.calibration.device_prior import DevicePrior
 from hardware_models.calibration.fitting import Array
-from hardware_models.latency_models.roofline import Positive, Section
+from hardware_models.schema import Positive, Section
 
 FILE = Path(__file__).with_name("population.yaml")
 

@@ -1,127 +1,156 @@
-"""The roofline that measurements are fitted with: its columns, its pull to the population, what the fit leaves open."""
+"""The roofline of a device from its measured networks, blocks or operations, drawn to the typical device."""
 
-# Shapes: N measurements, P fitted numbers, F amounts that a roofline may price (a kind's overheads apart).
+# Shapes: N rows, F amounts of work, bytes and operations.
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 
 import numpy as np
-from pydantic import ValidationError
 
-from hardware_models.calibration.fitting import (
-    PRIOR_STRENGTH,
-    Array,
-    fit_with_prior,
-    roofline_columns,
-    roofline_features,
-    roofline_model,
+from hardware_models.calibration.calibrator_fit import fit_calibrator
+from hardware_models.calibration.device_prior import log_evidence
+from hardware_models.calibration.fitting import Array
+from hardware_models.calibration.held_out import Mask
+from hardware_models.calibration.model_fit import Fitted, ModelFit, times
+from hardware_models.calibration.population import load_population
+from hardware_models.calibration.roofline_design import (
+    BESIDE,
+    RooflineDesign,
+    measured_kinds,
+    network_design,
+    operation_design,
+    population_design,
+    roofline_amounts,
 )
-from hardware_models.calibration.population import Population
-from hardware_models.latency_models.roofline import PRICE_KINDS, PriceKind, Roofline
-from search_spaces.errors import InvalidInputError
+from hardware_models.latency_models.calibrator import Calibrator
+from hardware_models.latency_models.roofline import PRICE_KINDS, Roofline
+from hardware_models.measuring.measurements import MeasuredRow, Measurements, Subject
 from search_spaces.operation import Operation
 
-AMOUNTS = roofline_columns(PRICE_KINDS, overhead_per_kind=True)
-BESIDE: tuple[PriceKind, ...] = ("pool", "elementwise")  # kinds that the population's table of layers leaves out
-# Overhead of a kind of `BESIDE` over that of a convolution, before it is measured: most of them are fused. Held-out
-# errors of networks measured with onnxruntime hardly change between 0.01 and 1.
-BESIDE_OVERHEAD = 0.1
-NOTHING = 1e-9  # ms for 10^9 of work or bytes, or for one operation: no device is a tenth as fast
-DECIDED = 0.5  # share of a number that measurements must decide for it to count as theirs
+# Logarithm of how many times better one way of counting must predict the rows: about 20 times, what Kass and Raftery
+# 1995, "Bayes factors", JASA 90, call strong evidence.
+STRONG_EVIDENCE = 3.0
 
 
-@dataclass(frozen=True)
-class RooflineFit:
-    """How a roofline is fitted: what each column adds up, and the typical device's number for it, in ms per unit."""
+class RooflineFit(ModelFit):
+    """Throughputs, bandwidths and overheads; of networks also the map from their sum, and whether dead code runs."""
 
-    columns: tuple[str, ...]
-    sums_FP: Array
-    prior_P: Array
+    def __init__(self, measurements: Measurements, *, bytes_per_element: int) -> None:
+        super().__init__(measurements, bytes_per_element=bytes_per_element)
+        self.subject = measurements.subject
+        self.drops = drops_dead_code(self.rows, bytes_per_element=bytes_per_element)
+        networks = [executed(row, drops_dead_code=bool(self.drops)) for row in self.rows]
+        self.amounts_NF = roofline_amounts(networks, bytes_per_element=bytes_per_element)
+        self.design = design_of(self.subject, self.amounts_NF)
 
-    def features(self, amounts_NF: Array) -> Array:
-        """What each measurement has of every column, (N, P)."""
-        features_NP: Array = amounts_NF @ self.sums_FP
-        return features_NP
+    def predict(self, kept_N: Mask) -> Array:
+        coefficients_P = self.design.fit(self.amounts_NF[kept_N], self.measured_N[kept_N])
+        sums_N = self.design.features(self.amounts_NF) @ coefficients_P
+        calibrator = self._calibrator(sums_N, kept_N)
+        return sums_N if calibrator is None else np.array([calibrator.latency_ms(float(ms)) for ms in sums_N])
 
-    def fit(self, amounts_NF: Array, measured_N: Array) -> Array:
-        """Coefficients (P,), drawn to the proportions of the typical device."""
-        return fit_with_prior(self.features(amounts_NF), measured_N, self.prior_P)
+    def fit(self, kept_N: Mask) -> Fitted:
+        amounts_NF = self.amounts_NF[kept_N]
+        coefficients_P = self.design.fit(amounts_NF, self.measured_N[kept_N])
+        measured = measured_kinds(amounts_NF)
+        kinds = PRICE_KINDS if self.subject == "network" else measured
+        return Fitted(
+            self.design.model(coefficients_P, kinds),
+            self._calibrator(self.design.features(self.amounts_NF) @ coefficients_P, kept_N),
+            self.design.undecided(amounts_NF, coefficients_P),
+            tuple(kind for kind in kinds if kind not in (*measured, *BESIDE)),
+            self.drops,
+        )
 
-    def model(self, coefficients_P: Array, kinds: Sequence[PriceKind]) -> Roofline:
-        """The roofline of these coefficients, for these kinds.
+    def _calibrator(self, sums_N: Array, kept_N: Mask) -> Calibrator | None:
+        """Operations and blocks measured alone do not tell how their sum relates to a network."""
+        if self.subject != "network" or not (sums_N[kept_N] > 0).all():
+            return None
+        return fit_calibrator(sums_N[kept_N], self.measured_N[kept_N])
 
-        Raises: InvalidInputError if they are beyond what a profile may say.
-        """
-        known_P = np.where(coefficients_P < NOTHING, 0.0, coefficients_P)
-        fitted = dict(zip(AMOUNTS, self.sums_FP @ known_P, strict=True))
-        columns = roofline_columns(kinds, overhead_per_kind=True)
-        try:
-            return roofline_model(columns, np.array([fitted[column] for column in columns]))
-        except ValidationError as error:
-            raise InvalidInputError(
-                f"the measurements give rates that no device has: {fitted}; are their times milliseconds?"
-            ) from error
-
-    def undecided(self, amounts_NF: Array, coefficients_P: Array) -> tuple[str, ...]:
-        """Columns that the measurements leave to the typical device for the larger part.
-
-        The diagonal of the resolution matrix of the fit in logarithms, (J'J + L)^-1 J'J, where J holds the share of
-        each column in each time and L is the pull to a common multiple of the typical device.
-        """
-        times_NP = self.features(amounts_NF) * coefficients_P
-        shares_NP = times_NP / times_NP.sum(axis=1, keepdims=True)
-        num_columns = len(self.columns)
-        pull_PP = PRIOR_STRENGTH * (np.eye(num_columns) - 1 / num_columns)
-        information_PP = shares_NP.T @ shares_NP
-        resolved_P = np.diag(np.linalg.solve(information_PP + pull_PP, information_PP))
-        return tuple(self.columns[i] for i in np.flatnonzero(resolved_P < DECIDED))
+    def inferred(self, fitted: Fitted, *, num_held_out: int) -> Iterator[str]:
+        yield from _inferred_rates(fitted, self.subject)
+        assert isinstance(fitted.latency, Roofline)
+        yield from _inferred_sums(fitted.latency, self.subject)
 
 
-def roofline_amounts(networks: Sequence[Sequence[Operation]], *, bytes_per_element: int) -> Array:
-    """What each network has of `AMOUNTS`, (N, F): 10^9 of work or bytes, and numbers of operations."""
-    return np.stack([roofline_features(ops, AMOUNTS, bytes_per_element=bytes_per_element) for ops in networks])
+def design_of(subject: Subject, amounts_NF: Array) -> RooflineDesign:
+    """How networks, blocks or operations of these amounts are fitted."""
+    return (network_design if subject == "network" else operation_design)(load_population(), amounts_NF)
 
 
-def network_fit(population: Population, amounts_NF: Array) -> RooflineFit:
-    """The fit for whole networks: the population's columns, all its kinds with one overhead.
-
-    Kinds beside them cost their bytes alone, as in the population. They get an overhead of their own if the networks
-    tell it from the rest; their operations decide on this and not their times, so held-out errors stay honest.
-    """
-    beside = tuple(f"overhead:{kind}" for kind in BESIDE if amounts_NF[:, AMOUNTS.index(f"overhead:{kind}")].any())
-    extended = population_fit(population, beside=beside)
-    undecided = extended.undecided(amounts_NF, extended.prior_P)
-    return population_fit(population, beside=tuple(column for column in beside if column not in undecided))
+def executed(row: MeasuredRow, *, drops_dead_code: bool) -> tuple[Operation, ...]:
+    """The operations that a runtime executes, if it drops those whose output nothing reads and if it does not."""
+    if not drops_dead_code:
+        return row.operations
+    left = list(row.operations)
+    for operation in row.unread:
+        left.remove(operation)
+    return tuple(left)
 
 
-def operation_fit(population: Population, amounts_NF: Array) -> RooflineFit:
-    """The fit for single operations: a throughput and an overhead for every kind that was measured."""
-    columns = tuple(AMOUNTS[i] for i in np.flatnonzero(amounts_NF.any(axis=0)))
-    sums_FP = np.array([[float(amount == column) for column in columns] for amount in AMOUNTS])
-    return RooflineFit(columns, sums_FP, np.array([_typical(population, column) for column in columns]))
+def drops_dead_code(rows: Sequence[MeasuredRow], *, bytes_per_element: int) -> bool | None:
+    """Whether the runtime drops operations whose output nothing reads; None where the rows do not tell."""
+    if not any(row.unread for row in rows):
+        return None
+    population = load_population()
+    design = population_design(population)
+
+    def evidence(drops: bool) -> float:
+        networks = [executed(row, drops_dead_code=drops) for row in rows]
+        features_NP = design.features(roofline_amounts(networks, bytes_per_element=bytes_per_element))
+        return log_evidence(population.prior(design.columns), features_NP, times(rows))
+
+    drops, keeps = evidence(True), evidence(False)
+    return drops > keeps if abs(drops - keeps) > STRONG_EVIDENCE else None
 
 
-def measured_kinds(amounts_NF: Array) -> tuple[PriceKind, ...]:
-    """The kinds that some measurement has, Winograd's told apart."""
-    return tuple(kind for kind in PRICE_KINDS if amounts_NF[:, AMOUNTS.index(f"overhead:{kind}")].any())
-
-
-def population_fit(population: Population, *, beside: tuple[str, ...] = ()) -> RooflineFit:
-    """The fit in the population's own columns, with overheads of these kinds beside them."""
-    columns = (*population.columns, *beside)
-    kinds = [column.partition(":")[2] for column in population.columns if column.startswith("throughput:")]
-    shared = {f"overhead:{kind}" for kind in kinds}
-    sums_FP = np.array(
-        [[float(amount == c or (c == "overhead" and amount in shared)) for c in columns] for amount in AMOUNTS]
+def _inferred_rates(fitted: Fitted, subject: Subject) -> Iterator[str]:
+    """How throughputs, bandwidths and overheads were found, and which of them the rows leave open."""
+    population = load_population()
+    yield (
+        f"Throughputs, bandwidths and overheads are fitted together to the {subject}s (least relative error, robust), "
+        f"drawn weakly to the proportions of a typical device made of {population.devices} others "
+        f"({population.source})."
     )
-    overheads = [_typical(population, column) * BESIDE_OVERHEAD for column in beside]
-    return RooflineFit(columns, sums_FP, np.array([*population.typical_P(tuple(population.columns)), *overheads]))
+    if fitted.calibrator is not None:
+        yield (
+            "The calibrator maps the sum of a network's operations to its latency, straight in logarithms between its "
+            "points and on beyond them; it predicted networks held out better than the sum."
+        )
+    if fitted.undecided:
+        yield (
+            f"The {subject}s do not tell these apart, so that the typical device decides for the larger part: "
+            f"{', '.join(map(_words, fitted.undecided))}."
+        )
+    if fitted.unmeasured:
+        yield (
+            f"No measured network has operations priced as {', '.join(fitted.unmeasured)}: they are priced by the "
+            "typical device at this device's speed."
+        )
 
 
-def _typical(population: Population, column: str) -> float:
-    """The typical device's number; of a kind that the population lacks, that of the nearest it has."""
-    if column.startswith("overhead"):
-        column = "overhead"
-    if column == "throughput:pool":
-        column = "throughput:depthwise"  # as many reads of its input for each output
-    return population.columns[column].typical
+def _inferred_sums(latency: Roofline, subject: Subject) -> Iterator[str]:
+    """What a price that is a sum over operations leaves out, and what the rows do not tell of it."""
+    if subject == "operation":
+        yield "A network is priced as the sum of its operations, each measured alone: fusion and caches are not in it."
+        return
+    if subject == "block":
+        yield (
+            "No whole network was measured: error and bound are those of blocks, and a network is priced as the sum of "
+            "its operations."
+        )
+        return
+    rates = latency.kinds.items()
+    alone = [kind for kind, rate in rates if rate.throughput_gops is None and rate.overhead_ms == 0]
+    if alone:
+        yield (
+            f"Operations priced as {', '.join(alone)} are priced from the bandwidths alone: the networks do not tell "
+            "their overhead from that of the others."
+        )
+
+
+def _words(column: str) -> str:
+    quantity, _, kind = column.partition(":")
+    if kind:
+        return f"{quantity} of {kind}"
+    return {"weights": "bandwidth of weights", "activations": "bandwidth of activations"}.get(column, column)

@@ -23,7 +23,8 @@ from hardware_models.importers.look_up_tables import (
     read_rows,
 )
 from hardware_models.latency_models.interpolation import Entry
-from hardware_models.measuring.measurements import refusal
+from hardware_models.measuring.csv_file import refusal
+from hardware_models.measuring.measurements import Measurements
 from search_spaces.errors import InvalidInputError
 
 COLUMNS = ("layer", "op", "op_name", "in_hw", "cin", "cout", "stride", "macs")
@@ -56,7 +57,13 @@ class LayerTable:
         return self.base_ms + sum(self.difference_ms[pair] for pair in enumerate(operations))
 
 
-def read_fbnet_layers(path: Path, base_path: Path, *, device: str) -> LayerTable:
+def import_fbnet(path: Path, *, device: str | None) -> Measurements:
+    """The blocks of `device` that were measured alone. Beside the table lies `<name>_base.json` of its skips."""
+    base_path = path.with_name(f"{path.stem}_base.json")
+    return read_fbnet_layers(path, base_path, device=device).standalone.measurements("block")
+
+
+def read_fbnet_layers(path: Path, base_path: Path, *, device: str | None) -> LayerTable:
     """The layers of `device`, and what its network of skips takes.
 
     Raises: InvalidInputError that lists what is wrong with a file, line by line, or names the devices that it has.
@@ -104,7 +111,7 @@ def _standalone_block(cells: Cells, name: str, column: str) -> Block | None:
     return Block(name, entry, operations, cells.record.line)
 
 
-def _base_ms(path: Path, device: str) -> float:
+def _base_ms(path: Path, device: str | None) -> float:
     try:
         by_device = json.loads(Path(path).read_text(encoding="utf-8"))[BASE_KEY]
         base_ms = by_device[device]

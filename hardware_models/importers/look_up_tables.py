@@ -10,7 +10,8 @@ from typing import final
 import numpy as np
 
 from hardware_models.latency_models.interpolation import Category, Entry, Sizes
-from hardware_models.measuring.measurements import Record, read_records, refusal
+from hardware_models.measuring.csv_file import Record, read_csv, refusal
+from hardware_models.measuring.measurements import MeasuredRow, Measurements, Subject
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape, parse_operation
 
@@ -19,7 +20,6 @@ NEIGHBOURS = 20  # of a block among blocks ordered by size, to compare its time 
 # Multiply-adds per second of half the blocks, at batch size 1: below, a microcontroller; above, more than GPUs reach.
 SLOWEST_PER_S, FASTEST_PER_S = 1e6, 3e12
 _WHOLE = re.compile(r"[0-9]{1,6}(?:\.0*)?")
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 _SHAPE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})x([0-9]{1,6})")
 
 
@@ -42,7 +42,7 @@ class BlockTable:
     """The measured blocks of one device, in the order of the file."""
 
     path: Path
-    device: str
+    device: str | None
     blocks: tuple[Block, ...]
 
     @property
@@ -52,6 +52,17 @@ class BlockTable:
         for block in self.blocks:
             log_ms.setdefault((block.entry.category, block.entry.sizes), []).append(math.log(block.ms))
         return [Entry(*place, math.exp(sum(logs) / len(logs))) for place, logs in log_ms.items()]
+
+    def measurements(self, subject: Subject) -> Measurements:
+        """The blocks that consist of operations a space may have. Raises: InvalidInputError if there is none."""
+        rows = tuple(
+            MeasuredRow(block.name, block.ms, block.operations, block.line, {})
+            for block in self.blocks
+            if block.operations
+        )
+        if not rows:
+            raise refusal(self.path, ["none of its blocks consists of operations that a space may have"])
+        return Measurements(self.path, subject, rows, {} if self.device is None else {"machine": self.device})
 
 
 @final
@@ -78,10 +89,13 @@ class Cells:
 
     def number(self, column: str) -> float:
         """A finite number of any sign."""
-        text = self.text(column)
-        if _NUMBER.fullmatch(text) and math.isfinite(float(text)):
-            return float(text)
-        self.wrong(f"{column}: got {text!r}; allowed: a finite number, with a point")
+        try:
+            number = float(self.text(column))
+        except ValueError:
+            number = math.nan
+        if math.isfinite(number):
+            return number
+        self.wrong(f"{column}: got {self.text(column)!r}; allowed: a finite number, with a point")
         return 1.0
 
     def time(self, column: str) -> float:
@@ -102,9 +116,8 @@ class Cells:
     def shape(self, column: str) -> Shape:
         """Height, width and channels, as 112x112x16; one number is a vector."""
         text = self.text(column)
-        found = _SHAPE.fullmatch(text)
-        sizes = found.groups() if found else ("1", "1", text if _WHOLE.fullmatch(text) else "0")
-        height, width, channels = (int(float(size)) for size in sizes)
+        found = _SHAPE.fullmatch(f"1x1x{text}" if "x" not in text else text)
+        height, width, channels = map(int, found.groups()) if found else (0, 0, 0)
         if min(height, width, channels) >= 1:
             return channels, height, width
         self.wrong(f"{column}: got {text!r}; allowed: HEIGHTxWIDTHxCHANNELS, as 112x112x16")
@@ -134,25 +147,25 @@ def read_rows(path: Path, columns: Sequence[str], read: Callable[[Cells], Block 
 
     Raises: InvalidInputError that lists missing columns, wrong values and repeated blocks, line by line.
     """
-    found, records, problems = read_records(path)
-    missing = [column for column in columns if column not in found]
+    file = read_csv(path)
+    missing = [column for column in columns if column not in file.columns]
     if missing:
-        problems.insert(0, f"line 1: columns {missing} are missing (columns: {', '.join(found)})")
-    if problems:
-        raise refusal(path, problems)
-    blocks: list[Block] = []
-    for cells in map(Cells, records):
+        raise refusal(path, [f"line 1: columns {missing} are missing (columns: {', '.join(file.columns)})"])
+    blocks: dict[str, Block] = {}
+    problems: list[str] = []
+    for cells in map(Cells, file.records):
         block = read(cells)
-        problems += cells.problems
+        if block is not None and block.name in blocks:
+            cells.wrong(f"{block.name} stands already in line {blocks[block.name].line}; keep one of them")
         if block is not None and not cells.problems:
-            blocks.append(block)
-    problems += _repeated(blocks)
+            blocks[block.name] = block
+        problems += cells.problems
     if problems:
         raise refusal(path, problems)
-    return blocks
+    return list(blocks.values())
 
 
-def checked_table(path: Path, device: str, blocks: Sequence[Block]) -> BlockTable:
+def checked_table(path: Path, device: str | None, blocks: Sequence[Block]) -> BlockTable:
     """The table of these blocks. Raises: InvalidInputError if there is none, or a time is visibly in another unit."""
     if not blocks:
         raise InvalidInputError(f"{path} has no block for {device}")
@@ -162,14 +175,18 @@ def checked_table(path: Path, device: str, blocks: Sequence[Block]) -> BlockTabl
     return BlockTable(path, device, tuple(blocks))
 
 
-def device_column(path: Path, prefix: str, device: str) -> str:
+def no_device(path: Path, device: str | None, devices: Iterable[str]) -> InvalidInputError:
+    """The error that names the devices of a file, of which `device` is none."""
+    return InvalidInputError(f"device: got {device!r}; allowed: one of the devices of {path}: {', '.join(devices)}")
+
+
+def device_column(path: Path, prefix: str, device: str | None) -> str:
     """The column of `device`'s times. Raises: InvalidInputError that names the file's devices if it is none."""
-    columns, _, _ = read_records(path)
+    columns = read_csv(path).columns
     devices = [column.removeprefix(prefix) for column in columns if column.startswith(prefix)]
     if device not in devices:
-        known = ", ".join(devices) or f"none, as no column begins with {prefix}"
-        raise InvalidInputError(f"{path} has no column {prefix}{device}; its devices: {known}")
-    return prefix + device
+        raise no_device(path, device, devices)
+    return f"{prefix}{device}"
 
 
 def unit_problems(blocks: Sequence[Block]) -> Iterator[str]:
@@ -192,10 +209,6 @@ def unit_problems(blocks: Sequence[Block]) -> Iterator[str]:
                 f"line {block.line}: {block.name} takes {block.ms:.4g} ms, blocks of its size about {usual_ms:.4g} ms: "
                 f"{off_by:.0f} times off; is the unit right?"
             )
-    yield from _impossible_speed(sized)
-
-
-def _impossible_speed(sized: Sequence[tuple[int, Block]]) -> Iterator[str]:
     per_s = [sum(op.macs for op in block.operations) / (block.ms * 1e-3) for _, block in sized]
     typical_per_s = float(np.median(per_s)) if per_s else 0.0
     if typical_per_s and not SLOWEST_PER_S <= typical_per_s <= FASTEST_PER_S:
@@ -207,11 +220,3 @@ def _impossible_speed(sized: Sequence[tuple[int, Block]]) -> Iterator[str]:
 
 def _amount(block: Block) -> int:
     return sum(op.macs + op.in_elements + op.out_elements for op in block.operations)
-
-
-def _repeated(blocks: Sequence[Block]) -> Iterator[str]:
-    first: dict[str, int] = {}
-    for block in blocks:
-        line = first.setdefault(block.name, block.line)
-        if line != block.line:
-            yield f"line {block.line}: {block.name} stands already in line {line}; keep one of them"

@@ -9,16 +9,21 @@ Source of the format: mit-han-lab/proxylessnas (arXiv:1812.00332), mit-han-lab/o
 from pathlib import Path
 
 from hardware_models.importers.block_operations import eighths, mbconv
-from hardware_models.importers.look_up_tables import Block, BlockTable, Cells, checked_table, read_rows
+from hardware_models.importers.look_up_tables import Block, BlockTable, Cells, checked_table, no_device, read_rows
 from hardware_models.latency_models.interpolation import Entry
-from search_spaces.errors import InvalidInputError
+from hardware_models.measuring.measurements import Measurements
 from search_spaces.operation import Operation, Shape
 
 COLUMNS = ("source", "device", "op", "input", "output", "expand", "kernel", "stride", "idskip", "se", "hs", "mean_ms")
 FIRST_KERNEL = 3  # of `Conv`, whose kernel the tables leave out: both papers' networks begin with a 3x3 convolution
 
 
-def read_ofa_blocks(path: Path, *, device: str) -> BlockTable:
+def import_ofa(path: Path, *, device: str | None) -> Measurements:
+    """The blocks of `device` that consist of operations a space may have."""
+    return read_ofa_blocks(path, device=device).measurements("block")
+
+
+def read_ofa_blocks(path: Path, *, device: str | None) -> BlockTable:
     """The blocks of `device`, of all its sources: one table for each input size is one source.
 
     Raises: InvalidInputError that lists what is wrong with the file, line by line, or names the devices that it has.
@@ -31,7 +36,7 @@ def read_ofa_blocks(path: Path, *, device: str) -> BlockTable:
 
     blocks = read_rows(path, COLUMNS, read)
     if not blocks:
-        raise InvalidInputError(f"{path} has no rows of device {device!r}; its devices: {', '.join(devices)}")
+        raise no_device(path, device, devices)
     return checked_table(path, device, blocks)
 
 

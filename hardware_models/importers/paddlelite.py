@@ -9,17 +9,24 @@ from pathlib import Path
 from hardware_models.importers.look_up_tables import Block, BlockTable, Cells, checked_table, read_rows
 from hardware_models.latency_models.interpolation import Entry
 from hardware_models.latency_models.operation_entries import position
+from hardware_models.measuring.measurements import Measurements, without_devices
 from search_spaces.operation import Operation
 
 COLUMNS = ("op", "n", "cin", "h", "w", "cout", "groups", "kernel", "pad", "stride", "dilation", "macs", "us")
 
 
-def read_paddlelite(path: Path, *, device: str = "the device of the file") -> BlockTable:
+def import_paddlelite(path: Path, *, device: str | None) -> Measurements:
+    """The convolutions of a table, each an operation."""
+    without_devices(device)
+    return read_paddlelite(path).measurements("operation")
+
+
+def read_paddlelite(path: Path) -> BlockTable:
     """The convolutions of a table, one operation each, their times in ms. Names are those of `Operation.notation`.
 
     Raises: InvalidInputError that lists what is wrong with the file, line by line.
     """
-    return checked_table(path, device, read_rows(path, COLUMNS, _convolution))
+    return checked_table(path, None, read_rows(path, COLUMNS, _convolution))
 
 
 def _convolution(cells: Cells) -> Block | None:

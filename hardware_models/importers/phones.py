@@ -19,6 +19,7 @@ from hardware_models.importers.look_up_tables import (
     read_rows,
 )
 from hardware_models.latency_models.interpolation import Category, Entry
+from hardware_models.measuring.measurements import Measurements
 from search_spaces.operation import Operation
 
 COLUMNS = ("kind", "key", "hw", "cin", "cout", "expand", "stride", "kernel", "se", "v_scale", "macs")
@@ -29,7 +30,12 @@ DOWNSAMPLE_KERNEL = 3  # of `transds`, which the table does not give
 Reading = tuple[Category, tuple[float, ...], tuple[Operation, ...]]
 
 
-def read_phone_blocks(path: Path, *, device: str) -> BlockTable:
+def import_phones(path: Path, *, device: str | None) -> Measurements:
+    """The blocks of `device` that consist of operations a space may have."""
+    return read_phone_blocks(path, device=device).measurements("block")
+
+
+def read_phone_blocks(path: Path, *, device: str | None) -> BlockTable:
     """The blocks of the table, with the times of `device`.
 
     Attention and feed-forward blocks come without operations: no space has all of theirs.

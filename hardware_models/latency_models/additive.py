@@ -1,13 +1,12 @@
 """Additive pricing: a constant for the network, and one price for each operation of a form seen in a benchmark."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
-from hardware_models.latency_models.roofline import NonNegative, Section
+from hardware_models.latency_models.latency_model import LatencyModel
+from hardware_models.schema import NonNegative, Section, Size
 from search_spaces.operation import KINDS, Operation
-
-Size = Annotated[int, Field(strict=True, ge=1)]
 
 
 def _known_kind(kind: str) -> str:
@@ -42,12 +41,17 @@ class Term(Section):
     ms: NonNegative
 
 
-class Additive(Section):
+class Additive(LatencyModel):
     """Latency of a network of one benchmark: `constant_ms`, and for each operation the first term that matches.
 
     An operation that `in_constant` matches is part of the constant and adds 0 ms: it is the same in every network that
     was measured, so its share cannot be told apart. `in_constant` is looked at before `terms`.
     """
+
+    formula: ClassVar[str] = (
+        "Time of a network = the constant + ms for each operation, by the first term that matches it.\n"
+        "What in_constant matches is the same in every network of the benchmark."
+    )
 
     model: Literal["additive"]
     constant_ms: NonNegative
@@ -56,12 +60,10 @@ class Additive(Section):
 
     @property
     def priced(self) -> str:
-        """What it can price, in words."""
         forms = [*(term.match for term in self.terms), *self.in_constant]
         return "; ".join(" ".join(f"{k}={v}" for k, v in form.model_dump(exclude_none=True).items()) for form in forms)
 
     def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
-        """Milliseconds that `operation` adds to the constant, or None if it has no form that was measured."""
         if any(match.covers(operation) for match in self.in_constant):
             return 0.0
         return next((term.ms for term in self.terms if term.match.covers(operation)), None)

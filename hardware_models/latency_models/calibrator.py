@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, model_validator
 
-from hardware_models.latency_models.roofline import Positive, Section
+from hardware_models.schema import Positive, Section
 
 Array = NDArray[np.float64]
 

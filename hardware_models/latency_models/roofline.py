@@ -1,35 +1,15 @@
 """Roofline pricing: an operation takes the time of its work, of its weights, of its activations, and of its start."""
 
 from collections.abc import Collection, Mapping
-from typing import Annotated, Literal, get_args
+from typing import ClassVar, Literal, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
-
+from hardware_models.latency_models.latency_model import LatencyModel
+from hardware_models.schema import NonNegative, Positive, Section
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, kind_of
 
 PriceKind = Literal["pointwise", "dense", "winograd", "depthwise", "grouped", "linear", "pool", "elementwise"]
 PRICE_KINDS: tuple[PriceKind, ...] = get_args(PriceKind)
-
-# What a profile divides and multiplies by lies between, so that no price leaves the range of floats.
-LEAST, MOST = 1e-12, 1e12
-
-
-def _in_range(value: float) -> float:
-    if not LEAST <= value <= MOST:
-        raise ValueError(f"a number between {LEAST:g} and {MOST:g}")
-    return value
-
-
-InRange = AfterValidator(_in_range)
-Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), InRange]
-NonNegative = Annotated[float, Field(strict=True, ge=0, le=MOST, allow_inf_nan=False)]
-
-
-class Section(BaseModel):
-    """A frozen part of a profile that refuses unknown fields."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class KindRate(Section):
@@ -39,7 +19,7 @@ class KindRate(Section):
     overhead_ms: NonNegative
 
 
-class Roofline(Section):
+class Roofline(LatencyModel):
     """Latency of one operation as a sum over its work, its weights, its activations and a constant for its kind.
 
     A bandwidth is in GB/s (10^9 bytes); null where the fit found that these bytes cost nothing.
@@ -47,23 +27,23 @@ class Roofline(Section):
     `dense`. The sum is linear in what is fitted; the larger of work and bytes, tried instead, predicted no better.
     """
 
+    monotone: ClassVar[bool] = True
+    formula: ClassVar[str] = (
+        "Time of an operation = work / throughput + weight bytes / bandwidth + activation bytes / bandwidth + "
+        "overhead.\nBandwidths in 10^9 bytes per second; throughput in 10^9 multiply-adds per second, null: bytes "
+        "alone; overhead in\nms per operation."
+    )
+
     model: Literal["roofline"]
     weight_gb_per_s: Positive | None
     activation_gb_per_s: Positive | None
     kinds: Mapping[PriceKind, KindRate]
 
     @property
-    def constant_ms(self) -> float:
-        """What a network costs beside its operations: nothing."""
-        return 0.0
-
-    @property
     def priced(self) -> str:
-        """What it can price, in words."""
         return ", ".join(self.kinds)
 
     def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
-        """Milliseconds of `operation`, or None if its kind is not priced."""
         rate = self.kinds.get(priced_as(operation, self.kinds))
         if rate is None:
             return None

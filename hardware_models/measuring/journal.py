@@ -10,17 +10,9 @@ from io import StringIO
 from pathlib import Path
 from typing import TextIO
 
-from hardware_models.measuring.measurements import (
-    COLUMNS,
-    LAYER_COLUMNS,
-    Subject,
-    layers_path,
-    read_measurements,
-    read_records,
-    refusal,
-)
+from hardware_models.measuring.csv_file import refusal
+from hardware_models.measuring.measurements import COLUMNS, Subject, read_measurements
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation
 
 # What must be the same for times to be comparable, in words for the user.
 CONDITIONS = {
@@ -67,33 +59,6 @@ def open_journal(path: Path, subject: Subject, conditions: Mapping[str, str]) ->
         yield Journal(path, subject, done, file)
 
 
-def write_layers(path: Path, networks: Mapping[str, Sequence[Operation]]) -> None:
-    """Puts the operations of networks beside the measurements at `path`, with those that are there already.
-
-    Raises: InvalidInputError if a network of the same name has other operations there.
-    """
-    beside = layers_path(path)
-    rows = {name: _counts(operations) for name, operations in networks.items()}
-    there = _read_layers(beside)
-    changed = [name for name in rows if name in there and there[name] != rows[name]]
-    if changed:
-        raise InvalidInputError(f"{beside} has other operations for {', '.join(changed)}; set output to another file")
-    content = StringIO()
-    writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(LAYER_COLUMNS)
-    for name, counts in {**there, **rows}.items():
-        writer.writerows((name, operation, count) for operation, count in counts.items())
-    unfinished = beside.with_name(f".{beside.name}.{os.getpid()}")
-    try:
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.write_text(content.getvalue(), encoding="utf-8")
-        unfinished.replace(beside)
-    except OSError as error:
-        raise InvalidInputError(
-            f"cannot write {beside}: {error.strerror}; set output to a file you can write"
-        ) from error
-
-
 def _continue(path: Path, file: TextIO, subject: Subject, conditions: Mapping[str, str]) -> frozenset[str]:
     """Makes the file end with a whole row, and returns the names in it."""
     header = _line([subject, *COLUMNS]).encode()
@@ -124,28 +89,6 @@ def _measured(path: Path, conditions: Mapping[str, str]) -> frozenset[str]:
             ],
         )
     return frozenset(row.name for row in rows)
-
-
-def _counts(operations: Sequence[Operation]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for operation in operations:
-        counts[operation.notation] = counts.get(operation.notation, 0) + 1
-    return counts
-
-
-def _read_layers(path: Path) -> dict[str, dict[str, int]]:
-    if not path.is_file():
-        return {}
-    columns, records, problems = read_records(path)
-    if columns != LAYER_COLUMNS:
-        raise refusal(path, [f"line 1: columns must be {','.join(LAYER_COLUMNS)}, got {','.join(columns)}"])
-    problems += [f"line {r.line}: count {r.cells['count']!r}" for r in records if not r.cells["count"].isdecimal()]
-    if problems:
-        raise refusal(path, problems)
-    layers: dict[str, dict[str, int]] = {}
-    for record in records:
-        layers.setdefault(record.cells["network"], {})[record.cells["operation"]] = int(record.cells["count"])
-    return layers
 
 
 def _write(file: TextIO, cells: Sequence[str]) -> None:

@@ -1,41 +1,32 @@
 """Measured times as CSV: whole networks, each with its operations in a second file beside it, or single operations.
 
 `bench.csv` has a column `network` or `operation` (written as `Operation.notation` does) and one `latency_ms`; a file of
-networks has beside it `bench.layers.csv` with `network,operation,count`, and optionally `reached`: false for operations
-whose output nothing reads. Times are milliseconds at batch size 1.
+networks has beside it `bench.layers.csv` (see `layers`). Times are milliseconds at batch size 1. Importers read the
+tables of other projects as the same `Measurements`.
 """
 
-import csv
-import math
-import os
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from io import StringIO
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Protocol
 
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+
+from hardware_models.measuring.csv_file import CsvFile, read_csv, refusal
+from hardware_models.measuring.layers import Layers, cell_problems, layers_path, read_layers
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, parse_operation
+from search_spaces.registry import Registry
 
 # A block is part of a network, several operations measured together; only other projects' tables have blocks.
 Subject = Literal["network", "operation", "block"]
 SUBJECTS: tuple[Subject, ...] = ("network", "operation")  # that a column of a CSV file is named after
-TIMES = ("latency_ms", "p90_ms", "min_ms")
-COUNTS = ("repeats", "warmup", "threads")
 # `statistic` says what latency_ms is over the repeats, `median` or `mean`; where it is left out, the median.
 CONSTANTS = ("runtime", "threads", "precision", "machine", "statistic")
 COLUMNS = (
-    *TIMES,
-    *COUNTS,
+    *("latency_ms", "p90_ms", "min_ms", "repeats", "warmup", "threads"),
     *("runtime", "precision", "statistic", "machine", "versions", "governor", "date"),
 )
-LAYER_COLUMNS = ("network", "operation", "count")
-REACHED = "reached"  # optional among them: `false` where nothing reads the output
-MAX_LISTED = 20  # problems told at once
-MAX_COUNT = 1_000  # of one operation in one network; a larger one is a mistake and would fill the memory
-_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
-_COUNT = re.compile(r"[0-9]{1,9}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,197 +54,134 @@ class Measurements:
     constants: Mapping[str, str]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One row of a CSV file as text, by column; `line` is where it begins, from 1."""
+class Importer(Protocol):
+    """Reads a file of measurements in one format. `device` is one of the devices of a file that has several.
 
-    line: int
-    cells: Mapping[str, str]
-
-
-@dataclass(frozen=True, slots=True)
-class Layers:
-    """What a network runs, each operation as often as it runs, and those of them whose output nothing reads."""
-
-    operations: tuple[Operation, ...]
-    unread: tuple[Operation, ...] = ()
-
-
-def layers_path(path: Path) -> Path:
-    """Where the operations of the networks in `path` stand: `bench.layers.csv` beside `bench.csv`."""
-    return path.with_name(f"{path.name.removesuffix('.csv')}.layers.csv")
-
-
-def read_measurements(path: Path) -> Measurements:
-    """The measurements in a CSV file, of networks or of operations.
-
-    Raises: InvalidInputError that lists what is wrong, line by line, in the file and in the one beside it.
+    Raises: InvalidInputError that lists what is wrong line by line, or names the devices of the file.
     """
-    path = Path(path)
-    columns, records, problems = read_records(path)
-    subjects = [subject for subject in SUBJECTS if subject in columns]
-    problems = list(_column_problems(columns, subjects)) or problems  # a wrong header makes every row wrong
-    if problems:
-        raise refusal(path, problems)
-    subject = subjects[0]
-    layers, problems = _operations(path, subject, records)
-    for record in records:
-        problems += [f"line {record.line}: {problem}" for problem in _row_problems(record.cells, subject)]
-    problems += [*_duplicates(records, (subject,)), *_changes(records)]
-    if problems:
-        raise refusal(path, problems)
-    rows = tuple(
-        MeasuredRow(name, float(cells["latency_ms"]), layers[name].operations, line, cells, layers[name].unread)
-        for line, cells in ((record.line, record.cells) for record in records)
-        for name in (cells[subject],)
-    )
-    constants = {column: rows[0].fields[column] for column in CONSTANTS if rows[0].fields.get(column)}
-    return Measurements(path, subject, rows, constants)
+
+    def __call__(self, path: Path, *, device: str | None) -> Measurements: ...
 
 
-def read_layers(path: Path) -> Mapping[str, Layers]:
-    """What each network in a file of layers runs. Raises: InvalidInputError that lists what is wrong with it."""
-    layers, problems = _layers(Path(path), [])
-    if problems:
-        raise refusal(path, problems)
-    return layers
+IMPORTERS: Registry[Importer] = Registry("importers")
 
 
-def read_records(path: Path) -> tuple[tuple[str, ...], list[Record], list[str]]:
-    """Columns and rows of a CSV file with a header, cells stripped of spaces, and what is wrong with its form.
-
-    What is wrong with the header itself is told alone.
-    Raises: InvalidInputError if it is not a text file with a header and at least one row.
-    """
-    columns: tuple[str, ...] = ()
-    records, problems = [], []
-    try:
-        for line, cells in _csv_rows(_text(path)):
-            if not columns:
-                columns = tuple(cells)
-            elif len(cells) != len(columns):
-                problems.append(f"line {line}: {len(cells)} values for {len(columns)} columns; numbers have a point")
-            else:
-                records.append(Record(line, dict(zip(columns, cells, strict=True))))
-    except csv.Error as error:
-        problems.append(f"not readable as CSV: {error}")
-    if not columns:
-        raise InvalidInputError(f"{path} is empty; it needs a header of columns and a row for each measurement")
-    problems = list(_header_problems(columns)) or problems
-    if not records and not problems:
-        raise InvalidInputError(f"{path} has a header and no rows; measure something first")
-    return columns, records, problems
-
-
-def refusal(path: Path, problems: Sequence[str]) -> InvalidInputError:
-    """The error that tells what is wrong with a file, the first problems in full and the number of the others."""
-    more = [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
-    return InvalidInputError("\n  ".join([f"{path} cannot be used:", *problems[:MAX_LISTED], *more]))
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"cannot read measurements from {path}: {error.strerror}; give a CSV file") from error
-    try:
-        text = content.decode("utf-8-sig")  # spreadsheets put a mark first
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise InvalidInputError(f"{path}: line {line}: not UTF-8 text; save it as CSV in UTF-8") from error
-    if "\0" in text:
-        raise InvalidInputError(f"{path}: line {text[: text.index(chr(0))].count(chr(10)) + 1}: a binary file, not CSV")
+def _plain(text: str) -> str:
+    if "_" in text:  # that Python reads over in a number
+        raise ValueError("a number of milliseconds, as 12.5")
     return text
 
 
-def _csv_rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and cells of each row that is not blank."""
-    reader, line = csv.reader(StringIO(text, newline=""), strict=True), 1
-    for cells in reader:
-        stripped = [cell.strip() for cell in cells]
-        if any(stripped):
-            yield line, stripped
-        line = reader.line_num + 1
+Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_plain)]
+Count = Annotated[int, Field(ge=1), BeforeValidator(_plain)]
 
 
-def _header_problems(columns: Sequence[str]) -> Iterator[str]:
-    """What is wrong with a header whatever its columns should be."""
-    separator = next((name for mark, name in ((";", "a semicolon"), ("\t", "a tab")) if mark in columns[0]), None)
-    if len(columns) == 1 and separator:
-        yield f"line 1: columns are separated by commas, got {separator}: {columns[0]!r}; save the file with commas"
-    yield from (f"line 1: column {name!r} stands twice" for name in sorted(set(columns)) if columns.count(name) > 1)
+class _Cells(BaseModel):
+    """The cells of a row that have a meaning here; empty ones are left out."""
+
+    latency_ms: Milliseconds
+    p90_ms: Milliseconds | None = None
+    min_ms: Milliseconds | None = None
+    repeats: Count | None = None
+    warmup: Annotated[int, Field(ge=0)] | None = None
+    threads: Count | None = None
+    statistic: Literal["median", "mean"] = "median"
+
+    @model_validator(mode="after")
+    def _in_order(self) -> "_Cells":
+        times = {"min_ms": self.min_ms, "latency_ms": self.latency_ms}
+        if self.statistic == "median":
+            times["p90_ms"] = self.p90_ms
+        known = {column: ms for column, ms in times.items() if ms is not None}
+        if list(known.values()) != sorted(known.values()):
+            raise ValueError(f"{' <= '.join(known)} does not hold: {list(known.values())}; are columns exchanged?")
+        return self
 
 
-def _column_problems(columns: Sequence[str], subjects: Sequence[Subject]) -> Iterator[str]:
-    yield from (header := list(_header_problems(columns)))
-    if header and len(columns) == 1:  # not taken apart, so nothing more can be said of it
-        return
-    if len(subjects) != 1:
-        found = "both" if subjects else f"neither (columns: {', '.join(columns)})"
-        yield f"line 1: one column must be 'network' or 'operation', got {found}"
-    if "latency_ms" not in columns:
-        yield f"line 1: column 'latency_ms' is missing (columns: {', '.join(columns)})"
-    unknown = [name for name in columns if name not in (*SUBJECTS, *COLUMNS)]
-    if unknown:
-        yield f"line 1: unknown columns {unknown}; allowed: network or operation, {', '.join(COLUMNS)}"
+def read_measurements(path: Path, *, device: str | None = None) -> Measurements:
+    """The measurements in a CSV file, of networks or of operations. It is of one device, so `device` is None.
 
-
-def _row_problems(cells: Mapping[str, str], subject: Subject) -> Iterator[str]:
-    if not cells[subject]:
-        yield f"no {subject} is named"
-    times = {column: cells[column] for column in TIMES if cells.get(column) or column == "latency_ms"}
-    wrong = [f"{column}: {problem}" for column, text in times.items() if (problem := _time_problem(text))]
-    yield from wrong
-    for column in COUNTS:
-        text = cells.get(column, "")
-        least = 0 if column == "warmup" else 1
-        if text and not (_COUNT.fullmatch(text) and int(text) >= least):
-            yield f"{column}: got {text!r}; allowed: a whole number of at least {least}"
-    statistic = cells.get("statistic") or "median"
-    if statistic not in ("median", "mean"):
-        yield f"statistic: got {statistic!r}; allowed: median, mean"
-    if not wrong:
-        ordered = ["min_ms", "latency_ms", "p90_ms"] if statistic == "median" else ["min_ms", "latency_ms"]
-        values = [float(times[column]) for column in ordered if column in times]
-        if values != sorted(values):
-            yield f"{' <= '.join(c for c in ordered if c in times)} does not hold: {values}; are columns exchanged?"
-
-
-def _time_problem(text: str) -> str | None:
-    if not _NUMBER.fullmatch(text):
-        return f"got {text!r}; allowed: a number of milliseconds, as 12.5"
-    value = float(text)
-    return None if 0 < value < math.inf else f"got {text}; allowed: a finite number greater than 0"
-
-
-def _duplicates(records: Sequence[Record], key: Sequence[str]) -> Iterator[str]:
-    first: dict[tuple[str, ...], int] = {}
-    for record in records:
-        name = tuple(record.cells[column] for column in key)
-        line = first.setdefault(name, record.line)
-        if line != record.line and all(name):
-            yield f"line {record.line}: {', '.join(name)!r} stands already in line {line}; keep one of them"
-
-
-def _changes(records: Sequence[Record]) -> Iterator[str]:
-    """Rows taken on something else than the first: one profile cannot be fitted to both."""
-    for column in CONSTANTS:
-        first = records[0].cells.get(column, "")
-        for record in records:
-            got = record.cells.get(column, "")
-            if got != first:
-                yield f"line {record.line}: {column} is {got!r}, in line {records[0].line} {first!r}; split the file"
-                break
-
-
-def _operations(path: Path, subject: Subject, records: Sequence[Record]) -> tuple[dict[str, Layers], list[str]]:
-    """The operations of each name, and what is wrong with them."""
+    Raises: InvalidInputError that lists what is wrong, line by line, in the file or in the one beside it.
+    """
+    without_devices(device)
+    file = read_csv(path)
+    subject = _subject(file)
+    times, problems = _times(file, subject)
+    problems += [*file.duplicates([subject]), *_changes(file)]
     if subject == "network":
-        return _layers(layers_path(path), [(record.line, record.cells["network"]) for record in records])
-    layers: dict[str, Layers] = {}
+        layers = read_layers(layers_path(file.path)) if not problems else {}
+        problems += [
+            f"line {record.line}: network {record.cells[subject]!r} has no operations in {layers_path(file.path).name}"
+            for record in file.records
+            if layers and record.cells[subject] not in layers
+        ]
+    else:
+        layers = _own_operations(file, problems)
+    if problems:
+        raise refusal(file.path, problems)
+    rows = tuple(
+        MeasuredRow(name, times[name], layers[name].operations, record.line, record.cells, layers[name].unread)
+        for record in file.records
+        for name in (record.cells[subject],)
+    )
+    constants = {column: rows[0].fields[column] for column in CONSTANTS if rows[0].fields.get(column)}
+    return Measurements(file.path, subject, rows, constants)
+
+
+def without_devices(device: str | None) -> None:
+    """Raises: InvalidInputError if a device is named where a format has the times of one alone."""
+    if device is not None:
+        raise InvalidInputError(f"device: got {device!r}; allowed: null, because this format has no devices")
+
+
+def _subject(file: CsvFile) -> Subject:
+    """What a file measures. Raises: InvalidInputError for columns that are missing or unknown."""
+    problems, subjects = [], [subject for subject in SUBJECTS if subject in file.columns]
+    if len(subjects) != 1:
+        found = "both" if subjects else f"neither (columns: {', '.join(file.columns)})"
+        problems.append(f"line 1: one column must be 'network' or 'operation', got {found}")
+    if "latency_ms" not in file.columns:
+        problems.append(f"line 1: column 'latency_ms' is missing (columns: {', '.join(file.columns)})")
+    unknown = [name for name in file.columns if name not in (*SUBJECTS, *COLUMNS)]
+    if unknown:
+        problems.append(f"line 1: unknown columns {unknown}; allowed: network or operation, {', '.join(COLUMNS)}")
+    if problems:
+        raise refusal(file.path, problems)
+    return subjects[0]
+
+
+def _times(file: CsvFile, subject: Subject) -> tuple[dict[str, float], list[str]]:
+    """Milliseconds by name, and what is wrong with the cells of each row."""
+    times: dict[str, float] = {}
     problems: list[str] = []
-    first: dict[Operation, tuple[int, str]] = {}
-    for record in records:
+    for record in file.records:
+        if not record.cells[subject]:
+            problems.append(f"line {record.line}: no {subject} is named")
+        cells = {column: text for column, text in record.cells.items() if text or column == "latency_ms"}
+        try:
+            times[record.cells[subject]] = _Cells.model_validate(cells).latency_ms
+        except ValidationError as error:
+            problems += cell_problems(error, record.line)
+    return times, problems
+
+
+def _changes(file: CsvFile) -> Iterator[str]:
+    """Rows taken on something else than the first: one profile cannot be fitted to both."""
+    first = file.records[0]
+    for column in (column for column in CONSTANTS if column in file.columns):
+        other = next((record for record in file.records if record.cells[column] != first.cells[column]), None)
+        if other is not None:
+            yield (
+                f"line {other.line}: {column} is {other.cells[column]!r}, in line {first.line} "
+                f"{first.cells[column]!r}; split the file"
+            )
+
+
+def _own_operations(file: CsvFile, problems: list[str]) -> dict[str, Layers]:
+    """The operation that each row of a file of operations names; what is wrong joins `problems`."""
+    layers: dict[str, Layers] = {}
+    first: dict[Operation, str] = {}
+    for record in file.records:
         name = record.cells["operation"]
         try:
             operation = parse_operation(name)
@@ -261,54 +189,6 @@ def _operations(path: Path, subject: Subject, records: Sequence[Record]) -> tupl
             problems.append(f"line {record.line}: {error}")
             continue
         layers[name] = Layers((operation,))
-        line, other = first.setdefault(operation, (record.line, name))
-        if other != name:  # the same one, its defaults spelled out
-            problems.append(f"line {record.line}: {name!r} is {other!r} of line {line}; keep one of them")
-    return layers, problems
-
-
-def _layers(path: Path, measured: Sequence[tuple[int, str]]) -> tuple[dict[str, Layers], list[str]]:
-    """The operations of each network in a file of layers, and what is wrong with it or missing from it."""
-    if not os.path.isfile(path):
-        return {}, [f"the operations of its networks are missing: write {path} with columns {','.join(LAYER_COLUMNS)}"]
-    columns, records, problems = read_records(path)
-    if sorted(set(columns) - {REACHED}) != sorted(LAYER_COLUMNS):
-        unlike = f"line 1: columns must be {','.join(LAYER_COLUMNS)}, got {','.join(columns)}"
-        problems = list(_header_problems(columns)) or [unlike]
-        return {}, [f"{path.name}: {problem}" for problem in problems]
-    problems += _duplicates(records, ("network", "operation", *(column for column in columns if column == REACHED)))
-    operations: dict[str, list[Operation]] = {}
-    unread: dict[str, list[Operation]] = {}
-    for record in records:
-        wrong = list(_layer_problems(record.cells))
-        problems += [f"line {record.line}: {problem}" for problem in wrong]
-        if wrong:
-            continue
-        name, repeated = record.cells["network"], _repeated(record.cells)
-        operations.setdefault(name, []).extend(repeated)
-        if record.cells.get(REACHED) == "false":
-            unread.setdefault(name, []).extend(repeated)
-    found = [f"{path.name}: {problem}" for problem in problems]
-    listed = {record.cells["network"] for record in records}
-    found += [
-        f"line {line}: network {name!r} has no operations in {path.name}; add a row for each"
-        for line, name in measured
-        if name and name not in listed
-    ]
-    return {name: Layers(tuple(run), tuple(unread.get(name, ()))) for name, run in operations.items()}, found
-
-
-def _layer_problems(cells: Mapping[str, str]) -> Iterator[str]:
-    if not (_COUNT.fullmatch(cells["count"]) and 1 <= int(cells["count"]) <= MAX_COUNT):
-        yield f"count: got {cells['count']!r}; allowed: a whole number from 1 to {MAX_COUNT}"
-    if cells.get(REACHED, "true") not in ("true", "false"):
-        yield f"{REACHED}: got {cells[REACHED]!r}; allowed: true, false"
-    try:
-        parse_operation(cells["operation"])
-    except InvalidInputError as error:
-        yield str(error)
-
-
-def _repeated(cells: Mapping[str, str]) -> list[Operation]:
-    """The operation of a sound row, as often as it runs."""
-    return [parse_operation(cells["operation"])] * int(cells["count"])
+        if first.setdefault(operation, name) != name:  # the same one, its defaults spelled out
+            problems.append(f"line {record.line}: {name!r} is {first[operation]!r}; keep one of them")
+    return layers

@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from hardware_models.latency_models.latency_model import LatencyModel
-from hardware_models.latency_models.roofline import InRange, NonNegative, Positive, Section
+from hardware_models.latency_models.latency_model import AnyLatencyModel
+from hardware_models.schema import InRange, NonNegative, Positive, Section
 
 UnitName = Annotated[str, Field(strict=True, min_length=1)]
 Pair = tuple[UnitName, UnitName]
@@ -21,7 +21,7 @@ class Unit(Section):
     memory.
     """
 
-    latency: LatencyModel
+    latency: AnyLatencyModel
     load: Annotated[float, Field(strict=True, ge=0, lt=1, allow_inf_nan=False)]
     weight: Annotated[float, Field(strict=True, gt=0, le=1, allow_inf_nan=False), InRange]
     remote: Annotated[bool, Field(strict=True)] = False

@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 import yaml
+from numpy.typing import NDArray
 
 from hardware_models.calibration.fitting import (
+    Array,
     conformal_factor,
     error_figures,
     fit_with_prior,
-    leave_one_out,
-    reference_times,
     roofline_columns,
     roofline_features,
     roofline_model,
@@ -69,6 +69,24 @@ NCNN_SOURCE = (
     "Tencent/ncnn, benchmark/README.md and benchmark/models/*.param at commit a4d2ea1d4422c9e849f166fd7a4aefb52f942f6a "
     "(BSD-3-Clause)"
 )
+
+
+def leave_one_out(fit: Callable[[NDArray[np.bool_]], Array], x_NP: Array) -> Array:
+    """Predictions (N,), each from `fit(kept)` with that measurement alone left out."""
+    return np.array([row_P @ fit(np.arange(len(x_NP)) != i) for i, row_P in enumerate(x_NP)])
+
+
+def reference_times(log_ms: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Times of each network on a typical device: the median over devices once the speed of each is divided out.
+
+    `log_ms` gives, for each device, the logarithm of the times of the networks that it ran.
+    """
+    networks = sorted({network for times in log_ms.values() for network in times})
+    table_DN = np.array([[times.get(network, np.nan) for network in networks] for times in log_ms.values()])
+    for _ in range(10):  # alternate medians; both converge within a few rounds
+        centre_N = np.nanmedian(table_DN, axis=0)
+        table_DN = table_DN - np.nanmedian(table_DN - centre_N, axis=1, keepdims=True)
+    return dict(zip(networks, np.exp(np.nanmedian(table_DN, axis=0)), strict=True))
 
 
 def rows(name: str) -> Iterator[dict[str, str]]:

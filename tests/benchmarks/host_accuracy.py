@@ -15,7 +15,7 @@ import numpy as np
 import yaml
 
 from hardware_models.calibration.fitting import error_figures
-from hardware_models.measuring.host import measure_host_profile
+from hardware_models.measuring.host_profile import measure_host_profile
 from hardware_models.measuring.measure import export, time_in_turns
 from hardware_models.profile import HardwareProfile, profile_from_dict
 from search_spaces.architecture import SPACES

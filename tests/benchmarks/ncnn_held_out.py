@@ -16,11 +16,11 @@ from collections.abc import Callable, Iterator
 from functools import cache
 
 import numpy as np
-from fit_profiles import Setting, leave_one_network_out, ncnn_networks, reference_times, usable_times
+from fit_profiles import Setting, leave_one_network_out, leave_one_out, ncnn_networks, reference_times, usable_times
 from scipy.optimize import nnls
 
 from hardware_models.calibration.device_prior import DevicePrior, choose_measurements, fit_device, learn_prior
-from hardware_models.calibration.fitting import leave_one_out, roofline_columns, roofline_features
+from hardware_models.calibration.fitting import roofline_columns, roofline_features
 
 NUM_MEASURED = 5
 PLAIN = roofline_columns(("pointwise", "dense", "depthwise", "grouped", "linear"), overhead_per_kind=False)

@@ -22,7 +22,8 @@ import numpy as np
 import yaml
 
 from hardware_models.budgets.cost_table import CostTable, Indices
-from hardware_models.calibration.fitting import additive_features, error_figures, fit_nonnegative
+from hardware_models.calibration.additive_fit import additive_features
+from hardware_models.calibration.fitting import error_figures, fit_nonnegative
 from hardware_models.latency_models.additive import Additive
 from hardware_models.measuring.measure import machine_description, versions
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict

@@ -71,7 +71,7 @@ def latencies(
 
 
 def held_out(calibration: Calibration, measurements: Measurements) -> pd.DataFrame:
-    """Rows that a calibration foretold without having seen them: name, line, measured_ms, predicted_ms, ratio, kind.
+    """Rows that a calibration predicted without having seen them: name, line, measured_ms, predicted_ms, ratio, kind.
 
     `kind` is what a single operation is priced as, as `depthwise`; else whether the row is a network or a block.
     """

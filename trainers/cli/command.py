@@ -13,8 +13,7 @@ from trainers.runs.plain_text import printable_lines
 from trainers.runs.validation import refusal, untitled
 
 if TYPE_CHECKING:
-    from trainers.devices.calibrate_config import CalibrateConfig
-    from trainers.devices.measure_config import MeasureConfig
+    from trainers.devices.command_config import CalibrateConfig, MeasureConfig
     from trainers.runs.config import SearchConfig
 
 
@@ -72,7 +71,7 @@ def _checked(content: dict[str, Any]) -> "SearchConfig":
 
 
 def _checked_measure(content: dict[str, Any]) -> "MeasureConfig":
-    from trainers.devices.measure_config import validate_measure
+    from trainers.devices.command_config import validate_measure
 
     return validate_measure(content)
 
@@ -86,7 +85,7 @@ def _measure(content: dict[str, Any], command: str) -> Mapping[str, Any]:
 
 
 def _checked_calibrate(content: dict[str, Any]) -> "CalibrateConfig":
-    from trainers.devices.calibrate_config import validate_calibrate
+    from trainers.devices.command_config import validate_calibrate
 
     return validate_calibrate(content)
 

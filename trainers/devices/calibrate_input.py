@@ -1,4 +1,4 @@
-"""What a calibration starts from, read and checked as a whole: all that is wrong is told at once, before any fit."""
+"""What a calibration or a proposal starts from, read and checked before any fit."""
 
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -6,53 +6,50 @@ from pathlib import Path
 from random import Random
 from typing import get_args
 
-from hardware_models.calibration.calibration import problems_of
+from hardware_models.calibration.calibration import check_rows
+from hardware_models.calibration.model_fit import MODEL_FITS
 from hardware_models.calibration.profile_file import Description
-from hardware_models.importers.formats import read_table
-from hardware_models.measuring.measurements import Measurements, read_layers, read_measurements, refusal
+from hardware_models.measuring.layers import read_layers
+from hardware_models.measuring.measurements import IMPORTERS, Measurements
 from hardware_models.profile import BYTES_PER_ELEMENT, Precision
-from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
-from trainers.devices.calibrate_config import CalibrateConfig
-from trainers.devices.measure_plan import Item, random_networks
-from trainers.search.plan import check_arguments, make_space
+from trainers.devices.command_config import CalibrateConfig
+from trainers.devices.measure_plan import Item, random_networks, space_of
 
 RANDOM_CANDIDATES = 1000  # networks of a space among which to choose
 
 
 def checked_measurements(config: CalibrateConfig) -> Measurements:
-    """The measurements, fit to be calibrated with. Raises: InvalidInputError for all that is wrong at once."""
-    problems = list(_taken([config.output_path, config.report_folder], config.overwrite))
-    measurements = _read(config, problems)
-    if measurements is not None:
-        problems += _contradictions(config, measurements)
-        problems += _row_problems(config, measurements, config.level)
-    if problems or measurements is None:
-        raise InvalidInputError("\n".join(problems))
+    """The measurements that a profile is fitted to. Raises: InvalidInputError for what cannot be used."""
+    _check_outputs([config.output_path, config.report_folder], overwrite=config.overwrite)
+    if config.model not in MODEL_FITS:
+        raise InvalidInputError(f"model: got {config.model!r}; allowed: {', '.join(MODEL_FITS)}")
+    measurements = _read(config)
+    assert measurements is not None  # checked with the configuration
     return measurements
 
 
 def checked_candidates(config: CalibrateConfig) -> tuple[Mapping[str, Item | Sequence[Operation]], Measurements | None]:
     """Networks to choose from by name, those of a space with their architectures, and what is measured already.
 
-    Raises: InvalidInputError for all that is wrong at once.
+    Raises: InvalidInputError for what cannot be used.
     """
-    problems = list(_taken([config.output_path], config.overwrite))
-    measurements = _read(config, problems)
-    if measurements is not None and measurements.subject != "network":
-        problems.append(f"{measurements.path} measures single {measurements.subject}s; proposals need whole networks")
-    elif measurements is not None:
-        problems += _contradictions(config, measurements)
-        problems += _row_problems(config, measurements, None)
-    candidates: Mapping[str, Item | Sequence[Operation]] = {}
-    try:
-        candidates = _of_space(config) if config.candidates is None else _of_file(config.candidates)
-    except InvalidInputError as error:
-        problems.append(str(error))
-    if problems:
-        raise InvalidInputError("\n".join(problems))
-    return candidates, measurements
+    _check_outputs([config.output_path], overwrite=config.overwrite)
+    measurements = _read(config)
+    if measurements is not None:
+        if measurements.subject != "network":
+            raise InvalidInputError(
+                f"{measurements.path} measures single {measurements.subject}s; proposals need whole networks"
+            )
+        precision = precision_of(config, measurements) or "fp32"
+        check_rows(measurements, precision=precision, unusual_speed=config.unusual_speed)
+    if config.candidates is not None:
+        layers = read_layers(Path(os.path.expanduser(config.candidates)))
+        return {name: network.operations for name, network in layers.items()}, measurements
+    space = space_of(config)
+    items = random_networks(space, min(RANDOM_CANDIDATES, space.num_networks), Random(config.seed))
+    return {item.name: item for item in items}, measurements
 
 
 def precision_of(config: CalibrateConfig, measurements: Measurements | None) -> Precision | None:
@@ -63,65 +60,30 @@ def precision_of(config: CalibrateConfig, measurements: Measurements | None) -> 
 
 def describe(config: CalibrateConfig, measurements: Measurements) -> Description:
     """What the configuration and the file say of the device; what neither says is assumed, and said to be."""
-    stated, assumed = measurements.constants, []
-    precision = precision_of(config, measurements)
-    if precision is None:
-        assumed.append("fp32: the measurements do not say at which precision they were taken.")
-    threads = config.threads or (int(stated["threads"]) if "threads" in stated else None)
+    stated, precision = measurements.constants, precision_of(config, measurements)
+    assumed = ("fp32: the measurements do not say at which precision they were taken.",)
     assert config.name is not None
     return Description(
         name=config.name,
         title=config.title or stated.get("machine", config.name),
         runtime=config.runtime or stated.get("runtime", "not stated"),
-        threads=threads,
+        threads=config.threads or (int(stated["threads"]) if "threads" in stated else None),
         precision=precision or "fp32",
-        assumed=tuple(assumed),
+        assumed=() if precision else assumed,
     )
 
 
-def _read(config: CalibrateConfig, problems: list[str]) -> Measurements | None:
-    """The measurements, if they are given and sound; what is wrong with them joins `problems`."""
+def _read(config: CalibrateConfig) -> Measurements | None:
+    """The measurements, if they are given, in agreement with what the configuration says of them."""
     if config.measurements_path is None:
         return None
-    try:
-        if config.format == "measurements":
-            return read_measurements(config.measurements_path)
-        return read_table(config.measurements_path, config.format, device=config.device)
-    except InvalidInputError as error:
-        problems.append(str(error))
-        return None
-
-
-def _row_problems(config: CalibrateConfig, measurements: Measurements, level: float | None) -> list[str]:
-    precision = precision_of(config, measurements) or "fp32"
-    found = problems_of(
-        measurements, model=config.model, level=level, precision=precision, unusual_speed=config.unusual_speed
-    )
-    wrong = list(found)
-    return [str(refusal(measurements.path, wrong))] if wrong else []
-
-
-def _of_space(config: CalibrateConfig) -> dict[str, Item]:
-    assert config.space is not None
-    check_arguments("space", SPACES, config.space, given=frozenset({"num_classes", "channels"}))
-    space = make_space(config.space, num_classes=config.num_classes)
-    items = random_networks(space, min(RANDOM_CANDIDATES, space.num_networks), Random(config.seed))
-    return {item.name: item for item in items}
-
-
-def _of_file(name: str) -> dict[str, Sequence[Operation]]:
-    layers = read_layers(Path(os.path.expanduser(name)))
-    return {name: network.operations for name, network in layers.items()}
-
-
-def _taken(paths: Sequence[Path], overwrite: bool) -> Iterator[str]:
-    """Outputs that exist, and a folder that cannot be written."""
-    there = [str(path) for path in paths if os.path.exists(path)]
-    if there and not overwrite:
-        yield f"output: {' and '.join(there)} exist already; set output, or overwrite=true"
-    folder = next(parent for parent in paths[0].absolute().parents if os.path.exists(parent))
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-        yield f"output: cannot write into {folder}; set output to a place where you can"
+    if config.format not in IMPORTERS:
+        raise InvalidInputError(f"format: got {config.format!r}; allowed: {', '.join(IMPORTERS)}")
+    measurements = IMPORTERS[config.format](config.measurements_path, device=config.device)
+    problems = list(_contradictions(config, measurements))
+    if problems:
+        raise InvalidInputError("\n".join(problems))
+    return measurements
 
 
 def _contradictions(config: CalibrateConfig, measurements: Measurements) -> Iterator[str]:
@@ -132,4 +94,14 @@ def _contradictions(config: CalibrateConfig, measurements: Measurements) -> Iter
             yield f"{key}: got {given!r}, but {measurements.path} says {stated!r}; leave it out, or give the right file"
     stated = measurements.constants.get("precision")
     if config.precision is None and stated is not None and precision_of(config, measurements) is None:
-        yield f"{measurements.path}: precision is {stated!r}; allowed: {', '.join(get_args(Precision))}"
+        yield f"precision: {measurements.path} says {stated!r}; allowed: {', '.join(get_args(Precision))}"
+
+
+def _check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:
+    """Raises: InvalidInputError for outputs that exist, or a folder that cannot be written."""
+    there = [str(path) for path in paths if os.path.exists(path)]
+    if there and not overwrite:
+        raise InvalidInputError(f"output: {' and '.join(there)} exist already; set output, or overwrite=true")
+    folder = next(parent for parent in paths[0].absolute().parents if os.path.exists(parent))
+    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
+        raise InvalidInputError(f"output: cannot write into {folder}; set output to a place where you can")

@@ -11,7 +11,7 @@ from search_spaces.architecture import SPACES, Architecture, architecture_of, bu
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from search_spaces.space import SearchSpace
-from trainers.devices.measure_config import MeasureConfig, paths_of
+from trainers.devices.command_config import CalibrateConfig, MeasureConfig, paths_of
 from trainers.search.plan import check_arguments, make_space
 
 
@@ -29,13 +29,17 @@ def plan(config: MeasureConfig) -> list[Item]:
     if config.architecture is not None:
         items = [architecture_item(path) for path in paths_of(config.architecture)]
         return list({item.name: item for item in items}.values())
-    assert config.space is not None
-    check_arguments("space", SPACES, config.space, given=frozenset({"num_classes", "channels"}))
-    space = make_space(config.space, num_classes=config.num_classes)
-    random = Random(config.seed)
+    space, random = space_of(config), Random(config.seed)
     if config.networks is not None:
         return random_networks(space, config.networks, random)
     return [Item(op.notation, op) for op in draw_operations(distinct_operations(space), config.limit, random)]
+
+
+def space_of(config: MeasureConfig | CalibrateConfig) -> SearchSpace:
+    """The space that a command names. Raises: InvalidInputError for one that cannot be made."""
+    assert config.space is not None  # checked with the configuration
+    check_arguments("space", SPACES, config.space, given=frozenset({"num_classes", "channels"}))
+    return make_space(config.space, num_classes=config.num_classes)
 
 
 def architecture_item(path: Path) -> Item:

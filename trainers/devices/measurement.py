@@ -6,14 +6,15 @@ from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 
-from hardware_models.measuring.journal import Journal, open_journal, write_layers
+from hardware_models.measuring.journal import Journal, open_journal
+from hardware_models.measuring.layers import write_layers
 from hardware_models.measuring.measure import RUNTIME, Machine, Measurement, counted, time_module, time_operation
 from hardware_models.measuring.measurements import Subject
 from hardware_models.measuring.tflite_log import TfliteRun, read_tflite_log
 from search_spaces.architecture import Architecture, build_network
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
-from trainers.devices.measure_config import LogConfig, MeasureConfig, paths_of
+from trainers.devices.command_config import LogConfig, MeasureConfig, paths_of
 from trainers.devices.measure_plan import Item, architecture_item, plan
 from trainers.runs.files import write_text
 from trainers.search.machines import machine_of
@@ -117,14 +118,14 @@ def shared_conditions(log: LogConfig, paths: Sequence[Path], runs: Sequence[Tfli
     """What all rows of the logs share. Raises: InvalidInputError if they were not taken alike."""
     assert log.machine is not None and log.precision is not None  # checked with the configuration
     own = {"machine": log.machine, "precision": log.precision}
-    told = [{"runtime": r.runtime, "threads": _text(r.threads), "statistic": r.statistic} for r in runs]
-    for path, values in zip(paths, told, strict=True):
-        if values != told[0]:
+    runs_on = [{"runtime": r.runtime, "threads": _text(r.threads), "statistic": r.statistic} for r in runs]
+    for path, values in zip(paths, runs_on, strict=True):
+        if values != runs_on[0]:
             raise InvalidInputError(
-                f"log.path: {path} has {values}, {paths[0]} {told[0]}; times in one file must be comparable: "
+                f"log.path: {path} has {values}, {paths[0]} {runs_on[0]}; times in one file must be comparable: "
                 "set output to a file for each"
             )
-    return {**own, **told[0]}
+    return {**own, **runs_on[0]}
 
 
 def write_files(config: MeasureConfig, items: Sequence[Item]) -> None:

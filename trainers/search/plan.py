@@ -14,8 +14,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
-from hardware_models.measuring.host import resolve_host
-from hardware_models.profile import HardwareProfile, profile_from_dict
+from hardware_models.profile import HardwareProfile, profile_from_dict, resolve_profile
 from search_spaces.architecture import SPACES
 from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import SearchSpace
@@ -138,7 +137,7 @@ def is_host(mapping: dict[str, Any]) -> bool:
 
 
 def load_profile(name: str, mapping: dict[str, Any], config: SearchConfig) -> HardwareProfile:
-    resolved = resolve_host(name, mapping, Path(os.path.expanduser(config.paths.cache)))
+    resolved = resolve_profile(name, mapping, Path(os.path.expanduser(config.paths.cache)))
     profile = profile_from_dict(name, resolved)
     if not profile.budgets:
         raise InvalidInputError(

@@ -14,7 +14,7 @@ from hardware_models.measuring.measurements import MeasuredRow, Measurements
 
 # A time further off than this factor is nearer to one in a unit a thousand times larger or smaller than to a right one.
 OFF = 1000**0.5
-# The typical device alone foretells single operations badly: its overhead is tens of times that of a desktop processor.
+# The typical device alone predicts single operations badly: its overhead is tens of times that of a desktop processor.
 OFF_ALONE = {"network": OFF, "block": 1e4, "operation": 1e4}
 # Devices measured before differ by a factor of 900 in speed, so a wrong unit is seen only if little is allowed beyond.
 BEYOND = 3.0
@@ -76,8 +76,8 @@ def unit_problems(
     )
 
 
-def held_out_problems(rows: Sequence[MeasuredRow], held_out: HeldOut) -> Iterator[str]:
-    """Rows a thousand times off what a fit to the others foretells."""
+def outlier_problems(rows: Sequence[MeasuredRow], held_out: HeldOut) -> Iterator[str]:
+    """Rows a thousand times off what a fit to the others predicts."""
     for i, ratio in zip(held_out.rows, held_out.ratio_N, strict=True):
         if not 1 / OFF < ratio < OFF:
             yield _row_problem(rows[i], rows[i].latency_ms / ratio)
@@ -95,7 +95,7 @@ def rank_problems(held_out: HeldOut) -> Iterator[str]:
 def _row_problem(row: MeasuredRow, expected_ms: float) -> str:
     return (
         f"line {row.line}: {row.name[:100]!r}: latency_ms is {row.latency_ms:g}, {row.latency_ms / expected_ms:.3g} "
-        f"times the {expected_ms:.3g} ms that the other rows foretell; is it in another unit? give milliseconds"
+        f"times the {expected_ms:.3g} ms that the other rows predict; is it in another unit? give milliseconds"
     )
 
 

@@ -1,0 +1,210 @@
+"""The configurations of espalier-measure and espalier-calibrate, checked before anything is read, reached or measured.
+
+The meaning of each key stands in conf/measure.yaml and conf/calibrate.yaml.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from glob import glob
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BeforeValidator, Field, ValidationError
+
+from hardware_models.profile import Precision
+from trainers.runs.config import BoardConfig, Count, Line, Section
+from trainers.runs.plugins import wrong_plugins
+from trainers.runs.validation import problems_of, refusal
+
+Paths = Annotated[
+    list[Line], Field(min_length=1), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
+]
+Seed = Annotated[int, Field(ge=0, lt=2**32)]
+# A key of the configuration, written without quotes.
+ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
+
+
+class LogConfig(Section):
+    """Logs of a phone."""
+
+    path: Paths | None
+    machine: Line | None
+    precision: Precision | None
+
+
+class MeasureConfig(Section):
+    """One measurement."""
+
+    architecture: Paths | None
+    networks: Annotated[int, Field(ge=1, le=100_000)] | None
+    operations: bool
+    limit: Count | None
+    space: dict[str, Any] | None
+    num_classes: Annotated[int, Field(ge=2)]
+    seed: Seed
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    warmup: Annotated[int, Field(ge=0, le=1_000_000)]
+    repeats: Annotated[int, Field(ge=1, le=1_000_000)]
+    output: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*[^/]\.csv$")]
+    board: BoardConfig
+    log: LogConfig
+    plugins: list[Line]
+
+    @property
+    def output_path(self) -> Path:
+        return Path(os.path.expanduser(self.output))
+
+    @property
+    def architectures_folder(self) -> Path:
+        """Where the files of random networks go, beside the output."""
+        return self.output_path.with_suffix(".architectures")
+
+    def contradictions(self) -> Iterator[str]:
+        """What is wrong between keys that are right by themselves."""
+        yield from self.board.problems("board")
+        yield from self._log_problems()
+        given = {"architecture": self.architecture, "networks": self.networks, "operations": self.operations or None}
+        chosen = [key for key, value in given.items() if value is not None]
+        if len(chosen) != 1:
+            yield f"{chosen[-1] if chosen else 'architecture'}: give one of {', '.join(given)}; got {chosen or 'none'}"
+        if self.space is None and chosen != ["architecture"] and chosen:
+            yield "space: got none; choose the space of the networks with space=<name>"
+        if self.space is not None and chosen == ["architecture"]:
+            yield "space: an architecture names its own; leave it out"
+        yield from space_problems(self.space)
+        if self.limit is not None and not self.operations:
+            yield f"limit: got {self.limit}; it is for operations=true"
+        yield from missing_files("architecture", self.architecture)
+
+    def _log_problems(self) -> Iterator[str]:
+        log, paths = self.log, paths_of(self.log.path)
+        needed = {"machine": "'log.machine=\"Pixel 6, big cores\"'", "precision": "log.precision=fp32"}
+        if log.path is None:
+            yield from (f"log.{key}: it describes a log; give log.path" for key in needed if getattr(log, key))
+            return
+        yield from missing_files("log.path", log.path)
+        for key, example in needed.items():
+            if getattr(log, key) is None:
+                yield f"log.{key}: got none; say what the log ran on or in, as {example}"
+        if self.board.host is not None:
+            yield "board.host: nothing is measured beside a log; leave one of log.path and board.host out"
+        count = len(paths_of(self.architecture))
+        if count != len(paths):
+            yield f"log.path: {len(paths)} logs for {count} architectures; give each log the architecture that it ran"
+
+
+class CalibrateConfig(Section):
+    """One calibration, or one proposal."""
+
+    measurements: Line | None
+    format: Line
+    device: Line | None
+    name: ProfileName | None
+    title: Line | None
+    runtime: Line | None
+    threads: Annotated[int, Field(ge=1, le=1024)] | None
+    precision: Precision | None
+    model: Line
+    level: Annotated[float, Field(ge=0.5, le=0.999, allow_inf_nan=False)]
+    unusual_speed: bool
+    propose: Count | None
+    space: dict[str, Any] | None
+    num_classes: Annotated[int, Field(ge=2)]
+    candidates: Line | None
+    seed: Seed
+    output: Line | None
+    overwrite: bool
+    plugins: list[Line]
+
+    @property
+    def measurements_path(self) -> Path | None:
+        return None if self.measurements is None else Path(os.path.expanduser(self.measurements))
+
+    @property
+    def output_path(self) -> Path:
+        """The profile's file, or the folder of proposed networks."""
+        default = "proposed" if self.propose is not None else f"hardware/{self.name}.yaml"
+        return Path(os.path.expanduser(self.output or default))
+
+    @property
+    def report_folder(self) -> Path:
+        """Where figures and plot go, beside the profile."""
+        return self.output_path.with_suffix(".report")
+
+    def contradictions(self) -> Iterator[str]:
+        """What is wrong between keys that are right by themselves."""
+        yield from space_problems(self.space)
+        yield from self._profile_problems() if self.propose is None else self._proposal_problems()
+
+    def _profile_problems(self) -> Iterator[str]:
+        if self.measurements is None:
+            yield "measurements: got none; give a CSV file of espalier-measure, or propose=10 for what to measure first"
+        if self.name is None:
+            yield "name: got none; name the device, as name=my_phone"
+        elif self.name in shipped_profiles():
+            yield f"name: got {self.name!r}, a profile that is shipped and would be found instead; choose another"
+        if self.output is not None and self.output_path.name != f"{self.name}.yaml":
+            yield f"output: got {self.output!r}; a profile is named after its file: end it in {self.name}.yaml"
+        for key in ("space", "candidates"):
+            if getattr(self, key) is not None:
+                yield f"{key}: it is for proposals; give propose=<number of networks>, or leave it out"
+
+    def _proposal_problems(self) -> Iterator[str]:
+        if (self.space is None) == (self.candidates is None):
+            yield "candidates: give one of space, candidates with propose: the networks to choose from"
+        for key in ("name", "title"):
+            if getattr(self, key) is not None:
+                yield f"{key}: it is for a profile, and propose writes none; leave one of the two out"
+
+
+Config = TypeVar("Config", MeasureConfig, CalibrateConfig)
+
+
+def validate_measure(content: Mapping[str, Any]) -> MeasureConfig:
+    """Raises: InvalidInputError that lists wrong keys or, where each is right by itself, contradictions."""
+    return _validate(MeasureConfig, content)
+
+
+def validate_calibrate(content: Mapping[str, Any]) -> CalibrateConfig:
+    """Raises: InvalidInputError that lists wrong keys or, where each is right by itself, contradictions."""
+    return _validate(CalibrateConfig, content)
+
+
+def _validate(schema: type[Config], content: Mapping[str, Any]) -> Config:
+    problems = wrong_plugins(content.get("plugins"))
+    try:
+        config = schema.model_validate(content)
+    except ValidationError as error:
+        raise refusal([*problems, *problems_of(error)]) from error
+    problems += config.contradictions()
+    if problems:
+        raise refusal(problems)
+    return config
+
+
+def paths_of(given: list[str] | None) -> list[Path]:
+    """The files that paths and patterns name, patterns in alphabetical order."""
+    found: list[Path] = []
+    for text in given or ():
+        path = Path(os.path.expanduser(text))
+        matches = [] if os.path.exists(path) else sorted(glob(str(path), recursive=True))
+        found += [Path(match) for match in matches] or [path]
+    return list(dict.fromkeys(found))
+
+
+def missing_files(key: str, given: list[str] | None) -> Iterator[str]:
+    missing = [str(path) for path in paths_of(given) if not os.path.isfile(path)]
+    if missing:
+        yield f"{key}: no such file: {', '.join(missing)}"
+
+
+def space_problems(space: dict[str, Any] | None) -> Iterator[str]:
+    if space is not None and not isinstance(space.get("name"), str):
+        yield f"space.name: got {space.get('name')!r}, allowed: a name; choose one with space=<name>"
+
+
+def shipped_profiles() -> list[str]:
+    """Names of the profiles that come with Espalier."""
+    folder = files("conf") / "hardware"
+    return sorted(path.name.removesuffix(".yaml") for path in folder.iterdir() if path.name.endswith(".yaml"))
