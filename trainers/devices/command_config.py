@@ -4,6 +4,7 @@ The meaning of each key stands in conf/measure.yaml and conf/calibrate.yaml.
 """
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from glob import glob
 from importlib.resources import files
@@ -25,6 +26,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
 
 
+class CommandConfig(Section, ABC):
+    """What both commands have."""
+
+    plugins: list[Line]
+
+    @abstractmethod
+    def contradictions(self) -> Iterator[str]:
+        """What is wrong between keys that are right by themselves."""
+
+
 class LogConfig(Section):
     """Logs of a phone."""
 
@@ -33,7 +44,7 @@ class LogConfig(Section):
     precision: Precision | None
 
 
-class MeasureConfig(Section):
+class MeasureConfig(CommandConfig):
     """One measurement."""
 
     architecture: Paths | None
@@ -49,7 +60,6 @@ class MeasureConfig(Section):
     output: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*[^/]\.csv$")]
     board: BoardConfig
     log: LogConfig
-    plugins: list[Line]
 
     @property
     def output_path(self) -> Path:
@@ -61,7 +71,6 @@ class MeasureConfig(Section):
         return self.output_path.with_suffix(".architectures")
 
     def contradictions(self) -> Iterator[str]:
-        """What is wrong between keys that are right by themselves."""
         yield from self.board.problems("board")
         yield from self._log_problems()
         given = {"architecture": self.architecture, "networks": self.networks, "operations": self.operations or None}
@@ -94,7 +103,7 @@ class MeasureConfig(Section):
             yield f"log.path: {len(paths)} logs for {count} architectures; give each log the architecture that it ran"
 
 
-class CalibrateConfig(Section):
+class CalibrateConfig(CommandConfig):
     """One calibration, or one proposal."""
 
     measurements: Line | None
@@ -115,7 +124,6 @@ class CalibrateConfig(Section):
     seed: Seed
     output: Line | None
     overwrite: bool
-    plugins: list[Line]
 
     @property
     def measurements_path(self) -> Path | None:
@@ -133,7 +141,6 @@ class CalibrateConfig(Section):
         return self.output_path.with_suffix(".report")
 
     def contradictions(self) -> Iterator[str]:
-        """What is wrong between keys that are right by themselves."""
         yield from space_problems(self.space)
         yield from self._profile_problems() if self.propose is None else self._proposal_problems()
 
@@ -158,7 +165,7 @@ class CalibrateConfig(Section):
                 yield f"{key}: it is for a profile, and propose writes none; leave one of the two out"
 
 
-Config = TypeVar("Config", MeasureConfig, CalibrateConfig)
+Config = TypeVar("Config", bound=CommandConfig)
 
 
 def validate_measure(content: Mapping[str, Any]) -> MeasureConfig:
