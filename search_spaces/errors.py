@@ -1,6 +1,8 @@
 """Errors that a user can mend. Each message says what, got, allowed, and what to do."""
 
 import re
+from collections.abc import Iterable
+from difflib import get_close_matches
 
 _KEY = re.compile(r"^\s*([A-Za-z_][\w.\[\]/-]*):\s", re.MULTILINE)
 
@@ -25,3 +27,11 @@ def keys_of(message: str) -> tuple[str, ...]:
 
 class UnknownDecisionError(InvalidInputError):
     """A selection or architecture names a decision or choice that the space lacks, or lacks one that it has."""
+
+
+def did_you_mean(name: str, allowed: Iterable[str]) -> str:
+    """The names that are allowed in place of an unknown one, the nearest first."""
+    names = sorted(allowed)
+    close = get_close_matches(name, names, n=2)
+    meant = f"did you mean {' or '.join(close)}? " if close else ""
+    return f"{meant}allowed: {', '.join(names) or 'none'}"

@@ -12,8 +12,14 @@ import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
-from trainers.cli import main as cli
+from trainers.cli.calibrate_command import CALIBRATE
+from trainers.cli.command import App
+from trainers.cli.main import run_command
+from trainers.cli.measure_command import MEASURE
+from trainers.cli.search_command import SEARCH
+from trainers.cli.tune import TUNE
 
+__all__ = ["CALIBRATE", "MEASURE", "SEARCH", "TUNE"]
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Result = tuple[int, str, str]  # exit code, output, errors
 Cli = Callable[..., Result]
@@ -22,17 +28,17 @@ HEAVY = {"torch", "pytorch_lightning", "scipy", "numpy", "pandas", "matplotlib",
 
 
 def console(
-    app: cli.App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, *always: str
+    app: App, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path, *always: str
 ) -> Cli:
     """Runs the script with these arguments in the new empty folder `folder`/here; another app may be asked for."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the console script does
     (folder / "here").mkdir()
     monkeypatch.chdir(folder / "here")
 
-    def call(*arguments: str, app: cli.App = app) -> Result:
+    def call(*arguments: str, app: App = app) -> Result:
         GlobalHydra.instance().clear()
         monkeypatch.setattr(sys, "argv", [app.name, *always, *arguments])
-        code = cli._guarded(app)
+        code = run_command(app)
         captured = capsys.readouterr()
         return code, captured.out, captured.err
 
@@ -68,11 +74,11 @@ def refused_calibration(result: Result, *words: str) -> None:
     assert [path for path in Path.cwd().rglob("*") if path.suffix in (".yaml", ".png", ".json")] == []
 
 
-def imported_by(entry: str, *arguments: str, folder: Path) -> tuple[int, str, set[str]]:
-    """Exit code and output of the script `entry` of trainers.cli.main, and the packages it imported."""
+def imported_by(module: str, *arguments: str, folder: Path) -> tuple[int, str, set[str]]:
+    """Exit code and output of the script whose `main` is in trainers.cli.`module`, and the packages it imported."""
     script = (
-        f"import json, sys\nfrom trainers.cli.main import {entry}\n"
-        f"try:\n    {entry}()\nexcept SystemExit as end:\n"
+        f"import json, sys\nfrom trainers.cli.{module} import main\n"
+        f"try:\n    main()\nexcept SystemExit as end:\n"
         "    sys.stderr.write(json.dumps([end.code or 0, sorted({m.split('.')[0] for m in sys.modules})]))\n"
     )
     ended = subprocess.run(
@@ -82,24 +88,24 @@ def imported_by(entry: str, *arguments: str, folder: Path) -> tuple[int, str, se
     return code, ended.stdout, set(packages)
 
 
-def help_text(app: cli.App) -> str:
+def help_text(app: App) -> str:
     content = yaml.safe_load((CONF / f"{app.config}.yaml").read_text(encoding="utf-8"))
     return str(content["hydra"]["help"]["template"])
 
 
-def spaces_in_help(app: cli.App) -> set[str]:
+def spaces_in_help(app: App) -> set[str]:
     names = re.search(r"space=name\): (.*)", help_text(app))
     assert names
     return set(names[1].split(", "))
 
 
-def examples(app: cli.App) -> list[list[str]]:
+def examples(app: App) -> list[list[str]]:
     """The arguments of each example of the help."""
     lines = re.findall(rf"^\s+{app.name}(.*)$", help_text(app).partition("Examples\n")[2], re.MULTILINE)
     return [shlex.split(line, comments=True) for line in lines]
 
 
-def ends_with_examples_and_exit_codes(app: cli.App) -> bool:
+def ends_with_examples_and_exit_codes(app: App) -> bool:
     *lines, codes = help_text(app).partition("Examples\n")[2].strip().splitlines()
     commands = [line for line in lines if line.strip().startswith(f"{app.name}")]
     return len(commands) > 3 and codes.startswith("Exit codes: 0 done, 1 ")

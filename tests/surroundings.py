@@ -1,11 +1,14 @@
 """What a command leaves around itself: HOME, TMPDIR and the working folder are new, and all that is in them is told."""
 
+import os
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fuzzed_lines import ELSEWHERE
+
+from trainers.sweeps import sweep
 
 # Kept by libraries for themselves once they are imported: fonts by matplotlib, empty folders by torch and wandb.
 OF_LIBRARIES = ("home/.cache/matplotlib", "home/.config/matplotlib", "tmp/torchinductor_*", "tmp/tmp*wandb-*")
@@ -48,3 +51,17 @@ def surround(monkeypatch: pytest.MonkeyPatch, top: Path) -> Surroundings:
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(tempfile, "tempdir", None)  # which remembers TMPDIR
     return around
+
+
+def clear_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sweeps of this process leave nothing in its environment."""
+    for variable in (sweep.VARIABLE, "OMP_NUM_THREADS"):
+        monkeypatch.setenv(variable, "")  # so that it is put back, which what is only deleted is not
+        monkeypatch.delenv(variable)
+
+
+def fill(disk: Path) -> Path:
+    """A file that leaves no byte of a disk."""
+    status = os.statvfs(disk)
+    (disk / "filling").write_bytes(bytes(status.f_bavail * status.f_frsize))
+    return disk / "filling"

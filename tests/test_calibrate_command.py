@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from calibrations import OPERATIONS
 from console import (
+    CALIBRATE,
     HEAVY,
+    MEASURE,
+    SEARCH,
+    App,
     Cli,
     complaints,
     console,
@@ -26,7 +30,6 @@ from spaces import ROOT
 
 from hardware_models.profile import load_profile
 from search_spaces.architecture import read_architecture
-from trainers.cli import main as cli
 from trainers.devices.measure_plan import architecture_item
 
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
@@ -34,7 +37,7 @@ CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    return console(cli.CALIBRATE, monkeypatch, capsys, tmp_path)
+    return console(CALIBRATE, monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture
@@ -47,17 +50,17 @@ def bench(command: Cli) -> Path:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
 def test_answers_without_a_calibration_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    _, _, packages = imported_by("calibrate", *arguments, folder=tmp_path)
+    _, _, packages = imported_by("calibrate_command", *arguments, folder=tmp_path)
     assert packages & HEAVY == set()
 
 
 def test_help_names_every_space_and_ends_with_examples_and_exit_codes() -> None:
-    assert spaces_in_help(cli.CALIBRATE) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
-    assert ends_with_examples_and_exit_codes(cli.CALIBRATE)
+    assert spaces_in_help(CALIBRATE) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
+    assert ends_with_examples_and_exit_codes(CALIBRATE)
 
 
 def test_every_example_of_the_help_is_a_command_that_is_understood(command: Cli) -> None:
-    for arguments in examples(cli.CALIBRATE):
+    for arguments in examples(CALIBRATE):
         told = complaints(command(*arguments, "seed=-1"))  # all that is wrong with it
         assert told == {"seed: got -1; Input should be greater than or equal to 0"}
 
@@ -184,15 +187,15 @@ def test_candidates_of_a_file_are_proposed_by_name_without_those_measured(comman
 def test_what_is_measured_here_is_calibrated_and_searched_for(command: Cli) -> None:
     proposed = done(command("propose=10", *CELLS))
     assert "warning" not in proposed
-    output = done(command(*following(proposed, cli.MEASURE), "warmup=1", "repeats=5", app=cli.MEASURE))
-    output = done(command(*following(output, cli.CALIBRATE), "name=this_machine"))
+    output = done(command(*following(proposed, MEASURE), "warmup=1", "repeats=5", app=MEASURE))
+    output = done(command(*following(output, CALIBRATE), "name=this_machine"))
     arguments = [
-        *following(output, cli.SEARCH),
+        *following(output, SEARCH),
         "hardware.this_machine.budgets.latency_ms=1000",
         *CELLS,
         "debug=one_epoch",
     ]
-    code, output, errors = command(*arguments, app=cli.SEARCH)
+    code, output, errors = command(*arguments, app=SEARCH)
     assert code == 0, errors
     assert "1/1 devices within budget" in output
     [result] = Path("runs").rglob("result.json")
@@ -202,7 +205,7 @@ def test_what_is_measured_here_is_calibrated_and_searched_for(command: Cli) -> N
     assert device["upper"]["latency_ms"] >= device["predicted"]["latency_ms"] > 0
 
 
-def following(output: str, app: cli.App) -> list[str]:
+def following(output: str, app: App) -> list[str]:
     """The arguments of the command that a command tells to go on with."""
     found = re.search(rf"^next  {app.name} (.*)$", output, re.MULTILINE)
     assert found, output

@@ -7,16 +7,15 @@ from pathlib import Path
 
 import pytest
 from calibrations import OPERATIONS
-from console import Cli, console, refused_calibration
+from console import CALIBRATE, Cli, console, refused_calibration
 from measured_networks import true_device, write_bench, write_operations
 
 from search_spaces.errors import keys_of
-from trainers.cli import main as cli
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    return console(cli.CALIBRATE, monkeypatch, capsys, tmp_path)
+    return console(CALIBRATE, monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture

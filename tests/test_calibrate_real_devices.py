@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
-from console import Cli, console, done, refused_calibration
+from console import CALIBRATE, Cli, console, done, refused_calibration
 from measured_networks import write_networks, write_operations
 from scipy.stats import spearmanr
 from spaces import ROOT
 
 from hardware_models.importers.paddlelite import read_paddlelite
 from hardware_models.profile import load_profile
-from trainers.cli import main as cli
 
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    return console(cli.CALIBRATE, monkeypatch, capsys, tmp_path)
+    return console(CALIBRATE, monkeypatch, capsys, tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,11 @@ from typing import Any
 
 import pytest
 from console import (
+    CALIBRATE,
     HEAVY,
+    MEASURE,
+    SEARCH,
+    App,
     Cli,
     console,
     done,
@@ -23,7 +27,6 @@ from console import (
 from tiny_search import CELLS, CONF, SHORT, TINY
 
 import trainers.cli.search
-from trainers.cli import main as cli
 from trainers.runs.config import SearchConfig
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
@@ -36,7 +39,7 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs: Path) -> Cli:
-    return console(cli.SEARCH, monkeypatch, capsys, runs.parent, f"paths.runs={runs}")
+    return console(SEARCH, monkeypatch, capsys, runs.parent, f"paths.runs={runs}")
 
 
 # Answers without a search
@@ -44,7 +47,7 @@ def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
 def test_answers_without_a_search_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    code, output, packages = imported_by("search", *arguments, folder=tmp_path)
+    code, output, packages = imported_by("search_command", *arguments, folder=tmp_path)
     assert code == 0
     assert output
     assert packages & {*HEAVY, "sklearn"} == set()
@@ -53,18 +56,18 @@ def test_answers_without_a_search_import_nothing_heavy(arguments: tuple[str, ...
 def test_help_of_the_installed_command_ends_with_examples_and_exit_codes() -> None:
     done = subprocess.run([COMMAND, "--help"], capture_output=True, text=True, check=True)
     assert done.stderr == ""
-    assert done.stdout.strip().endswith(help_text(cli.SEARCH).strip().splitlines()[-1])
-    assert ends_with_examples_and_exit_codes(cli.SEARCH)
+    assert done.stdout.strip().endswith(help_text(SEARCH).strip().splitlines()[-1])
+    assert ends_with_examples_and_exit_codes(SEARCH)
 
 
 def test_cfg_job_prints_every_value_of_the_configuration(tmp_path: Path) -> None:
-    _, output, _ = imported_by("search", "--cfg", "job", folder=tmp_path)
+    _, output, _ = imported_by("search_command", "--cfg", "job", folder=tmp_path)
     for line in ("seed: 0", "  latency_ms: 48", "  steps: ", "  pool_size: 1024", "  runs: runs"):
         assert re.search(rf"^ *{line.strip()}", output, re.MULTILINE), line
 
 
 def test_every_example_of_the_help_is_a_command_that_is_understood(search: Cli, runs: Path) -> None:
-    for example in examples(cli.SEARCH):
+    for example in examples(SEARCH):
         # All that is wrong with it is the number of steps, so that nothing runs.
         code, _, errors = search(*example, "trainer.steps=0")
         assert code == 2
@@ -105,9 +108,9 @@ def test_every_search_of_the_readme_is_a_command_that_is_understood(
 
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
-@pytest.mark.parametrize("app", [cli.MEASURE, cli.CALIBRATE], ids=lambda app: app.name)
+@pytest.mark.parametrize("app", [MEASURE, CALIBRATE], ids=lambda app: app.name)
 def test_a_sweep_of_measurements_is_refused_with_what_does_it_instead(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, app: cli.App, flag: str
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, app: App, flag: str
 ) -> None:
     command = console(app, monkeypatch, capsys, tmp_path)
     found = command(flag, "threads=1,2")

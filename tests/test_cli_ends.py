@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from console import Cli, console, refused_search
+from console import SEARCH, Cli, console, refused_search
 from hydra.core.global_hydra import GlobalHydra
 from tiny_search import MOBILE, TINY, tiny_config
 
@@ -34,7 +34,7 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs: Path) -> Cli:
-    return console(cli.SEARCH, monkeypatch, capsys, runs.parent, f"paths.runs={runs}")
+    return console(SEARCH, monkeypatch, capsys, runs.parent, f"paths.runs={runs}")
 
 
 # Data

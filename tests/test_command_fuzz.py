@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import Cli, Result, console
+from console import SEARCH, Cli, Result, console
 from fuzzed_lines import FLAGS, FUZZ, PATHS, composed_by, key_of, leaves, lines, names, near_misses, quoted
 from hydra._internal.hydra import Hydra
 from hypothesis import given, settings
@@ -16,7 +16,6 @@ from surroundings import Surroundings, surround
 from tiny_search import TINY
 
 import trainers.cli.search
-from trainers.cli import main as cli
 from trainers.runs.config import SearchConfig
 from trainers.search.plan import prepare
 
@@ -36,7 +35,7 @@ def around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Surroundings:
 def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], around: Surroundings) -> Cli:
     # Hydra composes the configuration once more to read hydra.mode, which is not set: a third of the time of a command.
     monkeypatch.setattr(Hydra, "get_mode", lambda *arguments, **more: None)
-    return console(cli.SEARCH, monkeypatch, capsys, around.folder, SMALL)
+    return console(SEARCH, monkeypatch, capsys, around.folder, SMALL)
 
 
 def told(result: Result, line: list[str], around: Surroundings) -> int:

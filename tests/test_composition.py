@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import CONF, Cli, complaints, console
+from console import CALIBRATE, CONF, MEASURE, SEARCH, TUNE, App, Cli, complaints, console
 from tiny_search import TINY
 
-from trainers.cli import main as cli
 from trainers.cli.composition import wrong_in_all
 from trainers.runs.validation import refusal
 
@@ -16,10 +15,10 @@ DEVICES = ", ".join(sorted(path.stem for path in (CONF / "hardware").glob("*.yam
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    return console(cli.SEARCH, monkeypatch, capsys, tmp_path)
+    return console(SEARCH, monkeypatch, capsys, tmp_path)
 
 
-def wrong(command: Cli, *arguments: str, app: cli.App = cli.SEARCH) -> set[str]:
+def wrong(command: Cli, *arguments: str, app: App = SEARCH) -> set[str]:
     """What is told of a command line, up to what is allowed instead."""
     return {line.partition(" allowed")[0].partition("; Input")[0] for line in complaints(command(*arguments, app=app))}
 
@@ -97,15 +96,13 @@ def test_in_a_sweep_the_first_job_is_looked_at(command: Cli) -> None:
 @pytest.mark.parametrize(
     ("app", "arguments", "told"),
     [
-        (cli.MEASURE, ("thread=3", "repeats=-2"), {"thread: no such key; did you mean threads?", "repeats: got -2"}),
-        (cli.CALIBRATE, ("levl=1", "threads=-2"), {"levl: no such key; did you mean level?", "threads: got -2"}),
-        (cli.TUNE, ("trialz=3", "seed=-1"), {"trialz: no such key; did you mean trial or trials?", "seed: got -1"}),
+        (MEASURE, ("thread=3", "repeats=-2"), {"thread: no such key; did you mean threads?", "repeats: got -2"}),
+        (CALIBRATE, ("levl=1", "threads=-2"), {"levl: no such key; did you mean level?", "threads: got -2"}),
+        (TUNE, ("trialz=3", "seed=-1"), {"trialz: no such key; did you mean trial or trials?", "seed: got -1"}),
     ],
-    ids=lambda value: value.name if isinstance(value, cli.App) else "",
+    ids=lambda value: value.name if isinstance(value, App) else "",
 )
-def test_every_command_tells_all_at_once(
-    command: Cli, app: cli.App, arguments: tuple[str, ...], told: set[str]
-) -> None:
+def test_every_command_tells_all_at_once(command: Cli, app: App, arguments: tuple[str, ...], told: set[str]) -> None:
     assert wrong(command, *arguments, app=app) >= told
 
 
@@ -134,24 +131,24 @@ def test_a_sweep_over_no_value_hides_no_other_mistake(command: Cli) -> None:
 
 def test_a_study_and_its_searches_are_checked_at_once(command: Cli) -> None:
     study = ("trials=0", "study=x.txt", "objectives=[zzz]", "jobs=x", "seed=-1", "sede=3")
-    found = wrong(command, *study, app=cli.TUNE)
+    found = wrong(command, *study, app=TUNE)
     assert {line.partition(":")[0] for line in found} == {"trials", "objectives", "jobs", "seed", "sede"}
-    found = wrong(command, "study=x.txt", "trials=9", "seed=-1,-2", "margin=foo", app=cli.TUNE)
+    found = wrong(command, "study=x.txt", "trials=9", "seed=-1,-2", "margin=foo", app=TUNE)
     assert {line.partition(":")[0] for line in found} == {"study", "seed", "margin"}
 
 
 @pytest.mark.parametrize(
     ("app", "arguments", "keys"),
     [
-        (cli.MEASURE, ("architecture=nope*.json", "output=/tmp/x.txt"), {"architecture", "output"}),
-        (cli.MEASURE, ("threads=0", "limit=3", "networks=2", "space=mobile"), {"threads", "limit"}),
-        (cli.MEASURE, ("architecture=[]",), {"architecture"}),
-        (cli.CALIBRATE, ("threads=0", "measurements=m.csv", "name=pixel6"), {"threads", "name"}),
+        (MEASURE, ("architecture=nope*.json", "output=/tmp/x.txt"), {"architecture", "output"}),
+        (MEASURE, ("threads=0", "limit=3", "networks=2", "space=mobile"), {"threads", "limit"}),
+        (MEASURE, ("architecture=[]",), {"architecture"}),
+        (CALIBRATE, ("threads=0", "measurements=m.csv", "name=pixel6"), {"threads", "name"}),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
 )
 def test_what_is_wrong_between_values_is_told_beside_those_of_another_kind(
-    command: Cli, app: cli.App, arguments: tuple[str, ...], keys: set[str]
+    command: Cli, app: App, arguments: tuple[str, ...], keys: set[str]
 ) -> None:
     told = [line.strip() for line in command(*arguments, app=app)[2].splitlines()[1:]]
     assert sorted(line.partition(":")[0] for line in told) == sorted(keys)

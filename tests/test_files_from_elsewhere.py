@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from trainers.sweeps.status import main as espalier_status
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import MOST_BYTES
 from tests.reported_runs import change, searched
 from trainers.analysis.run_files import ALPHA_BYTES, read_alphas, read_config
-from trainers.cli.command import tell
-from trainers.cli.job import say
+from trainers.cli.command import say, tell
 from trainers.cli.report_command import run as espalier_report
 from trainers.loggers.base import RunLogger, RunRecord
 from trainers.reports.publish import publish_result
@@ -24,7 +24,6 @@ from trainers.runs.folder import RunFolder
 from trainers.runs.state import state_of
 from trainers.runs.validation import shown
 from trainers.search.checkpoints import remove_checkpoints
-from trainers.sweeps.status import main as espalier_status
 
 WEIGHTS = "weights/iot_terminal.safetensors"
 

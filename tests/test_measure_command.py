@@ -12,6 +12,7 @@ import pytest
 from boards import INSTALLED, REASON, loopback_server
 from console import (
     HEAVY,
+    MEASURE,
     Cli,
     Result,
     complaints,
@@ -31,7 +32,6 @@ from hardware_models.measuring.measurements import read_measurements
 from search_spaces.architecture import SPACES, architecture_of, build_network, read_architecture
 from search_spaces.errors import keys_of
 from search_spaces.space import SearchSpace
-from trainers.cli import main as cli
 from trainers.cli.overrides import expand_home
 from trainers.devices.measure_plan import distinct_operations
 
@@ -41,7 +41,7 @@ QUICK = ("warmup=1", "repeats=3")
 
 @pytest.fixture
 def measure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
-    return console(cli.MEASURE, monkeypatch, capsys, tmp_path)
+    return console(MEASURE, monkeypatch, capsys, tmp_path)
 
 
 def refused(result: Result, *words: str, code: int = 2) -> None:
@@ -68,20 +68,20 @@ def architecture(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("arguments", [("--help",), ("--cfg", "job")], ids=" ".join)
 def test_answers_without_a_measurement_import_nothing_heavy(arguments: tuple[str, ...], tmp_path: Path) -> None:
-    _, _, packages = imported_by("measure", *arguments, folder=tmp_path)
+    _, _, packages = imported_by("measure_command", *arguments, folder=tmp_path)
     assert packages & HEAVY == set()
 
 
 def test_help_names_every_space_and_ends_with_examples_and_exit_codes() -> None:
-    assert spaces_in_help(cli.MEASURE) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
-    assert ends_with_examples_and_exit_codes(cli.MEASURE)
+    assert spaces_in_help(MEASURE) == {path.stem for path in (ROOT / "conf" / "space").glob("*.yaml")}
+    assert ends_with_examples_and_exit_codes(MEASURE)
 
 
 def test_every_example_of_the_help_is_a_command_that_is_understood(measure: Cli) -> None:
     Path("runs/sweep/run/architectures").mkdir(parents=True)
     for file in ("pixel6.json", "run.log", "runs/sweep/run/architectures/pixel6.json"):  # that they speak of
         Path(file).touch()
-    for arguments in examples(cli.MEASURE):
+    for arguments in examples(MEASURE):
         told = complaints(measure(*arguments, "repeats=0"))  # all that is wrong with it
         assert told == {"repeats: got 0; Input should be greater than or equal to 1"}
 

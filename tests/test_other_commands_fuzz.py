@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import Cli, Result, console
+from console import CALIBRATE, MEASURE, SEARCH, TUNE, App, Cli, Result, console
 from fuzzed_lines import FLAGS, FUZZ, PATHS, composed_by, key_of, lines, names
 from hydra._internal.hydra import Hydra
 from hypothesis import given, settings
@@ -19,9 +19,7 @@ import trainers.cli.search
 import trainers.devices.calibrate
 import trainers.devices.measurement
 from trainers.cli import dashboard_command as dashboard
-from trainers.cli import main as cli
 from trainers.cli import report_command as report
-from trainers.cli.command import App
 from trainers.devices.calibrate_input import checked_candidates, checked_measurements
 from trainers.devices.measure_plan import plan
 from trainers.sweeps import status
@@ -42,7 +40,7 @@ def around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Surroundings:
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], around: Surroundings) -> Cli:
     # Hydra composes the configuration once more to read hydra.mode, which is not set: a third of the time of a command.
     monkeypatch.setattr(Hydra, "get_mode", lambda *arguments, **more: None)
-    return console(cli.SEARCH, monkeypatch, capsys, around.folder)
+    return console(SEARCH, monkeypatch, capsys, around.folder)
 
 
 def told(result: Result, name: str, line: list[str]) -> int:
@@ -84,7 +82,7 @@ def test_any_line_of_a_study_is_refused_by_name_or_understood(
     runs = around.folder / "runs"
 
     def call(line: list[str]) -> Result:
-        result = run(*STUDY, *line, f"paths.runs={runs}", app=cli.TUNE)
+        result = run(*STUDY, *line, f"paths.runs={runs}", app=TUNE)
         assert around.strays(runs) == []
         shutil.rmtree(runs, ignore_errors=True)  # a study goes on with what it was begun with
         return result
@@ -93,7 +91,7 @@ def test_any_line_of_a_study_is_refused_by_name_or_understood(
     drawn = lines(composed_by("tune", STUDY[0]), flags=(*FLAGS, "-m")).filter(
         lambda line: not any(key_of(argument) == "trials" for argument in line)
     )
-    codes = understood(cli.TUNE, call, drawn, *STUDY, number=STUDIES)
+    codes = understood(TUNE, call, drawn, *STUDY, number=STUDIES)
     assert codes[0] and codes[2] > 10
 
 
@@ -104,11 +102,11 @@ def test_any_line_of_a_measurement_is_refused_by_name_or_understood(
     monkeypatch.setattr(trainers.devices.measurement, "run_measure", lambda config, report: plan(config))
 
     def call(line: list[str]) -> Result:
-        result = run(*CELLS, "networks=2", *line, app=cli.MEASURE)
+        result = run(*CELLS, "networks=2", *line, app=MEASURE)
         assert around.strays() == []
         return result
 
-    codes = understood(cli.MEASURE, call, lines(composed_by("measure", *CELLS)), *CELLS)
+    codes = understood(MEASURE, call, lines(composed_by("measure", *CELLS)), *CELLS)
     assert codes[0] and codes[2] > 20
 
 
@@ -126,12 +124,12 @@ def test_any_line_of_a_calibration_is_refused_by_name_or_understood(
     modes = st.sampled_from([[*CELLS, "propose=2"], [f"measurements={bench}/networks.csv", "name=phone"]])
 
     def call(line: list[str]) -> Result:
-        result = run(*line, app=cli.CALIBRATE)
+        result = run(*line, app=CALIBRATE)
         assert around.strays(bench) == []
         return result
 
     drawn = st.tuples(modes, lines(composed_by("calibrate", *CELLS))).map(lambda parts: [*parts[0], *parts[1]])
-    codes = understood(cli.CALIBRATE, call, drawn)
+    codes = understood(CALIBRATE, call, drawn)
     assert codes[0] and codes[2] > 20
 
 

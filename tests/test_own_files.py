@@ -5,12 +5,11 @@ import pickle
 from pathlib import Path
 
 import pytest
-from console import CONF, Cli, console, done, refused
+from console import CONF, SEARCH, Cli, console, done, refused
 from hydra import compose, initialize_config_dir
 from surroundings import Surroundings, surround
 from tiny_search import TINY
 
-from trainers.cli import main as cli
 from trainers.cli.own_files import check_own_files
 
 DEVICE = (CONF / "hardware" / "mid_tablet.yaml").read_text(encoding="utf-8").split("\n", 1)[1]
@@ -34,7 +33,7 @@ def around(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Surroundings:
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], around: Surroundings) -> Cli:
     (around.folder / "own").mkdir(parents=True)
-    return console(cli.SEARCH, monkeypatch, capsys, around.folder, f"paths.runs={around.folder}/runs")
+    return console(SEARCH, monkeypatch, capsys, around.folder, f"paths.runs={around.folder}/runs")
 
 
 def write(around: Surroundings, file: str, text: str) -> str:

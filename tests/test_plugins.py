@@ -6,13 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from console import Cli, console, done
+from console import SEARCH, Cli, console, done
 from plugin_files import copy_examples, forget_plugins
 from tiny_search import SHORT, composed
 
 from search_spaces.errors import InvalidInputError, keys_of
 from trainers.analysis.loading import load_run
-from trainers.cli import main as cli
 from trainers.cli.report_command import run as report
 from trainers.runs.config import validate
 from trainers.runs.plugins import code_of, import_plugins, named_plugins, require_plugins
@@ -22,7 +21,7 @@ LADDER = ("plugins=ladder", "space=ladder", *SHORT, "strategy.pool_size=32", "ha
 
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Cli]:
-    call = console(cli.SEARCH, monkeypatch, capsys, tmp_path, f"paths.runs={tmp_path}/runs")
+    call = console(SEARCH, monkeypatch, capsys, tmp_path, f"paths.runs={tmp_path}/runs")
     copy_examples(Path.cwd())
     with forget_plugins(tmp_path):
         yield call

@@ -1,22 +1,19 @@
 """The report of a sweep tells every job of it: those without a run folder, and those whose files are malformed."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from search_spaces.errors import InvalidInputError
 from tests.report_marks import loose_numbers, parsed, rows_of, text_of
 from tests.reported_runs import change, ended, searched, unmet
+from tests.test_status import write_run
 from trainers.reports.report import sweep_page, write_report
 from trainers.sweeps.records import Job
-from trainers.sweeps.sweep import VARIABLE, begin_sweep, end_sweep, note_job
+from trainers.sweeps.sweep import VARIABLE, begin_sweep, end_sweep
 
 COMMAND = "espalier-search -m 'seed=range(5)' sweep=tiny"
 
@@ -37,13 +34,10 @@ def run(finished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished, tmp_path / "tiny" / finished.name))
 
 
-def begin(folder: Path, *, jobs: int) -> None:
-    folder.mkdir(exist_ok=True)
-    begin_sweep(folder, command=COMMAND, launcher="joblib", jobs=[[f"seed={n}"] for n in range(jobs)])
-
-
-def job(number: int, **fields: Any) -> Job:
-    return Job(number=number, overrides=[f"seed={number}"], **fields)
+def begin(folder: Path, *, folders: Sequence[str | None], refused: str = "no such space") -> None:
+    """A sweep of jobs with these run folders; one without is refused."""
+    jobs = [Job(overrides=[f"seed={n}"], folder=f, refused=None if f else refused) for n, f in enumerate(folders)]
+    begin_sweep(folder, command=COMMAND, launcher="joblib", jobs=jobs)
 
 
 def states_and_reasons(page: str) -> dict[str, str]:
@@ -61,29 +55,21 @@ def next_commands(page: str) -> list[str]:
 
 
 def test_every_job_of_a_sweep_is_told_and_counted_also_without_a_folder(run: Path) -> None:
-    child = subprocess.Popen([sys.executable, "-c", ""])
-    child.wait()
-    begin(run.parent, jobs=5)
-    note_job(job(0, state="done", code=0, folder=run.name))
-    note_job(job(1, state="refused", code=2, reason="seed: got -1; allowed: 0 or more"))
-    note_job(job(2, state="failed", code=1, reason="<b>no</b> space left"))
-    note_job(job(3, state="running", pid=child.pid, host=os.uname().nodename))
+    begin(run.parent, folders=[run.name, None, "key2", "key3"], refused="seed: got -1; allowed: 0 or more")
+    write_run(run.parent / "key2", "failed", error="<b>no</b> space left")
     end_sweep()
     page = sweep_page(run.parent)
     assert states_and_reasons(page) == {
         f"seed=0{run.name}": "done",
         "seed=1job 1seed: got -1; allowed: 0 or more": "refused",
-        "seed=2job 2<b>no</b> space left": "failed",
-        f"seed=3job 3process {child.pid} is gone: killed, or out of memory": "interrupted",
-        "seed=4job 4its sweep ended before its turn": "never began",
+        "seed=2key2<b>no</b> space left": "failed",
+        "seed=3job 3its sweep ended first, or it could not write its run folder": "never began",
     }
-    assert heading(page) == "1 of 5 runs done" and loose_numbers(parsed(page)) == []
+    assert heading(page) == "1 of 4 runs done" and loose_numbers(parsed(page)) == []
 
 
 def test_a_sweep_none_of_whose_jobs_got_a_folder_has_a_report(tmp_path: Path) -> None:
-    begin(tmp_path / "tiny", jobs=2)
-    for number in range(2):
-        note_job(job(number, state="refused", code=2, reason="no such space"))
+    begin(tmp_path / "tiny", folders=[None, None])
     end_sweep()
     page = write_report(tmp_path / "tiny").read_text(encoding="utf-8")
     assert states_and_reasons(page) == {"seed=0job 0no such space": "refused", "seed=1job 1no such space": "refused"}
@@ -91,8 +77,7 @@ def test_a_sweep_none_of_whose_jobs_got_a_folder_has_a_report(tmp_path: Path) ->
 
 
 def test_jobs_of_a_sweep_that_goes_on_are_told_and_its_command_is_not_yet_to_be_repeated(run: Path) -> None:
-    begin(run.parent, jobs=2)
-    note_job(job(0, state="done", code=0, folder=run.name))
+    begin(run.parent, folders=[run.name, "key1"])
     page = sweep_page(run.parent)
     assert states_and_reasons(page) == {f"seed=0{run.name}": "done", "seed=1job 1": "queued"}
     assert next_commands(page) == [f"espalier-status {run.parent}"]
@@ -172,10 +157,7 @@ def test_what_is_open_is_finished_by_the_command_of_the_sweep_and_not_of_its_run
     folders = [ended(run, name, "failed", error="torn") for name in ("a", "b")]
     for folder in folders:
         change(folder / "status.json", command=f"espalier-search run={folder.name}")
-    begin(run.parent, jobs=3)
-    note_job(job(0, state="done", code=0, folder=run.name))
-    for number, folder in enumerate(folders, start=1):
-        note_job(job(number, state="failed", code=1, reason="torn", folder=folder.name))
+    begin(run.parent, folders=[run.name, *(folder.name for folder in folders)])
     end_sweep()
     assert next_commands(sweep_page(run.parent)) == [COMMAND, f"espalier-status {run.parent}"]
     (run.parent / "sweep.json").unlink()  # as versions without it left a sweep

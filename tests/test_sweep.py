@@ -16,8 +16,8 @@ from joblib import cpu_count
 from tiny_search import MOBILE, SHORT, tiny_config
 
 from trainers.runs.state import RunState, state_of
-from trainers.sweeps.records import read_sweeps
-from trainers.sweeps.status import exit_code, survey
+from trainers.sweeps.records import read_sweep
+from trainers.sweeps.survey import NEVER_BEGAN, exit_code, survey
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 STATUS = Path(sys.executable).parent / "espalier-status"
@@ -50,7 +50,7 @@ def at_work(run: Path, process: subprocess.Popen[str]) -> RunState:
 
 def files_of(run: Path) -> dict[str, int]:
     """When each file was last written."""
-    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in run.rglob("*") if path.is_file()}
+    return {str(path.relative_to(run)): path.stat().st_mtime_ns for path in run.rglob("*") if path.suffix}
 
 
 def run_folders(runs: Path, *overrides: str, seeds: int) -> list[Path]:
@@ -124,9 +124,11 @@ def test_a_signal_to_a_sweep_in_two_processes_interrupts_its_jobs_and_names_the_
     assert "Traceback" not in errors
     assert f"interrupted; the same command continues:\n  {shlex.join(['espalier-search', *command])}\n" in errors
     assert [state_of(run).state for run in running] == ["interrupted", "interrupted"]
-    [sweep] = read_sweeps(tmp_path / "runs" / "two")
-    assert sweep.ended is not None
-    assert [job.state for job in sweep.jobs] == ["interrupted", "interrupted", "queued"]
+    sweep = read_sweep(tmp_path / "runs" / "two")
+    assert sweep is not None and sweep.interrupted == f"ended by {number.name}"
+    rows, commands = survey(tmp_path / "runs" / "two")
+    assert sorted(row.state for row in rows) == ["interrupted", "interrupted", NEVER_BEGAN]
+    assert commands == [sweep.command]
     assert given["OMP_NUM_THREADS"] == str(max(1, cpu_count() // 2))  # which torch obeys: jobs share the cores
 
 

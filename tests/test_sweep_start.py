@@ -1,68 +1,220 @@
-"""Sweeps that are none: refused before anything is written, once for all their jobs."""
+"""Sweeps as they begin: one folder, jobs that can be used, shared processors; or refused before anything is written."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
-from console import Cli, console, refused
-from test_sweep_edges import clear_environment
+from console import SEARCH, TUNE, App, Cli, console, refused
+from surroundings import clear_environment, fill
+from tiny_search import MOBILE, TINY, tiny_config
 
 import trainers.cli.search
-from trainers.cli import main as cli
+from search_spaces.errors import keys_of
+from trainers.runs.exit_status import RunInUseError
+from trainers.runs.state import state_of
 from trainers.sweeps import sweep
+from trainers.sweeps.records import Sweep, read_sweep
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
     clear_environment(monkeypatch)
-    return console(cli.SEARCH, monkeypatch, capsys, tmp_path)
+    return console(SEARCH, monkeypatch, capsys, tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ("hydra.launcher._target_=os.system", "hydra.launcher._target_: not to be set here"),
-        ("hydra.sweeper._target_=builtins.int", "hydra.sweeper._target_: not to be set here"),
-        ("hydra.sweeper.params={seed:x}", "hydra.sweeper.params: got a mapping where none can be put"),
-        ("hydra.sweeper.max_batch_size=0 margin=foo,bar", "hydra.sweeper.max_batch_size: got 0; allowed: 1 or more"),
-        (
-            "hydra/launcher=joblib hydra.launcher.n_jobs=x",
-            "hydra.launcher.n_jobs: Value 'x' of type 'str' could",
-        ),
-        ("hydra/launcher=joblib hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs: got 0; allowed: 1 or more"),
-        ("seed=glob(*)", "seed: got glob(*), which is no value; name some"),
-    ],
-)
-def test_a_sweep_that_cannot_begin_is_refused_by_its_key_and_leaves_nothing(
-    command: Cli, arguments: str, words: str
-) -> None:
-    refused(command("-m", *arguments.split()), "espalier-search", words)
-    assert list(Path.cwd().iterdir()) == []
+@pytest.fixture
+def searched(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The run folders of searches, which are done at once."""
+    folders: list[Path] = []
 
-
-@pytest.mark.parametrize("swept", ["seed=0,1", "debug=one_epoch,one_epoch"])
-def test_what_is_wrong_with_every_job_refuses_the_sweep_once(command: Cli, swept: str) -> None:
-    found = command("-m", swept, "trainer.steps=0", "margin=foo")
-    refused(found, "espalier-search", "trainer.steps: got 0", "margin: got 'foo'")
-    assert list(Path.cwd().iterdir()) == []
-
-
-@pytest.mark.parametrize("launcher", [(), ("hydra.sweeper.max_batch_size=1",)], ids=["all at once", "one by one"])
-def test_what_is_wrong_with_one_job_is_told_without_a_word_of_hydra_and_ends_no_other(
-    command: Cli, monkeypatch: pytest.MonkeyPatch, launcher: tuple[str, ...]
-) -> None:
     def search(config: Any, *arguments: Any, **more: Any) -> dict[str, str]:
+        folders.append(config.run_folder)
         return {"status": "done"}
 
     monkeypatch.setattr(trainers.cli.search, "run_search", search)
-    code, output, errors = command("-m", "trainer.steps=0,9", *launcher)
-    assert code == 2
+    return folders
+
+
+def last_sweep(folder: str) -> Sweep:
+    found = read_sweep(Path(folder))
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize(
+    ("arguments", "key"),
+    [
+        ("hydra.launcher._target_=os.system", "hydra.launcher._target_"),
+        ("hydra.sweeper._target_=builtins.int", "hydra.sweeper._target_"),
+        ("hydra.sweeper.max_batch_size=0", "hydra.sweeper.max_batch_size"),
+        ("hydra/launcher=joblib hydra.launcher.n_jobs=x", "hydra.launcher.n_jobs"),
+        ("hydra/launcher=joblib hydra.launcher.n_jobs=0", "hydra.launcher.n_jobs"),
+        ("seed=glob(*)", "seed"),
+        ("optimizer.lr=interval(0,1)", "optimizer.lr"),
+        ("seed=0,1 trainer.steps=0", "trainer.steps"),
+        ("trainer.steps=0,-1", "trainer.steps"),
+        ("seed=0,1 strategy.pool_size=1", "strategy.pool_size"),
+        ("debug=one_epoch,one_epoch margin=foo", "margin"),
+        ("seed=0,1 trainer.stepz=1", "trainer.stepz"),
+        ("sweep=a,b", "sweep"),
+        ("paths.runs=a,b", "paths.runs"),
+        ("paths=default,default", "paths"),
+        ("seed=0,1 sweep=1.5", "sweep"),
+    ],
+)
+def test_a_sweep_that_cannot_begin_is_refused_by_its_key_and_leaves_nothing(
+    command: Cli, arguments: str, key: str
+) -> None:
+    code, _, errors = command("-m", *arguments.split())
+    assert code == 2, errors
+    assert key in keys_of(errors.removeprefix("espalier-search: ")), errors
+    assert list(Path.cwd().iterdir()) == []
+
+
+@pytest.mark.parametrize("batches", [(), ("hydra.sweeper.max_batch_size=1",)], ids=["all at once", "one by one"])
+def test_a_job_that_is_wrong_ends_no_other_and_is_seen_as_refused(
+    command: Cli, searched: list[Path], batches: tuple[str, ...]
+) -> None:
+    code, output, errors = command("-m", "trainer.steps=0,9", *batches)
+    assert (code, len(searched)) == (2, 1)
     assert errors.count("trainer.steps: got 0") == 1
-    assert "Error executing job" not in errors
     assert "2 jobs: 1 refused, 1 done" in output
 
 
-def test_a_sweep_in_processes_tells_at_once_what_follows_it(command: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_job_that_only_its_data_refuse_is_seen_as_refused(command: Cli) -> None:
+    code, output, _ = command(*TINY, "trainer.batch_size=5000", "-m", "seed=0,1")
+    assert (code, output.partition("\n")[0]) == (2, "2 jobs: 2 refused")
+    states = [state_of(path.parent) for path in Path("runs").rglob("status.json")]
+    assert [state.state for state in states] == ["refused", "refused"]
+    assert all("trainer.batch_size" in str(state.reason) for state in states)
+
+
+def test_a_job_whose_run_another_process_is_at_fails_alone(command: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(config: Any, *arguments: Any, **more: Any) -> dict[str, str]:
+        if config.trainer.threads == 2:
+            raise RunInUseError("another is at it")
+        return {"status": "done"}
+
+    monkeypatch.setattr(trainers.cli.search, "run_search", search)
+    code, output, errors = command(*TINY, "-m", "trainer.threads=1,2")
+    assert (code, errors.count("another is at it")) == (1, 1)
+    assert "2 jobs: 2 done" in output  # for they are one run
+
+
+def test_a_sweep_in_processes_says_at_once_what_follows_it(
+    command: Cli, searched: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(sweep, "ALL_AT_ONCE", ("basic",))
-    _, output, _ = command("-m", "trainer.steps=0,-1", "sweep=two")
+    _, output, _ = command("-m", "seed=0,1", "sweep=two")
     assert output.startswith("2 jobs begin; this follows them: espalier-status runs/two\n")
+
+
+# One folder for all jobs
+
+
+def experiments(folder: Path, **contents: str) -> tuple[str, str]:
+    """Arguments that add these files of the group `experiment`."""
+    (folder / "own" / "experiment").mkdir(parents=True)
+    for name, content in contents.items():
+        (folder / "own" / "experiment" / f"{name}.yaml").write_text(f"# @package _global_\n{content}\n")
+    return "--config-dir", str(folder / "own")
+
+
+@pytest.mark.parametrize(
+    ("content", "name"), [("mine", "mine"), ("2024", "2024"), ('"1.5"', "1.5"), ('"null"', "null")]
+)
+def test_an_experiment_that_names_a_sweep_gives_all_jobs_that_folder(
+    command: Cli, searched: list[Path], tmp_path: Path, content: str, name: str
+) -> None:
+    own = experiments(tmp_path, mine=f"sweep: {content}")
+    code, _, errors = command(*own, "-m", "seed=0,1", "experiment=mine")
+    assert (code, {folder.parent for folder in searched}) == (0, {Path("runs", name)}), errors
+
+
+@pytest.mark.parametrize("flags", [(), ("-m", "seed=0,1")], ids=["run", "sweep"])
+def test_a_number_that_hydra_would_write_otherwise_names_a_sweep_as_it_is_written(
+    command: Cli, searched: list[Path], flags: tuple[str, ...]
+) -> None:
+    code, _, errors = command(*TINY, *flags, "sweep=2024_11")
+    assert (code, {folder.parent for folder in searched}) == (0, {Path("runs/2024_11")}), errors
+    refused(command(*TINY, *flags, "sweep=+7"), "espalier-search", "sweep: got '+7'")
+    assert tiny_config(Path("runs"), *MOBILE, "sweep=2024").run_folder.parent == Path("runs/2024")
+
+
+def test_experiments_that_name_different_sweeps_run_in_the_one_folder_of_the_command(
+    command: Cli, searched: list[Path], tmp_path: Path
+) -> None:
+    own = experiments(tmp_path, mine="sweep: mine", yours="sweep: yours\nseed: 1")
+    code, _, errors = command(*own, *TINY, "-m", "experiment=mine,yours")
+    assert (code, {folder.parent for folder in searched}) == (0, {Path("runs/search")}), errors
+    assert [job.overrides[-1] for job in last_sweep("runs/search").jobs] == ["sweep=search"] * 2
+
+
+def test_a_job_whose_experiment_puts_its_run_elsewhere_is_refused_alone(
+    command: Cli, searched: list[Path], tmp_path: Path
+) -> None:
+    own = experiments(tmp_path, here="seed: 1", there="paths:\n  runs: there")
+    code, output, errors = command(*own, *TINY, "-m", "experiment=here,there")
+    assert (code, len(searched)) == (2, 1)
+    assert keys_of(errors.partition("\n")[2])[0] == "paths.runs"
+    assert "2 jobs: 1 done, 1 refused" in output
+    assert [path for path in Path("there").rglob("*") if path.is_file()] == []  # Hydra has made the folder
+
+
+# The threads of jobs that run at once
+
+
+@pytest.mark.parametrize(
+    ("app", "arguments", "given", "threads"),
+    [
+        (SEARCH, ("seed=range(2)",), None, "6"),
+        (SEARCH, ("seed=range(3)", "hydra.sweeper.max_batch_size=2"), None, "6"),
+        (SEARCH, ("seed=0",), "5", "5"),
+        (TUNE, ("jobs=2", "trials=2", "optimizer.lr=interval(0.01,0.1)"), None, "6"),
+    ],
+    ids=["a job each", "in batches", "as given", "tune"],
+)
+def test_jobs_in_processes_of_their_own_share_the_processors(
+    command: Cli,
+    monkeypatch: pytest.MonkeyPatch,
+    app: App,
+    arguments: tuple[str, ...],
+    given: str | None,
+    threads: str,
+) -> None:
+    def begin(*arguments: Any, **more: Any) -> None:
+        raise SystemExit(9)
+
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
+    monkeypatch.setattr(sweep, "begin_sweep", begin)
+    if given is not None:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    code, _, errors = command(*TINY, "-m", "hydra/launcher=processes", *arguments, app=app)
+    assert (code, os.environ["OMP_NUM_THREADS"]) == (9, threads), errors
+
+
+# Disks
+
+
+def test_a_disk_that_is_full_as_a_sweep_begins_is_a_clear_error(
+    command: Cli, searched: list[Path], small_disk: Path
+) -> None:
+    arguments = ("-m", "seed=0,1", f"paths.runs={small_disk}", "sweep=s")
+    filling = fill(small_disk)
+    refused(command(*arguments), "espalier-search", f"cannot write {small_disk}/s", "No space left on device")
+    filling.unlink()
+    assert command(*arguments)[0] == 0
+
+
+def test_a_disk_that_is_full_as_a_sweep_ends_is_a_clear_error(
+    command: Cli, small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def search_and_fill(*arguments: Any, **more: Any) -> dict[str, str]:
+        fill(small_disk)
+        return {"status": "done"}
+
+    monkeypatch.setattr(trainers.cli.search, "run_search", search_and_fill)
+    code, _, errors = command(*TINY, "-m", "seed=0", f"paths.runs={small_disk}", "sweep=s")
+    assert code == 1, errors
+    assert "Traceback" not in errors and "No space left on device" in errors

@@ -7,10 +7,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from console import Cli, console, refused_search
+from console import SEARCH, Cli, console, refused_search
 from tiny_search import TINY
-
-from trainers.cli import main as cli
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 
@@ -22,7 +20,7 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs: Path) -> Cli:
-    return console(cli.SEARCH, monkeypatch, capsys, runs.parent, f"paths.runs={runs}")
+    return console(SEARCH, monkeypatch, capsys, runs.parent, f"paths.runs={runs}")
 
 
 # What TAB does: bash has the line, the cursor, the words and the one that is being written, and calls the function.

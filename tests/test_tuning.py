@@ -16,13 +16,11 @@ from typing import Any
 
 import optuna
 import pytest
-from console import CONF, Cli, console, done, imported_by, refused
+from console import CONF, SEARCH, TUNE, Cli, console, done, imported_by, refused
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
 from tiny_search import MOBILE, SHORT
 
-from trainers.cli import main as cli
-from trainers.cli.command import TUNE
 from trainers.runs import state as run_state
 from trainers.tuning import study_loop, turns
 from trainers.tuning.studies import open_study
@@ -77,7 +75,7 @@ def test_a_study_of_real_searches_goes_on_where_it_was_and_each_search_runs_alon
         assert trial.constraints == {"utilisation": result["objective"]["utilisation"] - 1}
         name, *arguments = shlex.split(result["command"])
         assert name == "espalier-search"
-        assert f"finished already: {folder}" in done(tune(*arguments, app=cli.SEARCH))
+        assert f"finished already: {folder}" in done(tune(*arguments, app=SEARCH))
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import Cli, console, done, refused
+from console import TUNE, Cli, console, done, refused
 from tiny_search import TINY
 
 import trainers.cli.search
-from trainers.cli.command import TUNE
 
 OBJECTIVE = {"validation_accuracy": 0.5, "utilisation": 0.5}
 

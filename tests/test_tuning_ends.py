@@ -11,18 +11,15 @@ from typing import Any
 
 import psycopg
 import pytest
-from console import Cli, console, done, refused
+from console import TUNE, Cli, console, done, refused
 from optuna.storages import JournalStorage
 from postgres import postgres_url  # noqa: F401  # a fixture
-from test_sweep_edges import clear_environment, fill
+from surroundings import clear_environment, fill
 from test_tuning import config, ended, worker
 from tiny_search import TINY
 
 import trainers.cli.search
-from trainers.cli import main as cli
-from trainers.cli.command import TUNE
-from trainers.runs.exit_status import RunInUseError, status_with
-from trainers.sweeps.sweep import Job, begin_sweep, note_job
+from trainers.runs.exit_status import RunInUseError
 from trainers.tuning import study_loop, turns
 from trainers.tuning.study_journal import Journal
 from trainers.tuning.study_lines import last_lines
@@ -116,7 +113,7 @@ import signal
 import sys
 import psycopg
 import trainers.cli.search
-from trainers.cli import main as cli
+from trainers.cli.tune import main
 
 server, number = sys.argv.pop(1), int(sys.argv.pop(1))
 
@@ -128,7 +125,7 @@ def run_search(*arguments, **more):
     return {"status": "done", "objective": {"validation_accuracy": 0.5, "utilisation": 0.5}}
 
 trainers.cli.search.run_search = run_search
-cli.tune()
+main()
 """
 
 
@@ -248,17 +245,6 @@ def test_a_study_ends_as_the_last_attempts_at_its_trials_did(tune: Cli, monkeypa
     assert "study tune: 2 done" in output and "2 jobs: 2 done" in output
 
 
-def test_a_job_that_was_killed_and_ran_again_is_told_as_it_ended(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:
-    clear_environment(monkeypatch)
-    begin_sweep(tmp_path, command="a study", launcher="processes", jobs=[])
-    for number, (seed, state, code) in enumerate([(1, "interrupted", 143), (2, "unmet", 3), (1, "done", 0)]):
-        note_job(Job(number=number, overrides=[f"seed={seed}"], state=state, code=code))
-    assert cli.exit_code(cli._end_sweep("espalier-tune", status_with("done"))) == 3
-    assert capsys.readouterr().out.startswith("2 jobs: 1 done, 1 unmet\n")
-
-
 def test_a_fault_while_a_study_runs_is_no_wrong_configuration(tune: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*arguments: Any) -> str:
         raise ValueError("a wrong line")
@@ -266,5 +252,5 @@ def test_a_fault_while_a_study_runs_is_no_wrong_configuration(tune: Cli, monkeyp
     monkeypatch.setattr(study_loop, "trial_line", fail)
     code, output, errors = tune(lambda *arguments, **more: found())
     assert (code, errors.splitlines()[0]) == (1, "Traceback (most recent call last):")
-    assert errors.endswith("\nespalier-tune: ValueError: a wrong line; this is a fault of Espalier, please report it\n")
+    assert errors.endswith("\nespalier-tune: ValueError: a wrong line; internal error, please report it\n")
     assert "1 job: 1 done" in output

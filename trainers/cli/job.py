@@ -1,129 +1,109 @@
-"""One job of a command: plain values out of its configuration, and a state and an exit code out of what happens."""
+"""One job of a command: its typed configuration, its work, and the exit status that comes of it."""
 
 import signal
-import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from search_spaces.errors import EspalierError, InvalidInputError
-from trainers.cli.command import App, tell
-from trainers.cli.composition import CommandLine, all_problems
+from trainers.cli.command import App, say
+from trainers.cli.composition import explained, plain_values, task_overrides
 from trainers.runs.exit_status import SIGNALLED, ExitStatus, RunFolderError, RunInUseError, status_of, status_with
-from trainers.runs.plain_text import printable_lines
-from trainers.runs.state import this_process
-from trainers.runs.validation import refusal
+from trainers.runs.validation import refusal, untitled
 from trainers.sweeps import sweep
 from trainers.sweeps.records import Job
 
-NEVER_BEGAN = ExitStatus("interrupted", "the sweep was interrupted before it began", SIGNALLED + signal.SIGTERM)
+_signalled: list[int] = []  # signals that ended a job of this process: its launcher may have others for it
 
 
-def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple[Job, dict[str, Any]]:
-    """What has become of the job, and what sweepers are given. Its failure is told here, where it happened.
+def run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple[ExitStatus, dict[str, Any]]:
+    """How the job ended, and what sweepers are given. Its failure is reported here, where it happened.
 
     Raises: KeyboardInterrupt on a signal, unless the job is `alone` in its process: that ends only itself.
     """
-    settings = HydraConfig.get()
-    number = settings.job.num if sweep.in_sweep() else 0
-    job = Job(number=number, overrides=task_overrides(settings), **this_process())
-    if sweep.in_sweep() and sweep.is_stopping():
-        return job.ended(NEVER_BEGAN), {}
+    if _signalled and alone:
+        return ExitStatus("interrupted", "the sweep was interrupted before it began", SIGNALLED + _signalled[0]), {}
+    began = datetime.now(UTC).replace(microsecond=0)
+    folder: Path | None = None
     returned: dict[str, Any] = {}
     try:
-        job = _noted(job.model_copy(update={"state": "running"}))
-        content = _plain_values(app, config)
-        folder = app.folder(content)
+        typed = _typed(app, config)
+        folder = app.folder(typed)
         if folder is not None and sweep.in_sweep():
-            job = _noted(job.model_copy(update={"folder": _name_in_sweep(folder)}))
-        result = _result_of(app, content, command, job)
-        job = job.ended(status_with(result["status"]))
-        returned = {"status": job.state, "objective": dict(result.get("objective", {})), "folder": str(folder)}
+            sweep.add_job(Job(overrides=task_overrides(HydraConfig.get()), folder=name_in_sweep(folder)))
+        result = app.work(typed, command)
+        status = status_with(result["status"])
+        returned = {"status": status.state, "objective": dict(result.get("objective", {})), "folder": str(folder)}
     except KeyboardInterrupt as error:
-        job = job.ended(status_of(error))
+        status = status_of(error)
         if not alone:
-            _note_end(app.name, job)
             raise
     except EspalierError as error:
         say(app.name, str(error))
-        job = job.ended(status_of(error))
+        status = status_of(error)
     except Exception as error:
-        ending = status_of(error)
+        status = status_of(error)
         traceback.print_exc()
-        say(app.name, f"{ending.reason}; this is a fault of Espalier, please report it")
-        job = job.ended(ending)
-    _note_end(app.name, job)
-    return job, returned
+        say(app.name, f"{status.reason}; internal error, please report it")
+    if sweep.in_sweep() and status.state != "busy":
+        _record(app.name, folder, status, command=command, began=began)
+    return status, returned
 
 
-def _result_of(app: App, content: dict[str, Any], command: str, job: Job) -> Mapping[str, Any]:
-    """What the work of the job comes to, after that of an equal job of its sweep that was at the same run."""
-    while True:
-        try:
-            return app.work(content, command)
-        except RunInUseError:
-            if not (sweep.in_sweep() and sweep.await_duplicate(job)):
-                raise
-            tell(f"{job.folder}: another job of the sweep was at this run")
-
-
-def say(name: str, message: str) -> None:
-    """Tells the user of a command what is wrong."""
-    print(printable_lines(f"{name}: {message}"), file=sys.stderr, flush=True)
-
-
-def task_overrides(settings: Any) -> list[str]:
-    """As they were given: read one by one, an interpolation among them would be resolved."""
-    overrides = OmegaConf.to_container(settings.overrides.task, resolve=False)
-    assert isinstance(overrides, list)
-    return [str(override) for override in overrides]
-
-
-def _noted(job: Job) -> Job:
-    if sweep.in_sweep():
-        sweep.note_job(job)
-    return job
-
-
-def _note_end(name: str, job: Job) -> None:
-    """As `_noted`; what cannot be noted is told here, and the sweep counts the job as interrupted."""
-    try:
-        _noted(job)
-    except RunFolderError as error:
-        if job.reason is None:  # else its user has been told why it ended
-            say(name, str(error))
-
-
-def _name_in_sweep(folder: Path) -> str:
+def name_in_sweep(folder: Path, sweep_folder: Path | None = None) -> str:
     """The name of a run's folder in the folder of its sweep. Raises: InvalidInputError if it lies elsewhere."""
-    own, common = folder.resolve(), sweep.sweep_folder().resolve()
+    own, common = folder.resolve(), (sweep_folder or sweep.sweep_folder()).resolve()
     if own.parent != common:
-        raise refusal(
-            [f"paths.runs, sweep: got {folder.parent}, but this sweep is in {common}; set both in the command itself"]
+        problem = (
+            f"paths.runs: got {folder.parent}, but this sweep is in {common}; set paths.runs and sweep in the command"
         )
+        raise refusal([problem])
     return own.name
 
 
-def _plain_values(app: App, config: DictConfig) -> dict[str, Any]:
+@contextmanager
+def signals_end_the_job() -> Iterator[None]:
+    """SIGTERM and Ctrl-C end a job in a process of its own, whatever its launcher makes of them."""
+    before = {number: signal.signal(number, _end_job) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        content = OmegaConf.to_container(config, resolve=True)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _end_job(number: int, frame: FrameType | None) -> None:
+    for each in (signal.SIGTERM, signal.SIGINT):  # the sweep may pass on a signal that the whole terminal has had
+        signal.signal(each, signal.SIG_IGN)
+    _signalled.append(number)
+    raise KeyboardInterrupt(number)
+
+
+def _typed(app: App, config: DictConfig) -> Any:
+    try:
+        return app.check(plain_values(config))
     except OmegaConfBaseException as error:  # of an interpolation
-        raise InvalidInputError(all_problems(error, _command_line(), app.check)) from error
-    assert isinstance(content, dict)
-    return {str(key): value for key, value in content.items()}
+        raise InvalidInputError(explained(error)) from error
 
 
-def _command_line() -> CommandLine:
-    """What Hydra composed this job of."""
-    settings = HydraConfig.get()
-    of_hydra = OmegaConf.to_container(settings.overrides.hydra, resolve=False)
-    assert isinstance(of_hydra, list)
-    where = [str(override) for override in of_hydra if "searchpath" in str(override)]
-    folders = [source.path for source in settings.runtime.config_sources if source.provider == "command-line"]
-    overrides = [*where, *task_overrides(settings)]
-    return CommandLine(str(settings.job.config_name), overrides, folders[0] if folders else None)
+def _record(name: str, folder: Path | None, status: ExitStatus, *, command: str, began: datetime) -> None:
+    """Writes how a job of a sweep ended: into its run folder, or beside its overrides if it got to none."""
+    try:
+        if folder is not None and folder.resolve().parent == sweep.sweep_folder():
+            sweep.record_end(folder, status, command=command, began=began)
+        elif status.state == "refused":
+            overrides = task_overrides(HydraConfig.get())
+            sweep.add_job(Job(overrides=overrides, refused=untitled(InvalidInputError(str(status.reason)))))
+    except RunInUseError:  # which says itself how it ends
+        return
+    except (RunFolderError, InvalidInputError) as error:
+        if status.reason is None:  # else its user has been told why it ended
+            say(name, str(error))

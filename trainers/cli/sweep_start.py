@@ -3,49 +3,68 @@
 import os
 import shlex
 import sys
-from collections.abc import Sized
+from collections.abc import Sequence
+from itertools import product
+from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from pydantic import ValidationError, create_model
 
-from search_spaces.errors import EspalierError
-from trainers.cli.command import SEARCHES, tell
-from trainers.cli.composition import CONFIGURATION, explained, key_in, values_of_job, wrong_in_all
-from trainers.cli.job import say, task_overrides
-from trainers.cli.overrides import named
+from search_spaces.errors import EspalierError, InvalidInputError
+from trainers.cli.command import App, say, tell
+from trainers.cli.composition import CONFIGURATION, explained, task_overrides, values_of_job
+from trainers.cli.job import name_in_sweep
+from trainers.cli.tune import SEARCHES
 from trainers.runs.exit_status import EXIT_CODES
-from trainers.runs.validation import refusal
+from trainers.runs.validation import problems_of, refusal, untitled
 from trainers.sweeps import sweep
+from trainers.sweeps.records import Job
 
 
 class Start(Callback):
-    """Before Hydra makes the folder of a sweep: refuses what is none, and writes down the jobs that there will be."""
+    """Before Hydra makes the folder of a sweep: refuses what is none, and writes the list of its jobs."""
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         name = str(config.hydra.help.app_name)
         try:
-            folder = sweep.checked_folder(config.paths.runs, config.sweep)
+            folder = sweep_folder(config.paths.runs, config.sweep)
             _keep_together(config, name=folder.name)
             _check_numbers(config)
-            launcher, jobs = str(config.hydra.runtime.choices["hydra/launcher"]), _jobs(config)
-            if jobs:
-                _check_all(name, config, jobs)
+            launcher, known = str(config.hydra.runtime.choices["hydra/launcher"]), knows_its_jobs(config.hydra.sweeper)
+            jobs = _jobs(SEARCHES[name], config, folder) if known else []
             if launcher in sweep.ALL_AT_ONCE:
-                threads = (os.cpu_count() or 1) // _at_once(config, jobs)
+                threads = (os.cpu_count() or 1) // _at_once(config, len(jobs))
                 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
-            sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
+            command = shlex.join([name, *sys.argv[1:]])
+            sweep.begin_sweep(folder, command=command, launcher=launcher, jobs=jobs, open_ended=not known)
             if launcher in sweep.ALL_AT_ONCE and jobs:  # they print nothing here until the last has ended
                 follow = shlex.join(["espalier-status", str(folder)])
                 tell(f"{len(jobs)} job{'s' * (len(jobs) != 1)} begin; this follows them: {follow}")
         except (*CONFIGURATION, EspalierError) as error:  # raised here, it would be a warning and no more
-            told = explained(error)  # a refusal names its keys
-            say(name, told if isinstance(error, EspalierError) else named(told, task_overrides(config.hydra)))
+            say(name, explained(error))
             sys.exit(EXIT_CODES["refused"])
+
+
+def sweep_folder(runs: Any, name: Any) -> Path:
+    """The folder of a sweep. Raises: InvalidInputError, naming the key, if it cannot be one."""
+    from trainers.runs.config import Line, SweepName
+
+    kinds: dict[str, Any] = {"paths.runs": (Line, ...), "sweep": (SweepName, ...)}
+    try:
+        place = create_model("Place", **kinds).model_validate({"paths.runs": runs, "sweep": name}).model_dump()
+    except ValidationError as error:
+        raise refusal(problems_of(error)) from error
+    return Path(os.path.expanduser(place["paths.runs"]), place["sweep"])
+
+
+def knows_its_jobs(sweeper: DictConfig) -> bool:
+    """Whether a sweeper is Hydra's own, which runs what the command line says; others choose jobs as they go."""
+    return str(sweeper["_target_"]).endswith(".BasicSweeper")
 
 
 def _keep_together(config: DictConfig, *, name: str) -> None:
@@ -72,11 +91,6 @@ def _parser() -> OverridesParser:
     return OverridesParser.create(GlobalHydra.instance().config_loader())
 
 
-def knows_its_jobs(sweeper: DictConfig) -> bool:
-    """Whether a sweeper is Hydra's own, which runs what the command line says; others think of jobs as they go."""
-    return str(sweeper["_target_"]).endswith(".BasicSweeper")
-
-
 def _check_numbers(config: DictConfig) -> None:
     """Raises: InvalidInputError for numbers of jobs at once that Hydra and joblib assert or fail on."""
     batch, at_once = _sweeper(config).get("max_batch_size"), config.hydra.launcher.get("n_jobs")
@@ -89,33 +103,50 @@ def _check_numbers(config: DictConfig) -> None:
         raise refusal(problems)
 
 
-def _jobs(config: DictConfig) -> list[list[str]]:
-    """The overrides of each job, if the sweeper knows them. Raises: InvalidInputError if there are none."""
-    if not knows_its_jobs(config.hydra.sweeper):
-        return []
-    given = _given(config)
-    jobs: list[list[str]] = BasicSweeper.split_arguments(given, None)[0]
-    if not jobs:
-        empty = [o for o in given if o.is_sweep_override() and next(o.sweep_string_iterator(), None) is None]
-        raise refusal(f"{o.get_key_element()}: got {o.get_value_string()}, which is no value; name some" for o in empty)
+def _jobs(app: App, config: DictConfig, folder: Path) -> list[Job]:
+    """The jobs that the command asks for. Raises: InvalidInputError if there are none, or none can be used."""
+    loader = GlobalHydra.instance().config_loader()
+    jobs = [
+        _job(app, values_of_job(loader, config, overrides), overrides, folder) for overrides in _combinations(config)
+    ]
+    refused = [job.refused for job in jobs if job.refused is not None]
+    if len(refused) == len(jobs):
+        raise refusal(dict.fromkeys(line for problems in refused for line in problems.split("\n  ")))
     return jobs
 
 
-def _check_all(name: str, config: DictConfig, jobs: list[list[str]]) -> None:
-    """Raises: InvalidInputError if every job is wrong, and not by the values alone that differ between them."""
-    loader = GlobalHydra.instance().config_loader()
+def _job(app: App, content: dict[str, Any], overrides: list[str], folder: Path) -> Job:
     try:
-        problems = wrong_in_all((values_of_job(loader, config, job) for job in jobs), SEARCHES[name].check)
-    except CONFIGURATION:  # one cannot be composed; of that the sweeper tells, with what else is wrong
-        return
-    swept = tuple(f"{override.key_or_group}." for override in _given(config) if override.is_sweep_override())
-    if any(not f"{key_in(problem)}.".startswith(swept) for problem in problems):
+        own = app.folder(app.check(content))
+        return Job(overrides=overrides, folder=None if own is None else name_in_sweep(own, folder))
+    except InvalidInputError as error:
+        return Job(overrides=overrides, refused=untitled(error))
+
+
+def _combinations(config: DictConfig) -> list[list[str]]:
+    """The overrides of each job, as Hydra's own sweeper combines them. Raises: InvalidInputError if there are none."""
+    values: dict[str, list[str]] = {}
+    problems = []
+    for override in _given(config):
+        key = override.get_key_element()
+        if not override.is_sweep_override():
+            values[key] = [f"{key}={override.get_value_element_as_str()}"]
+            continue
+        given = override.get_value_string()
+        if not override.is_discrete_sweep():
+            problems.append(f"{key}: got {given}; allowed: values, as 1,2 or range(1,9); espalier-tune takes intervals")
+            continue
+        values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
+        if not values[key]:
+            problems.append(f"{key}: got {given}, which is no value; name some")
+    if problems:
         raise refusal(problems)
+    return [list(each) for each in product(*values.values())]
 
 
-def _at_once(config: DictConfig, jobs: Sized) -> int:
+def _at_once(config: DictConfig, num_jobs: int) -> int:
     """How many jobs the launcher is given at a time."""
-    limits = (*(_sweeper(config).get(key) for key in ("n_jobs", "max_batch_size")), len(jobs))
+    limits: Sequence[Any] = (*(_sweeper(config).get(key) for key in ("n_jobs", "max_batch_size")), num_jobs)
     return min((limit for limit in limits if type(limit) is int and limit > 0), default=1)  # unchecked as yet
 
 

@@ -15,7 +15,7 @@ from trainers.runs.files import write_text
 from trainers.runs.plain_text import printable_lines
 from trainers.runs.plugins import require_plugins
 from trainers.sweeps.records import FILE
-from trainers.sweeps.status import survey
+from trainers.sweeps.survey import survey
 
 NAME = "report.html"
 

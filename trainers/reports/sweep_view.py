@@ -23,8 +23,8 @@ from trainers.reports.run_view import STATES as RUN_STATES
 from trainers.reports.run_view import origin_of, told_state
 from trainers.runs.state import architecture_file
 from trainers.runs.warnings import warnings_of
-from trainers.sweeps.status import NEVER_BEGAN
-from trainers.sweeps.status import Row as Surveyed
+from trainers.sweeps.survey import NEVER_BEGAN
+from trainers.sweeps.survey import Row as Surveyed
 
 ACCURACIES = ("finetuned", "inherited", "random", "supernet")
 Origin = tuple[str, tuple[str, str], Form]  # something that results come of: words, its field, how it is written

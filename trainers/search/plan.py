@@ -2,8 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from inspect import Parameter, signature
 from pathlib import Path
@@ -24,13 +23,6 @@ from trainers.runs.validation import Place, dotted, problems_of, refusal, shown,
 from trainers.search.machines import machine_of
 from trainers.search.strategies import STRATEGIES, Strategy
 
-# Sections that are checked without loading or measuring anything, and the key that each is chosen by.
-PARTS = {
-    "strategy": "name",
-    "optimizer": "_target_",
-    "arch_optimizer": "_target_",
-    "space": "name",
-}
 LEAST_CLASSES = 2  # of a space that is made to be looked at: how many there are the data tell
 CHANNELS = 3  # of deployed networks; grey images are repeated
 
@@ -51,16 +43,10 @@ class Plan:
 
 
 def prepare(config: SearchConfig) -> Plan:
-    """Builds and checks the parts of a search. Raises: InvalidInputError that lists the parts that cannot be used."""
-    refused = _refused_parts({part: getattr(config, part) for part in PARTS})
-    profiles = []
-    for name, mapping in config.hardware.items():
-        with collected(refused):
-            profiles.append(load_profile(name, mapping, config))
-    with collected(refused):
-        data = load_data(data_config(config.data), channels=CHANNELS)
-        data_is_enough(data, config)
-    raise_all(refused)
+    """Builds the parts of a search. Raises: InvalidInputError for what only their data or their costs show."""
+    profiles = [load_profile(name, mapping, config) for name, mapping in config.hardware.items()]
+    data = load_data(data_config(config.data), channels=CHANNELS)
+    data_is_enough(data, config)
     space = make_space(config.space, num_classes=data.num_classes)
     table = CostTable(space, profiles)
     problems = tuple(
@@ -77,68 +63,49 @@ def measured_devices(config: SearchConfig) -> frozenset[str]:
     return frozenset(name for name, mapping in config.hardware.items() if is_host(mapping)) | set(config.boards)
 
 
-def with_refused_parts(error: InvalidInputError, content: Mapping[str, Any]) -> InvalidInputError:
-    """The error about values of a configuration, and what is wrong with those of its parts that can be looked at."""
-    refused = [error, *_refused_parts(content)]
-    data, hardware = content.get("data"), content.get("hardware")
-    if isinstance(data, dict) and isinstance(data.get("name"), str):
-        with collected(refused):
-            data_config(data)
-    for name, mapping in hardware.items() if isinstance(hardware, dict) else ():
-        if isinstance(mapping, dict) and not is_host(mapping):  # which would be measured
-            with collected(refused):
-                profile_from_dict(name, mapping)
-    return _as_one(refused)
+def part_problems(config: SearchConfig) -> list[str]:
+    """What is wrong with the parts of a search that have arguments of their own; nothing is loaded or measured."""
+    checks: list[Callable[[], object]] = [
+        lambda: _check_space(config.space),
+        lambda: check_arguments("strategy", STRATEGIES, config.strategy, given=frozenset()),
+        *(lambda key=key: _check_optimizer(getattr(config, key), key) for key in ("optimizer", "arch_optimizer")),
+        lambda: data_config(config.data),
+        *(
+            lambda name=name, mapping=mapping: check_profile(name, mapping)
+            for name, mapping in config.hardware.items()
+            if not is_host(mapping)  # which would be measured
+        ),
+    ]
+    problems = []
+    for check in checks:
+        try:
+            check()
+        except InvalidInputError as error:
+            problems.append(untitled(error))
+    return problems
 
 
-def _refused_parts(content: Mapping[str, Any]) -> list[InvalidInputError]:
-    """What is wrong with the parts that are chosen by name, as far as each is a section with one."""
-    refused: list[InvalidInputError] = []
-    for part, chosen_by in PARTS.items():
-        section = content.get(part)
-        if not (isinstance(section, dict) and isinstance(section.get(chosen_by), str)):
-            continue
-        with collected(refused):
-            match part:
-                case "space":
-                    check_arguments("space", SPACES, section, given=frozenset({"num_classes", "channels"}))
-                    make_space(section, num_classes=LEAST_CLASSES)
-                case "strategy":
-                    check_arguments("strategy", STRATEGIES, section, given=frozenset())
-                case _:
-                    make_optimizer(section, part)([torch.nn.Parameter(torch.zeros(1))])
-    return refused
+def _check_space(content: dict[str, Any]) -> None:
+    check_arguments("space", SPACES, content, given=frozenset({"num_classes", "channels"}))
+    make_space(content, num_classes=LEAST_CLASSES)
 
 
-@contextmanager
-def collected(refused: list[InvalidInputError]) -> Iterator[None]:
-    """Keeps a refusal for later, so that those of other parts are found too."""
-    try:
-        yield
-    except InvalidInputError as error:
-        refused.append(error)
+def _check_optimizer(content: dict[str, Any], key: str) -> None:
+    make_optimizer(content, key)([torch.nn.Parameter(torch.zeros(1))])
 
 
-def raise_all(refused: list[InvalidInputError]) -> None:
-    """Raises: the one there is, or one that lists them all."""
-    if refused:
-        raise _as_one(refused)
-
-
-def _as_one(refused: list[InvalidInputError]) -> InvalidInputError:
-    if len(refused) == 1:
-        return refused[0]
-    return refusal(map(untitled, refused))
-
-
-def is_host(mapping: dict[str, Any]) -> bool:
+def is_host(mapping: Mapping[str, Any]) -> bool:
     latency = mapping.get("latency")
     return isinstance(latency, dict) and latency.get("model") == "host"
 
 
 def load_profile(name: str, mapping: dict[str, Any], config: SearchConfig) -> HardwareProfile:
-    resolved = resolve_profile(name, mapping, Path(os.path.expanduser(config.paths.cache)))
-    profile = profile_from_dict(name, resolved)
+    return check_profile(name, resolve_profile(name, mapping, Path(os.path.expanduser(config.paths.cache))))
+
+
+def check_profile(name: str, mapping: Mapping[str, Any]) -> HardwareProfile:
+    """The profile of a device to search for. Raises: InvalidInputError if it cannot be used, or has no budget."""
+    profile = profile_from_dict(name, mapping)
     if not profile.budgets:
         raise InvalidInputError(
             f"hardware.{name}.budgets: got none, need one or more; as hardware.{name}.budgets.gflops=1"

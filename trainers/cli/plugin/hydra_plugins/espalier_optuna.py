@@ -72,9 +72,8 @@ class EspalierOptunaSweeper(Sweeper):
         self, arguments: Sequence[str]
     ) -> "tuple[TuningConfig, list[str], dict[str, BaseDistribution], list[dict[str, Any]]]":
         """The settings of the study, the overrides of every job, the search space, and configurations of a few jobs."""
-        from trainers.cli.command import SEARCHES
         from trainers.cli.composition import values_of_job, wrong_in_all
-        from trainers.cli.overrides import listed_once
+        from trainers.cli.tune import SEARCHES
         from trainers.runs.exit_status import StudyRefusedError
         from trainers.tuning.tuning_config import validate_tuning
 
@@ -92,7 +91,7 @@ class EspalierOptunaSweeper(Sweeper):
         if config is not None:
             problems += unknown_figures(jobs[0], [*config.objectives, *config.constraints], space)
         if problems:
-            raise StudyRefusedError("\n  ".join(["the study cannot be run:", *listed_once(dict.fromkeys(problems))]))
+            raise StudyRefusedError("\n  ".join(["the study cannot be run:", *dict.fromkeys(problems)]))
         assert config is not None
         return config, fixed, space, jobs
 

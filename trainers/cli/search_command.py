@@ -1,0 +1,48 @@
+"""`espalier-search` as a console script; the search itself is in search.py, which imports torch."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from search_spaces.errors import InvalidInputError
+from trainers.cli.command import CONTINUES, App, run, tell
+from trainers.runs.validation import refusal, untitled
+
+if TYPE_CHECKING:
+    from trainers.runs.config import SearchConfig
+
+
+def check_search(content: dict[str, Any]) -> "SearchConfig":
+    """The configuration of a search. Raises: InvalidInputError that lists the wrong keys."""
+    from trainers.runs.config import validate
+
+    config = validate(content)
+    from trainers.loggers.base import check_logger
+    from trainers.search.plan import part_problems  # needs torch, to ask its optimizers
+
+    problems = part_problems(config)
+    try:
+        check_logger(config.logger, tags=config.tags)
+    except InvalidInputError as error:
+        problems.append(untitled(error))
+    if problems:
+        raise refusal(problems)
+    return config
+
+
+def work(config: "SearchConfig", command: str) -> Mapping[str, Any]:
+    from trainers.cli.search import run_search
+
+    return run_search(config, tell, command=command)
+
+
+def run_folder(config: "SearchConfig") -> Path:
+    return config.run_folder
+
+
+SEARCH = App("espalier-search", "search", check_search, work, CONTINUES, run_folder)
+
+
+def main() -> None:
+    """Runs `espalier-search` and exits: 0 done, 1 error, 2 refused, 3 a budget not met, 130 and 143 on signals."""
+    run(SEARCH)
