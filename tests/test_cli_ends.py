@@ -22,7 +22,7 @@ from tiny_search import MOBILE, TINY, tiny_config
 import trainers.search.certificate
 import trainers.search.run
 from hardware_models.counting import Recount, recount
-from trainers.cli import main as cli
+from trainers.cli.search_command import main
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
 
@@ -297,7 +297,7 @@ def test_a_signal_while_networks_are_chosen_ends_a_search_as_one_while_training_
     before = signal.getsignal(signal.SIGTERM)
     try:
         with pytest.raises(SystemExit) as ended:
-            cli.search()
+            main()
     finally:
         signal.signal(signal.SIGTERM, before)
     assert ended.value.code == 143

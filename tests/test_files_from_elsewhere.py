@@ -17,6 +17,7 @@ from tests.reported_runs import change, searched
 from trainers.analysis.run_files import ALPHA_BYTES, read_alphas, read_config
 from trainers.cli.command import say, tell
 from trainers.cli.report_command import run as espalier_report
+from trainers.cli.status import main as espalier_status
 from trainers.loggers.base import RunLogger, RunRecord
 from trainers.reports.publish import publish_result
 from trainers.reports.report import run_page, sweep_page, write_report

@@ -194,7 +194,7 @@ def test_a_signal_keeps_the_rows_and_tells_the_command_that_continues(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:
     arguments = [*CELLS, "operations=true", "repeats=300", "output=a b.csv"]
-    script = "from trainers.cli.main import measure; measure()"
+    script = "from trainers.cli.measure_command import main; main()"
     process = subprocess.Popen(
         [sys.executable, "-c", script, *arguments],
         stdout=subprocess.PIPE,

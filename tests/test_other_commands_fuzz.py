@@ -20,9 +20,9 @@ import trainers.devices.calibrate
 import trainers.devices.measurement
 from trainers.cli import dashboard_command as dashboard
 from trainers.cli import report_command as report
+from trainers.cli import status
 from trainers.devices.calibrate_input import checked_candidates, checked_measurements
 from trainers.devices.measure_plan import plan
-from trainers.sweeps import status
 
 SAMPLE = Path(__file__).resolve().parents[1] / "notebooks" / "sample"
 LINES, STUDIES = 150, 60  # of each script; a study takes longer
