@@ -51,7 +51,9 @@ def test_a_command_line_that_makes_no_configuration_is_refused_by_its_key(
 def test_a_study_and_its_searches_are_checked_at_once(command: Cli) -> None:
     arguments = ("trials=0", "study=x.txt", "objectives=[zzz]", "jobs=x", "seed=-1", "margin=foo")
     code, _, errors = command(*arguments, app=TUNE)
-    assert (code, set(keys_of(errors.partition("\n")[2]))) == (2, {"trials", "objectives", "jobs", "seed", "margin"}), errors
+    assert (code, set(keys_of(errors.partition("\n")[2]))) == (2, {"trials", "objectives", "jobs", "seed", "margin"}), (
+        errors
+    )
 
 
 @pytest.mark.parametrize(

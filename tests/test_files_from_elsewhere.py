@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from trainers.sweeps.status import main as espalier_status
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import MOST_BYTES
