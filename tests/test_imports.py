@@ -77,6 +77,14 @@ def test_imports_keep_the_direction_and_the_fences(path: Path) -> None:
     assert fenced == set()
 
 
+def test_readers_of_other_projects_tables_are_reached_by_name_alone() -> None:
+    importers = ROOT / "hardware_models" / "importers"
+    others = [path for path in FILES if importers not in path.parents]
+    assert [
+        path for path in others if any("hardware_models.importers" in name for name in imported_modules(path))
+    ] == []
+
+
 def test_every_folder_of_code_is_a_room() -> None:
     folders = {path.parent.relative_to(ROOT) for path in FILES if "plugin" not in path.parts}
     rooms = {room_of(".".join(folder.parts)) for folder in folders}
@@ -84,6 +92,12 @@ def test_every_folder_of_code_is_a_room() -> None:
 
 
 def test_a_name_of_a_file_stands_once_in_the_tree() -> None:
-    families = {"space.py", "supernet.py", "network.py", "drawing.py"}  # one of each in the folder of a space
+    families = {
+        "space.py",
+        "supernet.py",
+        "network.py",
+        "drawing.py",
+        "testing.py",
+    }  # one of each in the folder of a space
     names = [path.name for path in FILES if path.name not in families | {"__init__.py"}]
     assert sorted(name for name in set(names) if names.count(name) > 1) == []
