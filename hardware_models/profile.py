@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
@@ -11,17 +11,13 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from hardware_models.latency_models.calibrator import Calibrator
 from hardware_models.latency_models.latency_model import LATENCY_MODELS, AnyLatencyModel
 from hardware_models.latency_models.roofline import describe
+from hardware_models.metrics import METRICS, Margin, Metric
 from hardware_models.placement.units import Link, Unit, UnitName, link_between, unit_problems
 from hardware_models.profile_errors import problems_of
 from hardware_models.schema import InRange, Positive, Section, Share, Size, Text
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
-Metric = Literal["latency_ms", "gflops", "params_m", "peak_memory_mb"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-# What a budget is held against: the upper bound of an estimate, or the estimate itself.
-Margin = Literal["upper", "point"]
-MARGINS: tuple[Margin, ...] = get_args(Margin)
 Precision = Literal["fp32", "fp16", "int8"]
 BYTES_PER_ELEMENT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 

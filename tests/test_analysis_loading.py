@@ -1,42 +1,31 @@
 """Run folders of a real search as frames, and sweeps of them."""
 
 import csv
-import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+import yaml
 
 from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
 from tests.reported_runs import rewrite
-from tests.tiny_search import MOBILE, tiny_config
+from tests.sample_result import RUN, SAMPLE, sample_result, typed
 from trainers.analysis import candidates, load_run, load_sweep, transfer
-from trainers.analysis.loading import DEVICE_COLUMNS, RUN_COLUMNS, load_readable
-from trainers.cli.search import run_search
-
-
-@pytest.fixture(scope="module")
-def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The run folder of a search of a few steps."""
-    config = tiny_config(tmp_path_factory.mktemp("runs"), *MOBILE, "strategy.pool_size=32", "sweep=seeds")
-    run_search(config, lambda line: None)
-    return config.run_folder
+from trainers.analysis.loading import CANDIDATE_COLUMNS, DEVICE_COLUMNS, RUN_COLUMNS, load_readable
 
 
 @pytest.fixture
-def folder(searched: Path, tmp_path: Path) -> Path:
-    """A copy that a test may spoil."""
-    leave_out = shutil.ignore_patterns("weights", "checkpoints")
-    return Path(shutil.copytree(searched, tmp_path / "seeds" / searched.name, ignore=leave_out))
+def folder(tmp_path: Path) -> Path:
+    """A run that a test may spoil, alone in its sweep."""
+    return Path(shutil.copytree(RUN, tmp_path / "seeds" / RUN.name))
 
 
-def test_a_device_has_a_row_with_every_figure_of_the_result(searched: Path) -> None:
-    run = load_run(searched)
-    result = json.loads((searched / "result.json").read_text(encoding="utf-8"))
-    assert run.state.state == result["status"] and run.result == result
+def test_a_device_has_a_row_with_every_figure_of_the_result() -> None:
+    run, result = load_run(RUN), sample_result()
+    assert run.state.state == result["status"] and run.result == typed(result)
     assert list(run.devices["device"]) == list(result["devices"]) == ["mid_tablet", "iot_terminal"]
     for row in run.devices.to_dict("records"):
         device = result["devices"][row["device"]]
@@ -52,14 +41,14 @@ def test_a_device_has_a_row_with_every_figure_of_the_result(searched: Path) -> N
         assert row["accuracy_validation"] == device["validation"]["accuracy"]
 
 
-def test_a_figure_that_nobody_measured_is_missing_and_not_zero(searched: Path) -> None:
-    assert load_run(searched).devices[[f"measured_{metric}" for metric in METRICS]].isna().all(axis=None)
+def test_a_figure_that_nobody_measured_is_missing_and_not_zero() -> None:
+    assert load_run(RUN).devices[[f"measured_{metric}" for metric in METRICS]].isna().all(axis=None)
 
 
-def test_metrics_and_prunes_are_the_rows_of_their_files(searched: Path) -> None:
-    run = load_run(searched)
+def test_metrics_and_prunes_are_the_rows_of_their_files() -> None:
+    run = load_run(RUN)
     for frame, file in ((run.metrics, "metrics.csv"), (run.prunes, "prune.csv")):
-        with (searched / file).open(newline="", encoding="utf-8") as lines:
+        with (RUN / file).open(newline="", encoding="utf-8") as lines:
             rows = list(csv.DictReader(lines))
         assert len(frame) == len(rows) > 0 and list(frame.columns) == list(rows[0])
         for (_, found), row in zip(frame.iterrows(), rows, strict=True):
@@ -73,8 +62,8 @@ def test_metrics_and_prunes_are_the_rows_of_their_files(searched: Path) -> None:
     assert run.metrics["step"].dtype.kind == run.prunes["step"].dtype.kind == "i"
 
 
-def test_alphas_are_probabilities_that_sum_to_one_in_each_decision(searched: Path) -> None:
-    alphas = load_run(searched).alphas
+def test_alphas_are_probabilities_that_sum_to_one_in_each_decision() -> None:
+    alphas = load_run(RUN).alphas
     assert alphas is not None
     assert alphas.weights.shape == (len(alphas.epoch), len(alphas.device), len(alphas.choice))
     of_decision = pd.DataFrame(alphas.weights[-1, 0]).groupby(list(alphas.decision), sort=False).sum()
@@ -82,24 +71,22 @@ def test_alphas_are_probabilities_that_sum_to_one_in_each_decision(searched: Pat
     assert of_decision.to_numpy() == pytest.approx(1, abs=1e-5)
 
 
-def test_candidates_and_transfer_are_those_of_the_result(searched: Path) -> None:
-    run = load_run(searched)
-    assert run.result is not None
+def test_candidates_and_transfer_are_those_of_the_result() -> None:
+    run, result = load_run(RUN), sample_result()
     found = candidates(run)
-    for name, device in run.result["devices"].items():
-        for searched_for, key in ((True, "candidates"), (False, "random_candidates")):
-            own = found[(found["device"] == name) & (found["searched"] == searched_for)]
-            assert list(own["notation"]) == [candidate["notation"] for candidate in device[key]]
-            assert list(own["validation_accuracy"]) == [candidate["validation_accuracy"] for candidate in device[key]]
+    for name, device in result["devices"].items():
+        for searched, key in ((True, "candidates"), (False, "random_candidates")):
+            own = found[(found["device"] == name) & (found["searched"] == searched)]
+            assert own[list(CANDIDATE_COLUMNS)].to_dict("records") == device[key]
     matrix = transfer(run).set_index(["network", "device"])
     assert len(matrix) == 4
-    for network in run.result["devices"]:
+    for network in result["devices"]:
         own = run.devices.set_index("device").loc[network]
         # A network costs on its own device what the certificate says.
         assert matrix.loc[(network, network), "predicted_latency_ms"] == pytest.approx(own["predicted_latency_ms"])
         assert matrix.loc[(network, network), "upper_latency_ms"] == pytest.approx(own["upper_latency_ms"])
-        for device in run.result["devices"]:
-            cell = run.result["transfer"][network][device]
+        for device in result["devices"]:
+            cell = result["transfer"][network][device]
             assert matrix.loc[(network, device), "within"] == cell["within"]
             assert matrix.loc[(network, device), "accuracy"] == own["accuracy_finetuned"]
 
@@ -129,13 +116,16 @@ def test_a_sweep_has_a_row_per_run_and_device_led_by_what_tells_runs_apart(folde
     assert sweep.runs[0].state.reason == "out of memory"
 
 
-def test_the_table_of_a_sweep_has_a_column_for_each_key_that_was_swept(tmp_path: Path) -> None:
-    for lr, shares in ((0.1, "[2,3]"), (0.03, "[2]")):
-        more = (f"optimizer.lr={lr}", f"space.expansions={shares}", f"tags=[lr{lr}]", f"paths.cache={tmp_path}/{lr}")
-        run_search(tiny_config(tmp_path, *MOBILE, "trainer.steps=6", "sweep=lr", *more), lambda line: None)
-    table = load_sweep(tmp_path / "lr").table
+def test_the_table_of_a_sweep_has_a_column_for_each_key_that_was_swept(folder: Path) -> None:
+    config = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+    copy = Path(shutil.copytree(folder, folder.parent / "copy"))
+    for run, lr, expansions in ((folder, 0.1, [2, 3]), (copy, 0.03, [2])):
+        config["space"]["expansions"], config["optimizer"]["lr"] = expansions, lr
+        config["tags"], config["paths"]["cache"] = [f"lr{lr}"], f"elsewhere/{lr}"
+        (run / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False), encoding="utf-8")
+    table = load_sweep(folder.parent).table
     keys = ["space.expansions", "optimizer.lr"]
-    assert list(table.columns[5:9]) == ["state", *keys, "device"]
+    assert set(table.columns) - {*RUN_COLUMNS, *DEVICE_COLUMNS} == set(keys)
     found = table.drop_duplicates("run").set_index("search")[keys].to_dict("index")
     assert found == {
         "expansions=[2,3] lr=0.1": {"space.expansions": "[2,3]", "optimizer.lr": 0.1},
@@ -144,7 +134,7 @@ def test_the_table_of_a_sweep_has_a_column_for_each_key_that_was_swept(tmp_path:
 
 
 def test_the_table_of_the_sample_has_no_column_more_for_strategy_and_seed() -> None:
-    table = load_sweep(Path(__file__).parents[1] / "notebooks" / "sample" / "strategies").table
+    table = load_sweep(SAMPLE / "strategies").table
     assert list(table.columns) == [*RUN_COLUMNS, *DEVICE_COLUMNS] and set(table["search"]) == {"pool", "random"}
 
 

@@ -12,6 +12,7 @@ from tiny_search import tiny_config
 
 from hardware_models.infeasible import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
+from tests.reported_runs import measured
 from trainers.cli.search import LogRun, run_search
 from trainers.loggers.base import LOGGERS, RunLogger
 from trainers.loggers.identity import is_published, known_id
@@ -141,7 +142,7 @@ def test_artifacts_lead_from_the_supernet_to_the_models_and_hold_the_lineage(kep
 
 
 def test_a_measured_network_has_an_artifact_of_its_measurement(killed: SearchConfig, result: dict[str, Any]) -> None:
-    result["devices"]["mid_tablet"]["measured"] = {"latency_ms": 21.5}
+    result["devices"]["mid_tablet"]["measured"] = measured(21.5)
     (killed.run_folder / "result.json").write_text(json.dumps(result))
     logger = KeptLogger(None, LogRun(killed, print).record, print)
     publish_result(logger, killed.run_folder)
@@ -168,7 +169,7 @@ def test_the_logger_changes_nothing_of_a_search_and_csv_has_its_metrics(
     other = tiny_config(tmp_path, *SEARCHED, "logger=csv")
     again = run_search(other, lambda line: None)
     assert other.run_folder.name == config.run_folder.name
-    assert {name: device["id"] for name, device in again["devices"].items()} == {
+    assert {name: device.id for name, device in again.devices.items()} == {
         name: device["id"] for name, device in result["devices"].items()
     }
     logged = {(line["step"], line["metric"]): line["value"] for line in rows_of(other.run_folder / "csv/metrics.csv")}

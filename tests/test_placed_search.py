@@ -29,7 +29,7 @@ SEARCH = (
 def searched(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path, list[str]]:
     lines: list[str] = []
     config = tiny_config(tmp_path_factory.mktemp("runs"), *SEARCH)
-    return run_search(config, lines.append), config.run_folder, lines
+    return run_search(config, lines.append).model_dump(), config.run_folder, lines
 
 
 def test_a_search_with_a_server_ends_within_latency_and_device_memory(searched: Any) -> None:
@@ -80,7 +80,7 @@ def test_the_same_search_held_against_the_estimate_says_so(tmp_path: Path) -> No
     with pytest.raises(BudgetInfeasibleError, match="latency_ms"):
         run_search(tiny_config(tmp_path, *overrides, budget), lambda line: None)
     lines: list[str] = []
-    result = run_search(tiny_config(tmp_path, *overrides, budget, "margin=point"), lines.append)
+    result = run_search(tiny_config(tmp_path, *overrides, budget, "margin=point"), lines.append).model_dump()
     terminal = result["devices"]["iot_terminal"]
     assert terminal["met"] and terminal["margin"] == "point"
     assert terminal["predicted"]["latency_ms"] <= limit_ms < terminal["upper"]["latency_ms"]

@@ -75,9 +75,9 @@ def test_a_run_that_ended_before_it_knew_what_it_starts_from_says_so(done: Path)
     assert "not recorded" in sweep_page(run.parent)
 
 
-def test_a_ledger_without_a_row_is_told_from_none(done: Path) -> None:
+def test_a_pruning_log_without_a_row_is_told_from_none(done: Path) -> None:
     run = ended(done, "early", "interrupted", error="ended by SIGTERM")
     (run / "prune.csv").write_text((run / "prune.csv").read_text().splitlines()[0] + "\n")
     assert "No choice had been pruned." in run_page(run)
     (run / "prune.csv").unlink()
-    assert "No pruning log of pruning was written." in run_page(run)
+    assert "No pruning log was written." in run_page(run)

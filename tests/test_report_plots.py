@@ -5,25 +5,23 @@ import re
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
 from typing import Any
 
 import matplotlib
 import numpy as np
-import pandas as pd
 import pytest
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from hardware_models.profile import METRICS
 from tests.reported_runs import searched
 from tests.test_analysis_plots import TABLE, lines, marks, panel
-from trainers.analysis import Alphas, plot_alphas, plot_costs, plot_gap, plot_pareto, plot_pruning
+from trainers.analysis import plot_alphas, plot_costs, plot_gap, plot_pareto, plot_pruning
 from trainers.analysis.canvas import panels
 from trainers.analysis.loading import Run, load_run
 from trainers.reports.plots import MOST_POINTS, plot_candidates, plot_inside, plot_latency, themed_svg
 from trainers.runs import metric_names
+from trainers.runs.result import DeviceResult
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +29,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return load_run(searched(tmp_path_factory.mktemp("runs"), "seed=0"))
 
 
-def devices_of(run: Run, **changes: Any) -> dict[str, dict[str, Any]]:
-    assert run.result is not None
-    return {name: {**device, **changes} for name, device in run.result["devices"].items()}
+def devices_of(run: Run, **changes: Any) -> dict[str, DeviceResult]:
+    return {name: device.model_copy(update=changes) for name, device in run.device_results.items()}
 
 
 def drawn(run: Run) -> dict[str, Callable[[], Figure]]:
@@ -69,9 +66,10 @@ def test_a_long_legend_leaves_the_plots_inside_a_search_their_height(run: Run) -
 
 
 def test_the_random_result_stands_at_no_latency_that_is_not_its_own(run: Run) -> None:
-    devices = devices_of(run)
-    for number, device in enumerate(devices.values()):
-        device["accuracy"] = {**device["accuracy"], "random": 0.111 + number}
+    devices = {
+        name: device.model_copy(update={"accuracy": device.accuracy.model_copy(update={"random": 0.111 + number})})
+        for number, (name, device) in enumerate(devices_of(run).items())
+    }
     main, strip = plot_latency(devices).axes
     points = [segment for c in main.collections if hasattr(c, "get_segments") for segment in c.get_segments()]
     points += [dots.get_offsets() for dots in main.collections] + list(lines(main).values())
@@ -95,8 +93,8 @@ def test_shares_of_candidates_are_named_after_the_figure_that_budgets_hold(run: 
     measured = {"latency_ms": 1.0}  # of the network taken; that of no candidate
     axes = panel(plot_candidates(devices_of(run, margin=margin, measured=measured)))
     assert axes.get_xlabel() == f"share of the tightest budget,\n{told}"
-    rows = devices_of(run)[axes.get_title("left").partition("\n")[0]]["candidates"]
-    assert marks(axes)["candidates"][:, 0].tolist() == [row["utilisation"] for row in rows]
+    rows = devices_of(run)[axes.get_title("left").partition("\n")[0]].candidates
+    assert marks(axes)["candidates"][:, 0].tolist() == [row.utilisation for row in rows]
 
 
 def test_plots_in_a_page_share_no_id_and_refer_to_their_own(run: Run) -> None:
@@ -135,41 +133,3 @@ def test_a_long_line_keeps_its_ends_and_fewer_points() -> None:
     themed_svg(figure, name="long", words="words")
     assert len(axes.lines[0].get_xdata()) == MOST_POINTS
     assert [axes.lines[0].get_xdata()[place] for place in (0, -1)] == [0, 999]
-
-
-def widened(run: Run, *, num_devices: int, num_epochs: int) -> Run:
-    """A run of so many devices, with four budgets each and ten candidates, over so many epochs and 71 decisions."""
-    generator = np.random.default_rng(0)
-    source = next(iter(devices_of(run).values()))
-    rows = [{**(4 * source["candidates"])[place], "utilisation": generator.uniform()} for place in range(10)]
-    names = [f"some_device_{number}" for number in range(num_devices)]
-    epochs = np.arange(1, num_epochs + 1)
-    columns = {"epoch": epochs, "step": 10 * epochs, **{metric_names.met(name): np.ones(num_epochs) for name in names}}
-    for column in (metric_names.expected, metric_names.worst, metric_names.budget):
-        pairs = product(names, METRICS)
-        columns |= {column(name, metric): generator.uniform(0.5, 2, num_epochs) for name, metric in pairs}
-    steps = range(10, 10 * num_epochs, 10 * num_epochs // 20)
-    pruned = [(step, name, "budget") for step in steps for name in names]
-    decisions = [f"stage{number // 16}.block{number % 16}.kernel" for number in range(71)]
-    return replace(
-        run,
-        result={"devices": {name: {**source, "candidates": rows, "random_candidates": rows} for name in names}},
-        metrics=pd.DataFrame(columns),
-        prunes=pd.DataFrame(pruned, columns=["step", "device", "reason"]),
-        devices=pd.DataFrame({"device": names}),
-        alphas=Alphas(
-            epoch=epochs,
-            step=10 * epochs,
-            weights=generator.uniform(size=(num_epochs, num_devices, 213)).astype(np.float32),
-            device=tuple(names),
-            decision=tuple(name for name in decisions for _ in range(3)),
-            choice=("3", "5", "7") * 71,
-        ),
-    )
-
-
-def test_the_plots_of_twelve_devices_and_200_epochs_take_25_kb_a_device(run: Run) -> None:
-    wide = drawn(widened(run, num_devices=12, num_epochs=200))
-    names = ("latency", "candidates", "costs", "pruning", "beliefs")
-    sizes = {name: len(themed_svg(wide[name](), name=name, words="words").encode()) for name in names}
-    assert sum(sizes.values()) <= 12 * 25_000, sizes

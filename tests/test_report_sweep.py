@@ -185,7 +185,8 @@ def other_device(run: Path) -> None:
     alone = (result["devices"], transfer, *transfer.values(), search["choices_alive"], search["worst_surviving_share"])
     for named in alone:
         del named["iot_terminal"]
-    change(run / "result.json", **result)
+    figures = {key: value for key, value in result["objective"].items() if "iot_terminal" not in key}
+    change(run / "result.json", **result | {"objective": figures})
 
 
 def other_network(run: Path) -> None:

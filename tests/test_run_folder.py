@@ -16,10 +16,12 @@ import pytest
 
 import trainers.runs.folder
 from search_spaces.errors import InvalidInputError
+from tests.sample_result import sample_result, typed
 from trainers.runs.exit_status import RunFolderError, RunInUseError
 from trainers.runs.files import PART, write_bytes, write_csv, write_json, write_text
 from trainers.runs.folder import RunFolder
-from trainers.runs.state import missing_files, state_of, this_process
+from trainers.runs.result import missing_files
+from trainers.runs.state import state_of, this_process
 
 ORIGIN: dict[str, Any] = {"hashes": {"config": "0"}, "code": {"sha256": "1"}, "versions": {"torch": "2"}}
 
@@ -89,25 +91,18 @@ def test_a_run_that_did_not_finish_has_no_result(folder: RunFolder, state: str) 
     assert folder.read_result() is None
 
 
-def whole_result() -> dict[str, Any]:
-    """The result of a search of two devices."""
-    path = min((Path(__file__).parents[1] / "notebooks" / "sample" / "strategies").glob("*/result.json"))
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content
-
-
 def write_whole_result(folder: Path) -> None:
     """The result, and files by the names that it lists."""
-    for name in whole_result()["files"]:
+    for name in sample_result()["files"]:
         write_bytes(folder / name, b"")
-    write_json(folder / "result.json", whole_result())
+    write_json(folder / "result.json", sample_result())
 
 
 @pytest.mark.parametrize("state", ["done", "unmet"])
 def test_a_finished_run_gives_its_result(folder: RunFolder, state: str) -> None:
     write_whole_result(folder.path)
     folder.close(state)
-    assert folder.read_result() == whole_result()
+    assert folder.read_result() == typed(sample_result())
 
 
 @pytest.mark.parametrize("name", ["weights/mid_tablet.safetensors", "architectures/iot_terminal.json", "alphas.npz"])
@@ -134,7 +129,7 @@ def test_a_torn_or_missing_file_is_no_result(folder: RunFolder, torn: str, conte
 def test_a_whole_file_that_is_no_result_is_refused(folder: RunFolder, content: str) -> None:
     write_text(folder.path / "result.json", content)
     folder.close("done")
-    with pytest.raises(InvalidInputError, match=r"result\.json is malformed"):
+    with pytest.raises(InvalidInputError, match=r"result\.json"):
         folder.read_result()
 
 

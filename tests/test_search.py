@@ -16,6 +16,7 @@ from whole_searches import SPACES, Run, network_of, no_network, overrides_of, re
 
 from hardware_models.counting import recount
 from search_spaces.architecture import build_space, read_architecture
+from tests.sample_result import sample_result, typed
 from trainers.runs.config import validate
 from trainers.search.prune_log import replay, replay_network
 from trainers.search.result_writer import objective
@@ -213,11 +214,10 @@ def test_the_files_rebuild_the_tested_network_with_search_spaces_alone(
 
 def test_searches_whose_devices_are_as_accurate_in_the_mean_have_the_same_objective() -> None:
     def figure(*accuracies: float) -> float:
-        devices = {
-            str(i): {"validation": {"accuracy": accuracy}, "utilisation": {"gflops": 0.5}, "held": {"gflops": 1.0}}
-            for i, accuracy in enumerate(accuracies)
-        }
-        return objective(devices, seconds=1.0)["validation_accuracy"]
+        result = sample_result()
+        for device, accuracy in zip(result["devices"].values(), accuracies, strict=True):
+            device["validation"]["accuracy"] = accuracy
+        return objective(typed(result).devices, seconds=1.0)["validation_accuracy"]
 
     assert 0.1625 + 0.1375 != 0.15 + 0.15  # though as many images are right
     assert figure(0.1625, 0.1375) == figure(0.15, 0.15) == 0.15

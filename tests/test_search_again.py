@@ -15,7 +15,7 @@ from whole_searches import Run, network_of, no_network, overrides_of, read_csv, 
 
 from search_spaces.errors import InvalidInputError
 from trainers.cli.search import run_search
-from trainers.runs.state import missing_files
+from trainers.runs.result import missing_files
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -79,7 +79,7 @@ def test_a_search_does_not_depend_on_what_ran_before_it_in_the_process(
 def test_a_finished_search_is_told_and_not_run_again(again: tuple[Run, Run, Run]) -> None:
     first, lines = again[0], list[str]()
     before = {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")}
-    assert run_search(first.plan.config, lines.append) == first.result
+    assert run_search(first.plan.config, lines.append).model_dump() == first.result
     assert lines[0].startswith(f"this search is finished already: {first.folder}")
     assert "2/2 devices within budget" in "\n".join(lines)
     assert {path: path.stat().st_mtime_ns for path in first.folder.rglob("*")} == before
@@ -92,7 +92,7 @@ def test_a_finished_search_whose_networks_are_gone_is_told_and_searched_again(
     shutil.copytree(again[0].folder, config.run_folder)
     for name in ("architectures", "weights"):
         shutil.rmtree(config.run_folder / name)
-    result = run_search(config, lines.append)
+    result = run_search(config, lines.append).model_dump()
     told = f"{config.run_folder} was finished and has lost architectures/mid_tablet.json and 3 more"
     assert lines[0] == f"{told}; it is searched again"
     assert result["devices"] == again[0].result["devices"]
@@ -118,7 +118,7 @@ def test_a_malformed_result_is_refused_by_its_field_before_anything_is_done(
     SPOILED[field](spoiled)
     path.write_text(json.dumps(spoiled), encoding="utf-8")
     before = {path: path.stat().st_mtime_ns for path in config.run_folder.rglob("*")}
-    with pytest.raises(InvalidInputError, match=rf"{path} is malformed:\n  {re.escape(field)}: got"):
+    with pytest.raises(InvalidInputError, match=rf"{path}:\n  {re.escape(field)}: got"):
         run_search(config, lines.append)
     assert lines == []
     assert {path: path.stat().st_mtime_ns for path in config.run_folder.rglob("*")} == before

@@ -70,7 +70,7 @@ def run(runs: Path, *overrides: str) -> Run:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainers.search.run, "train", train_and_keep)
-        result = run_search(config, lines.append)
+        result = run_search(config, lines.append).model_dump()
     plan, module = kept[0]
     return Run(plan, result, config.run_folder, module, lines)
 

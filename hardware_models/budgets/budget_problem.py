@@ -15,7 +15,7 @@ from hardware_models.budgets.cost_table import METRICS, Array, CostTable, Indice
 from hardware_models.budgets.exact import Solution, best_network, tightest_network
 from hardware_models.budgets.pool import GibbsChains
 from hardware_models.infeasible import BudgetInfeasibleError
-from hardware_models.profile import MARGINS, Margin, Metric
+from hardware_models.metrics import MARGINS, Margin, Metric
 from search_spaces.errors import InvalidInputError
 
 LATENCY = METRICS.index("latency_ms")

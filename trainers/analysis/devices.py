@@ -31,18 +31,17 @@ def transfer(run: Run) -> pd.DataFrame:
     its budgets, and `within` says whether all are met. `accuracy` is that of the fine-tuned network. No rows without
     a result.
     """
-    result = run.result or {"transfer": {}}
     rows = [
         {
             "network": network,
             "device": device,
-            "accuracy": result["devices"][network]["accuracy"]["finetuned"],
-            **{f"predicted_{metric}": costs[metric] for metric in METRICS},
-            "upper_latency_ms": costs["latency_upper_ms"],
-            "utilisation": costs["utilisation"],
-            "within": costs["within"],
+            "accuracy": run.device_results[network].accuracy.finetuned,
+            **{f"predicted_{metric}": getattr(costs, metric) for metric in METRICS},
+            "upper_latency_ms": costs.latency_upper_ms,
+            "utilisation": costs.utilisation,
+            "within": costs.within,
         }
-        for network, on_devices in result["transfer"].items()
+        for network, on_devices in (run.result.transfer if run.result else {}).items()
         for device, costs in on_devices.items()
     ]
     return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))

@@ -8,11 +8,14 @@ from typing import Any
 
 import pandas as pd
 
-from hardware_models.profile import METRICS
+from hardware_models.metrics import METRICS
+from search_spaces.architecture import read_architecture
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.labels import differing, search_labels, settings_hash
-from trainers.analysis.run_files import Alphas, read_alphas, read_config, read_result, read_table
-from trainers.runs.state import FINISHED, RunState, state_of
+from trainers.analysis.run_files import Alphas, read_alphas, read_config, read_table
+from trainers.runs.metric_names import EPOCH, STEP, STEP_SECONDS, VALIDATION_ACCURACY
+from trainers.runs.result import CandidateRow, DeviceResult, Result, read_result
+from trainers.runs.state import FINISHED, RunState, architecture_file, state_of
 
 ACCURACIES = ("validation", "supernet", "inherited", "finetuned", "random")
 FIGURES = ("budget", "predicted", "upper", "recounted", "measured", "utilisation")
@@ -21,10 +24,11 @@ DEVICE_COLUMNS = (
     *(f"{figure}_{metric}" for figure in FIGURES for metric in METRICS),
     *(f"accuracy_{kind}" for kind in ACCURACIES),
 )
-CANDIDATE_COLUMNS = ("notation", "utilisation", "validation_accuracy", "validation_loss")
+CANDIDATE_COLUMNS = tuple(CandidateRow.model_fields)
+METRICS_COLUMNS = (EPOCH, STEP, STEP_SECONDS, VALIDATION_ACCURACY)  # of metrics.csv, as far as every run has them
 PRUNE_COLUMNS = ("step", "device", "decision", "choice", "reason")  # of the pruning log, as far as it is read here
 RUN_COLUMNS = ("run", "search", "strategy", "seed", "space", "state")
-TOLD = ("strategy.name", "space.name", "seed")  # keys that columns of runs tell already
+KNOWN = ("strategy.name", "space.name", "seed")  # keys that other columns hold
 
 
 @dataclass(frozen=True)
@@ -37,12 +41,17 @@ class Run:
 
     path: Path
     state: RunState
-    result: dict[str, Any] | None
+    result: Result | None
     config: dict[str, Any]
     metrics: pd.DataFrame
     prunes: pd.DataFrame
     devices: pd.DataFrame
     alphas: Alphas | None
+
+    @property
+    def device_results(self) -> Mapping[str, DeviceResult]:
+        """The devices of the result, by name; none without a result."""
+        return self.result.devices if self.result else {}
 
 
 @dataclass(frozen=True)
@@ -76,7 +85,7 @@ def load_run(path: Path | str) -> Run:
         state=state,
         result=result,
         config=config,
-        metrics=read_table(folder / "metrics.csv", required=("epoch", "step")),
+        metrics=read_table(folder / "metrics.csv", required=METRICS_COLUMNS),
         prunes=read_table(folder / "prune.csv", required=PRUNE_COLUMNS),
         devices=_devices(result, config),
         alphas=read_alphas(folder / "alphas.npz"),
@@ -102,10 +111,23 @@ def load_readable(path: Path | str) -> Sweep:
     unreadable = {}
     for found in run_folders(folder):
         try:
-            runs.append(load_run(found))
+            run = load_run(found)
+            check_networks(run)
+            runs.append(run)
         except InvalidInputError as error:
             unreadable[found.name] = str(error)
     return sweep_of(folder, runs, unreadable=unreadable)
+
+
+def check_networks(run: Run) -> None:
+    """Raises: InvalidInputError if the networks of a run are not of its devices, or not those of its result."""
+    devices, searched = list(run.device_results), list(run.config.get("hardware", {}))
+    if devices and devices != searched:
+        raise InvalidInputError(f"{run.path}: result.json has devices {devices}, config.yaml has {searched}")
+    for name, device in run.device_results.items():
+        path = architecture_file(run.path, name)
+        if read_architecture(path).id != device.id:
+            raise InvalidInputError(f"{path}: field 'id' is not that of result.json")
 
 
 def run_folders(folder: Path) -> list[Path]:
@@ -118,7 +140,7 @@ def run_folders(folder: Path) -> list[Path]:
 def sweep_of(path: Path, runs: Sequence[Run], *, unreadable: Mapping[str, str] | None = None) -> Sweep:
     configs = [run.config for run in runs]
     searches = search_labels(configs)
-    known = {*TOLD, *RUN_COLUMNS, *DEVICE_COLUMNS}
+    known = {*KNOWN, *RUN_COLUMNS, *DEVICE_COLUMNS}
     settings = {key: values for key, values in differing(configs).items() if key not in known}
     rows = []
     for number, run in enumerate(runs):
@@ -134,12 +156,11 @@ def candidates(run: Run) -> pd.DataFrame:
     `searched` tells the two apart; `utilisation` is the share of the binding budget, accuracies are shares of the
     validation split, with inherited weights. No rows without a result.
     """
-    devices = (run.result or {"devices": {}})["devices"]
     rows = [
-        {"device": name, "searched": searched, **{column: candidate[column] for column in CANDIDATE_COLUMNS}}
-        for name, device in devices.items()
-        for searched, key in ((True, "candidates"), (False, "random_candidates"))
-        for candidate in device[key]
+        {"device": name, "searched": searched, **dict(candidate)}
+        for name, device in run.device_results.items()
+        for searched, candidates in ((True, device.candidates), (False, device.random_candidates))
+        for candidate in candidates
     ]
     return pd.DataFrame(rows, columns=["device", "searched", *CANDIDATE_COLUMNS])
 
@@ -151,24 +172,27 @@ def _labels(run: Run, searches: Mapping[str, str]) -> dict[str, Any]:
     return {"run": run.path.name, "search": search, **names, "seed": run.config.get("seed"), "state": run.state.state}
 
 
-def _devices(result: Mapping[str, Any] | None, config: Mapping[str, Any]) -> pd.DataFrame:
+def _devices(result: Result | None, config: Mapping[str, Any]) -> pd.DataFrame:
     if result is not None:
-        rows = [{"device": name, **_figures(device)} for name, device in result["devices"].items()]
+        rows = [{"device": name, **_figures(device)} for name, device in result.devices.items()]
     else:
         hardware = config.get("hardware", {})
         rows = [{"device": name, **_prefixed("budget", profile["budgets"])} for name, profile in hardware.items()]
     return pd.DataFrame(rows, columns=list(DEVICE_COLUMNS))
 
 
-def _figures(device: Mapping[str, Any]) -> dict[str, Any]:
-    measured = device["measured"] or {}
+def _figures(device: DeviceResult) -> dict[str, Any]:
     return {
-        **{key: device[key] for key in ("id", "met", "binding")},
-        **_prefixed("budget", device["budgets"]),
-        **{k: v for key in ("predicted", "upper", "recounted") for k, v in _prefixed(key, device[key]).items()},
-        **_prefixed("measured", {metric: measured[metric] for metric in METRICS if metric in measured}),
-        **_prefixed("utilisation", device["utilisation"]),
-        **_prefixed("accuracy", {**device["accuracy"], "validation": device["validation"]["accuracy"]}),
+        "id": device.id,
+        "met": device.met,
+        "binding": device.binding,
+        **_prefixed("budget", device.budgets),
+        **_prefixed("predicted", device.predicted),
+        **_prefixed("upper", device.upper),
+        **_prefixed("recounted", device.recounted),
+        **_prefixed("measured", {"latency_ms": device.measured.latency_ms} if device.measured else {}),
+        **_prefixed("utilisation", device.utilisation),
+        **_prefixed("accuracy", {**dict(device.accuracy), "validation": device.validation.accuracy}),
     }
 
 

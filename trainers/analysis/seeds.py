@@ -120,14 +120,8 @@ def anytime(run: Run) -> pd.DataFrame:
 
     Seconds are those of training steps. The accuracy is that of networks within the budgets, weights shared, on part of
     the validation split: it ranks moments of a search and is no result.
-    Raises: InvalidInputError if `metrics.csv` lacks a column for it.
     """
     metrics = run.metrics
-    if metrics.empty:
-        return pd.DataFrame(columns=["step", "seconds", "best_accuracy"])
-    missing = sorted({VALIDATION_ACCURACY, STEP_SECONDS} - set(metrics.columns))
-    if missing:
-        raise InvalidInputError(f"{run.path / 'metrics.csv'}: fields {missing} missing")
     seconds = metrics[STEP] * metrics[STEP_SECONDS]  # a mean over all steps so far
     best = metrics[VALIDATION_ACCURACY].cummax()
     return pd.DataFrame({"step": metrics[STEP], "seconds": seconds, "best_accuracy": best})

@@ -1,7 +1,6 @@
 """A search with all that its users meet: the report, the logger of its configuration, and the study of a trial."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from trainers.loggers.alerts import epoch_alerts
 from trainers.loggers.base import LocalRunLogger, RunLogger, RunRecord, SteadyRunLogger, check_logger, make_logger
@@ -10,14 +9,15 @@ from trainers.runs.config import SearchConfig
 from trainers.runs.exit_status import ExitStatus, status_with
 from trainers.runs.files import finite
 from trainers.runs.metric_names import STEP
+from trainers.runs.result import Result
 from trainers.runs.state import FINISHED
 from trainers.search.callbacks import Report, Row, SearchCallback
 from trainers.search.console import REPORT
 from trainers.search.run import FROM_PYTHON, run
 
 
-def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTHON) -> dict[str, Any]:
-    """The content of result.json of a search, as `trainers.search.run.run` gives it, after its report and its logger.
+def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTHON) -> Result:
+    """The result of a search, as `trainers.search.run.run` gives it, after its report and its logger.
 
     Raises: as that.
     """
@@ -40,9 +40,9 @@ class WriteReport(SearchCallback):
 
         write_report(self.folder)
 
-    def on_finished(self, result: Mapping[str, Any]) -> None:
+    def on_finished(self, result: Result) -> None:
         if not (self.folder / REPORT).exists():
-            self.on_end(status_with(result["status"]), measured=False)
+            self.on_end(status_with(result.status), measured=False)
 
 
 class LogRun(SearchCallback):
@@ -86,7 +86,7 @@ class LogRun(SearchCallback):
         if is_whole and isinstance(self.logger, SteadyRunLogger) and not self.logger.has_failed:
             keep_published(self.config.run_folder, self.config.logger["name"])
 
-    def on_finished(self, result: Mapping[str, Any]) -> None:
+    def on_finished(self, result: Result) -> None:
         """Logs a finished run, alerts and all, unless it is logged.
 
         It is not if its process was killed at its very end, if it was logged elsewhere, or if a W&B sweep asks for it
@@ -101,7 +101,7 @@ class LogRun(SearchCallback):
         self.on_start()
         for number in range(1, len(rows) + 1):
             self.on_epoch(rows[:number])
-        self.on_end(status_with(result["status"]), measured=False)
+        self.on_end(status_with(result.status), measured=False)
 
     def knows_infeasible(self) -> bool:
         name = self.config.logger["name"]

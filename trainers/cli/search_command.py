@@ -33,7 +33,8 @@ def check_search(content: dict[str, Any]) -> "SearchConfig":
 def work(config: "SearchConfig", command: str) -> Mapping[str, Any]:
     from trainers.cli.search import run_search
 
-    return run_search(config, tell, command=command)
+    result = run_search(config, tell, command=command)
+    return {"status": result.status, "objective": result.objective}
 
 
 def run_folder(config: "SearchConfig") -> Path:

@@ -33,6 +33,7 @@ from trainers.analysis.run_files import read_alphas
 from trainers.analysis.run_plots import heat_map
 from trainers.reports.page_svg import page_svg
 from trainers.runs import metric_names
+from trainers.runs.result import DeviceResult
 from trainers.search.console import held_against
 
 DOTS_PER_INCH = 120  # of pictures for loggers
@@ -62,30 +63,31 @@ def _thin(line: Line2D) -> None:
 
 
 @style()
-def plot_candidates(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
+def plot_candidates(devices: Mapping[str, DeviceResult]) -> Figure:
     """Of each device in result.json, validation accuracy of its candidates against the share of its tightest budget
     that each uses, by the figure that budgets are held against before anything is measured; as many random networks
     within the same budgets beside them; a star on the one taken.
     """
     figure, grid = panels(list(devices), height=2.8)
     for axes, (name, device) in zip(grid, devices.items(), strict=True):
-        groups = (("random", "random_candidates", "o", GREY), ("candidates", "candidates", "s", COLOURS[0]))
-        for label, key, marker, colour in groups:
-            x, y = ([row[field] for row in device[key]] for field in ("utilisation", "validation_accuracy"))
-            axes.scatter(x, y, s=26, marker=marker, color=colour, alpha=0.8, label=label)
-        x, y = device["taken"]["utilisation"], device["taken"]["validation_accuracy"]
+        random: Any = {"marker": "o", "color": GREY, "label": "random"}
+        searched: Any = {"marker": "s", "color": COLOURS[0], "label": "candidates"}
+        for rows, look in ((device.random_candidates, random), (device.candidates, searched)):
+            shares = [row.utilisation for row in rows]
+            axes.scatter(shares, [row.validation_accuracy for row in rows], s=26, alpha=0.8, **look)
+        x, y = device.taken.utilisation, device.taken.validation_accuracy
         axes.scatter([x], [y], s=130, marker="*", color=COLOURS[1], label="taken", zorder=3)
         axes.axvline(1, color=GREY, linewidth=1)
-        counts = f"{len(device['candidates'])} candidates, {len(device['random_candidates'])} random"
+        counts = f"{len(device.candidates)} candidates, {len(device.random_candidates)} random"
         axes.set_title(f"{name}\n{counts}", loc="left")
-        axes.set(xlabel=f"share of the tightest budget,\nby {held_against({**device, 'measured': None})}")
+        axes.set(xlabel=f"share of the tightest budget,\nby {held_against(device, as_predicted=True)}")
     name_rows(grid, "validation accuracy, share")
     legend_outside(figure, grid[0])
     return figure
 
 
 @style()
-def plot_latency(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
+def plot_latency(devices: Mapping[str, DeviceResult]) -> Figure:
     """Test accuracy of each device's network against its latency, predicted to upper bound, and its budget, a hollow
     mark at the bottom. Beside them stands each over a dash, the best random network within the same budgets, whose
     latency no file tells. Weights are inherited, so that both compare.
@@ -93,19 +95,13 @@ def plot_latency(devices: Mapping[str, Mapping[str, Any]]) -> Figure:
     figure, axes, strip = panel_and_strip("", width=8, height=3.2, places=len(devices))
     looks_of = looks(list(devices))
     for place, (name, device) in enumerate(devices.items()):
-        look, x, y = looks_of[name], device["predicted"]["latency_ms"], device["accuracy"]["inherited"]
-        axes.hlines(y, x, device["upper"].get("latency_ms", x), color=look.color, linewidth=1)
+        look, x, y = looks_of[name], device.predicted["latency_ms"], device.accuracy.inherited
+        axes.hlines(y, x, device.upper.get("latency_ms", x), color=look.color, linewidth=1)
         axes.scatter(x, y, s=40, color=look.color, marker=look.marker, label=name, zorder=3)
-        mark_rise(strip, place, random=device["accuracy"]["random"], own=y, look=look)
-        if "latency_ms" in device["budgets"]:
-            axes.plot(
-                device["budgets"]["latency_ms"],
-                0.02,
-                marker=look.marker,
-                color=look.color,
-                markerfacecolor="none",
-                transform=axes.get_xaxis_transform(),
-            )
+        mark_rise(strip, place, random=device.accuracy.random, own=y, look=look)
+        if "latency_ms" in device.budgets:
+            hollow: Any = {"marker": look.marker, "color": look.color, "markerfacecolor": "none"}
+            axes.plot(device.budgets["latency_ms"], 0.02, transform=axes.get_xaxis_transform(), **hollow)
     axes.set(xscale="log", xlabel="latency, ms (predicted, to its upper bound; hollow: budget)")
     plain_numbers(axes.xaxis)
     axes.margins(y=0.15)  # room for the budgets

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from markupsafe import Markup
 
-from hardware_models.profile import METRICS
+from hardware_models.metrics import METRICS
 from search_spaces.architecture import architecture_svg, read_architecture
 from search_spaces.svg import STYLE, unstyled
 from trainers.analysis.canvas import QUANTITIES, UNITS
@@ -17,6 +17,7 @@ from trainers.analysis.run_plots import CHOSEN_LAST, plot_alphas, plot_costs, pl
 from trainers.reports.plots import plot_candidates, plot_inside, plot_latency, share_words, themed_svg
 from trainers.reports.quoting import Quote, derived, quoting, written
 from trainers.runs import metric_names
+from trainers.runs.result import Certified, Result
 from trainers.runs.state import architecture_file
 from trainers.runs.warnings import warnings_of
 from trainers.search.console import held_against
@@ -30,7 +31,7 @@ STATES = {
     "queued": ("open", "the run waits"),
     "running": ("open", "the run goes on"),
     "interrupted": ("open", "the run was interrupted and can go on"),
-    "stopped": ("open", "the study of this trial stopped it as hopeless"),
+    "stopped": ("open", "the study of this trial pruned it"),
     "failed": ("bad", "the run failed"),
     "infeasible": ("bad", "no network of the space meets the budgets"),
 }
@@ -49,7 +50,7 @@ class Bar:
 
 def run_view(run: Run) -> dict[str, Any]:
     """All that the template of a run asks for. Raises: InvalidInputError for an architecture file that is not whole."""
-    result = run.result or {}
+    result = run.result
     devices = list(run.devices["device"])
     rows = run.metrics.to_dict("records")
     last = {str(name): value for name, value in rows[-1].items()} if rows else {}
@@ -66,8 +67,8 @@ def run_view(run: Run) -> dict[str, Any]:
         "metrics": METRICS,
         "units": UNITS,
         "labels": QUANTITIES,
-        "r": quoting(result, None),  # the page says of which file
-        "s": quoting(told_state(run), "status.json"),
+        "r": quoting(dict_of(result), None),  # the page says of which file
+        "s": quoting(status_of(run), "status.json"),
         "c": quoting(run.config, "config.yaml"),
         "o": quote,
         "origin": origin,
@@ -76,14 +77,14 @@ def run_view(run: Run) -> dict[str, Any]:
         "written": written,
         "shown_candidates": SHOWN_CANDIDATES,
         "drawing_style": Markup(STYLE),
-        "num_met": sum(device["met"] for device in result.get("devices", {}).values()),
-        "bars": {name: bars(device) for name, device in result.get("devices", {}).items()},
-        "held_against": {name: held_against(device) for name, device in result.get("devices", {}).items()},
+        "num_met": sum(device.met for device in run.device_results.values()),
+        "bars": {name: bars(device) for name, device in run.device_results.items()},
+        "held_against": {name: held_against(device) for name, device in run.device_results.items()},
         "warnings": warnings,
         "warned": ", ".join(dict.fromkeys(warning.what for warning in warnings)),
         "epochs": epoch_rows(run),
         "pruned": pruned(run),
-        "has_ledger": (run.path / "prune.csv").is_file(),
+        "has_prune_log": (run.path / "prune.csv").is_file(),
         "beliefs": beliefs(run),
         "shares": {name: words for name in last if (words := share_words(name))},
         "costs": [(d, m) for d in devices for m in METRICS if metric_names.expected(d, m) in last],
@@ -95,7 +96,7 @@ def run_view(run: Run) -> dict[str, Any]:
     }
 
 
-def told_state(run: Run) -> dict[str, Any]:
+def status_of(run: Run) -> dict[str, Any]:
     """The fields of `status.json`, with the state as it really is: one that says it runs may be interrupted."""
     state = run.state
     progress = None if state.epoch is None else {"epoch": state.epoch, "epochs": state.epochs}
@@ -110,16 +111,22 @@ def told_state(run: Run) -> dict[str, Any]:
 def origin_of(run: Run, prefix: str = "") -> tuple[Mapping[str, Any], Quote]:
     """Where the hashes, code and versions of a run stand, and its quotes: the result, else the status."""
     if run.result is not None:
-        return run.result, quoting(run.result, f"{prefix}result.json")
-    return run.state.origin, quoting(told_state(run), f"{prefix}status.json")
+        content = dict_of(run.result)
+        return content, quoting(content, f"{prefix}result.json")
+    return run.state.origin, quoting(status_of(run), f"{prefix}status.json")
 
 
-def bars(device: Mapping[str, Any]) -> list[Bar]:
+def dict_of(result: Result | None) -> dict[str, Any]:
+    """What the file of a result holds; nothing without a result."""
+    return {} if result is None else result.model_dump()
+
+
+def bars(device: Certified) -> list[Bar]:
     """A bar per budget; its length is the budget, or what is held against it where that is more."""
     found = []
-    for metric, budget in device["budgets"].items():
-        held = device["utilisation"][metric] * budget
-        predicted = min(device["predicted"][metric], held)
+    for metric, budget in device.budgets.items():
+        held = device.utilisation[metric] * budget
+        predicted = min(device.predicted[metric], held)
         longest = max(held, budget)
         parts = [round(100 * part / longest, 1) for part in (predicted, held, budget)]
         found.append(Bar(metric, parts[0], parts[1], parts[2], over=held > budget))
@@ -130,10 +137,10 @@ def pictures(run: Run) -> dict[str, Any]:
     """Drawings and plots as SVG; those that need a result are left out where there is none."""
     found: dict[str, Any] = {"drawings": {}}
     if run.result is not None:
-        for name in run.result["devices"]:
+        devices = run.result.devices
+        for name in devices:
             drawing = architecture_svg(read_architecture(architecture_file(run.path, name)))
             found["drawings"][name] = Markup(unstyled(drawing))  # own text, its words escaped where it is made
-        devices = run.result["devices"]
         words = "Accuracy against latency of each device's network; the numbers stand in the table of accuracies."
         found["latency_plot"] = Markup(themed_svg(plot_latency(devices), name="latency", words=words))
         words = "Validation accuracy of candidates and of random networks against the share of the budget they use."
@@ -191,8 +198,8 @@ def next_commands(run: Run) -> list[tuple[str, str]]:
     again = [("go on from the last checkpoint", command)]
     match run.state.state:
         case "done" | "unmet":
-            first = next(iter(run.result["devices"].values())) if run.result else {}
-            architecture = shlex.quote(f"architecture={run.path / first.get('architecture', '')}")
+            first = next(iter(run.device_results))
+            architecture = shlex.quote(f"architecture={architecture_file(run.path, first)}")
             found = [
                 ("recount and check all of this", f"espalier-report verify {folder}"),
                 ("time the network on a machine", f"espalier-measure {architecture}"),

@@ -8,9 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from hardware_models.profile import METRICS
-from search_spaces.architecture import read_architecture
-from search_spaces.errors import InvalidInputError
+from hardware_models.metrics import METRICS
 from trainers.analysis.canvas import QUANTITIES, UNITS
 from trainers.analysis.devices import transfer
 from trainers.analysis.labels import differing, natural, run_labels
@@ -20,8 +18,7 @@ from trainers.analysis.sweep_plots import plot_anytime, plot_pareto
 from trainers.reports.plots import themed_svg
 from trainers.reports.quoting import Form, Quote, decimals_of, derived, quoting
 from trainers.reports.run_view import STATES as RUN_STATES
-from trainers.reports.run_view import origin_of, told_state
-from trainers.runs.state import architecture_file
+from trainers.reports.run_view import dict_of, origin_of, status_of
 from trainers.runs.warnings import warnings_of
 from trainers.sweeps.survey import NEVER_BEGAN
 from trainers.sweeps.survey import Row as Surveyed
@@ -123,7 +120,7 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
         "transfers": transfers_of(sweep, labels),
         "stability": stability_view(sweep),
         "warnings": warning_counts(finished),
-        "seconds": sum(run.result["objective"]["seconds"] for run in finished if run.result),
+        "seconds": sum(run.result.objective["seconds"] for run in finished if run.result),
         "commands": next_commands(sweep, commands),
         **pictures(sweep, bool(finished)),
     }
@@ -148,8 +145,8 @@ def row_of(told: Surveyed, run: Run | None, unreadable: str | None, *, label: st
         run.state.reason,
         STATES[run.state.state][0],
         run,
-        quoting(run.result or {}, None),  # its row in a table says of which run
-        quoting(told_state(run), f"{name}/status.json"),
+        quoting(dict_of(run.result), None),  # its row in a table says of which run
+        quoting(status_of(run), f"{name}/status.json"),
         quoting(run.config, f"{name}/config.yaml"),
         quote,
         origin,
@@ -171,26 +168,15 @@ def origins_of(rows: Sequence[Row]) -> list[tuple[Origin, list[list[Row]]]]:
     return found
 
 
-def check_files(run: Run) -> None:
-    """Raises: InvalidInputError if the networks of a run are not of its devices, or not those of its result."""
-    devices = (run.result or {"devices": {}})["devices"]
-    searched = list(run.config.get("hardware", devices))
-    if devices and list(devices) != searched:
-        raise InvalidInputError(f"{run.path}: result.json has devices {list(devices)}, config.yaml has {searched}")
-    for name, device in devices.items():
-        path = architecture_file(run.path, name)
-        if read_architecture(path).id != device["id"]:
-            raise InvalidInputError(f"{path}: field 'id' is not that of result.json")
-
-
 def groups_of(sweep: Sweep, labels: dict[str, str]) -> list[Group]:
     """Each search and device with mean and deviation over its finished seeds."""
     found = []
     for settings, runs in by_settings(sweep).items():
-        results = [run.result["devices"] for run in runs if run.result is not None]
+        results = [run.device_results for run in runs if run.result is not None]
         for device in results[0] if results else ():
-            figures = {kind: spread(result[device]["accuracy"][kind] for result in results) for kind in ACCURACIES}
-            figures["latency_ms"] = spread(result[device]["predicted"]["latency_ms"] for result in results)
+            own = [result[device] for result in results]
+            figures = {kind: spread(getattr(found.accuracy, kind) for found in own) for kind in ACCURACIES}
+            figures["latency_ms"] = spread(found.predicted["latency_ms"] for found in own)
             found.append(Group(labels[settings], device, len(results), figures))
     return found
 
@@ -238,7 +224,7 @@ def warning_counts(finished: Sequence[Run]) -> list[tuple[str, str, int, int]]:
     """Each kind of warning with its reason, how often it was raised, and in how many runs."""
     raised: dict[tuple[str, str], list[str]] = {}
     for run in finished:
-        for warned in warnings_of(run.result or {}):
+        for warned in warnings_of(run.result) if run.result else []:
             raised.setdefault((warned.what, warned.why), []).append(run.path.name)
     return [(*told, len(names), len(set(names))) for told, names in raised.items()]
 

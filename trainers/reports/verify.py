@@ -1,45 +1,48 @@
-"""Everything a finished run says of itself that can be made again: hashed, rebuilt, recounted, and compared.
+"""Everything that the certificates of a finished run rest on, made again from its files and compared."""
 
-Each field of result.json is compared with what the other files give, or named in a check that says why it is not.
-"""
-
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.analysis.loading import Run, load_run
 from trainers.data.datasets import ImageData, load_data
-from trainers.reports.check import UNFIT, Check, compared, gathered
-from trainers.reports.course import search_checks, status_checks
-from trainers.reports.figures import device_checks, figure_checks
-from trainers.reports.ranking import ranking_checks
-from trainers.reports.recount import Rebuilt, Told, rebuild
-from trainers.reports.transfer import transfer_checks
+from trainers.reports.check import Check, compare
+from trainers.reports.rebuild import Rebuilt, rebuild
 from trainers.runs.config import SearchConfig, validate
-from trainers.runs.files import read_json
 from trainers.runs.plugins import require_plugins
-from trainers.runs.state import architecture_file, weights_file
-from trainers.search.plan import CHANNELS, data_config
-from trainers.search.provenance import SCHEMA, file_hashes, versions
-from trainers.search.result_writer import RUN_FILES, objective
+from trainers.runs.result import Result, read_lineage
+from trainers.runs.state import ORIGIN, architecture_file, weights_file
+from trainers.search.certificate import COUNTED_TO, hold
+from trainers.search.plan import CHANNELS, data_config, measured_devices
+from trainers.search.provenance import file_hashes, lineage, versions
+from trainers.search.prune_log import replay, replay_network
+from trainers.search.result_writer import RUN_FILES, certified, objective
 
-FIELDS = (
-    *("schema", "status", "command", "attempts", "space", "strategy", "seed", "data", "devices", "objective"),
-    *("transfer", "search", "hashes", "files", "versions", "threads", "processors", "code", "earlier_code"),
-)
-PARTS_ROUNDED_TO = 0.011  # seconds: the sum of two figures, each rounded to a hundredth
-NO_SUPERNET = Check(
-    "accuracies",
-    "not checked",
-    "beyond what they agree in: they need the supernet's weights, which no run keeps",
-    (
-        *(f"devices.*.accuracy.{kind}" for kind in ("supernet", "inherited", "random")),
-        *("devices.*.validation.accuracy", "devices.*.validation.loss"),
-        *("devices.*.validation_accuracy", "devices.*.validation_loss", "lineage.json: supernet.id"),
+PRUNED = ("presolve", "budget")  # reasons in the pruning log why a choice went before the networks were chosen
+# Raised where a file, which may come from elsewhere, holds what no search writes.
+UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+HOST = "its prices were measured on the machine that searched, when it did"
+LINES = {  # what is compared of a device in each line
+    "network": ("architecture", "weights", "id", "notation"),
+    "recounted": ("recounted",),
+    "predicted, upper bound": ("predicted", "upper", "upper_level", "upper_subject", "placement"),
+    "budgets and profile": ("budgets", "margin", "profile", "measured_reason"),
+    "budgets met": ("met", "refuted_by", "binding", "utilisation", "held", "held_by"),
+}
+NOT_CHECKED = (
+    Check(
+        "accuracies",
+        "not checked",
+        "they need the supernet's weights, which no run keeps",
+        (
+            *(f"devices.*.accuracy.{kind}" for kind in ("supernet", "inherited", "random")),
+            *(f"devices.*.{key}" for key in ("validation", "taken", "candidates", "random_candidates", "cut")),
+        ),
     ),
+    Check("the process that searched", "not checked", "no other file has it", ("search", "threads", "processors")),
+    Check("report.html", "not checked", "it is drawn from the other files; espalier-report draws it again"),
 )
-DRAWN = Check("report.html", "not checked", "it is drawn from the other files; espalier-report draws it again")
 
 
 def verify_run(folder: Path) -> list[Check]:
@@ -55,128 +58,71 @@ def verify_run(folder: Path) -> list[Check]:
         if run.state.state == "infeasible":
             todo = "no network meets its budgets, so there is none to verify"
         raise InvalidInputError(f"{folder} is {run.state.state} and has no result to verify; {todo}")
-    require_plugins(run.config, run.state.origin["code"].get("plugins", {}))
+    require_plugins(run.config, run.state.code.get("plugins", {}))
+    return [*_checks(run, run.result), *NOT_CHECKED]
+
+
+def _checks(run: Run, result: Result) -> Iterator[Check]:
+    yield from _files(run.path, result)
+    yield from _agreement(run, result)
     try:
         config = validate(run.config)
     except InvalidInputError as error:
-        return [*_plain_checks(run), Check("configuration", "FAILED", f"config.yaml: {error}")]
+        yield Check("configuration", "FAILED", f"config.yaml: {error}")
+        return
+    yield compare("configuration", result.hashes.config, config.digest, field="hashes.config")
+    names = {"space": config.space["name"], "strategy": config.strategy["name"], "seed": config.seed}
+    yield compare("names", {name: getattr(result, name) for name in names}, names, field="")
     data = _data(config)
+    yield from _split(data, result)
     try:
-        rebuilt = rebuild(run.path, config, run.result, data)
+        yield from _lineage(run.path, config, result)
+        yield compare("devices", list(result.devices), list(config.hardware), field="devices")
+        rebuilt = rebuild(run.path, config, result, data)
     except (EspalierError, OSError, *UNFIT) as error:
-        fault = Check("networks", "FAILED", f"they cannot be rebuilt: {type(error).__name__}: {error}")
-        return [*_plain_checks(run), *_configured_checks(run, config, data), fault]
-    return checks_of(run, config, data=data, rebuilt=rebuilt)
+        yield Check("networks", "FAILED", f"they cannot be rebuilt: {type(error).__name__}: {error}")
+        return
+    if rebuilt.hosts:
+        yield Check("cost table", "not checked", f"{', '.join(rebuilt.hosts)}: {HOST}", ("hashes.cost_table",))
+    else:
+        yield compare("cost table", result.hashes.cost_table, rebuilt.table.digest, field="hashes.cost_table")
+    for name in config.hardware:
+        try:
+            yield from _device(run.path, config, result, rebuilt, name)
+        except (EspalierError, OSError, *UNFIT) as error:
+            yield Check(f"{name}: network", "FAILED", str(error))
 
 
-def checks_of(run: Run, config: SearchConfig, *, data: ImageData | str, rebuilt: Rebuilt) -> list[Check]:
-    """All checks of a run, of which the expensive part is done."""
-    result = run.result or {}
-    parts = {
-        "devices": lambda: device_checks(config, result, rebuilt),
-        "transfer": lambda: transfer_checks(result, rebuilt),
-        "search": lambda: search_checks(run, config, rebuilt),
-    }
-    told = [Told(name, run.path, config, result, rebuilt) for name in config.hardware]
-    return [
-        *_plain_checks(run),
-        *_configured_checks(run, config, data),
-        *(check for name, part in parts.items() for check in gathered(name, part)),
-        *(check for device in told for check in (*figure_checks(device), *ranking_checks(device))),
-        NO_SUPERNET,
-        DRAWN,
-    ]
-
-
-def _plain_checks(run: Run) -> list[Check]:
-    """Checks that need neither the configuration nor the networks."""
-    result = run.result or {}
-    return [
-        compared("fields", dict.fromkeys(result), dict.fromkeys(FIELDS), field=""),
-        *gathered("files", lambda: _files(run.path, result)),
-        *gathered("status", lambda: status_checks(run)),
-        *gathered("versions", lambda: _versions(result)),
-        *gathered("objective", lambda: _objective(result)),
-    ]
-
-
-def _configured_checks(run: Run, config: SearchConfig, data: ImageData | str) -> list[Check]:
-    result = run.result or {}
-    return [
-        *gathered("configuration", lambda: _configuration(config, result)),
-        *gathered("lineage", lambda: _lineage(run.path, config, result)),
-        *gathered("data split", lambda: _split(config, data, result)),
-    ]
-
-
-def _files(folder: Path, result: Mapping[str, Any]) -> Iterator[Check]:
-    recorded = result["files"]
-    paths = [path(folder, name) for name in result["devices"] for path in (architecture_file, weights_file)]
-    due = [*(path.relative_to(folder).as_posix() for path in paths), *RUN_FILES]
-    for name in dict.fromkeys([*due, *recorded]):
+def _files(folder: Path, result: Result) -> Iterator[Check]:
+    paths = [path(Path(), name) for name in result.devices for path in (architecture_file, weights_file)]
+    due = [*(path.as_posix() for path in paths), *RUN_FILES]
+    for name in dict.fromkeys([*due, *result.files]):
         if name not in due or not (folder / name).resolve().is_relative_to(folder.resolve()):
             yield Check(f"file {name}", "FAILED", "result.json names a file outside the run, or none of its own")
-        elif name not in recorded:
-            yield Check(f"file {name}", "FAILED", f"files.{name} is missing: its hash")
         elif not (folder / name).is_file():
             yield Check(f"file {name}", "FAILED", "it is missing")
         else:
             found = file_hashes(folder, [name])[name]
-            yield compared(f"file {name}", recorded[name], found, field=f"files.{name}")
+            yield compare(f"file {name}", {name: result.files.get(name)}, {name: found}, field="files")
 
 
-def _lineage(folder: Path, config: SearchConfig, result: Mapping[str, Any]) -> Iterator[Check]:
-    """Whether lineage.json is what the result and the files themselves give; weights that are gone, by their hash."""
-    told = read_json(folder / "lineage.json")
-    try:
-        parent = told["supernet"]["id"]
-    except (KeyError, TypeError) as error:
-        yield Check("lineage", "FAILED", f"lineage.json is not whole: {type(error).__name__}: {error}")
-        return
-    architectures, models, measurements = {}, {}, {}
-    for name, device in result["devices"].items():
-        weights = f"weights/{name}.safetensors"
-        there = (folder / weights).is_file()
-        digest = (file_hashes(folder, [weights]) if there else result["files"])[weights]
-        architectures[name] = {"id": device["id"], "parent": parent, "file": device["architecture"]}
-        models[name] = {"id": digest, "parent": device["id"], "file": device["weights"]}
-        if device["measured"] is not None:
-            measurements[name] = {"parent": device["id"], "latency_ms": device["measured"]["latency_ms"]}
-    found = {
-        "schema": SCHEMA,
-        "run": config.run_key,
-        "supernet": {"id": parent, **result["hashes"]},
-        "architectures": architectures,
-        "models": models,
-        "measurements": measurements,
-    }
-    yield compared("lineage", told, found, field="lineage.json")
-
-
-def _versions(result: Mapping[str, Any]) -> Iterator[Check]:
+def _agreement(run: Run, result: Result) -> Iterator[Check]:
+    """Whether the fields of the result agree with one another and with status.json."""
+    state = run.state
+    recorded = {"status": result.status, "command": result.command, "attempts": result.attempts}
+    found = {"status": state.state, "command": state.command, "attempts": state.attempt}
+    yield compare("status", recorded, found, field="")
+    started = state.origin | {"code": {"plugins": {}, **state.code}}  # earlier versions had none
+    origin = result.model_dump(include=set(ORIGIN))
+    yield compare("what the last attempt started from", started, origin, field="status.json")
+    met = all(device.met for device in result.devices.values())
+    yield compare("verdict", result.status, "done" if met else "unmet", field="status")
+    figures = objective(result.devices, seconds=result.objective["seconds"])
+    yield compare("objective", result.objective, figures, field="objective", tolerance=1e-9)
     now = versions()
-    other = {
-        name: f"{then} then, {now.get(name)} now" for name, then in result["versions"].items() if then != now.get(name)
-    }
-    if other:
-        told = "; ".join(f"{name} {words}" for name, words in other.items())
-        yield Check("versions", "not checked", f"{told}; figures may differ in their last digits")
-    else:
-        yield Check("versions", "ok")
-
-
-def _objective(result: Mapping[str, Any]) -> Iterator[Check]:
-    recorded = result["objective"]
-    yield compared("objective", recorded, objective(result["devices"], seconds=recorded["seconds"]), field="objective")
-    parts = result["search"]["train_seconds"] + result["search"]["derive_seconds"]
-    rounded = recorded["seconds"] if abs(recorded["seconds"] - parts) < PARTS_ROUNDED_TO else parts
-    yield compared("seconds", recorded["seconds"], rounded, field="objective.seconds")
-
-
-def _configuration(config: SearchConfig, result: Mapping[str, Any]) -> Iterator[Check]:
-    yield compared("configuration", result["hashes"]["config"], config.digest, field="hashes.config")
-    names = {"space": config.space["name"], "strategy": config.strategy["name"], "seed": config.seed}
-    yield compared("names", {name: result[name] for name in names}, names, field="")
+    other = [f"{name} {then} then, {now.get(name)} now" for name, then in result.versions.items() if then != now[name]]
+    why = f"{'; '.join(other)}; figures may differ in their last digits"
+    yield Check("versions", "not checked", why) if other else Check("versions", "ok")
 
 
 def _data(config: SearchConfig) -> ImageData | str:
@@ -187,17 +133,91 @@ def _data(config: SearchConfig) -> ImageData | str:
         return f"the data cannot be read here: {error}"
 
 
-def _split(config: SearchConfig, data: ImageData | str, result: Mapping[str, Any]) -> Iterator[Check]:
-    recorded, split_hash = result["data"], result["hashes"]["data_split"]
-    found = {"name": config.data["name"], "split_hash": split_hash}
+def _split(data: ImageData | str, result: Result) -> Iterator[Check]:
+    recorded = result.data.model_dump(exclude={"origin"})
+    split_hash = result.hashes.data_split
+    yield compare("hash of the split", result.data.split_hash, split_hash, field="data.split_hash")
     if isinstance(data, str):
-        yield Check("data split", "not checked", data, ("data.images", "data.origin"))
-        found |= {key: recorded[key] for key in ("images", "origin")}
-    else:
-        sizes = {split: data.size(split) for split in ("weights", "architecture", "validation", "test")}
-        found |= {"split_hash": data.splits.hash, "images": sizes, "origin": recorded["origin"]}
-        if data.origin != recorded["origin"]:
-            why = f"the same images were read from {recorded['origin']!r} then, from {data.origin!r} now"
-            yield Check("origin of the data", "not checked", why, ("data.origin",))
-    yield compared("data split", recorded, found, field="data")
-    yield compared("hash of the split", split_hash, found["split_hash"], field="hashes.data_split")
+        yield Check("data split", "not checked", data, ("data",))
+        return
+    images = {split: data.size(split) for split in ("weights", "architecture", "validation", "test")}
+    found = {"name": data.name, "split_hash": data.splits.hash, "images": images}
+    yield compare("data split", recorded, found, field="data")
+    if data.origin != result.data.origin:
+        why = f"the same images were read from {result.data.origin!r} then, from {data.origin!r} now"
+        yield Check("origin of the data", "not checked", why, ("data.origin",))
+
+
+def _lineage(folder: Path, config: SearchConfig, result: Result) -> Iterator[Check]:
+    recorded = read_lineage(folder / "lineage.json")
+    weights = [weights_file(Path(), name).as_posix() for name in result.devices]
+    there = file_hashes(folder, [name for name in weights if (folder / name).is_file()])
+    files = dict.fromkeys(weights, "") | result.files | there
+    found = lineage(config.run_key, recorded.supernet.id, result.hashes, result.devices, files)
+    yield compare("lineage", recorded, found, field="lineage.json")
+
+
+def _device(folder: Path, config: SearchConfig, result: Result, rebuilt: Rebuilt, name: str) -> Iterator[Check]:
+    recorded, network, problem = result.devices[name], rebuilt.networks[name], rebuilt.problems[name]
+    field, certificate = f"devices.{name}", network.certificate
+    measured_ms = None if recorded.measured is None else recorded.measured.latency_ms
+    totals = problem.table.named(network.indices, problem.device)
+    held = hold(problem, totals, recounted=certificate.recounted, measured_ms=measured_ms)
+    certificate = replace(certificate, held=held)
+    made = certified(
+        problem, network.indices, certificate, id=network.architecture.id, measured=recorded.measured
+    ).model_dump()
+    own = recorded.model_dump()
+    if name in rebuilt.hosts:
+        for key in ("predicted", "upper"):
+            made[key]["latency_ms"] = own[key].get("latency_ms")
+        yield Check(f"{name}: latency predicted", "not checked", HOST, (f"{field}.predicted.latency_ms",))
+    for what, keys in LINES.items():
+        yield compare(f"{name}: {what}", {k: own[k] for k in keys}, {k: made[k] for k in keys}, field=field)
+    is_measured = name in measured_devices(config)
+    yield compare(f"{name}: measured", recorded.measured is not None, is_measured, field=f"{field}.measured")
+    if network.weights_fault is not None:
+        yield Check(f"{name}: weights", "FAILED", network.weights_fault)
+    yield from _pruning(folder, result, rebuilt, name)
+    yield from _elsewhere(result, rebuilt, name)
+    yield _accuracy(result, rebuilt, name)
+
+
+def _pruning(folder: Path, result: Result, rebuilt: Rebuilt, name: str) -> Iterator[Check]:
+    """Whether the pruning log leaves the network, and had left as many choices when training ended."""
+    path, space, own = folder / "prune.csv", rebuilt.table.space, rebuilt.decided_by(name)
+    left, chosen = replay_network(path, space, name), space.choices(rebuilt.networks[name].indices)
+    yield compare(f"{name}: pruning log", {k: left[k] for k in own}, {k: chosen[k] for k in own}, field=name)
+    alive = int(replay(path, space, name, reasons=PRUNED).sum())
+    recorded = result.search.choices_alive[name]
+    yield compare(f"{name}: choices alive", recorded, alive, field=f"search.choices_alive.{name}")
+
+
+def _elsewhere(result: Result, rebuilt: Rebuilt, name: str) -> Iterator[Check]:
+    """What the network costs on every device, by the prices of its operations."""
+    recorded, found = {}, {}
+    for device, problem in rebuilt.problems.items():
+        if device in rebuilt.hosts:
+            yield Check(f"{name}: on {device}", "not checked", HOST, (f"transfer.{name}.{device}",))
+            continue
+        profile, totals = problem.profile, rebuilt.totals(name, device)
+        used = max(problem.held(metric, totals[metric]) / limit for metric, limit in problem.limits.items())
+        recorded[device] = result.transfer[name][device].model_dump()
+        found[device] = {
+            **{metric: profile.estimate(metric, total) for metric, total in totals.items()},
+            "latency_upper_ms": None if profile.bound is None else profile.upper("latency_ms", totals["latency_ms"]),
+            "utilisation": used,
+            "within": used <= 1 + COUNTED_TO,
+        }
+    yield compare(f"{name}: on every device", recorded, found, field=f"transfer.{name}")
+
+
+def _accuracy(result: Result, rebuilt: Rebuilt, name: str) -> Check:
+    """Test accuracy of the network as saved, to within one image: another machine may round a tie another way."""
+    accuracy, tested = result.devices[name].accuracy, rebuilt.networks[name].tested
+    what, field = f"{name}: fine-tuned accuracy", f"devices.{name}.accuracy"
+    if isinstance(tested, str):
+        return Check(what, "not checked", tested, (f"{field}.finetuned",))
+    same = abs(accuracy.finetuned - tested.accuracy) * tested.images <= 1.5
+    found = {"finetuned": accuracy.finetuned if same else tested.accuracy, "images": tested.images}
+    return compare(what, accuracy.model_dump(include=set(found)), found, field=field)

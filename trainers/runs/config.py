@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
-from hardware_models.profile import Margin
+from hardware_models.metrics import Margin
 from trainers.runs.plugins import wrong_plugins
 from trainers.runs.validation import problems_of, refusal
 

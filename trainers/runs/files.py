@@ -15,11 +15,15 @@ from pydantic import BaseModel, ValidationError
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import text_of
 from trainers.runs.exit_status import RunFolderError
-from trainers.runs.validation import problems_of
+from trainers.runs.validation import dotted, problems_of
 
 PART = ".part"  # ends the names of files that are being written
 
 Model = TypeVar("Model", bound=BaseModel)
+
+
+class TornFileError(InvalidInputError):
+    """A file of a run that is missing or is no JSON: its writer was killed, or the file was cut."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -70,18 +74,26 @@ def finite(row: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> Any:
-    """What a file of a run holds. Raises: InvalidInputError if it is missing or torn."""
+    """What a file of a run holds. Raises: TornFileError if it is missing or torn."""
     try:
         return json.loads(text_of(path))
     except (OSError, ValueError, RecursionError) as error:  # a torn file is neither UTF-8 nor JSON
-        raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error
+        raise _torn(path, error) from error
 
 
 def read_as(path: Path, model: type[Model]) -> Model:
-    """What a JSON file holds, as `model` has it. Raises: InvalidInputError, naming each wrong field."""
+    """What a JSON file holds, as `model` has it. Raises: TornFileError; InvalidInputError, naming each wrong field."""
     try:
         return model.model_validate_json(text_of(path))
     except ValidationError as error:
-        raise InvalidInputError(f"cannot use {path}:\n  " + "\n  ".join(problems_of(error))) from error
+        first = error.errors(include_url=False)[0]
+        if first["type"] == "json_invalid":
+            raise _torn(path, first["msg"]) from error
+        problems = problems_of(error, lambda place: dotted(place) or "the file")
+        raise InvalidInputError("\n  ".join([f"cannot use {path}:", *problems])) from error
     except (OSError, ValueError) as error:  # a pipe, or no text
-        raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error
+        raise _torn(path, error) from error
+
+
+def _torn(path: Path, why: object) -> TornFileError:
+    return TornFileError(f"cannot read {path}: {why}; repeat the command of its run")

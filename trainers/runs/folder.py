@@ -12,9 +12,10 @@ from filelock import FileLock, Timeout
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import RunFolderError, RunInUseError
-from trainers.runs.files import PART, read_json, write_json, write_text
+from trainers.runs.files import PART, TornFileError, write_json, write_text
 from trainers.runs.plain_text import printable_lines
-from trainers.runs.state import FINISHED, ORIGIN, RunState, State, missing_files, state_of, this_process
+from trainers.runs.result import Result, missing_files, read_result
+from trainers.runs.state import FINISHED, ORIGIN, RunState, State, state_of, this_process
 
 HEARTBEAT_SECONDS = 30.0  # a quarter of the silence after which a run counts as interrupted
 
@@ -86,21 +87,18 @@ class RunFolder:
         self._closed.set()
         self._write(state, None if error is None else printable_lines(error))  # of a file whose name is no text, say
 
-    def read_result(self) -> dict[str, Any] | None:
+    def read_result(self) -> Result | None:
         """The result of a finished run; none if it has not finished, its result is torn, or a file of it is missing.
 
         Raises: InvalidInputError, naming the field, if the result is whole and yet malformed: from elsewhere.
         """
-        path = self.path / "result.json"
-        try:
-            if state_of(self.path).state not in FINISHED:
-                return None
-            read_json(path)
-        except InvalidInputError:
+        state = self._earlier()
+        if state is None or state.state not in FINISHED:
             return None
-        from trainers.analysis.run_files import read_result  # needs pandas
-
-        result = read_result(path)
+        try:
+            result = read_result(self.path / "result.json")
+        except TornFileError:
+            return None
         return None if missing_files(self.path) else result
 
     def log_exception(self) -> None:

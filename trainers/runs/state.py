@@ -8,8 +8,7 @@ from typing import Annotated, Any, Literal
 import psutil
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from search_spaces.errors import InvalidInputError
-from trainers.runs.files import read_as, read_json
+from trainers.runs.files import read_as
 
 State = Literal["queued", "running", "done", "unmet", "stopped", "failed", "interrupted", "infeasible", "refused"]
 FINISHED = ("done", "unmet")  # states of a run that has a result
@@ -74,29 +73,6 @@ def state_of(folder: Path, *, now: datetime | None = None) -> RunState:
     silent_s = ((now or datetime.now(UTC)) - found.heartbeat).total_seconds()
     lost = why_lost(found.pid, found.pid_start, host=found.host, silent_s=silent_s)
     return found if lost is None else found.model_copy(update={"state": "interrupted", "reason": lost})
-
-
-def result_of(folder: Path) -> dict[str, Any]:
-    """What a finished run found, each field as it stands. Raises: InvalidInputError if its result.json is torn."""
-    path = folder / "result.json"
-    content = read_json(path)
-    if not isinstance(content, dict):
-        kind = type(content).__name__
-        raise InvalidInputError(f"{path} must hold a mapping, got {kind}; repeat the command of its run")
-    return content
-
-
-def missing_files(folder: Path) -> list[str]:
-    """The files that the result of a finished run lists and its folder lacks.
-
-    Raises: InvalidInputError if its status.json or result.json is missing or torn, or lists none.
-    """
-    if state_of(folder).state not in FINISHED:
-        return []
-    listed = result_of(folder).get("files")
-    if not isinstance(listed, dict):
-        raise InvalidInputError(f"{folder / 'result.json'}: field 'files' must be a mapping, got {listed!r}")
-    return [name for name in listed if not (folder / name).is_file()]
 
 
 def architecture_file(folder: Path, device: str) -> Path:

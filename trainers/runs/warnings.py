@@ -1,40 +1,42 @@
 """What a reader should know before trusting a result: decided from result.json alone, each with its reason."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+
+from trainers.runs.result import DeviceResult, Result
 
 WELL_USED = 0.8  # share of the binding budget below which the larger candidates that lost are named
-GAP = 0.05  # share of images by which accuracy may move from the supernet to the network before it is told
+GAP = 0.05  # share of images by which accuracy may move from the supernet to the network without a warning
 FEW_IMAGES = 1000  # of the test split: below it, one image is more than a thousandth
-WIDE_ERROR = 0.25  # mean absolute error of a profile as a share, above which it is told
+WIDE_ERROR = 0.25  # mean absolute error of a profile as a share, above which a warning names it
 UNDECIDED = 0.5  # share of the largest entropy, above which a strategy has not decided
-BASELINE = "random"  # the strategy that others are held against, and which decides nothing
+BASELINE = "random"  # the strategy that others are compared with, and which decides nothing
+Figure = tuple[str, tuple[str, ...]]  # words, and the path of the field of result.json that they speak of
 
 
 @dataclass(frozen=True)
 class Warned:
-    """A warning about a device, or about the search as a whole. `figures`: words, and the field that they speak of."""
+    """A warning about a device, or about the search as a whole."""
 
     device: str | None
     what: str
     why: str
-    figures: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    figures: tuple[Figure, ...] = ()
 
 
-def warnings_of(result: Mapping[str, Any]) -> list[Warned]:
+def warnings_of(result: Result) -> list[Warned]:
     """All warnings of a finished run, the search's first."""
     found = list(_of_search(result))
-    for name, device in result["devices"].items():
+    for name, device in result.devices.items():
         found += _of_budgets(name, device)
-        found += _of_accuracy(name, device, is_baseline=result["strategy"] == BASELINE)
+        found += _of_accuracy(name, device, is_baseline=result.strategy == BASELINE)
         found += _of_profile(name, device)
     return found
 
 
-def _of_search(result: Mapping[str, Any]) -> Iterator[Warned]:
-    other_code, other_processor = bool(result["earlier_code"]), len(result["processors"]) > 1
-    if result["attempts"] > 1:
+def _of_search(result: Result) -> Iterator[Warned]:
+    other_code, other_processor = bool(result.earlier_code), len(result.processors) > 1
+    if result.attempts > 1:
         alike = "" if other_code or other_processor else "; results are"
         why = f"it was resumed or begun again; times are not those of an uninterrupted run{alike}"
         yield Warned(None, "more than one attempt", why, (("attempts", ("attempts",)),))
@@ -44,63 +46,59 @@ def _of_search(result: Mapping[str, Any]) -> Iterator[Warned]:
     if other_processor:
         why = "it was resumed on another; rounding differs, so an uninterrupted run may choose otherwise"
         yield Warned(None, "more than one kind of processor", why)
-    if result["code"]["changed"]:
+    if result.code.changed:
         why = "its files are not those of the commit, which alone does not make this again; their hash is recorded"
         yield Warned(None, "Espalier changed since its commit", why)
-    if result["search"]["entropy"] > UNDECIDED and result["strategy"] != BASELINE:
+    if result.search.entropy > UNDECIDED and result.strategy != BASELINE:
         why = "the strategy still weighs most choices alike, so validation of candidates decided more than the search"
         yield Warned(None, "the search did not decide", why, (("entropy", ("search", "entropy")),))
-    images = result["data"]["images"]["test"]
-    if images < FEW_IMAGES:
+    if result.data.images.test < FEW_IMAGES:
         why = "small differences between accuracies are noise; repeat over several seeds before comparing"
         yield Warned(None, "few test images", why, (("test images", ("data", "images", "test")),))
 
 
-def _of_budgets(name: str, device: Mapping[str, Any]) -> Iterator[Warned]:
-    binding = device["binding"]
-    metric = binding if device["met"] else device["refuted_by"]
+def _of_budgets(name: str, device: DeviceResult) -> Iterator[Warned]:
+    metric = device.refuted_by or device.binding
     used = (("of its budget used", ("devices", name, "utilisation", metric)),)
-    if not device["met"]:
+    if not device.met:
         why = f"the network given is the last that was tried; {metric} breaks its budget"
         yield Warned(name, "a budget is not met", why, used)
-    elif device["utilisation"][binding] < WELL_USED:
+    elif device.used < WELL_USED:
         why = "networks that use more came behind in validation, or the space ends there"
-        what = f"over a fifth of the {binding} budget left unused"  # of WELL_USED, in words
-        yield Warned(name, what, why, used)
-    if device["margin"] == "point":
-        why = "margin=point holds latency budgets against the estimate: about half of such networks may be over"
+        yield Warned(name, f"over a fifth of the {metric} budget left unused", why, used)  # a fifth is 1 - WELL_USED
+    if device.margin == "point":
+        why = "margin=point compares the estimate with latency budgets: about half of such networks may be over"
         yield Warned(name, "budget held without a margin", why)
-    if device["cut"]:
+    if device.cut:
         why = "recounting or measuring refuted networks that were predicted to be within; the next ones were taken"
         yield Warned(name, "candidates were refuted", why)
 
 
-def _of_accuracy(name: str, device: Mapping[str, Any], *, is_baseline: bool) -> Iterator[Warned]:
-    accuracy = device["accuracy"]
-    if abs(accuracy["inherited"] - accuracy["supernet"]) > GAP:
-        why = "the network does otherwise on its own than inside the supernet, which ranked it: mind the ranking"
+def _of_accuracy(name: str, device: DeviceResult, *, is_baseline: bool) -> Iterator[Warned]:
+    accuracy = device.accuracy
+    if abs(accuracy.inherited - accuracy.supernet) > GAP:
+        why = "the network does otherwise on its own than inside the supernet, which ranked it: doubt the ranking"
         yield Warned(name, "wide discretisation gap", why, _accuracies(name, "supernet", "inherited"))
-    if accuracy["inherited"] <= accuracy["random"] and not is_baseline:
+    if accuracy.inherited <= accuracy.random and not is_baseline:
         why = "with inherited weights it is no better than the best of as many random networks within the same budgets"
         yield Warned(name, "random search is as good", why, _accuracies(name, "inherited", "random"))
 
 
-def _accuracies(name: str, *kinds: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _accuracies(name: str, *kinds: str) -> tuple[Figure, ...]:
     return tuple((kind, ("devices", name, "accuracy", kind)) for kind in kinds)
 
 
-def _of_profile(name: str, device: Mapping[str, Any]) -> Iterator[Warned]:
-    profile, measured = device["profile"], device["measured"]
-    if measured is not None or "latency_ms" not in device["budgets"]:
+def _of_profile(name: str, device: DeviceResult) -> Iterator[Warned]:
+    profile = device.profile
+    if device.measured is not None or "latency_ms" not in device.budgets:
         return
-    if profile["error"] is None:
-        why = profile["error_reason"]
-        yield Warned(name, "latency of unknown error", why)
-    elif profile["error"]["mape"] > WIDE_ERROR:
+    if profile.error is None:
+        yield Warned(name, "latency of unknown error", profile.error_reason or "no reason is recorded")
+    elif profile.error.mape > WIDE_ERROR:
         why = "mean absolute error of the profile on networks it was not fitted to"
         yield Warned(name, "profile of wide error", why, (("error", ("devices", name, "profile", "error", "mape")),))
-    if device["upper_level"] is None and device["margin"] == "upper":
-        yield Warned(name, "no upper bound", "the profile has none, so its estimate alone was held to the budget")
-    elif device["upper_subject"] not in (None, "network"):
-        why = f"the bound covers single {device['upper_subject']}s and not whole networks"
+    if device.upper_level is None and device.margin == "upper":
+        yield Warned(name, "no upper bound", "the profile has none, so its estimate alone was compared with the budget")
+    elif device.upper_subject not in (None, "network"):
+        why = f"the bound covers single {device.upper_subject}s and not whole networks"
         yield Warned(name, "bound of parts", why)

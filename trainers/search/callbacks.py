@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from trainers.runs.exit_status import ExitStatus
+from trainers.runs.result import Result
 
 Report = Callable[[str], None]
 Row = Mapping[str, Any]
@@ -27,7 +28,7 @@ class SearchCallback:
     def on_end(self, status: ExitStatus, *, measured: bool) -> None:
         """After status.json says how the search has ended. `measured` if one of its devices can be measured here."""
 
-    def on_finished(self, result: Mapping[str, Any]) -> None:
+    def on_finished(self, result: Result) -> None:
         """When a search is asked for that has finished before: does what its process had no time left for."""
 
     def knows_infeasible(self) -> bool:

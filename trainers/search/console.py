@@ -1,22 +1,22 @@
 """What a search tells in words: what it sets out to do, and what became of each device's budgets."""
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from hardware_models.budgets.budget_problem import UNITS, Survivors
 from hardware_models.budgets.cost_table import METRICS
 from hardware_models.measuring.measure import counted
+from trainers.runs.result import CandidateRow, Certified, Result, Validation
 from trainers.runs.warnings import warnings_of
 from trainers.search.plan import Plan
 
 Report = Callable[[str], None]
 REPORT = "report.html"
-MINDED = 3  # warnings that are told here
-NOTICEABLE = 0.02  # of a budget: candidates that use so much more than the one taken are told of
+SHOWN_WARNINGS = 3  # the report has all
+NOTICEABLE = 0.02  # of a budget: candidates that use so much more than the one taken are shown
 
 
 def headline(plan: Plan) -> str:
@@ -43,73 +43,71 @@ def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
     return f"feasible  {problem.name}  " + "  ".join(parts)
 
 
-def bound_words(device: Mapping[str, Any]) -> str:
+def bound_words(device: Certified) -> str:
     """What the upper bound of a device's latency covers."""
-    subject = device["upper_subject"]
-    return f"{device['upper_level']:.0%} bound" + ("" if subject == "network" else f" of single {subject}s")
+    subject = device.upper_subject
+    return f"{device.upper_level:.0%} bound" + ("" if subject == "network" else f" of single {subject}s")
 
 
-def report_verdict(result: dict[str, Any], folder: Path, report: Report) -> None:
+def report_verdict(result: Result, folder: Path, report: Report) -> None:
     """The table a user reads first: each device's budgets beside what its network costs."""
     report("")
-    for name, device in result["devices"].items():
-        met = "met" if device["met"] else f"NOT MET ({device['refuted_by']})"
-        used = device["utilisation"][device["binding"]]
-        most = f"most used: {device['binding']}, {used:.1%}"
+    for name, device in result.devices.items():
+        met = "met" if device.met else f"NOT MET ({device.refuted_by})"
+        most = f"most used: {device.binding}, {device.used:.1%}"
         report(f"{name}: budgets {met}, held against {held_against(device)}; {most}")
-        report(f"  network         {device['notation']}")
+        report(f"  network         {device.notation}")
         for line in placement_lines(device):
             report(line)
-        for metric, limit in device["budgets"].items():
-            figures = [f"predicted {device['predicted'][metric]:.4g}"]
-            if device["upper"].get(metric, device["predicted"][metric]) != device["predicted"][metric]:
-                figures.append(f"upper {device['upper'][metric]:.4g} ({bound_words(device)})")
-            if metric in device["recounted"]:
-                figures.append(f"recounted {device['recounted'][metric]:.4g}")
-            if device["measured"] and metric in device["measured"]:
-                figures.append(f"measured {device['measured'][metric]:.4g}")
+        for metric, limit in device.budgets.items():
+            figures = [f"predicted {device.predicted[metric]:.4g}"]
+            if device.upper.get(metric, device.predicted[metric]) != device.predicted[metric]:
+                figures.append(f"upper {device.upper[metric]:.4g} ({bound_words(device)})")
+            if metric in device.recounted:
+                figures.append(f"recounted {device.recounted[metric]:.4g}")
+            if device.measured and metric == "latency_ms":
+                figures.append(f"measured {device.measured.latency_ms:.4g}")
             report(f"  {metric:15} budget {limit:<7g} {', '.join(figures)} {UNITS[metric]}")
-        accuracy = device["accuracy"]
-        shown = "  ".join(f"{key} {accuracy[key]:.3f}" for key in ("supernet", "inherited", "finetuned", "random"))
-        report(f"  accuracy        {shown}  ({accuracy['images']:,} test images)")
-        larger = [c for c in device["larger_candidates_that_lost"] or [] if c["utilisation"] >= used + NOTICEABLE]
+        shown = "  ".join(f"{kind} {share:.3f}" for kind, share in device.accuracy if kind != "images")
+        report(f"  accuracy        {shown}  ({device.accuracy.images:,} test images)")
+        larger = [c for c in device.larger_candidates_that_lost or [] if c.utilisation >= device.used + NOTICEABLE]
         for lost in larger[:3]:
-            report(f"  larger, lost    uses {lost['utilisation']:.1%}, {_why_lost(lost, device['validation'])}")
+            report(f"  larger, lost    uses {lost.utilisation:.1%}, {_why_lost(lost, device.validation)}")
     warnings = warnings_of(result)
-    for warned in warnings[:MINDED]:
-        report(f"mind    {warned.device + ': ' if warned.device else ''}{warned.what}: {warned.why}")
-    if len(warnings) > MINDED:
-        report(f"mind    {len(warnings) - MINDED} more in {REPORT}")
-    met = sum(device["met"] for device in result["devices"].values())
-    report(f"{met}/{len(result['devices'])} devices within budget   result {folder / 'result.json'}")
+    for warned in warnings[:SHOWN_WARNINGS]:
+        report(f"warning {warned.device + ': ' if warned.device else ''}{warned.what}: {warned.why}")
+    if len(warnings) > SHOWN_WARNINGS:
+        report(f"warning {len(warnings) - SHOWN_WARNINGS} more in {REPORT}")
+    num_met = sum(device.met for device in result.devices.values())
+    report(f"{num_met}/{len(result.devices)} devices within budget   result {folder / 'result.json'}")
     if (folder / REPORT).exists():
         report(f"report  {folder / REPORT}")
     report(f"next    espalier-report verify {shlex.quote(str(folder))}")
 
 
-def _why_lost(lost: Mapping[str, Any], taken: Mapping[str, Any]) -> str:
+def _why_lost(lost: CandidateRow, taken: Validation) -> str:
     """Validation of a larger candidate beside that of the one taken: of equal accuracy the one of smaller loss is."""
-    accuracies = f"validation {lost['validation_accuracy']:.3f} against {taken['accuracy']:.3f}"
-    if lost["validation_accuracy"] != taken["accuracy"]:
+    accuracies = f"validation {lost.validation_accuracy:.3f} against {taken.accuracy:.3f}"
+    if lost.validation_accuracy != taken.accuracy:
         return accuracies
-    return f"{accuracies}, loss {lost['validation_loss']:.6g} against {taken['loss']:.6g}"
+    return f"{accuracies}, loss {lost.validation_loss:.6g} against {taken.loss:.6g}"
 
 
-def held_against(device: dict[str, Any]) -> str:
-    """What decided whether the latency budget of a device is met."""
-    if device["measured"]:
+def held_against(device: Certified, *, as_predicted: bool = False) -> str:
+    """What decided whether the latency budget of a device is met; or, before anything was measured."""
+    if device.measured and not as_predicted:
         return "the measurement"
-    if device["margin"] == "point":
+    if device.margin == "point":
         return "the estimate"
-    return "the estimate, which has no bound" if device["upper_level"] is None else "the upper bound"
+    return "the estimate, which has no bound" if device.upper_level is None else "the upper bound"
 
 
-def placement_lines(device: dict[str, Any]) -> list[str]:
+def placement_lines(device: Certified) -> list[str]:
     """Where the network runs, if it has several units to run on; and what is not known of the prices."""
     lines = []
-    if device["placement"] is not None:
-        stays = [f"{stay['unit']} ({len(stay['operations'])} operations)" for stay in device["placement"]]
+    if device.placement is not None:
+        stays = [f"{stay.unit} ({len(stay.operations)} operations)" for stay in device.placement]
         lines.append(f"  placed on       {' -> '.join(stays)}")
-    if device["profile"]["error"] is None:
-        lines.append(f"  latency         of unknown error: {device['profile']['error_reason']}")
+    if device.profile.error is None:
+        lines.append(f"  latency         of unknown error: {device.profile.error_reason}")
     return lines

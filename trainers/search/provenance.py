@@ -11,11 +11,9 @@ import torch
 
 from search_spaces.regular_files import check_regular
 from trainers.runs.plugins import code_of
-from trainers.runs.state import architecture_file, weights_file
-from trainers.search.derive import Derived
+from trainers.runs.result import SCHEMA, Certified, Hashes, Lineage, Made, Supernet, Timed
 from trainers.search.plan import Plan
 
-SCHEMA = 1
 PACKAGES = ("espalier", "torch", "pytorch-lightning", "fvcore", "scipy", "numpy", "onnxruntime")
 
 
@@ -24,14 +22,15 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
 
 
-def hashes(plan: Plan) -> dict[str, str]:
+def hashes(plan: Plan) -> Hashes:
     """sha256 of what a result depends on: the configuration, the prices made of it, which images are in which split."""
-    return {"config": plan.config.digest, "cost_table": plan.table.digest, "data_split": plan.data.splits.hash}
+    return Hashes(config=plan.config.digest, cost_table=plan.table.digest, data_split=plan.data.splits.hash)
 
 
 def origin(plan: Plan) -> dict[str, Any]:
     """What an attempt at a search starts from: its hashes, the code that runs, and versions."""
-    return {"hashes": hashes(plan), "code": vars(code_of(plan.config.model_dump(mode="json"))), "versions": versions()}
+    code = vars(code_of(plan.config.model_dump(mode="json")))
+    return {"hashes": hashes(plan).model_dump(), "code": code, "versions": versions()}
 
 
 def file_hashes(folder: Path, files: Sequence[str]) -> dict[str, str]:
@@ -46,41 +45,22 @@ def _sha256(path: Path) -> str:
 
 
 def lineage(
-    plan: Plan, supernet: torch.nn.Module, derived: Sequence[Derived], files: Mapping[str, str]
-) -> dict[str, Any]:
-    """The supernet, by its inputs and the content of its weights; the networks that came of it; their measurements.
+    run: str, supernet: str, hashes: Hashes, devices: Mapping[str, Certified], files: Mapping[str, str]
+) -> Lineage:
+    """The supernet, by its inputs and the digest of its weights; the networks that came of it; their measurements.
 
     A model is a network as fine-tuned, by the hash of its weights. A measurement comes before that, of a network with
     inherited weights, so its parent is the architecture.
     """
-    parent = weights_digest(supernet)
-    measured = {network.device: network.verdict.certificate.measured for network in derived}
-    return {
-        "schema": SCHEMA,
-        "run": plan.config.run_key,
-        "supernet": {"id": parent, **hashes(plan)},
-        "architectures": {
-            network.device: {
-                "id": network.architecture.id,
-                "parent": parent,
-                "file": architecture_file(Path(), network.device).as_posix(),
-            }
-            for network in derived
-        },
-        "models": {
-            network.device: {
-                "id": files[weights_file(Path(), network.device).as_posix()],
-                "parent": network.architecture.id,
-                "file": weights_file(Path(), network.device).as_posix(),
-            }
-            for network in derived
-        },
-        "measurements": {
-            network.device: {"parent": network.architecture.id, "latency_ms": measurement.p50_ms}
-            for network in derived
-            if (measurement := measured[network.device]) is not None
-        },
-    }
+    networks = devices.items()
+    return Lineage(
+        schema=SCHEMA,
+        run=run,
+        supernet=Supernet(**dict(hashes), id=supernet),
+        architectures={name: Made(id=d.id, parent=supernet, file=d.architecture) for name, d in networks},
+        models={name: Made(id=files[d.weights], parent=d.id, file=d.weights) for name, d in networks},
+        measurements={name: Timed(parent=d.id, latency_ms=d.measured.latency_ms) for name, d in networks if d.measured},
+    )
 
 
 def weights_digest(module: torch.nn.Module) -> str:

@@ -1,9 +1,8 @@
 """One search: feasible? train and prune, choose, prove, write. However it ends, its folder says so."""
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -17,7 +16,8 @@ from trainers.runs.config import SearchConfig
 from trainers.runs.exit_status import ExitStatus, RunInUseError, status_of, status_with
 from trainers.runs.files import write_text
 from trainers.runs.folder import RunFolder
-from trainers.runs.state import FINISHED, missing_files, state_of
+from trainers.runs.result import Result, missing_files
+from trainers.runs.state import FINISHED, state_of
 from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.search.console import feasible_line, headline, report_verdict
@@ -34,8 +34,8 @@ FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
 
 def run(
     config: SearchConfig, report: Report, *, command: str = FROM_PYTHON, callbacks: Sequence[SearchCallback] = ()
-) -> dict[str, Any]:
-    """The content of result.json of a search: found finished in its run folder, or made, or made to its end.
+) -> Result:
+    """The result of a search: found finished in its run folder, or made, or made to its end.
 
     Raises: InvalidInputError before any work; RunInUseError if another process is at it; BudgetInfeasibleError;
     SearchStoppedError; RunFolderError if a file cannot be written; KeyboardInterrupt, with its number, on a signal.
@@ -60,9 +60,9 @@ def run(
     return finished
 
 
-def _other_threads(config: SearchConfig, finished: Mapping[str, Any]) -> str:
+def _other_threads(config: SearchConfig, finished: Result) -> str:
     """That a finished search was computed otherwise than asked for now, which may have found other networks."""
-    asked, had = config.trainer.threads, finished["threads"]
+    asked, had = config.trainer.threads, finished.threads
     if asked in (None, had):
         return ""
     return f", computed with {counted(had, 'thread')} and not {asked}"
@@ -86,7 +86,7 @@ def _tell_what_is_missing(folder: RunFolder, report: Report) -> None:
             report(f"{folder.path} was finished and has lost {missing[0]}{more}; it is searched again")
 
 
-def _tidy(folder: RunFolder, finished: Mapping[str, Any], report: Report, callbacks: Sequence[SearchCallback]) -> None:
+def _tidy(folder: RunFolder, finished: Result, report: Report, callbacks: Sequence[SearchCallback]) -> None:
     """Does what is left to do of a finished run: it was killed at its very end, or is to be logged elsewhere too."""
     try:
         folder.take()
@@ -101,15 +101,15 @@ def _tidy(folder: RunFolder, finished: Mapping[str, Any], report: Report, callba
         folder.release()
 
 
-def _attempt(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[SearchCallback]) -> dict[str, Any]:
+def _attempt(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[SearchCallback]) -> Result:
     try:
         folder.start(origin(plan))
         for callback in callbacks:
             callback.on_start()
         with memory_named(), _threads_of(plan.config):
             result = _run(plan, folder, report, callbacks)
-        folder.close(result["status"])  # a run that cannot say that it is finished is not
-        status = status_with(result["status"])
+        folder.close(result.status)  # a run that cannot say that it is finished is not
+        status = status_with(result.status)
     except BaseException as error:
         status = status_of(error)
         _close_unfinished(folder, status, report)
@@ -125,7 +125,7 @@ def _attempt(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[
     return result
 
 
-def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[SearchCallback]) -> dict[str, Any]:
+def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[SearchCallback]) -> Result:
     config = plan.config
     write_text(folder.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     counts_anew = count_peak_anew()

@@ -59,7 +59,7 @@ def train(
     epochs = -(-settings.steps // len(loader))
     epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
     checkpoints = folder.path / CHECKPOINTS
-    origin = {**hashes(plan), **{name: version for name, version in versions().items() if name in COMPUTING}}
+    origin = dict(hashes(plan)) | {name: version for name, version in versions().items() if name in COMPUTING}
     checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
     keeper = EpochCheckpoint(checkpoints, checkpoint_io)
     callbacks = [epoch_report, keeper, *([StatusLine(epoch_report)] if sys.stdout.isatty() else [])]

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import EXIT_CODES
-from trainers.runs.state import FINISHED, RunState, missing_files, result_of, state_of, why_lost
+from trainers.runs.result import missing_files, read_result
+from trainers.runs.state import FINISHED, RunState, state_of, why_lost
 from trainers.sweeps.records import FILE, Job, Sweep, own_overrides, read_sweep, sweep_folders
 
 NEVER_BEGAN = "never began"  # a job without a run folder whose sweep has ended: nobody will run it
@@ -188,7 +189,9 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
     met: list[bool] | None = None
     if found in FINISHED:
         try:
-            accuracy, met = _result(run)
+            result = read_result(run / "result.json")
+            accuracy = result.objective["validation_accuracy"]
+            met = [device.met for device in result.devices.values()]
             if missing := missing_files(run):
                 found, reason = "unreadable", f"missing: {', '.join(missing)}"
         except InvalidInputError as error:
@@ -211,23 +214,6 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
 def _seconds(state: RunState, *, now: datetime) -> float:
     since, until = (state.heartbeat, now) if state.state == "running" else (state.started, state.heartbeat)
     return max(0.0, (until - since).total_seconds())
-
-
-def _result(run: Path) -> tuple[float, list[bool]]:
-    """Validation accuracy of a finished run, and whether each device is within budget.
-
-    Raises: InvalidInputError if its file cannot be read, or does not say so.
-    """
-    result = result_of(run)
-    try:
-        accuracy = result["objective"]["validation_accuracy"]
-        met = [device["met"] is True for device in result["devices"].values()]
-        if not 0 <= accuracy <= 1:
-            raise ValueError(f"validation_accuracy is {accuracy!r}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        why = f"fields 'objective' and 'devices' are not those of a search ({type(error).__name__}: {error})"
-        raise InvalidInputError(f"{run / 'result.json'}: {why}; delete its folder and run the search again") from error
-    return accuracy, met
 
 
 def _cut_short(sweep: Sweep, own: Sequence[Row], *, prefix: str) -> list[Row]:

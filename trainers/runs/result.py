@@ -1,0 +1,339 @@
+"""The schema of result.json and lineage.json: how they are written, read and checked."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from hardware_models.metrics import METRICS, Margin
+from trainers.runs.config import FolderName, Positive, Share
+from trainers.runs.files import read_as
+from trainers.runs.state import FINISHED, state_of
+
+SCHEMA: Final = 1
+Number = Annotated[float, Field(allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=0)]
+Figures = dict[str, Number]  # by metric
+MetricName = Annotated[str, Field(pattern=f"^({'|'.join(METRICS)})$")]
+COUNTED = tuple(metric for metric in METRICS if metric != "latency_ms")
+
+
+class Part(BaseModel):
+    """A mapping of a file: exactly these fields, each of exactly this type."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", serialize_by_alias=True)
+
+
+class Images(Part):
+    """Images of each split."""
+
+    weights: Count
+    architecture: Count
+    validation: Count
+    test: Count
+
+
+class Data(Part):
+    name: str
+    origin: str
+    split_hash: str
+    images: Images
+
+
+class Transfer(Part):
+    """What the network of one device is predicted to cost on another, and whether it is within its budgets."""
+
+    latency_ms: Number
+    gflops: Number
+    params_m: Number
+    peak_memory_mb: Number
+    latency_upper_ms: Number | None
+    utilisation: Number
+    within: bool
+
+
+class Measured(Part):
+    """Latency of the exported network on the device, in ms; `latency_ms` is the median."""
+
+    latency_ms: Number
+    p50_ms: Number
+    p90_ms: Number
+    min_ms: Number
+    repeats: Count
+    threads: Count
+    runtime: str
+    versions: dict[str, str]
+    machine: str
+
+
+class Stay(Part):
+    """Operations that run one after another on one unit of a device."""
+
+    unit: str
+    operations: list[str]
+
+
+class Accuracy(Part):
+    """Test accuracy inside the supernet, with inherited weights, fine-tuned, and of the best random network."""
+
+    supernet: Share
+    inherited: Share
+    finetuned: Share
+    random: Share
+    images: Count
+
+
+class Validation(Part):
+    accuracy: Share
+    loss: Number
+    images: Count
+
+
+class CandidateRow(Part):
+    """A network that was validated. `utilisation` is the share of its tightest budget."""
+
+    notation: str
+    utilisation: Number
+    validation_accuracy: Share
+    validation_loss: Number
+
+
+class CutRow(CandidateRow):
+    refuted_by: MetricName
+
+
+class ProfileError(BaseModel):
+    """Relative error of the latency model on networks that the fit had not seen."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    method: str
+    n: Count
+    mape: Number
+    median_ape: Number
+    within_20_share: Share
+    spearman: Number
+
+
+class Bound(BaseModel):
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    level: Share
+    n: Count
+    factor: Number
+    subject: str
+
+
+class ProfileRecord(BaseModel):
+    """What the latency figures of a device are worth. It has further fields where the profile has units or tables."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
+
+    name: str
+    title: str
+    runtime: str
+    threads: int | None
+    precision: str
+    error: ProfileError | None
+    error_reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
+    bound: Bound | None
+    source: str
+    measured: list[str]
+    inferred: list[str]
+
+
+class Certified(Part):
+    """The network of a device, what it costs, and how each budget stands: all that `verify` makes again.
+
+    `predicted`, `upper`, `recounted` and `measured` are of different origin and never mix. `held` is the figure that
+    decides whether a budget is met, and `held_by` its origin. `utilisation` is the share of each budget that is used.
+    """
+
+    architecture: str
+    weights: str
+    id: str
+    notation: str
+    met: bool
+    refuted_by: MetricName | None
+    binding: MetricName
+    budgets: Annotated[dict[MetricName, Positive], Field(min_length=1)]
+    margin: Margin
+    utilisation: Figures
+    predicted: Figures
+    upper: Figures
+    upper_level: Share | None
+    upper_subject: str | None
+    held: Figures
+    held_by: dict[str, Annotated[str, Field(pattern="^(measured|recounted|upper|predicted)$")]]
+    recounted: Figures
+    measured: Measured | None
+    measured_reason: str | None
+    placement: list[Stay] | None
+    profile: ProfileRecord
+
+    @property
+    def used(self) -> float:
+        """Share of the binding budget that is used."""
+        return self.utilisation[self.binding]
+
+    @model_validator(mode="after")
+    def _metrics_agree(self) -> "Certified":
+        budgets = tuple(self.budgets)
+        due: dict[str, tuple[str, ...]] = dict.fromkeys(("utilisation", "held", "held_by"), budgets)
+        due |= {"predicted": METRICS, "recounted": COUNTED, "upper": METRICS if self.upper_level else COUNTED}
+        for field, metrics in due.items():
+            found: Mapping[str, object] = getattr(self, field)
+            if set(found) != set(metrics):
+                raise ValueError(f"{field} has {', '.join(found)}; it must have {', '.join(metrics)}")
+        for field, metric in (("binding", self.binding), ("refuted_by", self.refuted_by)):
+            if metric not in (None, *budgets):
+                raise ValueError(f"{field} is {metric}, which has no budget")
+        return self
+
+
+class DeviceResult(Certified):
+    """One device of a search: its certified network, and how that network was chosen."""
+
+    cut: list[CutRow]
+    accuracy: Accuracy
+    validation: Validation
+    larger_candidates_that_lost: list[CandidateRow] | None
+    taken: CandidateRow
+    candidates: Annotated[list[CandidateRow], Field(min_length=1)]
+    random_candidates: list[CandidateRow]
+
+
+class Search(Part):
+    """Time, memory and course of a search; `choices_alive` and `worst_surviving_share` are by device."""
+
+    train_seconds: Number
+    derive_seconds: Number
+    steps: Count
+    entropy: Share
+    step_over_floor: Number
+    peak_memory_mb: Count | None
+    choices_alive: dict[str, Count]
+    worst_surviving_share: dict[str, Number]
+
+
+class Hashes(Part):
+    config: str
+    cost_table: str
+    data_split: str
+
+
+class CodeRecord(Part):
+    version: str
+    commit: str | None
+    changed: bool | None
+    sha256: str
+    plugins: dict[str, dict[str, str | None]] = {}  # absent in files of earlier versions
+
+
+class Result(Part):
+    """A result.json: what a finished search found, and what it depends on."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    status: Literal["done", "unmet"]
+    command: str
+    attempts: Count
+    space: str
+    strategy: str
+    seed: Count
+    data: Data
+    devices: Annotated[dict[FolderName, DeviceResult], Field(min_length=1)]  # whose files are named after them
+    objective: dict[str, Number]
+    transfer: dict[str, dict[str, Transfer]]
+    search: Search
+    hashes: Hashes
+    files: dict[str, str]
+    versions: dict[str, str]
+    threads: Count
+    processors: list[str]
+    code: CodeRecord
+    earlier_code: list[CodeRecord]
+
+    @field_validator("objective")
+    @classmethod
+    def _has_every_figure(cls, objective: dict[str, float], info: ValidationInfo) -> dict[str, float]:
+        if "devices" in info.data:  # else they are wrong themselves
+            due = ["validation_accuracy", "utilisation", "seconds"]
+            for name, device in info.data["devices"].items():
+                due += [f"{name}/{figure}" for figure in ("validation_accuracy", *device.budgets)]
+            _check_keys(objective, due)
+        return objective
+
+    @field_validator("transfer")
+    @classmethod
+    def _has_every_pair(
+        cls, transfer: dict[str, dict[str, Transfer]], info: ValidationInfo
+    ) -> dict[str, dict[str, Transfer]]:
+        _check_keys(transfer, info.data.get("devices", transfer))
+        for row in transfer.values():
+            _check_keys(row, transfer)
+        return transfer
+
+    @field_validator("search")
+    @classmethod
+    def _has_every_device(cls, search: Search, info: ValidationInfo) -> Search:
+        _check_keys(search.choices_alive, info.data.get("devices", search.choices_alive))
+        _check_keys(search.worst_surviving_share, search.choices_alive)
+        return search
+
+
+class Supernet(Hashes):
+    id: str
+
+
+class Made(Part):
+    """A file that was made of its parent."""
+
+    id: str
+    parent: str
+    file: str
+
+
+class Timed(Part):
+    parent: str
+    latency_ms: Number
+
+
+class Lineage(Part):
+    """A lineage.json: the supernet, the networks that came of it, their weights, and their measurements, by device."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    run: str
+    supernet: Supernet
+    architectures: dict[str, Made]
+    models: dict[str, Made]
+    measurements: dict[str, Timed]
+
+
+def read_result(path: Path) -> Result:
+    """Raises: TornFileError; InvalidInputError that names each wrong field."""
+    return read_as(path, Result)
+
+
+def read_lineage(path: Path) -> Lineage:
+    """Raises: as `read_result`."""
+    return read_as(path, Lineage)
+
+
+def missing_files(folder: Path) -> list[str]:
+    """The files that the result of a finished run lists and its folder lacks; none for a run that has not finished.
+
+    Raises: InvalidInputError if its status.json or result.json cannot be read.
+    """
+    if state_of(folder).state not in FINISHED:
+        return []
+    return [name for name in read_result(folder / "result.json").files if not (folder / name).is_file()]
+
+
+def file_text(content: Result | Lineage) -> str:
+    return content.model_dump_json(indent=2) + "\n"
+
+
+def _check_keys(mapping: Mapping[str, object], due: Mapping[str, object] | list[str]) -> None:
+    if set(mapping) != set(due):
+        raise ValueError(f"it has {', '.join(mapping)}; it must have {', '.join(due)}")
