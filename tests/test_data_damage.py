@@ -5,6 +5,7 @@ import os
 import pickle
 import random
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -27,80 +28,53 @@ from data_files import (
 from PIL import Image
 
 from trainers.data.cifar10 import read_cifar10
-from trainers.data.readers import (
-    DataError,
-    ImageSet,
-    read_fashion_mnist,
-    read_image_folder,
-)
+from trainers.data.image_set import DataError, ImageSet
+from trainers.data.readers import read_fashion_mnist, read_image_folder
 
-CUTS = (0.0, 0.001, 0.2, 0.5, 0.8, 0.99)
+Read = Callable[[Path], object]
 
 
-def cut(path: Path, fraction: float) -> None:
-    raw = path.read_bytes()
-    path.write_bytes(raw[: int(fraction * len(raw))])
+def read_images(root: Path) -> ImageSet:
+    return read_image_folder(root, image_size=(8, 8))
 
 
-@pytest.mark.parametrize("fraction", [*CUTS, 0.999999])
-@pytest.mark.parametrize("packed", [True, False])
-@pytest.mark.parametrize("name", ["train-images-idx3-ubyte", "t10k-labels-idx1-ubyte"])
-def test_a_truncated_idx_file_is_refused_by_name(tmp_path: Path, name: str, packed: bool, fraction: float) -> None:
-    write_idx(tmp_path, packed=packed)
-    path = tmp_path / (name + ".gz" * packed)
-    cut(path, fraction)
-    with pytest.raises(DataError, match=path.name):
-        read_fashion_mnist(tmp_path)
+def write_image(form: str, root: Path) -> None:
+    write_images(root)
+    write_folder(root, {f"bee/broken.{form}": encoded(noise(40, 40, 3), "PNG" if form == "png" else "JPEG")})
 
 
-@pytest.mark.parametrize("fraction", [*CUTS, 0.999999])
-@pytest.mark.parametrize("kind", ["python archive", "binary archive"])
-def test_a_truncated_cifar10_archive_is_refused_by_name(tmp_path: Path, kind: str, fraction: float) -> None:
-    CIFAR_WRITERS[kind](tmp_path)
-    (path,) = tmp_path.iterdir()
-    cut(path, fraction)
-    with pytest.raises(DataError, match=path.name):
-        read_cifar10(tmp_path)
+FILES: dict[str, tuple[Read, str, Read]] = {  # how a set is written, which of its files is cut, how it is read
+    "gzipped IDX": (write_idx, "train-images-idx3-ubyte.gz", read_fashion_mnist),
+    "plain IDX": (partial(write_idx, packed=False), "t10k-labels-idx1-ubyte", read_fashion_mnist),
+    "python archive": (CIFAR_WRITERS["python archive"], "cifar-10-python.tar.gz", read_cifar10),
+    "binary archive": (CIFAR_WRITERS["binary archive"], "cifar-10-binary.tar.gz", read_cifar10),
+    "python batch": (CIFAR_WRITERS["python folder"], "cifar-10-batches-py/data_batch_3", read_cifar10),
+    "binary batch": (CIFAR_WRITERS["binary folder"], "cifar-10-batches-bin/test_batch.bin", read_cifar10),
+    "packed file": (write_packed, "cifar10/cifar10_jpegq75_packed.npz", read_cifar10),
+    "PNG": (partial(write_image, "png"), "bee/broken.png", read_images),
+    "JPEG": (partial(write_image, "jpg"), "bee/broken.jpg", read_images),
+}
 
 
-@pytest.mark.parametrize("fraction", [*CUTS, 0.9, 0.999999])
-@pytest.mark.parametrize("kind", ["python folder", "binary folder"])
-@pytest.mark.parametrize("batch", ["data_batch_3", "test_batch"])
-def test_a_truncated_cifar10_batch_is_refused(tmp_path: Path, kind: str, batch: str, fraction: float) -> None:
-    CIFAR_WRITERS[kind](tmp_path)  # 0.9 of ten binary records ends at a record
-    (path,) = tmp_path.glob(f"*/{batch}*")
-    cut(path, fraction)
-    with pytest.raises(DataError, match="batch"):
-        read_cifar10(tmp_path)
+@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.5, 0.9])  # 0.9 of ten binary records ends at a record
+@pytest.mark.parametrize("kind", FILES)
+def test_a_truncated_file_is_refused_by_name(tmp_path: Path, kind: str, fraction: float) -> None:
+    write, name, read = FILES[kind]
+    write(tmp_path)
+    raw = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(raw[: int(fraction * len(raw))])
+    with pytest.raises(DataError, match="batch" if "batch" in kind else Path(name).name):
+        read(tmp_path)
 
 
-@pytest.mark.parametrize("fraction", [*CUTS, 0.999999])
-def test_a_truncated_packed_file_is_refused_by_name(tmp_path: Path, fraction: float) -> None:
-    path = write_packed(tmp_path)
-    cut(path, fraction)
-    with pytest.raises(DataError, match=path.name):
-        read_cifar10(tmp_path)
-
-
-@pytest.mark.parametrize("fraction", [0.0, 0.01, 0.2, 0.5, 0.8, 0.95])
-@pytest.mark.parametrize("form", ["png", "jpg"])
-def test_a_truncated_image_is_refused_by_name(tmp_path: Path, form: str, fraction: float) -> None:
-    write_images(tmp_path)
-    path = tmp_path / "bee" / f"broken.{form}"
-    path.write_bytes(encoded(noise(40, 40, 3), "PNG" if form == "png" else "JPEG"))
-    cut(path, fraction)
-    with pytest.raises(DataError, match=path.name):
-        read_image_folder(tmp_path, image_size=(8, 8))
-
-
-CHECKED: dict[str, tuple[Callable[[Path], object], Callable[[Path], ImageSet]]] = {
+CHECKED: dict[str, tuple[Read, Read]] = {
     "idx": (write_idx, read_fashion_mnist),
     "archive": (CIFAR_WRITERS["binary archive"], read_cifar10),
     "packed": (write_packed, read_cifar10),
 }
 
 
-@pytest.mark.parametrize("place", [0.3, 0.6, 0.9])
+@pytest.mark.parametrize("place", [0.3, 0.9])
 @pytest.mark.parametrize("kind", CHECKED)
 def test_a_flipped_byte_in_a_checksummed_file_is_refused(tmp_path: Path, kind: str, place: float) -> None:
     write, read = CHECKED[kind]

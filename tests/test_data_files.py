@@ -28,14 +28,9 @@ from PIL import Image
 from pydantic import ValidationError
 
 from trainers.data.cifar10 import read_cifar10
-from trainers.data.datasets import SOURCES, DataConfig, ImageData, load_data
-from trainers.data.readers import (
-    DataError,
-    Subset,
-    read_digits,
-    read_fashion_mnist,
-    read_image_folder,
-)
+from trainers.data.datasets import DataConfig, ImageData, load_data, read_images
+from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset
+from trainers.data.readers import read_digits, read_fashion_mnist, read_image_folder
 
 # Reading: what is there comes out.
 
@@ -133,7 +128,7 @@ def config_values(path: Path) -> dict[str, object]:
 
 def test_every_data_set_has_one_yaml_file_that_is_valid() -> None:
     files = sorted((REPOSITORY / "conf" / "data").glob("*.yaml"))
-    assert sorted(SOURCES) == [path.stem for path in files]
+    assert list(DATASETS) == [path.stem for path in files]
     for path in files:
         assert path.read_text().startswith("# @package data\n")
         assert DataConfig.model_validate(config_values(path)).name == path.stem
@@ -146,8 +141,9 @@ def test_digits_are_never_mirrored() -> None:
 @pytest.mark.parametrize(
     ("changed", "message"),
     [
-        ({"name": "mnist"}, "unknown data set 'mnist'; allowed: digits, fashion_mnist, cifar10, image_folder"),
+        ({"name": "mnist"}, "no 'mnist'; allowed: cifar10"),
         ({"name": "cifar10"}, "give root"),
+        ({"name": "image_folder", "root": REAL, "image_size": None}, "give image_size"),
         ({"image_size": [16, 2]}, "greater than or equal to 4"),
         ({"limit": 0}, "greater than or equal to 1"),
         ({"shift": 8}, "below half the image size"),
@@ -162,9 +158,35 @@ def test_wrong_configuration_is_refused_with_what_is_allowed(changed: dict[str, 
         DataConfig.model_validate(values | changed)
 
 
-def load(name: str, **changed: object) -> ImageData:
+def load(name: str, /, **changed: object) -> ImageData:
     values = config_values(REPOSITORY / "conf" / "data" / f"{name}.yaml")
     return load_data(DataConfig.model_validate(values | changed), channels=3)
+
+
+def test_a_set_of_another_module_is_given_what_its_function_takes(monkeypatch: pytest.MonkeyPatch) -> None:
+    def whole() -> ImageSet:
+        labels, is_test = torch.arange(60) % 2, torch.arange(60) >= 40
+        images = torch.arange(60, dtype=torch.uint8)[:, None, None, None].repeat(1, 3, 6, 8)
+        return ImageSet("own", images, labels, 2, is_test, "made here")
+
+    def chosen(*, root: Path, image_size: tuple[int, int], subset: Subset) -> ImageSet:
+        assert (root, image_size) == (REAL, (16, 16))
+        return subset.of(whole())
+
+    monkeypatch.setattr(DATASETS, "_registered", {})
+    DATASETS.register("whole")(whole)
+    DATASETS.register("chosen")(chosen)
+    values = config_values(REPOSITORY / "conf" / "data" / "digits.yaml") | {"limit": 20, "limit_test": 10}
+    first = read_images(DataConfig.model_validate(values | {"name": "whole"}))
+    second = read_images(DataConfig.model_validate(values | {"name": "chosen", "root": REAL}))
+    assert first.digest() == second.digest() and len(first.images) == 30
+    data = load("digits", name="whole", image_size=None, shift=0)
+    assert (data.image_size, data.size("test")) == ((6, 8), 20)
+
+
+def test_an_image_set_of_floats_is_refused() -> None:
+    with pytest.raises(DataError, match=r"images must be torch\.uint8"):
+        ImageSet("own", torch.rand(4, 3, 8, 8), torch.arange(4), 4, None, "made here")
 
 
 def test_digits_load_by_their_yaml() -> None:

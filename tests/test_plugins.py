@@ -37,7 +37,7 @@ def test_a_space_of_one_file_is_searched_reported_and_verified(search: Cli, tmp_
     digest = hashlib.sha256((tmp_path / "here" / "ladder.py").read_bytes()).hexdigest()
     recorded = {"ladder": {"version": None, "sha256": digest}}
     assert json.loads((folder / "result.json").read_bytes())["code"]["plugins"] == recorded
-    assert load_run(folder).state.origin["code"]["plugins"] == recorded
+    assert load_run(folder).state.code["plugins"] == recorded
     assert report(["verify", str(folder), "plugins=ladder"]) == 0
     assert report([str(folder)]) == 0 and "kernel0=" in (folder / "report.html").read_text(encoding="utf-8")
     assert "finished already" in done(search(*LADDER))
@@ -55,6 +55,13 @@ def test_a_run_without_its_plugin_says_which_to_name(
     with pytest.raises(InvalidInputError) as refused:
         validate(dict(load_run(folder).config))
     assert refused.value.fields == ("plugins",)
+
+
+def test_a_data_set_of_one_file_is_searched_on(search: Cli, tmp_path: Path) -> None:
+    done(search(*LADDER, "plugins=[ladder,stripes]", "data=stripes", "data.image_size=null"))
+    (folder,) = runs(tmp_path)
+    result = json.loads((folder / "result.json").read_bytes())
+    assert result["data"]["name"] == "stripes" and sorted(result["code"]["plugins"]) == ["ladder", "stripes"]
 
 
 def test_a_section_without_a_file_has_the_defaults_of_its_part(search: Cli) -> None:

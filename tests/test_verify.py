@@ -23,7 +23,8 @@ from tests.tiny_search import CELLS, MOBILE_SPACE, tiny_config
 from trainers.analysis.loading import load_run
 from trainers.cli.report_command import run as espalier_report
 from trainers.cli.search import run_search
-from trainers.data.datasets import SOURCES, ImageData, load_data
+from trainers.data.datasets import ImageData, load_data
+from trainers.data.image_set import DATASETS, ImageSet, Subset
 from trainers.reports import verify
 from trainers.reports.rebuild import Rebuilt, rebuild
 from trainers.reports.verify import verify_run
@@ -306,8 +307,13 @@ def test_other_versions_are_shown_and_fail_nothing(run: Path) -> None:
 
 
 def test_the_data_are_read_once(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    read, subsets = SOURCES["digits"], list[Any]()
-    monkeypatch.setitem(SOURCES, "digits", lambda config, subset: subsets.append(subset) or read(config, subset))
+    read, subsets = DATASETS["digits"], list[Subset]()
+
+    def count(subset: Subset) -> ImageSet:
+        subsets.append(subset)
+        return read(subset=subset)
+
+    monkeypatch.setitem(DATASETS._registered, "digits", count)
     assert failed(finished) == ""
     assert len(subsets) == 1
 

@@ -10,16 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from trainers.data.readers import (
-    BROKEN_ARCHIVE,
-    EVERYTHING,
-    DataError,
-    ImageSet,
-    Subset,
-    decode_image,
-    image_set,
-    require_folder,
-)
+from trainers.data.image_set import EVERYTHING, DataError, ImageSet, Subset, image_set, require_folder
+from trainers.data.readers import BROKEN_ARCHIVE, decode_image
 
 _CIFAR_SIDE = 32
 _CIFAR_PIXELS = 3 * _CIFAR_SIDE**2
@@ -56,7 +48,7 @@ def read_cifar10(root: Path, *, subset: Subset = EVERYTHING) -> ImageSet:
     batches = [parse(raw, f"{path}: {name}") for name, raw in zip(_CIFAR_BATCHES, files, strict=True)]
     counts = [len(labels) for labels, _ in batches]
     if len(set(counts)) > 1:  # the six files of CIFAR-10 are equally long: one cut at a record's end shows only so
-        raise DataError(f"{path}: batches hold {counts} images, must all be equal (10000); fetch the archive anew")
+        raise DataError(f"{path}: batches hold {counts} images, must all be equal (10000); download the archive again")
     labels_N = np.concatenate([labels for labels, _ in batches])
     images_NCHW = np.concatenate([images for _, images in batches])
     is_test_N = np.arange(len(labels_N)) >= len(labels_N) - counts[-1]
@@ -77,16 +69,16 @@ def _read_members(path: Path, names: Sequence[str]) -> list[bytes]:
                 while stream.read(1 << 20):  # gzip checks its sum at the very end only
                     pass
     except BROKEN_ARCHIVE as error:
-        raise DataError(f"{path} cannot be read whole ({error}); fetch it anew") from error
+        raise DataError(f"{path} cannot be read whole ({error}); download it again") from error
     missing = [name for name in names if name not in found]
     if missing:
-        raise DataError(f"{path} lacks {missing}; needs {list(names)}; fetch it anew")
+        raise DataError(f"{path} lacks {missing}; needs {list(names)}; download it again")
     return [found[name] for name in names]
 
 
 def _parse_binary_batch(raw: bytes, where: str) -> tuple[np.ndarray, np.ndarray]:
     if not raw or len(raw) % (1 + _CIFAR_PIXELS):
-        raise DataError(f"{where} has {len(raw)} bytes, not a multiple of {1 + _CIFAR_PIXELS} above 0; fetch it anew")
+        raise DataError(f"{where} has {len(raw)} bytes, not a multiple of {1 + _CIFAR_PIXELS}; download it again")
     records = np.frombuffer(raw, np.uint8).reshape(-1, 1 + _CIFAR_PIXELS)
     return records[:, 0], records[:, 1:].reshape(-1, 3, _CIFAR_SIDE, _CIFAR_SIDE)
 
@@ -121,7 +113,7 @@ def _parse_python_batch(raw: bytes, where: str) -> tuple[np.ndarray, np.ndarray]
         if labels_N.dtype != np.int64 or labels_N.shape != (len(images),):
             raise ValueError(f"labels must be {len(images)} integers, got {labels_N.dtype} of shape {labels_N.shape}")
     except Exception as error:  # a damaged or hostile pickle can raise anything
-        raise DataError(f"{where} is no CIFAR-10 batch ({error}); fetch the archive anew") from error
+        raise DataError(f"{where} is no CIFAR-10 batch ({error}); download the archive again") from error
     return labels_N, images
 
 
@@ -133,12 +125,12 @@ def _read_packed_cifar10(path: Path, subset: Subset) -> ImageSet:
                 members[key] for key in ("header", "blob", "offsets", "label", "is_test")
             )
     except BROKEN_ARCHIVE as error:
-        raise DataError(f"{path} cannot be read whole ({error}); fetch it anew") from error
+        raise DataError(f"{path} cannot be read whole ({error}); download it again") from error
     arrays = {"header": header, "blob": blob, "offsets": offsets, "label": labels, "is_test": is_test}
     for key, array in arrays.items():
         if array.ndim != 1 or array.dtype.kind not in "uib" or not len(array):
             got = f"{array.dtype} of shape {array.shape}"
-            raise DataError(f"{path}: {key} is {got}, must be a row of integers; fetch it anew")
+            raise DataError(f"{path}: {key} is {got}, must be a row of integers; download it again")
     ends = offsets.astype(np.int64)
     if len(labels) != len(ends) - 1 or len(is_test) != len(labels):
         raise DataError(
@@ -146,7 +138,7 @@ def _read_packed_cifar10(path: Path, subset: Subset) -> ImageSet:
         )
     if ends[0] != 0 or ends[-1] != len(blob) or (np.diff(ends) <= 0).any():
         raise DataError(
-            f"{path}: offsets must rise from 0 to the blob's {len(blob)} bytes, end at {ends[-1]}; fetch it anew"
+            f"{path}: offsets must rise from 0 to the blob's {len(blob)} bytes, end at {ends[-1]}; download it again"
         )
 
     def decode(indices: np.ndarray) -> np.ndarray:

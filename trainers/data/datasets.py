@@ -2,7 +2,8 @@
 
 import hashlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
+from inspect import signature
 from itertools import count, islice
 from math import isclose
 from pathlib import Path
@@ -15,8 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from search_spaces.errors import InvalidInputError
-from trainers.data import cifar10, readers
-from trainers.data.readers import DataError, ImageSet, Subset, class_quantiles, key_generator
+from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, class_quantiles, key_generator
 
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
 
@@ -45,12 +45,15 @@ class Shares(BaseModel):
 
 
 class DataConfig(BaseModel):
-    """A data set, how much of it is read, how it is divided and augmented. `image_size` and `shift` in pixels."""
+    """A data set, how much of it is read, how it is divided and augmented. `image_size` and `shift` in pixels.
+
+    Without `image_size` images keep their own.
+    """
 
     model_config = _STRICT
     name: str
     root: Path | None = None
-    image_size: tuple[Side, Side]
+    image_size: tuple[Side, Side] | None
     limit: Annotated[int, Field(ge=1)] | None = None
     limit_test: Annotated[int, Field(ge=1)] | None = None
     shares: Shares
@@ -61,42 +64,38 @@ class DataConfig(BaseModel):
     @field_validator("name")
     @classmethod
     def _is_known(cls, name: str) -> str:
-        if name not in SOURCES:
-            raise ValueError(f"unknown data set {name!r}; allowed: {', '.join(SOURCES)}")
+        DATASETS[name]  # raises a ValueError that says which there are
         return name
 
     @model_validator(mode="after")
     def _fits_together(self) -> Self:
-        if self.root is None and self.name != "digits":
+        needed = signature(DATASETS[self.name]).parameters
+        if self.root is None and "root" in needed:
             raise ValueError(f"data set {self.name} is read from files; give root, the folder that holds them")
-        if 2 * self.shift >= min(self.image_size):
+        if self.image_size is None and "image_size" in needed:
+            raise ValueError(f"images of {self.name} are of several sizes; give image_size, as [32, 32]")
+        if self.image_size is not None and 2 * self.shift >= min(self.image_size):
             raise ValueError(f"shift must be below half the image size {self.image_size}, got {self.shift}")
         return self
 
 
-def _root(config: DataConfig) -> Path:
-    assert config.root is not None  # DataConfig requires it of every set but digits
-    return config.root
-
-
-SOURCES: dict[str, Callable[[DataConfig, Subset], ImageSet]] = {
-    "digits": lambda config, subset: readers.read_digits(subset=subset),
-    "fashion_mnist": lambda config, subset: readers.read_fashion_mnist(_root(config), subset=subset),
-    "cifar10": lambda config, subset: cifar10.read_cifar10(_root(config), subset=subset),
-    "image_folder": lambda config, subset: readers.read_image_folder(
-        _root(config), image_size=config.image_size, subset=subset
-    ),
-}
-
-
 def load_data(config: DataConfig, *, channels: int) -> "ImageData":
     """The data set of `config`, read, divided, and ready to give batches of `channels` channels."""
-    subset = Subset(train=config.limit, test=config.limit_test, seed=config.split_seed)
-    image_set = SOURCES[config.name](config, subset)
+    image_set = read_images(config)
     splits = make_splits(image_set, config.shares, seed=config.split_seed)
+    height, width = config.image_size or image_set.images.shape[2:]
     return ImageData(
-        image_set, splits, image_size=config.image_size, channels=channels, shift=config.shift, flip=config.flip
+        image_set, splits, image_size=(height, width), channels=channels, shift=config.shift, flip=config.flip
     )
+
+
+def read_images(config: DataConfig) -> ImageSet:
+    """The images of `config`. A reader is given what it takes of root, image_size and subset."""
+    read = DATASETS[config.name]
+    subset = Subset(train=config.limit, test=config.limit_test, seed=config.split_seed)
+    given = {"root": config.root, "image_size": config.image_size, "subset": subset}
+    taken = {name: value for name, value in given.items() if name in signature(read).parameters}
+    return read(**taken) if "subset" in taken else subset.of(read(**taken))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -212,10 +211,8 @@ class ImageData:
         return DataLoader(pairs, batch_size=None, generator=torch.Generator())
 
     def _indices(self, split: Split) -> Tensor:
-        allowed = [field.name for field in fields(Splits) if field.name != "hash"]
-        if split not in allowed:
-            raise InvalidInputError(f"unknown split {split!r}; allowed: {', '.join(allowed)}")
-        return getattr(self.splits, split)
+        indices: Tensor = getattr(self.splits, split)
+        return indices
 
     def _check_batch_size(self, split: Split, batch_size: int, augment: bool) -> None:
         size = self.size(split)

@@ -1,97 +1,21 @@
 """Reads images and labels from where they lie. A file that cannot be read whole is an error, never a part of it."""
 
 import gzip
-import hashlib
 import io
-import os
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
-from torch import Tensor
 
-from search_spaces.errors import InvalidInputError
+from trainers.data.image_set import EVERYTHING, DataError, ImageSet, Subset, image_set, require_folder
 
 # Shapes: N images, C channels, H height, W width.
 
 _IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg")
 BROKEN_ARCHIVE = (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
-
-
-class DataError(InvalidInputError):
-    """A data set is missing, damaged, or too small for what is asked of it."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class ImageSet:
-    """Labelled images: `images` uint8 (N, C, H, W), `labels` int64 (N,), `is_test` bool (N,) or None if undivided."""
-
-    name: str
-    images: Tensor
-    labels: Tensor
-    num_classes: int
-    is_test: Tensor | None
-    origin: str
-
-    def digest(self) -> str:
-        """sha256 of the images' shape and bytes and of the labels, as hex."""
-        content = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        content.update(self.images.numpy().tobytes())
-        content.update(self.labels.numpy().astype("<i8").tobytes())
-        return content.hexdigest()
-
-
-@dataclass(frozen=True, slots=True)
-class Subset:
-    """Which images of a set to read: at most `train` and `test` of them, stratified by label, a function of `seed`.
-
-    `test` counts images of the set's own test part; in a set without one, `train` counts all images.
-    """
-
-    train: int | None = None
-    test: int | None = None
-    seed: int = 0
-
-    def indices(self, labels_N: Tensor, is_test_N: Tensor | None) -> Tensor:
-        """Positions of the images chosen, ascending. A larger limit contains a smaller one's images."""
-        if is_test_N is None:
-            if self.test is not None:
-                raise DataError(
-                    f"data.limit_test={self.test} on a set that has no test part of its own; leave it null, use limit"
-                )
-            is_test_N = torch.zeros_like(labels_N, dtype=torch.bool)
-        parts = ((self.train, ~is_test_N, "limit"), (self.test, is_test_N, "limit_test"))
-        return torch.cat([self._part(labels_N, *part) for part in parts]).sort().values
-
-    def _part(self, labels_N: Tensor, limit: int | None, mask_N: Tensor, name: str) -> Tensor:
-        indices = mask_N.nonzero().squeeze(1)
-        quantiles = class_quantiles(labels_N[indices], key_generator("subset", name, self.seed))
-        return indices[quantiles.argsort(stable=True)[:limit]]
-
-
-EVERYTHING = Subset()
-
-
-def key_generator(*key: int | str) -> torch.Generator:
-    """A generator that is a function of `key` alone, whatever the global state."""
-    return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little"))
-
-
-def class_quantiles(labels_N: Tensor, generator: torch.Generator) -> Tensor:
-    """Each image's place in a random order of its own class, float64 in (0, 1): parts cut there are stratified."""
-    shuffled = torch.randperm(len(labels_N), generator=generator)
-    by_class = shuffled[labels_N[shuffled].argsort(stable=True)]
-    counts = labels_N.bincount()
-    rank = torch.arange(len(labels_N)) - (counts.cumsum(0) - counts).repeat_interleave(counts)
-    quantiles_N = torch.empty(len(labels_N), dtype=torch.float64)
-    quantiles_N[by_class] = (rank + 0.5) / counts.repeat_interleave(counts).double()
-    return quantiles_N
 
 
 def read_digits(*, subset: Subset = EVERYTHING) -> ImageSet:
@@ -113,7 +37,7 @@ def read_fashion_mnist(root: Path, *, subset: Subset = EVERYTHING) -> ImageSet:
     test_images, test_labels = _read_idx_pair(folder, "t10k")
     if train_images.shape[1:] != test_images.shape[1:]:
         sizes = f"{train_images.shape[1:]} and {test_images.shape[1:]}"
-        raise DataError(f"{folder}: train and t10k images differ in size, got {sizes}; fetch the four files anew")
+        raise DataError(f"{folder}: train and t10k images differ in size, got {sizes}; download the four files again")
     images_NCHW = np.concatenate([train_images, test_images])[:, None]
     labels_N = np.concatenate([train_labels, test_labels])
     is_test_N = np.arange(len(labels_N)) >= len(train_labels)
@@ -152,44 +76,12 @@ def read_image_folder(root: Path, *, image_size: tuple[int, int], subset: Subset
     return image_set(root.name, labels_N, is_test_N, len(classes), f"image folder {root}", subset, decode)
 
 
-def image_set(
-    name: str,
-    labels_N: np.ndarray,
-    is_test_N: np.ndarray | None,
-    num_classes: int,
-    origin: str,
-    subset: Subset,
-    decode: Callable[[np.ndarray], np.ndarray],
-) -> ImageSet:
-    """Checks all labels, then decodes the images of `subset` alone."""
-    labels = torch.from_numpy(labels_N.astype(np.int64))
-    outside = labels[(labels < 0) | (labels >= num_classes)]
-    if len(outside):
-        allowed = f"allowed: 0..{num_classes - 1}; mend or fetch it anew"
-        raise DataError(f"{origin}: {len(outside)} labels out of range, first {int(outside[0])}; {allowed}")
-    is_test = None if is_test_N is None else torch.from_numpy(is_test_N)
-    counts = (labels if is_test is None else labels[~is_test]).bincount(minlength=num_classes)
-    if not counts.all():
-        empty = (counts == 0).nonzero().squeeze(1).tolist()
-        raise DataError(f"{origin}: classes {empty} of {num_classes} have no training image; each needs one or more")
-    indices = subset.indices(labels, is_test)
-    images = torch.from_numpy(decode(indices.numpy()))
-    return ImageSet(name, images, labels[indices], num_classes, None if is_test is None else is_test[indices], origin)
-
-
-def require_folder(root: Path) -> None:
-    if not os.path.isdir(root):
-        raise DataError(
-            f"data folder {root} does not exist or is no folder; set paths.data (or data.root) to one that does"
-        )
-
-
 def _read_idx_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
     images_NHW = _read_idx(folder, f"{part}-images-idx3-ubyte", num_axes=3)
     labels_N = _read_idx(folder, f"{part}-labels-idx1-ubyte", num_axes=1)
     if len(images_NHW) != len(labels_N):
         raise DataError(
-            f"{folder}: {part} has {len(images_NHW)} images and {len(labels_N)} labels; fetch both files anew"
+            f"{folder}: {part} has {len(images_NHW)} images and {len(labels_N)} labels; download both files again"
         )
     return images_NHW, labels_N
 
@@ -203,16 +95,16 @@ def _read_idx(folder: Path, name: str, *, num_axes: int) -> np.ndarray:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as stream:
             raw = stream.read()
     except BROKEN_ARCHIVE as error:
-        raise DataError(f"{path} cannot be read whole ({error}); fetch it anew") from error
+        raise DataError(f"{path} cannot be read whole ({error}); download it again") from error
     magic, start = bytes([0, 0, 8, num_axes]), 4 * (1 + num_axes)
     if raw[:4] != magic or len(raw) < start:
         raise DataError(
-            f"{path} is no IDX file of {num_axes} axes: starts with {raw[:4]!r}, must with {magic!r}; fetch it anew"
+            f"{path} is no IDX file of {num_axes} axes: starts with {raw[:4]!r}, must with {magic!r}; download it again"
         )
     shape = tuple(int(n) for n in np.frombuffer(raw, ">u4", num_axes, 4))
     elements = int(np.prod(shape, dtype=object))
     if not elements or len(raw) - start != elements:
-        raise DataError(f"{path} holds {len(raw) - start} bytes of data, its header says {shape}; fetch it anew")
+        raise DataError(f"{path} holds {len(raw) - start} bytes of data, its header says {shape}; download it again")
     return np.frombuffer(raw, np.uint8, offset=start).reshape(shape)
 
 
@@ -237,5 +129,5 @@ def decode_image(
                 raise ValueError(f"has pixel mode {image.mode}, must have 8 bits a channel")
             rgb = ImageOps.fit(image.convert("RGB"), size, Image.Resampling.BILINEAR)
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
-        raise DataError(f"{where} cannot be read as PNG or JPEG ({error}); mend or remove it") from error
+        raise DataError(f"{where} cannot be read as PNG or JPEG ({error}); repair or remove it") from error
     return np.asarray(rgb).transpose(2, 0, 1)
