@@ -14,7 +14,8 @@ from torch.utils._pytree import tree_leaves
 
 from search_spaces.blocks import without_resize
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import KINDS, Operation, Shape
+from search_spaces.operation import KINDS, Operation
+from search_spaces.tensor_spec import Inputs, zero_inputs
 
 # Activations and dropout, which runtimes fuse or leave out: fvcore has no count of them. The kinds of operations say
 # what else it has none of.
@@ -55,8 +56,8 @@ def deployed(module: nn.Module) -> nn.Module:
     return copy
 
 
-def recount(module: nn.Module, shape: Shape) -> Recount:
-    """fvcore's count of the deployed network on an input of `shape` (channels, height, width); one multiply-add is one.
+def recount(module: nn.Module, inputs: Inputs) -> Recount:
+    """fvcore's count of the deployed network on such inputs; one multiply-add is one.
 
     Elementwise operators and local pools count 0, and so does a batch norm that `deployed` kept, which is elementwise;
     its parameters count.
@@ -65,7 +66,7 @@ def recount(module: nn.Module, shape: Shape) -> Recount:
     copy = deployed(module)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # fvcore scripts and traces, which torch has deprecated
-        counts, unsupported = _fvcore_counts(copy, shape)
+        counts, unsupported = _fvcore_counts(copy, inputs)
     uncounted = {name for kind in KINDS.values() for name, handler in kind.fvcore.items() if handler is None}
     unknown = sorted(unsupported - uncounted - _ACTIVATIONS)
     if unknown:
@@ -78,19 +79,19 @@ def recount(module: nn.Module, shape: Shape) -> Recount:
     return Recount(gflops=sum(gflops.values()), params_m=params / 1e6, by_operator=gflops)
 
 
-def _fvcore_counts(network: nn.Module, shape: Shape) -> tuple[dict[str, float], set[str]]:
+def _fvcore_counts(network: nn.Module, inputs: Inputs) -> tuple[dict[str, float], set[str]]:
     """Multiply-adds by operator, and the operators without a count."""
     from fvcore.nn import FlopCountAnalysis
 
-    analysis = FlopCountAnalysis(network, torch.zeros(1, *shape))
+    analysis = FlopCountAnalysis(network, zero_inputs(inputs))
     handlers = {name: handler for kind in KINDS.values() for name, handler in kind.fvcore.items() if handler}
     analysis.set_op_handle(**handlers)
     analysis.unsupported_ops_warnings(False).uncalled_modules_warnings(False).tracer_warnings("none")
     return dict(analysis.by_operator()), set(analysis.unsupported_ops())
 
 
-def operations_of(module: nn.Module, shape: Shape) -> list[Operation]:
-    """The operations that the deployed network runs on an input of `shape`, in order, `held` left at 0.
+def operations_of(module: nn.Module, inputs: Inputs) -> list[Operation]:
+    """The operations that the deployed network runs on such inputs, in order, `held` left at 0.
 
     Arithmetic written outside of modules is not seen: networks sum with `Add` and scale with `Scale`.
     Raises: InvalidInputError for a module that is of no known kind.
@@ -106,7 +107,7 @@ def operations_of(module: nn.Module, shape: Shape) -> list[Operation]:
     for submodule in _running(copy):
         submodule.register_forward_hook(record)
     with torch.no_grad():
-        copy(torch.zeros(1, *shape))
+        copy(*zero_inputs(inputs))
     return operations
 
 
@@ -119,7 +120,7 @@ def _running(network: nn.Module) -> Iterator[nn.Module]:
 
 
 def peak_activation_mb(
-    module: nn.Module, shape: Shape, *, bytes_per_element: int = 4, counted: Sequence[bool] | None = None
+    module: nn.Module, inputs: Inputs, *, bytes_per_element: int = 4, counted: Sequence[bool] | None = None
 ) -> float:
     """The most activation memory (10^6 bytes) that the deployed network needs at once, the input counted.
 
@@ -131,10 +132,10 @@ def peak_activation_mb(
     """
     copy = deployed(module)
     constants = {_storage(tensor) for tensor in (*copy.parameters(), *copy.buffers())}
-    x = torch.zeros(1, *shape)
-    with torch.no_grad(), _Lifetimes(constants, x) as lifetimes:
+    examples = zero_inputs(inputs)
+    with torch.no_grad(), _Lifetimes(constants, examples) as lifetimes:
         steps = lifetimes.steps_of_operations(copy)
-        copy(x)
+        copy(*examples)
     live = lifetimes.live_elements()
     if counted is not None:
         live = [0, *(live[k] for own, taken in zip(steps, counted, strict=True) if taken for k in own)]
@@ -144,7 +145,7 @@ def peak_activation_mb(
 class _Lifetimes(TorchDispatchMode):
     """Records for every storage its size, the step that writes it first and the step that touches it last."""
 
-    def __init__(self, constants: set[int], x: Tensor) -> None:
+    def __init__(self, constants: set[int], inputs: Sequence[Tensor]) -> None:
         super().__init__()
         self._constants = constants
         self._kept: list[Tensor] = []  # an address must not be used twice
@@ -152,7 +153,8 @@ class _Lifetimes(TorchDispatchMode):
         self._elements: dict[int, int] = {}
         self._first: dict[int, int] = {}
         self._last: dict[int, int] = {}
-        self._touch(x)
+        for x in inputs:
+            self._touch(x)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         output = func(*args, **(kwargs or {}))

@@ -1,21 +1,37 @@
-"""Contracts of latency models and profiles, for the tests of a device or model of one's own.
+"""Contracts for the tests of one's own latency model, profile or space.
 
 def test_my_model() -> None:
     check_latency_model(MyModel(model="mine", speed=2.0))
+
+class TestMine(CostContracts):
+    space = MySpace.small()
 """
 
-from collections.abc import Iterator
-from dataclasses import replace
-from itertools import product
-from math import inf, isclose
+# Shapes: S networks, n decisions, M metrics, D devices, N choices of all decisions.
 
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from functools import cached_property
+from itertools import pairwise, product
+from math import inf, isclose
+from typing import Any
+
+import numpy as np
+import torch
 import yaml
 
+from hardware_models.budgets.budget_problem import BudgetProblem
+from hardware_models.budgets.cost_table import PEAK, Array, CostTable, Indices, Mask
+from hardware_models.counting import operations_of, peak_activation_mb, recount
 from hardware_models.latency_models.latency_model import LATENCY_MODELS, LatencyModel
-from hardware_models.profile import METRICS, HardwareProfile
+from hardware_models.latency_models.roofline import PRICE_KINDS
+from hardware_models.profile import METRICS, HardwareProfile, profile_from_dict
+from search_spaces.blocks import without_resize
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import KINDS, Operation, parse_operation
+from search_spaces.space import SearchSpace
 
+MOST_NETWORKS = 4000  # of the sub-space that exact selection is compared with brute force on
 SIDES, KERNELS = (1, 14), (1, 3)
 CHANNELS = 16  # doubled and doubled again for what must not cost less
 
@@ -89,3 +105,143 @@ def check_profile(profile: HardwareProfile) -> None:
 
 def price(model: LatencyModel, operation: Operation) -> float | None:
     return model.price_ms(operation, bytes_per_element=4)
+
+
+def made_up_profile(name: str, *, gops: float, gb_per_s: float, overhead_ms: float) -> HardwareProfile:
+    """A device that prices every kind of operation, with a bound on its latency."""
+    kinds = {kind: {"throughput_gops": gops, "overhead_ms": overhead_ms} for kind in PRICE_KINDS}
+    latency = {"model": "roofline", "weight_gb_per_s": gb_per_s, "activation_gb_per_s": gb_per_s, "kinds": kinds}
+    content: dict[str, Any] = {
+        "title": name,
+        "runtime": "none",
+        "threads": 1,
+        "precision": "fp32",
+        "budgets": {},
+        "latency": latency,
+        "error": {"method": "made up", "n": 1, "mape": 0.1, "median_ape": 0.1, "within_20_share": 1, "spearman": 1},
+        "bound": {"level": 0.9, "n": 10, "factor": 1.25},
+        "source": "made up for tests",
+        "measured": [],
+        "inferred": [],
+    }
+    return profile_from_dict(name, content)
+
+
+class CostContracts:
+    """Set `space` to a small version. `profiles` are two made-up devices; `num_networks` are recounted."""
+
+    space: SearchSpace
+    num_networks = 5
+
+    @cached_property
+    def profiles(self) -> Sequence[HardwareProfile]:
+        return (
+            made_up_profile("slow", gops=10.0, gb_per_s=50.0, overhead_ms=0.001),
+            made_up_profile("starved", gops=200.0, gb_per_s=2.0, overhead_ms=0.05),
+        )
+
+    @cached_property
+    def table(self) -> CostTable:
+        return CostTable(self.space, self.profiles)
+
+    def networks(self, size: int, *, seed: int) -> Indices:
+        """Networks (S, n), drawn uniformly from those that obey the space's rules."""
+        return self.space.rule_matrix.sample(size, np.random.default_rng(seed))
+
+    def test_table_costs_are_those_of_the_operations_hooked_out_of_the_network(self) -> None:
+        supernet = self.space.supernet()
+        for indices in self.networks(self.num_networks, seed=0):
+            choices = self.space.choices(indices)
+            network, inputs = supernet.extract(choices), self.space.inputs_of(choices)
+            operations = operations_of(without_resize(network), inputs)
+            counted, peak_mb = recount(network, inputs), peak_activation_mb(network, inputs)
+            for device, profile in enumerate(self.profiles):
+                prices = [profile.price(operation) for operation in operations]
+                expected = {m: sum(price[m] for price in prices) for m in ("latency_ms", "gflops", "params_m")}
+                expected["latency_ms"] += profile.constant_ms
+                expected["peak_memory_mb"] = sum(price["weight_mb"] for price in prices) + peak_mb
+                costs = self.table.named(indices, device)
+                for metric, value in expected.items():
+                    np.testing.assert_allclose(costs[metric], value, rtol=1e-9, err_msg=f"{metric} of {choices}")
+                np.testing.assert_allclose(costs["gflops"], counted.gflops, rtol=1e-9, err_msg=f"fvcore, {choices}")
+                np.testing.assert_allclose(costs["params_m"], counted.params_m, rtol=1e-9, err_msg=f"{choices}")
+
+    def test_expected_cost_is_the_mean_over_sampled_networks(self) -> None:
+        generator, size = np.random.default_rng(1), 4000
+        for _ in range(5):
+            weights = [self._distribution(len(d.choices), generator) for d in self.space.decisions]
+            expected_DM = self.table.expected(torch.from_numpy(np.concatenate(weights))).numpy()
+            sampled_Sn = np.stack([generator.choice(len(p), size=size, p=p) for p in weights], axis=1)
+            for device in range(len(self.profiles)):
+                costs_SM = self.table.of(sampled_Sn, device)
+                mean_M, error_M = costs_SM.mean(axis=0), costs_SM.std(axis=0) / np.sqrt(size)
+                sums = np.arange(len(METRICS)) != PEAK
+                assert (np.abs(expected_DM[device] - mean_M) <= 5 * error_M + 1e-9 * mean_M)[sums].all()
+                # Of activations it takes the largest expectation, which is below the expected largest.
+                assert expected_DM[device, PEAK] <= mean_M[PEAK] + 5 * error_M[PEAK] + 1e-9 * mean_M[PEAK]
+
+    def test_expected_cost_of_one_network_is_its_cost(self) -> None:
+        for indices in self.networks(50, seed=2):
+            one_hot_N = torch.zeros(self.space.num_choices, dtype=torch.float64)
+            one_hot_N[torch.from_numpy(indices + self.table.first_choice[:-1])] = 1.0
+            expected_DM = self.table.expected(one_hot_N).numpy()
+            for device in range(len(self.profiles)):
+                np.testing.assert_allclose(expected_DM[device], self.table.of(indices[None], device)[0], rtol=1e-9)
+
+    def test_exact_selection_is_that_of_brute_force(self) -> None:
+        """On sub-spaces of few choices: the best network, the next ones as those before are forbidden, then none."""
+        generator, starts = np.random.default_rng(3), self.table.first_choice[:-1]
+        for round_ in range(6):
+            device = round_ % len(self.profiles)
+            mask_N = self._few_choices(generator)
+            networks_Sn = self._all_of(mask_N)
+            problem = BudgetProblem(
+                self.table, self.profiles[device].name, self._limits(networks_Sn, device, generator)
+            )
+            scores_N = generator.normal(size=len(mask_N))
+            allowed_Sn = networks_Sn[problem.is_feasible(networks_Sn)]
+            values_S = scores_N[allowed_Sn + starts].sum(axis=1)
+            ranked = [tuple(row) for row in allowed_Sn[np.argsort(-values_S)].tolist()]
+            for place in sorted({0, 1, min(len(ranked), 3)}):
+                found = problem.select(scores_N, mask_N=mask_N, forbidden=ranked[:place])
+                if place >= len(ranked):
+                    assert found is None
+                else:
+                    assert found is not None
+                    np.testing.assert_allclose(found.value, np.sort(values_S)[::-1][place], rtol=1e-7)
+                    assert found.indices in ranked[place:]
+
+    def _distribution(self, size: int, generator: np.random.Generator) -> Array:
+        """Probabilities (size,), some of them 0."""
+        raw = generator.exponential(size=size) * (generator.random(size) < 0.8)
+        raw = raw if raw.any() else np.ones(size)
+        return np.asarray(raw / raw.sum())
+
+    def _few_choices(self, generator: np.random.Generator) -> Mask:
+        """The choices (N,) of a few networks that obey the rules, as many as brute force can look at."""
+        mask_N = np.zeros(self.space.num_choices, dtype=bool)
+        for indices in self.networks(50, seed=int(generator.integers(10**6))):
+            wider_N = mask_N.copy()
+            wider_N[self.table.first_choice[:-1] + indices] = True
+            counts = [int(wider_N[a:b].sum()) for a, b in pairwise(self.table.first_choice)]
+            if np.prod(np.array(counts, dtype=float)) <= MOST_NETWORKS:
+                mask_N = wider_N
+        return mask_N
+
+    def _all_of(self, mask_N: Mask) -> Indices:
+        """All networks (S, n) of the choices in a mask that obey the rules."""
+        alive = [np.flatnonzero(mask_N[a:b]).tolist() for a, b in pairwise(self.table.first_choice)]
+        networks_Sn = np.array(list(product(*alive)), dtype=np.int64)
+        return networks_Sn[self.table.rules.obeyed(networks_Sn)]
+
+    def _limits(self, networks_Sn: Indices, device: int, generator: np.random.Generator) -> dict[str, float]:
+        """Budgets on some metrics, each between two costs that networks have, or below them all."""
+        costs_SM = self.table.of(networks_Sn, device)
+        limits = {}
+        for k in generator.permutation(len(METRICS))[: generator.integers(1, len(METRICS) + 1)]:
+            costs = np.unique(costs_SM[:, k])
+            gaps = np.flatnonzero(np.diff(costs) > 1e-4 * costs[:-1])
+            gap = int(generator.choice(gaps)) if len(gaps) else len(costs) - 1
+            total = (costs[gap] + costs[min(gap + 1, len(costs) - 1)]) / 2 + (0 if len(gaps) else costs[-1])
+            limits[METRICS[k]] = self.profiles[device].upper(METRICS[k], float(total))
+        return limits

@@ -4,7 +4,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.registry import Registry
 from search_spaces.regular_files import text_of
 from search_spaces.space import Choice, SearchSpace
+from search_spaces.tensor_spec import TensorSpec
 
 SCHEMA = 1
 MOST_NUMBERS = 10**9  # in the weights of a network from a file, or in memory at one operation: some GB
@@ -22,12 +23,15 @@ SPACES: Registry[Callable[..., SearchSpace]] = Registry("spaces")
 
 @dataclass(frozen=True)
 class Architecture:
-    """The network of `choices` in the space `space` built with `spec`; it takes images of `input_shape`."""
+    """The network of `choices` in the space `space` built with `spec`.
+
+    `input_shape` is that of its one input when deployed, without the batch; of several, a mapping from name to shape.
+    """
 
     space: str
     spec: Mapping[str, Any]
     choices: Mapping[str, Choice]
-    input_shape: tuple[int, int, int]
+    input_shape: Any
 
     @property
     def id(self) -> str:
@@ -46,14 +50,14 @@ class Architecture:
             "space": self.space,
             "spec": dict(self.spec),
             "choices": dict(self.choices),
-            "input_shape": list(self.input_shape),
+            "input_shape": _listed(self.input_shape),
         }
 
 
 def architecture_of(space: SearchSpace, choices: Mapping[str, Choice]) -> Architecture:
     """The architecture file of one network of `space`."""
     space.check(choices)
-    return Architecture(space.name, space.spec(), dict(choices), space.input_shape(choices))
+    return Architecture(space.name, space.spec(), dict(choices), _shapes(space, choices))
 
 
 def read_architecture(path: Path) -> Architecture:
@@ -62,15 +66,15 @@ def read_architecture(path: Path) -> Architecture:
         content = json.loads(text_of(Path(path)))
     except (OSError, ValueError, RecursionError) as error:  # not UTF-8, no JSON, or a parser's limit
         raise InvalidInputError(f"cannot read an architecture from {path}: {error}") from error
-    fields = {"schema": int, "space": str, "spec": dict, "choices": dict, "input_shape": list, "id": str}
+    fields = {"schema": int, "space": str, "spec": dict, "choices": dict, "input_shape": list | dict, "id": str}
     for field, kind in fields.items():
         if not isinstance(content, dict) or not isinstance(content.get(field), kind):
-            raise InvalidInputError(f"{path}: field {field!r} must be a {kind.__name__}")
+            raise InvalidInputError(f"{path}: field {field!r} must be a {getattr(kind, '__name__', kind)}")
     if content["schema"] != SCHEMA:
         raise InvalidInputError(
             f"{path}: field 'schema' must be {SCHEMA}, got {content['schema']}; write it again with this version"
         )
-    architecture = Architecture(content["space"], content["spec"], content["choices"], tuple(content["input_shape"]))
+    architecture = Architecture(content["space"], content["spec"], content["choices"], content["input_shape"])
     if architecture.id != content["id"]:
         raise InvalidInputError(
             f"{path}: field 'id' does not match the content; the file was changed after it was written"
@@ -80,9 +84,22 @@ def read_architecture(path: Path) -> Architecture:
     with _naming(path, "choices"):
         space.check(architecture.choices)
         _check_size(space, architecture.choices)
-    if tuple(space.input_shape(architecture.choices)) != architecture.input_shape:
+    shapes = _shapes(space, architecture.choices)
+    if _listed(shapes) != architecture.input_shape:
         raise InvalidInputError(f"{path}: field 'input_shape' is not that of its choices")
-    return architecture
+    return replace(architecture, input_shape=shapes)
+
+
+def _shapes(space: SearchSpace, choices: Mapping[str, Choice]) -> Any:
+    shapes = {name: spec.shape for name, spec in space.inputs_of(choices).items()}
+    return next(iter(shapes.values())) if len(shapes) == 1 else shapes
+
+
+def _listed(shapes: Any) -> Any:
+    """Shapes as JSON has them."""
+    if isinstance(shapes, Mapping):
+        return {name: list(shape) for name, shape in shapes.items()}
+    return list(shapes) if isinstance(shapes, tuple) else shapes
 
 
 def _check_size(space: SearchSpace, choices: Mapping[str, Choice]) -> None:
@@ -119,6 +136,11 @@ def architecture_svg(architecture: Architecture) -> str:
     Raises: InvalidInputError if its space is unknown or its choices are not of that space.
     """
     return build_space(architecture).draw(architecture.choices)
+
+
+def inputs_of(architecture: Architecture) -> Mapping[str, TensorSpec]:
+    """What the network takes when deployed."""
+    return build_space(architecture).inputs_of(architecture.choices)
 
 
 def build_network(architecture: Architecture) -> nn.Module:

@@ -5,6 +5,7 @@
 import copy
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -59,9 +60,10 @@ def without_resize(network: nn.Module) -> nn.Module:
 
 
 @torch.no_grad()
-def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Replaces batch-norm statistics by the average of those of `batches` of inputs; `network` ends in eval mode.
+def recalibrate(network: nn.Module, batches: Iterable[Any]) -> None:
+    """Replaces batch-norm statistics by the average of those of `batches`; `network` ends in eval mode.
 
+    A batch is a tensor, or a tuple of them for a network of several inputs.
     A slice of a supernet inherits statistics that were gathered while other networks ran.
     """
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -71,7 +73,7 @@ def recalibrate(network: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.momentum = None  # cumulative average
     network.train()
     for x in batches:
-        network(x)
+        network(*x) if isinstance(x, tuple) else network(x)
     for norm, momentum in zip(norms, momenta, strict=True):
         norm.momentum = momentum
     network.eval()

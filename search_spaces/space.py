@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import prod
 from typing import Any, Self
 
@@ -11,11 +12,22 @@ from torch import Tensor, nn
 from search_spaces.blocks import recalibrate
 from search_spaces.errors import InvalidInputError, UnknownDecisionError
 from search_spaces.operation import Operation, Shape
+from search_spaces.rules import Rule, RuleMatrix
 from search_spaces.svg import draw_table
+from search_spaces.tensor_spec import TensorSpec
 
 Choice = int | float | str
 # One entry per decision: the index of the choice taken (hard, the cheap path), or a vector of weights over its choices.
 Selection = Mapping[str, int | Tensor]
+
+
+def image_shape(inputs: Mapping[str, TensorSpec]) -> Shape:
+    """(channels, height, width) of the one input. Raises: InvalidInputError unless it is an image."""
+    shapes = [spec.shape for spec in inputs.values()]
+    if len(shapes) != 1 or len(shapes[0]) != 3:
+        raise InvalidInputError(f"this needs networks that take one image (channels, height, width); got {shapes}")
+    channels, height, width = shapes[0]
+    return channels, height, width
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +97,16 @@ class Supernet(nn.Module, ABC):
             raise InvalidInputError(f"decisions keep at least one choice; got none for {empty}")
         self._active |= {name: tuple(int(k) for k in indices) for name, indices in active.items()}
 
-    def recalibrate(self, selection: Selection, batches: Iterable[Tensor]) -> None:
+    def recalibrate(self, selection: Selection, batches: Iterable[Any]) -> None:
         """Gives batch norms the statistics of `batches` as the network of `selection` sees them; ends in eval mode."""
         recalibrate(Path(self, selection), batches)
 
     @abstractmethod
-    def forward(self, x: Tensor, selection: Selection) -> Tensor:
-        """Logits (B, classes) of images (B, C, H, W). A decision given by index runs that choice alone, sliced."""
+    def forward(self, x: Any, selection: Selection) -> Tensor:
+        """Output (B, classes) of a tensor, or of a tuple if the space has several inputs.
+
+        A decision given by index runs that choice alone, sliced.
+        """
 
     @abstractmethod
     def extract(self, choices: Mapping[str, Choice]) -> nn.Module:
@@ -105,14 +120,15 @@ class Path(nn.Module):
         super().__init__()
         self.supernet, self.selection = supernet, selection
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.supernet(x, self.selection)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.supernet(inputs[0] if len(inputs) == 1 else inputs, self.selection)
 
 
 class SearchSpace(ABC):
     """Decisions, sites and networks of one family. Subclasses set `name` and are rebuilt from `spec()`.
 
-    A space costs its networks at `deploy_shape` (channels, height, width); they train at any image size.
+    A space costs its networks at their deployed `inputs`; networks of images train at any image size. Networks take
+    their inputs one after the other, in the order of `inputs`; a supernet takes the one, or a tuple of several.
     """
 
     name: str
@@ -121,10 +137,12 @@ class SearchSpace(ABC):
     # The same operations as those of `sites`, in the order they run; the last segment ends in `num_classes` numbers.
     # None in a space whose networks are no chain of parts: it cannot be placed on several units.
     segments: tuple[Segment, ...] = ()
-    deploy_shape: Shape
+    inputs: Mapping[str, TensorSpec]
     num_classes: int
     # Decisions whose choice cannot be mixed (an image size): a selection gives them by index, or by a one-hot vector.
     hard_decisions: frozenset[str] = frozenset()
+    # Conditions between choices that every network obeys.
+    rules: tuple[Rule, ...] = ()
     # Decisions that each choose one operation of the same set by its name, as the edges of a cell do.
     operation_decisions: frozenset[str] = frozenset()
 
@@ -139,9 +157,18 @@ class SearchSpace(ABC):
     def network(self, choices: Mapping[str, Choice]) -> nn.Module:
         """The stand-alone network of these choices, freshly initialised: what `Supernet.extract` fills."""
 
+    def inputs_of(self, choices: Mapping[str, Choice]) -> Mapping[str, TensorSpec]:
+        """What this network takes when deployed."""
+        return self.inputs
+
     def input_shape(self, choices: Mapping[str, Choice]) -> Shape:
-        """(channels, height, width) of the images that this network takes when deployed."""
-        return self.deploy_shape
+        """(channels, height, width) of the image that this network takes when deployed."""
+        return image_shape(self.inputs_of(choices))
+
+    @property
+    def deploy_shape(self) -> Shape:
+        """(channels, height, width) of the largest image that a network takes when deployed."""
+        return image_shape(self.inputs)
 
     def decision(self, name: str) -> Decision:
         """Raises: UnknownDecisionError if there is none of this name."""
@@ -191,14 +218,23 @@ class SearchSpace(ABC):
 
     @property
     def num_networks(self) -> int:
+        """Combinations of choices, rules aside."""
         return prod(len(decision.choices) for decision in self.decisions)
 
     @property
     def num_choices(self) -> int:
         return sum(len(decision.choices) for decision in self.decisions)
 
+    @cached_property
+    def rule_matrix(self) -> RuleMatrix:
+        """The rules as rows over all choices."""
+        return RuleMatrix(self.decisions, self.rules)
+
     def check(self, choices: Mapping[str, Choice]) -> None:
-        """Raises: UnknownDecisionError unless `choices` gives every decision one of its choices, and nothing else."""
+        """Raises: UnknownDecisionError unless `choices` gives every decision one of its choices, and nothing else;
+
+        InvalidInputError if they break a rule.
+        """
         missing = [d.name for d in self.decisions if d.name not in choices]
         extra = sorted(set(choices) - {d.name for d in self.decisions})
         if missing or extra:
@@ -208,6 +244,9 @@ class SearchSpace(ABC):
             )
         for decision in self.decisions:
             decision.index(choices[decision.name])
+        broken = [rule.name for rule in self.rules if not rule.holds(choices)]
+        if broken:
+            raise InvalidInputError(f"space {self.name}: the choices break its rules {', '.join(broken)}")
 
     def indices(self, choices: Mapping[str, Choice]) -> tuple[int, ...]:
         """Positions of `choices`, in the order of `decisions`."""

@@ -92,12 +92,7 @@ def test_every_folder_of_code_is_a_room() -> None:
 
 
 def test_a_name_of_a_file_stands_once_in_the_tree() -> None:
-    families = {
-        "space.py",
-        "supernet.py",
-        "network.py",
-        "drawing.py",
-        "testing.py",
-    }  # one of each in the folder of a space
+    # One of each in the folder of a space; the contracts that a package ships.
+    families = {"space.py", "supernet.py", "network.py", "drawing.py", "testing.py"}
     names = [path.name for path in FILES if path.name not in families | {"__init__.py"}]
     assert sorted(name for name in set(names) if names.count(name) > 1) == []

@@ -76,10 +76,10 @@ def test_export_that_computes_something_else_is_refused(monkeypatch: pytest.Monk
 
 
 def test_every_kind_of_operation_has_an_example() -> None:
-    assert set(OPERATIONS) == set(KINDS)
+    assert set(OPERATIONS) == {name for name, kind in KINDS.items() if kind.build_node is not None}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OPERATIONS)
 def test_operation_is_timed(kind: str) -> None:
     check(time_operation(OPERATIONS[kind], repeats=3), 3)
 
@@ -102,7 +102,7 @@ def test_operation_time_leaves_out_the_marks_around_it() -> None:
     assert list(runner.kernel_ms(events)) == [0.032, 0.02]
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", OPERATIONS)
 def test_graph_gives_the_operation_its_output_shape(kind: str) -> None:
     operation, graph = OPERATIONS[kind], Graph()
     inputs = [graph.input(1, *operation.in_shape)]

@@ -84,9 +84,10 @@ class BudgetProblem:
         return problem
 
     def is_feasible(self, indices_Sn: Indices) -> NDArray[np.bool_]:
-        """Which networks (S, n) meet every budget, shape (S,)."""
+        """Which networks (S, n) meet every budget and obey the space's rules, shape (S,)."""
         meets_SM = self.table.of(indices_Sn, self.device) <= self.limits_M
         feasible: NDArray[np.bool_] = np.logical_and.reduce(meets_SM, axis=1)
+        feasible &= self.table.rules.obeyed(np.atleast_2d(indices_Sn))
         return feasible
 
     def utilisation(self, indices: Sequence[int]) -> dict[str, float]:
@@ -145,6 +146,7 @@ class BudgetProblem:
             first, last = self._block_of(choice)
             alone_N[first:last] = np.arange(first, last) == choice
             kept_N[choice] = bool((self.table.cheapest(alone_N, self.device) <= self.limits_M).all())
+        kept_N = self.table.rules.reduced(kept_N)
         removed = np.flatnonzero(mask_N & ~kept_N)
         nothing_M = np.zeros(len(METRICS))
         removals = [self._removal(int(c), 0.0, nothing_M, "presolve") for c in removed]

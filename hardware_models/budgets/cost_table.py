@@ -38,6 +38,7 @@ class CostTable:
         self.num_own = len(self.space.decisions) - sum(map(len, self.placements))
         sizes = [len(decision.choices) for decision in self.space.decisions]
         self.first_choice = np.concatenate([[0], np.cumsum(sizes)])
+        self.rules = self.space.rule_matrix
         self.factors = compile_factors(self.space, self.devices)
         self.offsets = np.cumsum([0] + [factor.peak[0].size for factor in self.factors])
         self.summed = np.concatenate([f.summed.reshape(*f.summed.shape[:2], -1) for f in self.factors], axis=2)

@@ -71,7 +71,7 @@ def _best_of_all(
     """The best network of a table that `_is_one_table`, by looking at each."""
     best: Solution | None = None
     for networks_Sn in _networks(table, device, mask_N, scores_N):
-        allowed_S = (table.of(networks_Sn, device) <= limits_M).all(axis=1)
+        allowed_S = (table.of(networks_Sn, device) <= limits_M).all(axis=1) & table.rules.obeyed(networks_Sn)
         for indices in forbidden:
             allowed_S &= (networks_Sn[:, : len(indices)] != np.asarray(indices)).any(axis=1)
         values_S = scores_N[networks_Sn[allowed_S] + table.first_choice[:-1]].sum(axis=1)
@@ -88,7 +88,9 @@ def _best_of_part(
     while True:
         program = _Program(table, device, part_N, refused)
         found = program.solve(program.choice_costs(-scores_N), limits_M)
-        if found is None or (table.of(np.array([found]), device)[0] <= limits_M).all():
+        if found is None or (
+            (table.of(np.array([found]), device)[0] <= limits_M).all() and table.rules.obeyed(np.array([found])).all()
+        ):
             return found
         refused.append(found)
 
@@ -98,6 +100,7 @@ def tightest_network(table: CostTable, device: int, *, mask_N: Mask, limits_M: A
     best: Solution | None = None
     if _is_one_table(table):
         for networks_Sn in _networks(table, device, mask_N, np.zeros(len(mask_N))):
+            networks_Sn = networks_Sn[table.rules.obeyed(networks_Sn)]
             least = _largest(networks_Sn, -(table.of(networks_Sn, device) / limits_M).max(axis=1))
             if least is not None and (best is None or -least.value < best.value):
                 best = Solution(least.indices, -least.value)
@@ -193,6 +196,11 @@ class _Program:
         self.peak_var = self.num_choices + len(self.entries)
         self.num_vars = self.peak_var + 2
         self.rows = [self._one_each(), self._local_polytope()]
+        rules = table.rules
+        if len(rules.matrix_RN):
+            beside = np.zeros((len(rules.matrix_RN), self.num_vars - self.num_choices))
+            rows = csr_matrix(np.concatenate([rules.matrix_RN, beside], axis=1))
+            self.rows.append(LinearConstraint(rows, rules.low_R, rules.high_R))
         if len(forbidden):
             self.rows.append(self._forbid(forbidden))
 

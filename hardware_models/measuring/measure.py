@@ -18,7 +18,8 @@ from hardware_models.measuring import runner
 from hardware_models.measuring.graph import operation_graph
 from hardware_models.measuring.runner import machine_description
 from search_spaces.errors import EspalierError
-from search_spaces.operation import Operation, Shape
+from search_spaces.operation import Operation
+from search_spaces.tensor_spec import Inputs, random_inputs, zero_inputs
 
 RUNTIME = "onnxruntime"
 PARITY = 1e-3  # of the largest output: float32 sums in another order, through some hundred layers
@@ -85,23 +86,23 @@ class ThisMachine(Machine):
 
 def time_module(
     module: nn.Module,
-    shape: Shape,
+    inputs: Inputs,
     *,
     threads: int = 1,
     warmup: int = 5,
     repeats: int = 50,
     machine: Machine | None = None,
 ) -> Measurement:
-    """Latency of the deployed module on an input of `shape` (channels, height, width), exported once and checked.
+    """Latency of the deployed module on such inputs, exported once and checked.
 
     It runs on `machine`, by default on this one.
     Raises: ParityError if the exported network's output differs from the module's.
     """
-    machine, x = machine or ThisMachine(), torch.randn(1, *shape, generator=torch.Generator().manual_seed(0))
+    machine, examples = machine or ThisMachine(), random_inputs(inputs, seed=0)
     with torch.no_grad():
-        expected = deployed(module)(x).numpy()
-    model = export(module, shape)
-    feed = {model.graph.input[0].name: x.numpy()}
+        expected = deployed(module)(*examples).numpy()
+    model = export(module, inputs)
+    feed = {given.name: x.numpy() for given, x in zip(model.graph.input, examples, strict=True)}
     times_ms, outputs = machine.run(
         model.SerializeToString(), threads=threads, warmup=warmup, repeats=repeats, feed=feed
     )
@@ -109,11 +110,11 @@ def time_module(
     return _measurement(times_ms, threads, machine)
 
 
-def export(module: nn.Module, shape: Shape) -> ModelProto:
-    """The ONNX model of the module as deployed, for inputs (1, *shape)."""
+def export(module: nn.Module, inputs: Inputs) -> ModelProto:
+    """The ONNX model of the module as deployed, for such inputs, at batch size 1."""
     with _quiet():
         program = torch.onnx.export(
-            deployed(module), (torch.zeros(1, *shape),), dynamo=True, external_data=False, verbose=False
+            deployed(module), zero_inputs(inputs), dynamo=True, external_data=False, verbose=False
         )
     assert program is not None
     return program.model_proto

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 from hardware_models.profile import HardwareProfile
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Shape
 from search_spaces.space import Choice, Decision, SearchSpace, Selection, Supernet
+from search_spaces.tensor_spec import TensorSpec
 
 
 def unit_decision(device: str, segment: str) -> str:
@@ -54,8 +54,8 @@ class PlacedSpace(SearchSpace):
             for segment in base.segments
         ]
         self.decisions = (*base.decisions, *placements)
-        self.sites, self.segments = base.sites, base.segments
-        self.deploy_shape, self.num_classes = base.deploy_shape, base.num_classes
+        self.sites, self.segments, self.rules = base.sites, base.segments, base.rules
+        self.inputs, self.num_classes = base.inputs, base.num_classes
         self.hard_decisions, self.operation_decisions = base.hard_decisions, base.operation_decisions
 
     def spec(self) -> dict[str, Any]:
@@ -67,8 +67,8 @@ class PlacedSpace(SearchSpace):
     def network(self, choices: Mapping[str, Choice]) -> nn.Module:
         return self.base.network(self.unplaced(choices))
 
-    def input_shape(self, choices: Mapping[str, Choice]) -> Shape:
-        return self.base.input_shape(choices)
+    def inputs_of(self, choices: Mapping[str, Choice]) -> Mapping[str, TensorSpec]:
+        return self.base.inputs_of(choices)
 
     def notation(self, choices: Mapping[str, Choice]) -> str:
         """That of the network, wherever it runs."""
@@ -97,7 +97,7 @@ class PlacedSupernet(Supernet):
         super().restrict(active)
         self.base.restrict({name: indices for name, indices in active.items() if name in self.own})
 
-    def forward(self, x: Tensor, selection: Selection) -> Tensor:
+    def forward(self, x: Any, selection: Selection) -> Tensor:
         return self.base(x, {name: selection[name] for name in self.own})
 
     def extract(self, choices: Mapping[str, Choice]) -> nn.Module:

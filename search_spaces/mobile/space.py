@@ -26,6 +26,7 @@ from search_spaces.bounds import (
 )
 from search_spaces.operation import Operation, Shape
 from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
+from search_spaces.tensor_spec import TensorSpec
 
 STEM_CHANNELS = 24
 HEAD_CHANNELS = 960  # as MobileNetV3-Large
@@ -99,7 +100,7 @@ class MobileSpace(SearchSpace):
         self.depths, self.kernels, self.expansions = tuple(depths), tuple(kernels), tuple(expansions)
         self.squeeze_excite, self.resolutions = tuple(squeeze_excite), tuple(resolutions)
         self.num_classes, self.channels = num_classes, channels
-        self.deploy_shape: Shape = (channels, max(resolutions), max(resolutions))
+        self.inputs = {"image": TensorSpec((channels, max(resolutions), max(resolutions)))}
         self.blocks = [BlockName(s, b) for s in range(len(widths)) for b in range(max(depths))]
         self.decisions = tuple(self._decisions())
         self.segments = tuple(self._segments())
@@ -148,9 +149,9 @@ class MobileSpace(SearchSpace):
         self.check(choices)
         return draw_chain(self, choices)
 
-    def input_shape(self, choices: Mapping[str, Choice]) -> Shape:
+    def inputs_of(self, choices: Mapping[str, Choice]) -> Mapping[str, TensorSpec]:
         resolution = int(choices["resolution"])
-        return (self.channels, resolution, resolution)
+        return {"image": TensorSpec((self.channels, resolution, resolution))}
 
     def notation(self, choices: Mapping[str, Choice]) -> str:
         """As `192px | 24: k3e3 k5e6se | 40: ...`: resolution, then width and blocks of each stage."""

@@ -15,6 +15,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.nasbench201.cell_operations import CELL_OPERATIONS, NONE
 from search_spaces.operation import Operation, Shape
 from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
+from search_spaces.tensor_spec import TensorSpec
 
 Value = TypeVar("Value")
 # Those of the benchmark, in order of cost.
@@ -93,7 +94,7 @@ class NasBench201Space(SearchSpace):
         refuse(problem for each in numbers for problem in wrong_number(*each))
         self.width, self.num_cells, self.image_size = width, num_cells, image_size
         self.num_classes, self.channels = num_classes, channels
-        self.deploy_shape: Shape = (channels, image_size, image_size)
+        self.inputs = {"image": TensorSpec((channels, image_size, image_size))}
         self.edge_operations = tuple(operations)
         for name in self.edge_operations:
             if name != NONE:

@@ -11,7 +11,7 @@ from hardware_models.measuring.layers import write_layers
 from hardware_models.measuring.measure import RUNTIME, Machine, Measurement, counted, time_module, time_operation
 from hardware_models.measuring.measurements import Subject
 from hardware_models.measuring.tflite_log import TfliteRun, read_tflite_log
-from search_spaces.architecture import Architecture, build_network
+from search_spaces.architecture import Architecture, build_network, inputs_of
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from trainers.devices.command_config import LogConfig, MeasureConfig, paths_of
@@ -66,7 +66,7 @@ def time_item(config: MeasureConfig, machine: Machine, item: Item) -> Measuremen
     settings = {"threads": config.threads, "warmup": config.warmup, "repeats": config.repeats}
     if isinstance(item.subject, Operation):
         return time_operation(item.subject, machine=machine, **settings)
-    return time_module(build_network(item.subject), item.subject.input_shape, machine=machine, **settings)
+    return time_module(build_network(item.subject), inputs_of(item.subject), machine=machine, **settings)
 
 
 def conditions(config: MeasureConfig, machine: Machine) -> dict[str, str]:

@@ -14,8 +14,8 @@ from hardware_models.placement.chain import runs_of
 from hardware_models.placement.placement import PlacedChain, place
 from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile
 from search_spaces.blocks import without_resize
-from search_spaces.operation import Shape
 from search_spaces.space import SearchSpace
+from search_spaces.tensor_spec import Inputs
 from trainers.search.candidates import Candidate
 
 COUNTED_TO = 1e-6  # relative: a recount adds the same integers in another order
@@ -85,15 +85,15 @@ def certify(
     A measured latency decides alone; where there is none, the figure that the problem's margin names does.
     """
     profile = problem.profile
-    shape = space.input_shape(space.choices(indices))
+    inputs = space.inputs_of(space.choices(indices))
     module = without_resize(network)
     placed = place(problem, indices) if profile.units else None
     totals = problem.table.named(indices, problem.device) if placed is None else placed.costs
     predicted = {metric: profile.estimate(metric, total) for metric, total in totals.items()}
     known = {metric: total for metric, total in totals.items() if metric != "latency_ms" or profile.bound is not None}
     upper = {metric: profile.upper(metric, total) for metric, total in known.items()}
-    recounted = _recounted(profile, module, shape, placed)
-    measured = time_module(module, shape, threads=profile.threads or 1, machine=machine) if measure else None
+    recounted = _recounted(profile, module, inputs, placed)
+    measured = time_module(module, inputs, threads=profile.threads or 1, machine=machine) if measure else None
     held = hold(problem, totals, recounted=recounted, measured_ms=None if measured is None else measured.p50_ms)
     runs = None if placed is None else runs_of(placed.chain, placed.units)
     return Certificate(predicted, upper, recounted, measured, held, runs)
@@ -119,31 +119,31 @@ def hold(
 
 
 def _recounted(
-    profile: HardwareProfile, module: nn.Module, shape: Shape, placed: PlacedChain | None
+    profile: HardwareProfile, module: nn.Module, inputs: Inputs, placed: PlacedChain | None
 ) -> dict[str, float]:
-    counted = recount(module, shape)
+    counted = recount(module, inputs)
     element_bytes = BYTES_PER_ELEMENT[profile.precision]
     if placed is None:
         memory_mb = counted.params_m * element_bytes
-        memory_mb += peak_activation_mb(module, shape, bytes_per_element=element_bytes)
+        memory_mb += peak_activation_mb(module, inputs, bytes_per_element=element_bytes)
     else:
-        memory_mb = _memory_of_local_units(profile, module, shape, placed)
+        memory_mb = _memory_of_local_units(profile, module, inputs, placed)
     return {"gflops": counted.gflops, "params_m": counted.params_m, "peak_memory_mb": memory_mb}
 
 
-def _memory_of_local_units(profile: HardwareProfile, module: nn.Module, shape: Shape, placed: PlacedChain) -> float:
+def _memory_of_local_units(profile: HardwareProfile, module: nn.Module, inputs: Inputs, placed: PlacedChain) -> float:
     """Weights and peak activations, in MB, of the operations that no remote unit runs, found on the module itself.
 
     Of a module whose operations are not those that were placed, all memory counts.
     """
     element_bytes = BYTES_PER_ELEMENT[profile.precision]
-    operations = operations_of(module, shape)
+    operations = operations_of(module, inputs)
     as_placed = [op.notation for op in operations] == [op.notation for op in placed.chain.operations]
     is_local = [not (as_placed and profile.units[unit].remote) for unit in placed.units]
     if not as_placed:
         is_local = [True] * len(operations)
     params = sum(op.params for op, local in zip(operations, is_local, strict=True) if local)
-    activation_mb = peak_activation_mb(module, shape, bytes_per_element=element_bytes, counted=is_local)
+    activation_mb = peak_activation_mb(module, inputs, bytes_per_element=element_bytes, counted=is_local)
     return params * element_bytes / 1e6 + max(activation_mb, placed.transferred_mb)
 
 
