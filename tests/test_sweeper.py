@@ -1,7 +1,6 @@
 """The Optuna sweeper, through a real Hydra application of cheap jobs and real studies on disk."""
 
 import json
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -17,7 +16,8 @@ from optuna.trial import FrozenTrial, TrialState
 
 from search_spaces.errors import InvalidInputError
 from trainers.cli.overrides import quoted
-from trainers.tuning.study_place import open_storage, study_place
+from trainers.tuning.study import attempts_before, current_trials
+from trainers.tuning.study_storage import open_storage, study_place
 
 Toy = Callable[..., "Ended"]
 
@@ -75,33 +75,6 @@ def test_every_wrong_setting_is_told_at_once_before_a_study_is_made(toy: Toy, tm
     assert not (tmp_path / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("storage", "word"),
-    [
-        ("somewhere", "allowed"),
-        ("mysql://me@host/base", "allowed"),
-        ("sqlite://", "allowed"),
-        ("postgresql://me:secret@127.0.0.1/base", "password"),
-        ("postgresql://me@127.0.0.1", "database"),
-        ("postgresql://me@127.0.0.1:1/base", "does not answer"),
-        ("/proc/none/study.db", "cannot write"),
-        (f"{Path(__file__)}.db/..", "allowed"),
-    ],
-)
-def test_a_storage_that_cannot_be_used_is_refused(toy: Toy, storage: str, word: str) -> None:
-    with pytest.raises(Exception, match=word) as refusal:
-        toy("x=interval(0,1)", f"hydra.sweeper.storage='{storage}'")
-    assert "secret" not in str(refusal.value)
-
-
-def test_a_file_that_is_no_study_is_left_as_it_is(toy: Toy, tmp_path: Path) -> None:
-    precious = tmp_path / "precious.db"
-    precious.write_text("my thesis")
-    with pytest.raises(InvalidInputError, match="no sqlite file"):
-        toy("x=interval(0,1)", f"hydra.sweeper.storage={precious}")
-    assert precious.read_text() == "my thesis"
-
-
 def test_nothing_to_search_over_is_refused(toy: Toy) -> None:
     with pytest.raises(InvalidInputError, match="nothing to search over"):
         toy("x=0.5")
@@ -111,18 +84,6 @@ def test_a_key_that_no_job_has_is_refused_before_a_study_is_made(toy: Toy, tmp_p
     with pytest.raises(Exception, match="learning_rate"):
         toy("learning_rate=interval(0,1)")
     assert not (tmp_path / "runs").exists()
-
-
-@pytest.mark.parametrize(
-    ("settings", "word"),
-    [
-        (("hydra.sweeper.objectives={validation_accuracy:maximize,seconds:minimize}",), "one objective"),
-        (("hydra.sweeper.objectives={seconds:minimize}",), "best trials would be stopped"),
-    ],
-)
-def test_a_pruner_that_would_mislead_is_refused(toy: Toy, settings: tuple[str, ...], word: str) -> None:
-    with pytest.raises(InvalidInputError, match=word):
-        toy("x=interval(0,1)", "hydra.sweeper.pruner.name=median", *settings)
 
 
 def test_an_objective_that_no_job_returns_ends_the_study_and_may_be_mended(toy: Toy) -> None:
@@ -164,7 +125,7 @@ def test_the_same_command_with_more_trials_goes_on_as_one_command_would_have(toy
     assert [trial.params for trial in pieces.trials] == [trial.params for trial in whole.trials]
 
 
-def test_a_failed_job_is_told_and_the_others_go_on_and_the_same_command_runs_it_again(toy: Toy) -> None:
+def test_the_others_go_on_after_a_failed_job_and_the_same_command_runs_it_again(toy: Toy) -> None:
     command = ("x=range(0.0,1.0,0.1)", "fails_above=0.45", "hydra.sweeper.n_trials=5")
     first = toy(*command)
     failed = [trial for trial in first.trials if trial.state == TrialState.FAIL]
@@ -186,28 +147,11 @@ def test_an_infeasible_configuration_breaks_a_constraint_and_is_not_run_twice(to
     assert all(trial.params["x"] == "0.1" for trial in ended.study.best_trials)
 
 
-@pytest.mark.parametrize("n_jobs", [1, 3])
-def test_a_study_ends_when_every_point_has_been_tried(toy: Toy, n_jobs: int) -> None:
-    ended = toy(
-        "n=range(1,3)",
-        "kind=plain,fancy",
-        f"hydra.sweeper.n_jobs={n_jobs}",
-        "hydra.sweeper.n_trials=100",
-        "hydra.sweeper.sampler.startup_trials=100",  # all at random: to miss one would take 1e12 studies
-    )
+def test_a_study_ends_when_every_point_has_been_tried(toy: Toy) -> None:
+    settings = ("hydra.sweeper.n_trials=100", "hydra.sweeper.sampler.startup_trials=100")  # all at random
+    ended = toy("n=range(1,3)", "kind=plain,fancy", *settings)
     assert ended.count("begin") == 4
     assert len(ended.trials) < 100 and all(trial.state.is_finished() for trial in ended.trials)
-    assert ended.lines.count("all 4 points of the search space have been tried") == 1
-
-
-def test_a_point_that_failed_has_been_tried_and_the_same_command_runs_it_again(toy: Toy) -> None:
-    command = ("x=0.1,0.9", "fails_above=0.5", "hydra.sweeper.n_trials=100", "hydra.sweeper.sampler.startup_trials=100")
-    first = toy(*command)
-    assert {trial.params["x"] for trial in first.trials} == {"0.1", "0.9"} and len(first.trials) < 100
-    failed = [trial for trial in first.trials if trial.state == TrialState.FAIL]
-    second = toy(*command)
-    again = second.trials[len(first.trials) :]
-    assert [trial.params for trial in again] == [trial.params for trial in failed] != []
 
 
 def test_a_value_over_its_limit_is_no_answer(toy: Toy) -> None:
@@ -218,6 +162,7 @@ def test_a_value_over_its_limit_is_no_answer(toy: Toy) -> None:
     assert any("over seconds" in line for line in ended.lines)
 
 
+@pytest.mark.slow
 def test_a_front_under_a_constraint_is_that_of_brute_force(toy: Toy) -> None:
     ended = toy(
         "n=range(1,9)",
@@ -238,6 +183,7 @@ def test_a_front_under_a_constraint_is_that_of_brute_force(toy: Toy) -> None:
     assert {tuple(trial.values) for trial in ended.study.best_trials} == front
 
 
+@pytest.mark.slow
 def test_gaussian_processes_learn_beside_infeasible_trials(toy: Toy) -> None:
     ended = toy(
         "x=interval(0,1)",
@@ -252,8 +198,9 @@ def test_gaussian_processes_learn_beside_infeasible_trials(toy: Toy) -> None:
     assert abs(ended.study.best_trials[0].params["x"] - toy_study.GOOD_X) < 0.05
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pruner", ["median", "hyperband"])
-def test_hopeless_trials_are_stopped_early_and_the_best_is_not(toy: Toy, pruner: str) -> None:
+def test_trials_are_pruned_and_the_best_is_not(toy: Toy, pruner: str) -> None:
     ended = toy("x=interval(0,1)", f"hydra.sweeper.pruner.name={pruner}", "epochs=5", "hydra.sweeper.n_trials=14")
     stopped = [trial for trial in ended.trials if trial.state == TrialState.PRUNED]
     assert stopped and ended.count("epoch") <= 5 * 14 - 2 * len(stopped)
@@ -268,6 +215,7 @@ def test_no_pruner_runs_every_epoch(toy: Toy) -> None:
     assert ended.count("epoch") == 40
 
 
+@pytest.mark.slow
 def test_a_batch_whose_worker_is_killed_runs_again(toy: Toy, tmp_path: Path) -> None:
     ended = toy(
         "x=interval(0,1)",
@@ -278,31 +226,17 @@ def test_a_batch_whose_worker_is_killed_runs_again(toy: Toy, tmp_path: Path) -> 
         f"kills_itself={tmp_path}/killed",
     )
     assert (tmp_path / "killed").exists()
-    assert ended.states() == {"COMPLETE": 4}
-    assert {trial.user_attrs["attempt"] for trial in ended.trials} == {1, 2}
+    assert [trial.state.name for trial in current_trials(ended.study)] == ["COMPLETE"] * 4
+    assert any(attempts_before(trial) for trial in ended.trials)
 
 
-def test_jobs_of_submitit_are_told_to_the_study(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.slow
+def test_results_of_submitit_jobs_are_told_to_the_study(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the processes of its jobs find the toy
     ended = toy(
         "x=interval(0,1)", "hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"
     )
     assert ended.states() == {"COMPLETE": 2}
-
-
-def test_the_time_for_a_study_ends_it_between_trials(toy: Toy) -> None:
-    ended = toy("x=interval(0,1)", "hydra.sweeper.timeout_s=0.001", "hydra.sweeper.n_trials=50")
-    assert len(ended.trials) <= 1
-    assert any("the same command continues" in line for line in ended.lines)
-
-
-def test_help_imports_no_optuna() -> None:
-    script = f"import runpy, sys; sys.argv = ['toy', '--help']\ntry:\n    runpy.run_path({toy_study.__file__!r})\n"
-    script += (
-        "except SystemExit:\n    pass\nprint('optuna' in sys.modules, 'hydra_plugins.espalier_optuna' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
-    assert done.stdout.splitlines()[-1].split()[0] == "False"
 
 
 def test_lines_tell_each_trial_and_how_to_look_at_the_study(toy: Toy, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ GOOD_X = 0.3
 
 
 def objective(x: float, n: int, kind: str) -> dict[str, float]:
-    """Best at x = 0.3 and n = 5; larger n costs more; `fancy` is dearer and a little better."""
+    """Best at x = 0.3 and n = 5; larger n costs more; `fancy` is more expensive and a little better."""
     bonus = 0.05 if kind == "fancy" else 0.0
     return {
         "validation_accuracy": 0.9 - (x - GOOD_X) ** 2 - 0.02 * abs(n - 5) + bonus,

@@ -1,4 +1,4 @@
-"""What stopping hopeless trials saves: the same study with and without a pruner, of real searches.
+"""What pruning of trials saves: the same study with and without a pruner, of real searches.
 
     python tests/benchmarks/tuning_pruning.py [--trials 12] [--steps 120]
 

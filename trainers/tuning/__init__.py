@@ -1,1 +1,1 @@
-"""Studies over searches: what Optuna suggests, run as Hydra jobs, told back, and stopped early where hopeless."""
+"""Studies over searches: Optuna suggests, jobs run, their results are told to the study, and trials are pruned."""

@@ -1,4 +1,4 @@
-"""A search as a trial of a study: its epochs are reported, and a hopeless one is stopped."""
+"""A search as a trial of a study: it reports its epochs, and the study's pruner may end it."""
 
 import math
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from trainers.runs.exit_status import SearchStoppedError
 from trainers.runs.metric_names import EPOCH, VALIDATION_ACCURACY
-from trainers.tuning.study_place import StudyError, open_storage, study_place
+from trainers.tuning.study_storage import StudyError, answering, open_storage, study_place
 
 
 def watcher(
@@ -14,47 +14,40 @@ def watcher(
 ) -> Callable[[Mapping[str, float]], None]:
     """A function that takes the row of an epoch, reports its `metric` to the study and may end the search.
 
-    Rows without the metric are passed over, epochs that an interrupted attempt reported are not reported again. A
-    storage that is away is told once, and the search goes on: epochs that end meanwhile are not reported.
-    Raises, when called: SearchStoppedError if the study's pruner finds the trial hopeless.
+    `number` is that of the trial's first attempt. Rows without the metric are passed over, and so are epochs that an
+    interrupted attempt has reported. A storage that is away costs one warning, and the search goes on.
+    Raises, when called: SearchStoppedError if the study's pruner ends the trial.
     """
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
 
-    from trainers.tuning.studies import comparable_study
+    from trainers.tuning.study import attempts_before, comparable_study
 
-    opened = open_storage(study_place(storage))
-    loaded = comparable_study(opened, study)
-    trial_id = opened.get_trial_id_from_study_id_trial_number(opened.get_study_id_from_name(study), number)
-    trial = optuna.trial.Trial(loaded, trial_id)
-    known = set(opened.get_trial(trial_id).intermediate_values)
-    failed = False
+    place = study_place(storage)
+    loaded = comparable_study(open_storage(place), study)
+    attempts = [t for t in optuna.Study.get_trials(loaded) if number in (t.number, *attempts_before(t))]
+    trial = optuna.trial.Trial(loaded, attempts[-1]._trial_id)
+    known = set(attempts[-1].intermediate_values)
+    warned = False
 
     def watch(row: Mapping[str, float]) -> None:
-        nonlocal failed
+        nonlocal warned
         value = row.get(metric)
         if value is None:
             return
-        epoch = int(row[EPOCH])
-        hopeless = math.isnan(value)
+        epoch, prune = int(row[EPOCH]), math.isnan(value)
         try:
-            if epoch not in known:
-                trial.report(value, epoch)
-                known.add(epoch)
-            hopeless = hopeless or trial.should_prune()
-        except (optuna.exceptions.OptunaError, SQLAlchemyError, StudyError) as error:
-            if not failed:
-                _tell(f"study {study} does not hear of epoch {epoch}; the search goes on", error)
-            failed = True
-        if hopeless:
+            with answering(place):
+                if epoch not in known:
+                    trial.report(value, epoch)
+                    known.add(epoch)
+                prune = prune or trial.should_prune()
+        except (optuna.exceptions.OptunaError, StudyError) as error:
+            if not warned:
+                print(f"epoch {epoch} is not reported; the search goes on: {error}", file=sys.stderr, flush=True)
+            warned = True
+        if prune:
             raise SearchStoppedError(
-                f"trial {number} of study {study} is stopped after epoch {epoch}: "
-                f"its {metric} of {value:.4g} is hopeless beside the other trials"
+                f"trial {number} of study {study} is pruned after epoch {epoch}: {metric} {value:.4g}"
             )
 
     return watch
-
-
-def _tell(what: str, error: Exception) -> None:
-    reason = " ".join(str(error.__cause__ or error).split())[:200]
-    print(f"{what}: {type(error).__name__}: {reason}", file=sys.stderr, flush=True)

@@ -9,7 +9,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.runs.config import Count, Line, Positive, Section
 from trainers.runs.metric_names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 from trainers.runs.validation import Place, problems_of
-from trainers.tuning.study_place import StudyPlace, study_place
+from trainers.tuning.study_storage import StudyPlace, study_place
 
 Direction = Literal["maximize", "minimize"]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
@@ -45,7 +45,7 @@ class GpConfig(Section):
 
 
 class PrunerConfig(Section):
-    """What stops hopeless trials, from the `metric` of their epochs. `auto`: median where one objective allows it."""
+    """What prunes trials, from the `metric` of their epochs. `auto`: median where one objective allows it."""
 
     name: Literal["auto", "none", "median", "hyperband"]
     metric: Line
@@ -92,25 +92,24 @@ class TuningConfig(Section):
 
     def problems(self, keys: Mapping[str, str]) -> list[str]:
         """What is wrong with it beyond single values; `keys` are the names under which a user sets its fields."""
-        found = []
+        found, metric, name = [], self.pruner.metric, self.pruner.name
         try:
             _ = self.place
         except InvalidInputError as error:
-            found.append(f"{keys['storage']}: {error}")
-        if self.pruner.metric not in SENSE:
-            found.append(f"hydra.sweeper.pruner.metric: got {self.pruner.metric!r}, allowed: {', '.join(SENSE)}")
-        if self.pruner.name in ("median", "hyperband"):
-            if len(self.objectives) > 1:
-                found.append(
-                    f"{keys['pruner.name']}: {self.pruner.name} judges one objective, got {len(self.objectives)}; "
-                    "choose none, or one objective"
-                )
-            elif self.pruner.metric in SENSE and not self._agrees:
-                (name, direction), metric = next(iter(self.objectives.items())), self.pruner.metric
-                found.append(
-                    f"hydra.sweeper.pruner.metric: {metric} is to {SENSE[metric]}, objective {name} to {direction}, "
-                    "so the best trials would be stopped; choose another metric, or none as pruner"
-                )
+            found.append(f"{_shown(('storage',), keys)}: {error}")
+        if metric not in SENSE:
+            found.append(f"{_shown(('pruner', 'metric'), keys)}: got {metric!r}, allowed: {', '.join(SENSE)}")
+        elif name in ("median", "hyperband") and len(self.objectives) > 1:
+            found.append(
+                f"{_shown(('pruner', 'name'), keys)}: {name} compares one objective, got {len(self.objectives)}; "
+                "choose none, or one objective"
+            )
+        elif name in ("median", "hyperband") and not self._agrees:
+            (objective, direction) = next(iter(self.objectives.items()))
+            found.append(
+                f"{_shown(('pruner', 'metric'), keys)}: {metric} is to {SENSE[metric]}, objective {objective} to "
+                f"{direction}, so the best trials would be pruned; choose another metric, or none as pruner"
+            )
         return found
 
 

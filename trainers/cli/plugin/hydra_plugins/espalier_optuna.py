@@ -1,11 +1,10 @@
-"""The Hydra sweeper of studies: what is searched over is read from overrides, trials are jobs of any launcher.
+"""The Hydra sweeper of studies: the search space is read from overrides, trials are jobs of any launcher.
 
 Hydra takes sweepers from the namespace package `hydra_plugins` only, which packaging makes of this folder. It imports
 every file there for each command, so all that is slow is imported where a study begins.
 """
 
-import re
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -23,10 +22,8 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
 
-    from trainers.tuning.trial_queue import Outcome
+    from trainers.tuning.trials import Outcome, Trials
     from trainers.tuning.tuning_config import TuningConfig
-
-REFERENCE = re.compile(r"\$\{([\w.]+)\}")
 
 
 class EspalierOptunaSweeper(Sweeper):
@@ -38,7 +35,7 @@ class EspalierOptunaSweeper(Sweeper):
         self.hydra_context: HydraContext | None = None
         self.config: DictConfig | None = None
         self.launcher: Launcher | None = None
-        self.launched = 0  # jobs
+        self.num_launched = 0  # jobs
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.config = hydra_context, config
@@ -52,48 +49,54 @@ class EspalierOptunaSweeper(Sweeper):
         Raises: InvalidInputError that lists everything wrong with it, before any work; StudyError if its storage goes
         away.
         """
-        from trainers.tuning.studies import open_study
+        from trainers.tuning.study import current_trials, open_study
         from trainers.tuning.study_lines import last_lines
         from trainers.tuning.study_loop import run_study
-        from trainers.tuning.study_place import answering
-        from trainers.tuning.trial_queue import Turns
+        from trainers.tuning.study_storage import answering
+        from trainers.tuning.trials import Trials
 
-        config, fixed, space, jobs = self._checked(arguments)
+        config, fixed, space, unchanged = self._checked(arguments)
+        study = open_study(config, space, unchanged)
+        trials = Trials(study, config, space)
         with answering(config.place):
-            study = open_study(config, space, fixed_values(jobs, space, self._own_keys()))
-            ended = sum(trial.state.is_finished() for trial in study.trials)
-            _print(f"study {config.study_name} at {config.place.url}  {ended}/{config.n_trials} trials")
-            run_study(Turns(study, config, space), lambda trials: self._launch(trials, fixed, config), _print)
-            for line in last_lines(study, config):
-                _print(line)
+            ended = sum(trial.state.is_finished() for trial in current_trials(study))
+        _print(f"study {config.study_name} at {config.place.url}  {ended}/{config.n_trials} trials")
+        run_study(trials, lambda batch: self._launch(batch, fixed, trials), _print)
+        with answering(config.place):
+            lines = last_lines(study, config)
+        for line in lines:
+            _print(line)
         return []
 
     def _checked(
         self, arguments: Sequence[str]
-    ) -> "tuple[TuningConfig, list[str], dict[str, BaseDistribution], list[dict[str, Any]]]":
-        """The settings of the study, the overrides of every job, the search space, and configurations of a few jobs."""
+    ) -> "tuple[TuningConfig, list[str], dict[str, BaseDistribution], dict[str, Any]]":
+        """The settings of the study, the overrides of every job, the search space, and values that no trial changes."""
         from trainers.cli.composition import values_of_job, wrong_in_all
-        from trainers.cli.tune import SEARCHES
+        from trainers.cli.tune import SEARCHES, STUDY_KEYS, TUNE
         from trainers.runs.exit_status import StudyRefusedError
+        from trainers.tuning.search_space import examples, fixed_values, unknown_figures
         from trainers.tuning.tuning_config import validate_tuning
 
         assert self.hydra_context is not None and self.config is not None
-        given = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        fixed, space, problems = read_space(parser.parse_overrides(given))
-        swept = sorted(set(space) & set(self._own_keys()))
-        problems += [f"{key}: got several values, allowed: one; it is a setting of the study" for key in swept]
-        config, wrong = validate_tuning(self._settings(), self._keys())
-        problems += wrong
         loader, app = self.hydra_context.config_loader, SEARCHES.get(str(self.config.hydra.help.app_name))
-        jobs = [values_of_job(loader, self.config, [*fixed, *overrides]) for overrides in examples(space)]
+        keys = STUDY_KEYS if app is TUNE else {}
+        given = [*(f"{key}={value}" for key, value in self.params.items()), *arguments]
+        fixed, space, problems = read_space(OverridesParser.create(config_loader=loader).parse_overrides(given))
+        swept = sorted(set(space) & set(keys.values()))
+        problems += [f"{key}: got several values, allowed: one; it is a setting of the study" for key in swept]
+        config, wrong = validate_tuning(self._settings(), keys)
+        problems += wrong
+        jobs = [
+            values_of_job(loader, self.config, [*fixed, *parameter_overrides(params)]) for params in examples(space)
+        ]
         problems += wrong_in_all(jobs, app.check) if app is not None else []
         if config is not None:
             problems += unknown_figures(jobs[0], [*config.objectives, *config.constraints], space)
         if problems:
             raise StudyRefusedError("\n  ".join(["the study cannot be run:", *dict.fromkeys(problems)]))
         assert config is not None
-        return config, fixed, space, jobs
+        return config, fixed, space, fixed_values(jobs, space, set(keys.values()))
 
     def _settings(self) -> dict[str, Any]:
         assert self.config is not None
@@ -103,42 +106,26 @@ class EspalierOptunaSweeper(Sweeper):
         defaults = {"storage": f"{folder}/study.db", "study_name": folder.rstrip("/").rpartition("/")[2]}
         return {str(k): defaults.get(str(k)) if v is None and k in defaults else v for k, v in settings.items()}
 
-    def _keys(self) -> dict[str, str]:
-        """Setting: key under which the user sets it, which may be one that the setting refers to."""
-        assert self.config is not None
-        raw = OmegaConf.to_container(self.config.hydra.sweeper, resolve=False)
-        return {name: _referred(value) or f"hydra.sweeper.{name}" for name, value in dotted(raw).items()}
-
-    def _own_keys(self) -> list[str]:
-        """Keys of the configuration that are settings of the study."""
-        return [key for key in self._keys().values() if not key.startswith("hydra.")]
-
-    def _launch(self, trials: "Sequence[Trial]", fixed: Sequence[str], config: "TuningConfig") -> "list[Outcome]":
+    def _launch(self, batch: "Sequence[Trial]", fixed: Sequence[str], trials: "Trials") -> "list[Outcome]":
         from trainers.tuning.study_loop import JobsLostError
 
         assert self.launcher is not None
-        batch = []
-        for trial in trials:
-            watch = [] if config.pruner_name == "none" else [trial_override(config, trial.number)]
-            batch.append([*fixed, *parameter_overrides(trial.params), *watch])
+        jobs = []
+        for trial in batch:
+            watch = [] if trials.config.pruner_name == "none" else [trial_override(trials, trial)]
+            jobs.append([*fixed, *parameter_overrides(trial.params), *watch])
         try:
-            jobs = self.launcher.launch(batch, initial_job_idx=self.launched)
-            self.launched += len(batch)
+            returned = self.launcher.launch(jobs, initial_job_idx=self.num_launched)
+            self.num_launched += len(jobs)
         except (HydraException, OmegaConfBaseException):
             raise
         except Exception as error:
             raise JobsLostError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
-        return [outcome_of(job) for job in jobs]
+        return [outcome_of(job) for job in returned]
 
 
 def _print(line: str) -> None:
     print(line, flush=True)
-
-
-def _referred(value: Any) -> str | None:
-    """The key that a setting refers to."""
-    found = REFERENCE.fullmatch(value) if isinstance(value, str) else None
-    return found.group(1) if found else None
 
 
 def read_space(overrides: Iterable[Override]) -> "tuple[list[str], dict[str, BaseDistribution], list[str]]":
@@ -185,8 +172,8 @@ def distribution_of(override: Override) -> "BaseDistribution":
     values = sorted(sweep.range())
     if not values:
         raise ValueError("the range is empty")
-    step = values[1] - values[0] if len(values) > 1 else 1
-    return _numbers(values[0], values[-1], abs(sweep.step) if len(values) > 1 else step, log="log" in sweep.tags)
+    step = abs(sweep.step) if len(values) > 1 else 1
+    return _numbers(values[0], values[-1], step, log="log" in sweep.tags)
 
 
 def _numbers(low: float, high: float, step: float | None, *, log: bool) -> "BaseDistribution":
@@ -207,79 +194,20 @@ def parameter_overrides(params: Mapping[str, Any]) -> list[str]:
     return [f"{key}={value}" for key, value in params.items()]
 
 
-def examples(space: "Mapping[str, BaseDistribution]") -> list[list[str]]:
-    """Overrides of a few trials that together take each choice and both ends of each interval."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    ends: dict[str, Sequence[Any]] = {}
-    for key, distribution in space.items():
-        if isinstance(distribution, CategoricalDistribution):
-            ends[key] = distribution.choices
-        elif isinstance(distribution, FloatDistribution | IntDistribution):
-            ends[key] = [distribution.low, distribution.high]
-    longest = max((len(values) for values in ends.values()), default=1)
-    return [parameter_overrides({key: v[min(k, len(v) - 1)] for key, v in ends.items()}) for k in range(longest)]
-
-
-def trial_override(config: "TuningConfig", number: int) -> str:
-    """What tells a job which trial it is, so that it may be stopped."""
+def trial_override(trials: "Trials", trial: "Trial") -> str:
+    """What tells a job which trial it is, the same for each attempt at it."""
     from trainers.cli.overrides import quoted
 
+    config = trials.config
     texts = {"storage": config.place.url, "study": config.study_name, "metric": config.pruner.metric}
     parts = [f"{key}:{quoted(text)}" for key, text in texts.items()]
-    return f"trial={{{','.join(parts)},number:{number}}}"
-
-
-def fixed_values(jobs: Iterable[Mapping[str, Any]], space: Iterable[str], own: Container[str]) -> dict[str, Any]:
-    """Dotted key: value, of what the results of these jobs depend on besides the trial; all values, if it has several.
-
-    Those follow from choices of the space, as the learning rates that optimizers come with. Keys of the space are left
-    out, and the study's `own` with all below them.
-    """
-    from trainers.runs.config import fingerprint_fields, table_hashes
-
-    searched = {key.lstrip("+") for key in space}
-    found: dict[str, list[Any]] = {}
-    for job in jobs:
-        hardware = job.get("hardware")
-        more = {"content of look-up tables": table_hashes(hardware), "order of devices": list(hardware or ())}
-        for key, value in (dotted(fingerprint_fields(job), own) | more).items():
-            if key not in searched and value not in found.setdefault(key, []):
-                found[key].append(value)
-    return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
-
-
-def dotted(content: Any, left_out: Container[str] = (), prefix: str = "") -> dict[str, Any]:
-    """The values of nested mappings by their dotted keys, without those `left_out` and what is below them."""
-    if not (isinstance(content, Mapping) and content):
-        return {prefix: content}
-    found: dict[str, Any] = {}
-    for name, value in content.items():
-        key = f"{prefix}.{name}" if prefix else str(name)
-        if key not in left_out:
-            found |= dotted(value, left_out, key)
-    return found
-
-
-def unknown_figures(content: Mapping[str, Any], names: Iterable[str], space: Mapping[str, Any]) -> list[str]:
-    """What is wrong with names of objectives, where the jobs are searches whose devices are known by now."""
-    hardware = content.get("hardware")
-    if not isinstance(hardware, Mapping) or any(key.lstrip("+").startswith("hardware") for key in space):
-        return []
-    allowed = ["validation_accuracy", "utilisation", "seconds"]
-    for device, profile in hardware.items():
-        budgets = profile.get("budgets") if isinstance(profile, Mapping) else None
-        limited = [metric for metric, limit in (budgets or {}).items() if limit is not None]
-        allowed += [f"{device}/{figure}" for figure in ("validation_accuracy", *limited)]
-    return [
-        f"{name}: no such figure of a search; allowed: {', '.join(allowed)}" for name in names if name not in allowed
-    ]
+    return f"trial={{{','.join(parts)},number:{trials.first_attempt(trial)}}}"
 
 
 def outcome_of(job: JobReturn) -> "Outcome":
     """What a job came to, from what it returned or raised."""
     from trainers.runs.exit_status import status_of
-    from trainers.tuning.trial_queue import Outcome
+    from trainers.tuning.trials import Outcome
 
     if job.status == JobStatus.COMPLETED:
         value = job.return_value

@@ -1,13 +1,11 @@
 """Studies: opened or continued, with the sampler and the pruner that their settings name."""
 
 import json
-import math
-import warnings
-from collections.abc import Container, Mapping
+from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InvalidInputError
-from trainers.tuning.study_place import locked, open_storage
+from trainers.tuning.study_storage import answering, experimental, open_storage
 from trainers.tuning.tuning_config import GpConfig, TpeConfig, TuningConfig
 
 if TYPE_CHECKING:
@@ -16,6 +14,7 @@ if TYPE_CHECKING:
     from optuna.pruners import BasePruner
     from optuna.samplers import BaseSampler
     from optuna.storages import BaseStorage
+    from optuna.trial import FrozenTrial
 
 ABOUT = "espalier"  # attribute of a study: what it was begun with
 
@@ -24,7 +23,8 @@ def open_study(config: TuningConfig, space: "Mapping[str, BaseDistribution]", fi
     """The study of this name, begun now or continued.
 
     `fixed` are the values of the configuration that no trial changes. Raises: InvalidInputError if the study was
-    begun with other ones, with another search space or with other objectives: its trials could not be compared.
+    begun with other ones, with another search space or with other objectives: its trials could not be compared;
+    StudyError if its storage does not answer.
     """
     import optuna
     from optuna.distributions import distribution_to_json
@@ -37,31 +37,26 @@ def open_study(config: TuningConfig, space: "Mapping[str, BaseDistribution]", fi
         "pruner": {**config.pruner.model_dump(), "name": config.pruner_name},
         "fixed": dict(fixed),
     }
-    with locked(config.place):  # or two processes would both create its tables
-        storage = open_storage(config.place)
-        name, directions = config.study_name, list(config.objectives.values())
+    storage, name, directions = open_storage(config.place), config.study_name, list(config.objectives.values())
+    with answering(config.place), experimental():
         study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
-        if _is_void(study) and differences(study.user_attrs.get(ABOUT), about):
+        if _is_void(study) and ABOUT in study.user_attrs and differences(study.user_attrs[ABOUT], about):
             optuna.delete_study(storage=storage, study_name=name)
             study = optuna.create_study(storage=storage, study_name=name, directions=directions)
+        if not study.get_trials(deepcopy=False) and ABOUT not in study.user_attrs:
+            study.set_metric_names(list(config.objectives))
             study.set_user_attr(ABOUT, about)
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                study.set_metric_names(list(config.objectives))
-    problems = differences(study.user_attrs.get(ABOUT), about)
+        problems = differences(study.user_attrs.get(ABOUT), about)
     if problems:
-        raise InvalidInputError(
-            "\n  ".join(
-                [f"the study {config.study_name} at {config.place.url} cannot be continued with this:", *problems]
-            )
-            + "\nrepeat its own command, or give the study another name or place"
-        )
+        title = f"the study {name} at {config.place.url} cannot be continued with this:"
+        advice = "repeat its own command, or give the study another name or place"
+        raise InvalidInputError("\n  ".join([title, *problems]) + f"\n{advice}")
     study.pruner = pruner_of_study(study)
     return study
 
 
 def _is_void(study: "Study") -> bool:
-    """Whether nothing would be lost with a study: none of its trials has come to anything or is about to."""
+    """Whether nothing would be lost with a study: all of its trials have failed."""
     from optuna.trial import TrialState
 
     return all(trial.state == TrialState.FAIL for trial in study.get_trials(deepcopy=False))
@@ -72,38 +67,32 @@ def differences(begun: Any, now: Mapping[str, Any]) -> list[str]:
     if not isinstance(begun, dict) or set(begun) != set(now):
         return ["it was made by another program"]
     begun, now = json.loads(json.dumps(begun)), json.loads(json.dumps(now))
-    problems = []
-    for part in ("objectives", "constraints", "pruner"):
-        if begun[part] != now[part]:
-            problems.append(f"{part}: it has {_plain(begun[part])}, now {_plain(now[part])}")
+    pairs = {part: (begun[part], now[part]) for part in ("objectives", "constraints", "pruner")}
     for part in ("space", "fixed"):
         for key in sorted(set(begun[part]) | set(now[part])):
-            old, new = begun[part].get(key, "nothing"), now[part].get(key, "nothing")
-            if old != new:
-                problems.append(f"{key}: it has {_plain(old)}, now {_plain(new)}")
-    return problems
+            pairs[key] = (begun[part].get(key, "nothing"), now[part].get(key, "nothing"))
+    return [f"{key}: it has {_plain(old)}, now {_plain(new)}" for key, (old, new) in pairs.items() if old != new]
 
 
 def _plain(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def num_points(space: "Mapping[str, BaseDistribution]") -> float:
-    """How many trials a search space has that are not alike; infinity if a key may take any number of an interval."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+def attempts_before(trial: "FrozenTrial") -> list[int]:
+    """The numbers of the trials that this one repeats, the first attempt first; Optuna writes them down."""
+    history: list[int] = trial.system_attrs.get("retry_history", [])
+    return history
 
-    counts: list[float] = []
-    for distribution in space.values():
-        if isinstance(distribution, CategoricalDistribution):
-            counts.append(len(distribution.choices))
-        elif isinstance(distribution, FloatDistribution | IntDistribution) and not distribution.single():
-            width, step = distribution.high - distribution.low, distribution.step
-            counts.append(math.inf if step is None else round(width / step) + 1)
-    return math.prod(counts)
+
+def current_trials(study: "Study") -> "list[FrozenTrial]":
+    """The trials of a study but for those that another one repeats."""
+    trials = study.get_trials(deepcopy=False)
+    repeated = {number for trial in trials for number in attempts_before(trial)}
+    return [trial for trial in trials if trial.number not in repeated]
 
 
 def sampler_of(config: TuningConfig, number: int) -> "BaseSampler":
-    """The sampler that suggests trial `number`: what it draws follows from the seed, the number and the trials told.
+    """The sampler that suggests trial `number`: what it draws follows from the seed, the number and earlier trials.
 
     So processes that share a study draw different numbers, and a study that was killed goes on as it would have.
     """
@@ -140,9 +129,13 @@ def comparable_study(storage: "BaseStorage", name: str) -> "Study":
 
     class Comparable(Study):
         def get_trials(self, deepcopy: bool = True, states: Container[TrialState] | None = None) -> list[FrozenTrial]:
-            trials = super().get_trials(deepcopy, states)
-            return [trial for trial in trials if all(excess <= 0 for excess in trial.constraints.values())]
+            return feasible(super().get_trials(deepcopy, states))
 
     study = Comparable(name, storage, sampler=RandomSampler())  # that samples nothing here
     study.pruner = pruner_of_study(study)
     return study
+
+
+def feasible(trials: "Sequence[FrozenTrial]") -> "list[FrozenTrial]":
+    """The trials that meet every constraint."""
+    return [trial for trial in trials if all(excess <= 0 for excess in trial.constraints.values())]

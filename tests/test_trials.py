@@ -1,0 +1,231 @@
+"""The trials of a study as its processes share them: taken over, run again, told once, and given back."""
+
+import math
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.distributions import FloatDistribution
+from optuna.trial import TrialState
+from studies import config, ended, lose_patience, trials_of
+
+from search_spaces.errors import InvalidInputError
+from trainers.tuning.study import current_trials
+from trainers.tuning.study_lines import last_lines
+from trainers.tuning.study_loop import MAX_LOSSES, JobsLostError, run_study, usable
+from trainers.tuning.trials import Outcome, Trials
+from trainers.tuning.tuning_config import TuningConfig
+
+Batches = list[list[int]]  # of numbers of trials
+
+
+@pytest.fixture(params=["study.db", "study.journal"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> TuningConfig:
+    return config(tmp_path, storage=f"{tmp_path}/{request.param}", n_trials=3)
+
+
+def run(trials: Trials, outcomes: list[Any], *, otherwise: Outcome | None = None) -> tuple[Batches, list[float]]:
+    """Runs a study whose jobs end so, one after the other; the batches, and the seconds that it waited."""
+    batches, waited = Batches(), list[float]()
+
+    def launch(batch: Sequence[optuna.Trial]) -> list[Outcome]:
+        batches.append([trial.number for trial in batch])
+        found = [outcomes.pop(0) if outcomes else otherwise or ended(0.5) for _ in batch]
+        for outcome in found:
+            if isinstance(outcome, BaseException):
+                raise outcome
+        return found
+
+    run_study(trials, launch, lambda line: None, wait=waited.append)
+    return batches, waited
+
+
+def states(trials: Trials) -> list[str]:
+    return [trial.state.name for trial in current_trials(trials.study)]
+
+
+# Processes that share a study
+
+
+def test_a_lost_trial_is_run_by_another_process_and_not_told_by_the_first(
+    settings: TuningConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = trials_of(settings), trials_of(settings)
+    [lost], _ = first.ask(1)
+    lost.report(0.5, 1)
+    [other], _ = second.ask(1)
+    assert other.params != lost.params  # as long as the first process may be alive
+    lose_patience(second, monkeypatch)
+    [again], _ = second.ask(1)
+    assert (again.params, second.first_attempt(again)) == (lost.params, lost.number)
+    assert first.tell(lost, ended(0.1)) is None
+    told = second.tell(again, ended(0.9))
+    assert told is not None and (told.values, told.intermediate_values) == ([0.9], {1: 0.5})
+
+
+def test_a_trial_whose_process_died_before_its_first_heartbeat_is_run(
+    settings: TuningConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials = trials_of(settings)
+    trials.storage.create_new_trial(trials.study._study_id)  # as `ask` begins
+    trials.ask(1)
+    lose_patience(trials, monkeypatch)
+    del trials.running[1]
+    run(trials, [])
+    assert states(trials) == ["COMPLETE"] * 3
+
+
+def test_a_process_waits_for_trials_of_others_until_the_study_has_all(settings: TuningConfig) -> None:
+    mine, other = trials_of(settings), trials_of(settings)
+    [trial], _ = other.ask(1)
+    waited = list[float]()
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        other.tell(trial, ended(0.5))
+
+    run_study(mine, lambda batch: [ended(0.5)] * len(batch), lambda line: None, wait=wait)
+    assert len(waited) == 1
+    assert states(mine) == ["COMPLETE"] * 3
+
+
+def test_heartbeats_are_sent_while_jobs_run(settings: TuningConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    beats, sent = list[int](), threading.Event()
+    monkeypatch.setattr("trainers.tuning.study_storage.HEARTBEAT_SECONDS", 0.01)
+    trials = trials_of(settings)
+    record = trials.storage.record_heartbeat
+    [trial], _ = trials.ask(1)
+
+    def note(trial_id: int) -> None:
+        record(trial_id)
+        beats.append(trial_id)
+        sent.set()
+
+    monkeypatch.setattr(trials.storage, "record_heartbeat", note)
+    with trials.alive():
+        assert sent.wait(60)
+    assert set(beats) == {trial._trial_id}
+
+
+# Jobs that do not end
+
+
+def test_an_interrupted_study_runs_its_trial_again_with_the_same_parameters(settings: TuningConfig) -> None:
+    trials = trials_of(settings)
+    with pytest.raises(KeyboardInterrupt):
+        run(trials, [ended(0.1), KeyboardInterrupt()])
+    assert states(trials) == ["COMPLETE", "WAITING"]
+    interrupted = trials.study.trials[1].params
+    again = trials_of(settings)
+    run(again, [])
+    assert states(again) == ["COMPLETE"] * 3
+    assert interrupted in [trial.params for trial in current_trials(again.study)]
+
+
+@pytest.mark.parametrize("lost", [JobsLostError("a worker was killed"), Outcome("interrupted", {})])
+def test_jobs_that_are_lost_run_three_times_at_most(tmp_path: Path, lost: Any) -> None:
+    trials = trials_of(config(tmp_path, n_trials=1))
+    batches, _ = run(trials, [lost] * 9)
+    assert len(batches) == MAX_LOSSES
+    assert states(trials) == ["FAIL"]
+
+
+def test_a_failed_trial_runs_again_when_the_command_is_repeated(settings: TuningConfig) -> None:
+    trials = trials_of(settings)
+    run(trials, [ended(0.1), Outcome("failed", {}, error="a reason")])
+    assert sorted(states(trials)) == ["COMPLETE", "COMPLETE", "FAIL"]
+    failed = trials.study.trials[1].params
+    again = trials_of(settings)
+    batches, _ = run(again, [])
+    assert [[again.study.trials[number].params for number in batch] for batch in batches] == [[failed]]
+    assert states(again) == ["COMPLETE"] * 3
+
+
+def test_trials_whose_run_folder_is_in_use_run_after_the_others_and_less_and_less_often(tmp_path: Path) -> None:
+    trials = trials_of(config(tmp_path, n_trials=3))
+    busy = Outcome("busy", {})
+    batches, waited = run(trials, [busy, ended(0.1), ended(0.2), *[busy] * 7])
+    assert batches == [[0], [1], [2], *[[0]] * 8]
+    assert waited == [1, 2, 4, 8, 16, 32, 60, 60]
+    assert states(trials) == ["COMPLETE"] * 3
+
+
+def test_a_study_all_of_whose_trials_are_refused_ends(tmp_path: Path) -> None:
+    trials = trials_of(config(tmp_path))
+    with pytest.raises(InvalidInputError, match="a reason"):
+        run(trials, [Outcome("refused", {}, error="a reason")])
+    assert len(trials.study.trials) == 1
+
+
+def test_the_time_of_a_study_ends_it_between_trials(tmp_path: Path) -> None:
+    trials = trials_of(config(tmp_path, timeout_s=1e-9))
+    assert run(trials, []) == ([], [])
+
+
+# Parameters that were tried
+
+
+def test_an_ended_trial_of_the_same_parameters_is_not_repeated(settings: TuningConfig) -> None:
+    trials = trials_of(settings)
+    for _ in range(2):
+        trials.study.enqueue_trial({"x": 0.25})
+    [first], _ = trials.ask(1)
+    trials.tell(first, ended(0.5))
+    [third], told = trials.ask(1)
+    assert third.params != first.params
+    assert [(trial.number, trial.values, trial.user_attrs["same_as"]) for trial in told] == [(1, [0.5], 0)]
+
+
+def test_a_number_with_other_last_digits_is_the_same_point(tmp_path: Path) -> None:
+    trials = trials_of(config(tmp_path), {"x": FloatDistribution(0, 0.6, step=0.3)})
+    found = []
+    for x in (0.3, 0.1 + 0.2, 0.6, 0.0):
+        trials.study.enqueue_trial({"x": x})
+        trials.ask(1)
+        found.append(trials.tried_all())
+    assert found == [False, False, False, True]
+
+
+# What is told
+
+
+@pytest.mark.parametrize(
+    ("objective", "status"),
+    [
+        ({"a": 0.5, "b": 2}, "done"),
+        ({"a": 0.5}, "refused"),
+        ({"a": None, "b": 1.0}, "failed"),
+        ({"a": 0.5, "b": math.inf}, "failed"),
+    ],
+)
+def test_a_missing_number_is_an_error(objective: dict[str, Any], status: str) -> None:
+    outcome = usable(Outcome("done", objective), ["a", "b"])
+    assert outcome.status == status
+    assert (outcome.error is None) == (status == "done")
+
+
+@pytest.mark.parametrize(
+    ("outcome", "state", "constraints"),
+    [
+        (ended(0.5, seconds=6), TrialState.COMPLETE, {"seconds": -2}),
+        (ended(0.5, seconds=9), TrialState.COMPLETE, {"seconds": 1}),
+        (Outcome("infeasible", {}), TrialState.PRUNED, {"budgets": 1}),
+        (Outcome("stopped", {}), TrialState.PRUNED, {}),
+        (Outcome("failed", {}, error="a reason"), TrialState.FAIL, {}),
+    ],
+    ids=["within its limits", "over a limit", "infeasible", "pruned", "failed"],
+)
+def test_only_a_trial_within_every_constraint_is_an_answer(
+    tmp_path: Path, outcome: Outcome, state: TrialState, constraints: dict[str, float]
+) -> None:
+    settings = config(tmp_path, constraints={"seconds": 8})
+    trials = trials_of(settings)
+    [trial], _ = trials.ask(1)
+    told = trials.tell(trial, outcome)
+    assert told is not None and (told.state, told.constraints) == (state, constraints)
+    is_answer = constraints == {"seconds": -2}
+    assert [best.number for best in trials.study.best_trials] == [0] * is_answer
+    assert any(line.startswith("no trial has ") for line in last_lines(trials.study, settings)) != is_answer

@@ -1,0 +1,82 @@
+"""The search space of a study: how many points it has, examples of them, and what no trial changes."""
+
+import math
+from collections.abc import Container, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from trainers.runs.config import fingerprint_fields, table_hashes
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+
+def num_points(space: "Mapping[str, BaseDistribution]") -> float:
+    """How many trials a search space has that are not alike; infinity if a key may take any number of an interval."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    counts: list[float] = []
+    for distribution in space.values():
+        if isinstance(distribution, CategoricalDistribution):
+            counts.append(len(distribution.choices))
+        elif isinstance(distribution, FloatDistribution | IntDistribution) and not distribution.single():
+            width, step = distribution.high - distribution.low, distribution.step
+            counts.append(math.inf if step is None else round(width / step) + 1)
+    return math.prod(counts)
+
+
+def examples(space: "Mapping[str, BaseDistribution]") -> list[dict[str, Any]]:
+    """Parameters of a few trials that together take each choice and both ends of each interval."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    ends: dict[str, Sequence[Any]] = {}
+    for key, distribution in space.items():
+        if isinstance(distribution, CategoricalDistribution):
+            ends[key] = distribution.choices
+        elif isinstance(distribution, FloatDistribution | IntDistribution):
+            ends[key] = [distribution.low, distribution.high]
+    longest = max((len(values) for values in ends.values()), default=1)
+    return [{key: values[min(k, len(values) - 1)] for key, values in ends.items()} for k in range(longest)]
+
+
+def fixed_values(jobs: Iterable[Mapping[str, Any]], space: Iterable[str], own: Container[str]) -> dict[str, Any]:
+    """Dotted key: value, of what the results of these jobs depend on besides the trial; all values, if it has several.
+
+    Those follow from choices of the space, as the learning rates that optimizers come with. Keys of the space are left
+    out, and the study's `own` with all below them.
+    """
+    searched = {key.lstrip("+") for key in space}
+    found: dict[str, list[Any]] = {}
+    for job in jobs:
+        hardware = job.get("hardware")
+        more = {"content of look-up tables": table_hashes(hardware), "order of devices": list(hardware or ())}
+        for key, value in (_dotted(fingerprint_fields(job), own) | more).items():
+            if key not in searched and value not in found.setdefault(key, []):
+                found[key].append(value)
+    return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
+
+
+def _dotted(content: Any, left_out: Container[str], prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted keys, without those `left_out` and what is below them."""
+    if not (isinstance(content, Mapping) and content):
+        return {prefix: content}
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        key = f"{prefix}.{name}" if prefix else str(name)
+        if key not in left_out:
+            found |= _dotted(value, left_out, key)
+    return found
+
+
+def unknown_figures(job: Mapping[str, Any], names: Iterable[str], space: Iterable[str]) -> list[str]:
+    """What is wrong with names of objectives, where the jobs are searches whose devices are known by now."""
+    hardware = job.get("hardware")
+    if not isinstance(hardware, Mapping) or any(key.lstrip("+").startswith("hardware") for key in space):
+        return []
+    allowed = ["validation_accuracy", "utilisation", "seconds"]
+    for device, profile in hardware.items():
+        budgets = profile.get("budgets") if isinstance(profile, Mapping) else None
+        limited = [metric for metric, limit in (budgets or {}).items() if limit is not None]
+        allowed += [f"{device}/{figure}" for figure in ("validation_accuracy", *limited)]
+    return [
+        f"{name}: no such figure of a search; allowed: {', '.join(allowed)}" for name in names if name not in allowed
+    ]
