@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import torch
 from tiny_search import networks_of, small_space
+from trainers.search.strategies import Pool, Random, Strategy
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, Indices
 from trainers.search.logits import ArchitectureParameters
-from trainers.search.strategies import Pool, Random, Strategy
 
 SPACE = small_space()
 NETWORKS = networks_of(SPACE)

@@ -11,6 +11,7 @@ import pytest
 import torch
 from pydantic import BaseModel
 from tiny_search import CONF, composed
+from trainers.search.strategies import STRATEGIES
 
 from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import SPACES
@@ -18,7 +19,6 @@ from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig
 from trainers.runs.config import PathsConfig, SearchConfig, TrainerConfig, fingerprint_fields, validate
 from trainers.search.plan import check_arguments, data_config, is_host, make_optimizer, make_space
-from trainers.search.strategies import STRATEGIES
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))
 # Where a run lies, how many threads compute it, who is told of it: the result does not depend on them.

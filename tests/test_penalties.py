@@ -19,12 +19,12 @@ from small_strategies import (
     survivors_of,
 )
 from tiny_search import CONF, binding_problem, bound_factor, small_problem
+from trainers.search.strategies import Dual, Penalty, Strategy
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import Array, CostTable
 from hardware_models.profile import load_profile
 from trainers.search.logits import ArchitectureParameters
-from trainers.search.strategies import Dual, Penalty, Strategy
 
 
 @pytest.fixture(scope="module")

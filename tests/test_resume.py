@@ -26,6 +26,7 @@ from interrupted_search import (
     start,
     wait,
 )
+from trainers.search.strategies import STRATEGIES
 
 import trainers.cli.search
 import trainers.search.run
@@ -34,7 +35,6 @@ from trainers.runs.config import SearchConfig
 from trainers.runs.folder import RunFolder
 from trainers.runs.state import state_of
 from trainers.search.checkpoints import HashedCheckpointIO, latest_checkpoint
-from trainers.search.strategies import STRATEGIES
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
+from trainers.search.strategies import STRATEGIES
 from whole_searches import SPACES, Run, network_of, no_network, overrides_of, read_csv, run
 
 from hardware_models.counting import recount
@@ -20,7 +21,6 @@ from tests.sample_result import sample_result, typed
 from trainers.runs.config import validate
 from trainers.search.prune_log import replay, replay_network
 from trainers.search.result_writer import objective
-from trainers.search.strategies import STRATEGIES
 
 FILES = {
     "config.yaml",

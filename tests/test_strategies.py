@@ -22,13 +22,13 @@ from small_strategies import (
 )
 from tiny_search import binding_problem
 from torch import Tensor
+from trainers.search.strategies import STRATEGIES, Dual, Penalty, Pool, Random, Strategy
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, Indices, Mask
 from hardware_models.budgets.pool import effective_size
 from search_spaces.errors import InvalidInputError
 from trainers.search.plan import check_arguments
-from trainers.search.strategies import STRATEGIES, Dual, Penalty, Pool, Random, Strategy
 
 # Of a share estimated from a pool of 2,048: 0.5 / sqrt(2048) at most, five times over.
 SAMPLING_ERROR = 0.056

@@ -27,6 +27,7 @@ import torch.nn.functional as F
 from selection import header, mobile_space, tier_table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
+from trainers.search.strategies import Pool, largest_path
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import Array, CostTable
@@ -42,7 +43,6 @@ from tests.benchmarks.nni_baselines import (
 from trainers.runs.code import running_code
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.module import Schedule, SearchModule
-from trainers.search.strategies import Pool, largest_path
 
 # Shapes: B batch, R rounds.
 

@@ -6,21 +6,20 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-import torch
 from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
-from search_spaces.blocks import recalibrate
-from search_spaces.space import Path
-from trainers.search.candidates import Candidate, finalise, random_candidates
+from trainers.search.candidates import Candidate, random_candidates
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
-from trainers.search.evaluation import Score, finetune, first_images, score
+from trainers.search.evaluation import Score, finetune, score
+from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
 from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
+from trainers.search.searchers import Request
 
 
 @dataclass(frozen=True)
@@ -43,60 +42,18 @@ class Derived:
     random: Score
 
 
-class Evaluator:
-    """Networks of a supernet scored on one protocol; each is validated once."""
-
-    def __init__(self, plan: Plan, module: SearchModule) -> None:
-        self.plan, self.module = plan, module
-        self.settings = plan.config.trainer
-        self.known: dict[tuple[int, ...], Score] = {}
-        self.statistics = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
-
-    def validate(self, indices: tuple[int, ...]) -> Score:
-        """Validation score with batch-norm statistics of the network's own, run inside the supernet."""
-        own = indices[: self.plan.table.num_own]  # where it runs makes no difference
-        if own not in self.known:
-            network = Path(self.module.supernet, self.plan.space.selection(indices))
-            self._recalibrate(network)
-            images, batch_size = self.settings.validation_images, self.settings.batch_size
-            self.known[own] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
-        return self.known[own]
-
-    def extracted(self, indices: tuple[int, ...]) -> nn.Module:
-        """The stand-alone network with inherited weights and the supernet's batch-norm statistics."""
-        for name, buffer in self.module.supernet.named_buffers():
-            buffer.copy_(self.statistics[name])
-        network = self.module.supernet.extract(self.plan.space.choices(indices)).eval()
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def calibrated(self, indices: tuple[int, ...]) -> nn.Module:
-        """The stand-alone network with inherited weights and batch-norm statistics of its own."""
-        network = self.extracted(indices)
-        self._recalibrate(network)
-        return network
-
-    def test(self, network: nn.Module) -> Score:
-        return score(network, self.plan.data, "test", images=None, batch_size=self.settings.batch_size)
-
-    def _recalibrate(self, network: nn.Module) -> None:
-        images, batch_size = self.settings.recalibration_images, self.settings.batch_size
-        seed = self.plan.config.seed
-        batches = self.plan.data.batches("weights", batch_size=batch_size, seed=seed, epoch=0, augment=True)
-        recalibrate(network, (x for x, _ in first_images(batches, images)))
-
-
 def derive(
     plan: Plan, module: SearchModule, starts: Sequence[Survivors], report: Callable[[str], None]
 ) -> list[Derived]:
     """One network per device, in the order of the problems. `starts` are the choices before any pruning."""
-    evaluator = Evaluator(plan, module)
+    evaluator = Inherited(plan, module.supernet)
     return [_derive(plan, module, evaluator, device, starts[device], report) for device in range(len(plan.problems))]
 
 
 def _derive(
     plan: Plan,
     module: SearchModule,
-    evaluator: Evaluator,
+    evaluator: Inherited,
     device: int,
     start: Survivors,
     report: Callable[[str], None],
@@ -104,13 +61,14 @@ def _derive(
     problem, settings = plan.problems[device], plan.config.trainer
     report(f"{problem.name}: choosing its network by validation, beside {settings.candidates} random ones")
     candidates, randoms = _candidates(plan, module, evaluator, device, start)
-    verdict = _verdict(plan, evaluator, problem, candidates, module.strategy.scores(device))
+    verdict = _verdict(plan, evaluator, problem, candidates, module.logits_of(device))
     indices = verdict.candidate.indices
-    network = evaluator.calibrated(indices)
-    inherited = evaluator.test(network)
+    network = evaluator.network(indices)
+    inherited = _test(plan, network)
     finetune(
         network,
         plan.data,
+        task=plan.task,
         steps=settings.finetune_steps,
         lr=settings.finetune_lr,
         batch_size=settings.batch_size,
@@ -123,38 +81,38 @@ def _derive(
         verdict=verdict,
         candidates=tuple(candidates),
         random_candidates=tuple(randoms),
-        supernet=evaluator.test(evaluator.extracted(indices)),
+        supernet=_test(plan, evaluator.extract(indices)),
         inherited=inherited,
-        finetuned=evaluator.test(network),
-        random=evaluator.test(evaluator.calibrated(randoms[0].indices)),
+        finetuned=_test(plan, network),
+        random=_test(plan, evaluator.network(randoms[0].indices)),
     )
     report(_line(derived))
     return derived
 
 
 def _candidates(
-    plan: Plan, module: SearchModule, evaluator: Evaluator, device: int, start: Survivors
+    plan: Plan, module: SearchModule, evaluator: Inherited, device: int, start: Survivors
 ) -> tuple[list[Candidate], list[Candidate]]:
     """The validated networks of a device, each where it runs best, and as many random ones; best first."""
-    problem, strategy, num_candidates = plan.problems[device], module.strategy, plan.config.trainer.candidates
+    problem, num_candidates = plan.problems[device], plan.config.trainer.candidates
     generator = np.random.default_rng([plan.config.seed, device])
-    found = randoms = random_candidates(
-        problem, start, evaluator.validate, num_candidates=num_candidates, generator=generator
-    )
-    if strategy.learns:
-        found = finalise(
+    randoms = random_candidates(problem, start, evaluator.validate, num_candidates=num_candidates, generator=generator)
+    found = module.strategy.searcher.search(
+        Request(
             problem,
-            strategy.survivors[device],
-            strategy.scores(device),
+            module.state.survivors[device],
+            module.logits_of(device),
             evaluator.validate,
             num_candidates=num_candidates,
+            random_candidates=randoms,
             generator=generator,
         )
+    )
     return [_with_best_placement(problem, candidate) for candidate in found], randoms
 
 
 def _verdict(
-    plan: Plan, evaluator: Evaluator, problem: BudgetProblem, candidates: Sequence[Candidate], scores_N: Array
+    plan: Plan, evaluator: Inherited, problem: BudgetProblem, candidates: Sequence[Candidate], scores_N: Array
 ) -> Verdict:
     """The first candidate that its certificate does not refute; after the last, the best-scored of all others."""
     num_own, max_cuts = plan.table.num_own, plan.config.trainer.max_cuts
@@ -170,7 +128,7 @@ def _verdict(
     with machine_of(plan.config.boards.get(problem.name)) as machine:
 
         def prove(indices: tuple[int, ...]) -> Certificate:
-            network, measure = evaluator.calibrated(indices), problem.name in plan.measured
+            network, measure = evaluator.network(indices), problem.name in plan.measured
             return certify(problem, plan.space, network, indices, measure=measure, machine=machine)
 
         return verify_and_cut(problem, candidates, prove, fallback=fallback, max_cuts=max_cuts)
@@ -182,6 +140,10 @@ def _with_best_placement(problem: BudgetProblem, candidate: Candidate) -> Candid
     if indices == candidate.indices:
         return candidate
     return replace(candidate, indices=indices, utilisation=max(problem.utilisation(indices).values()))
+
+
+def _test(plan: Plan, network: nn.Module) -> Score:
+    return score(network, plan.data, "test", task=plan.task, images=None, batch_size=plan.config.trainer.batch_size)
 
 
 def _line(derived: Derived) -> str:

@@ -18,10 +18,12 @@ from search_spaces.architecture import SPACES
 from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import SearchSpace
 from trainers.data.datasets import DataConfig, ImageData, load_data
+from trainers.data.task import TASKS, Task
 from trainers.runs.config import SearchConfig
 from trainers.runs.validation import Place, dotted, problems_of, refusal, shown, untitled
+from trainers.search.constraints.constraint import CONSTRAINTS
 from trainers.search.machines import machine_of
-from trainers.search.strategies import STRATEGIES, Strategy
+from trainers.search.strategy import PRESETS, REGISTRIES, Section, sections
 
 LEAST_CLASSES = 2  # of a space that is made to be looked at: how many there are the data tell
 CHANNELS = 3  # of deployed networks; grey images are repeated
@@ -31,7 +33,8 @@ CHANNELS = 3  # of deployed networks; grey images are repeated
 class Plan:
     """A search about to start. `measured` names the devices at hand: this very machine, and boards that answered.
 
-    `space` is that of the table: where networks run on devices of several units is part of it.
+    `space` is that of the table: where networks run on devices of several units is part of it. `strategy` has the
+    section of each of its parts.
     """
 
     config: SearchConfig
@@ -39,6 +42,8 @@ class Plan:
     space: SearchSpace
     table: CostTable
     problems: tuple[BudgetProblem, ...]
+    strategy: Mapping[str, Section]
+    task: Task
     measured: frozenset[str]
 
 
@@ -55,7 +60,8 @@ def prepare(config: SearchConfig) -> Plan:
     for board in config.boards.values():  # now, and not when the search is over
         with machine_of(board):
             pass
-    return Plan(config, data, table.space, table, problems, measured_devices(config))
+    task, measured = TASKS["classification"](), measured_devices(config)
+    return Plan(config, data, table.space, table, problems, sections(config), task, measured)
 
 
 def measured_devices(config: SearchConfig) -> frozenset[str]:
@@ -67,7 +73,7 @@ def part_problems(config: SearchConfig) -> list[str]:
     """What is wrong with the parts of a search that have arguments of their own; nothing is loaded or measured."""
     checks: list[Callable[[], object]] = [
         lambda: _check_space(config.space),
-        lambda: check_arguments("strategy", STRATEGIES, config.strategy, given=frozenset()),
+        *(lambda part=part: _check_part(config, part) for part in ("strategy", *REGISTRIES)),
         *(lambda key=key: _check_optimizer(getattr(config, key), key) for key in ("optimizer", "arch_optimizer")),
         lambda: data_config(config.data),
         *(
@@ -88,6 +94,17 @@ def part_problems(config: SearchConfig) -> list[str]:
 def _check_space(content: dict[str, Any]) -> None:
     check_arguments("space", SPACES, content, given=frozenset({"num_classes", "channels"}))
     make_space(content, num_classes=LEAST_CLASSES)
+
+
+def _check_part(config: SearchConfig, part: str) -> None:
+    """Checks the strategy, whose arguments are those of its constraint, or a part that is chosen in its place."""
+    content = getattr(config, part)
+    if part == "strategy":
+        constraints = {name: CONSTRAINTS[parts["constraint"]] for name, parts in PRESETS.items()}
+        check_arguments(part, constraints, content, given=frozenset())
+    elif content is not None:
+        given = frozenset({"warmup_steps"}) if part == "sampler" else frozenset[str]()
+        check_arguments(part, REGISTRIES[part], content, given=given)
 
 
 def _check_optimizer(content: dict[str, Any], key: str) -> None:
@@ -141,16 +158,6 @@ def make_space(content: dict[str, Any], *, num_classes: int) -> SearchSpace:
         raise
     except (TypeError, ValueError, IndexError) as error:
         raise InvalidInputError(f"space: got {arguments}; {error}") from error
-
-
-def make_strategy(content: dict[str, Any], *arguments: Any) -> Strategy:
-    keywords = {key: value for key, value in content.items() if key != "name"}
-    try:
-        return STRATEGIES[content["name"]](*arguments, **keywords)
-    except EspalierError:
-        raise
-    except (TypeError, ValueError) as error:
-        raise InvalidInputError(f"strategy: got {keywords}; {error}") from error
 
 
 def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.optim.Optimizer]:

@@ -63,7 +63,7 @@ class EpochReport(pl.Callback):
         epochs = trainer.max_epochs or 0
         row = {
             metric_names.EPOCH: trainer.current_epoch + 1,
-            metric_names.STEP: pl_module.step,
+            metric_names.STEP: pl_module.state.step,
             **metrics_of(pl_module),
         }
         row |= validation_of(pl_module, self.data, batch_size=self.batch_size)
@@ -86,7 +86,7 @@ class EpochReport(pl.Callback):
         if self.rows:
             weights_EDN = torch.stack(self.weights_EDN)
             write_bytes(self.folder.path / "alphas.npz", alphas(self.rows, weights_EDN, module))
-        rows = prune_rows(module.prune_log, module.space, {}, last_step=module.step)
+        rows = prune_rows(module.state.prune_log, module.state.table.space, {}, last_step=module.state.step)
         write_prune_log(self.folder.path / "prune.csv", rows)
 
     def state_dict(self) -> dict[str, Any]:
@@ -100,19 +100,21 @@ class EpochReport(pl.Callback):
 @torch.no_grad()
 def weights_of(module: SearchModule) -> Tensor:
     """Weights (D, N) of all choices on each device."""
-    return torch.stack([module.strategy.weights(device).double() for device in range(len(module.problems))])
+    return torch.stack([p_N.double() for p_N in module.probabilities()])
 
 
 def alphas(rows: Sequence[Mapping[str, Any]], weights_EDN: Tensor, module: SearchModule) -> bytes:
     """An npz file without pickles: the weights of all choices at each epoch, and what their axes are."""
-    pairs = [(decision.name, str(choice)) for decision in module.space.decisions for choice in decision.choices]
+    pairs = [
+        (decision.name, str(choice)) for decision in module.state.table.space.decisions for choice in decision.choices
+    ]
     buffer = io.BytesIO()
     np.savez_compressed(
         buffer,
         epoch=np.array([row[metric_names.EPOCH] for row in rows]),
         step=np.array([row[metric_names.STEP] for row in rows]),
         weights=weights_EDN.numpy(),
-        device=np.array([problem.name for problem in module.problems]),
+        device=np.array([problem.name for problem in module.state.problems]),
         decision=np.array([decision for decision, _ in pairs]),
         choice=np.array([choice for _, choice in pairs]),
     )
@@ -127,16 +129,16 @@ def metrics_of(module: SearchModule) -> dict[str, float]:
     row = {
         metric_names.TRAIN_LOSS: totals["loss"] / images,
         metric_names.TRAIN_ACCURACY: totals["correct"] / images,
-        metric_names.STEP_SECONDS: module.step_seconds / max(1, module.step),
+        metric_names.STEP_SECONDS: module.step_seconds / max(1, module.state.step),
     }
     module.totals = {"loss": 0.0, "correct": 0.0, "images": 0.0}
     alive, weights_DN = 0, weights_of(module)
-    for device, problem in enumerate(module.problems):
+    for device, problem in enumerate(module.state.problems):
         weights_N = weights_DN[device]
-        survivors = module.strategy.survivors[device]
+        survivors = module.state.survivors[device]
         alive += int(survivors.mask_N.sum())
-        expected_M = module.strategy.table.expected(weights_N)[device].numpy()
-        worst_M = module.strategy.table.worst(survivors.mask_N, device)
+        expected_M = module.state.table.expected(weights_N)[device].numpy()
+        worst_M = module.state.table.worst(survivors.mask_N, device)
         for k, metric in enumerate(METRICS):
             if np.isfinite(problem.limits_M[k]):
                 name, limit = problem.name, problem.limits[metric]
@@ -148,7 +150,7 @@ def metrics_of(module: SearchModule) -> dict[str, float]:
         row[metric_names.met(problem.name)] = float((worst_M <= problem.limits_M).all())
     row[metric_names.ENTROPY] = entropy_of(module, weights_DN)
     row[metric_names.CHOICES_ALIVE] = float(alive)
-    return row | operation_shares(module.space, weights_DN)
+    return row | operation_shares(module.state.table.space, weights_DN)
 
 
 def operation_shares(space: SearchSpace, weights_DN: Tensor) -> dict[str, float]:
@@ -168,8 +170,8 @@ def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> 
     # A pass in train mode moves the running statistics; they are put back.
     kept = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
     losses, shares = [], []
-    for survivors in module.strategy.survivors:
-        network = Path(module.supernet, module.space.selection(survivors.incumbent)).train()
+    for survivors in module.state.survivors:
+        network = Path(module.supernet, module.state.table.space.selection(survivors.incumbent)).train()
         batches = data.batches("validation", batch_size=batch_size, seed=0, epoch=0, augment=False)
         for x, y in first_images(batches, VALIDATION_IMAGES):
             logits = network(x)
@@ -185,7 +187,7 @@ def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> 
 
 def entropy_of(module: SearchModule, weights_DN: Tensor) -> float:
     """How undecided its strategy is: the share of the largest possible entropy, mean over devices."""
-    first_choice = module.strategy.table.first_choice
+    first_choice = module.state.table.first_choice
     return float(np.mean([entropy_share(weights_N.numpy(), first_choice) for weights_N in weights_DN]))
 
 

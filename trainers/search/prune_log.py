@@ -13,7 +13,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import text_of
 from search_spaces.space import Choice, Decision, SearchSpace
 from trainers.runs.files import write_csv
-from trainers.search.module import PruneRecord
+from trainers.search.search_state import PruneRecord
 
 SAVED = tuple(f"saved_{metric}" for metric in METRICS)
 COLUMNS = ("step", "device", "decision", "choice", "logit", *SAVED, "reason")

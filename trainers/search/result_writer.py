@@ -58,7 +58,7 @@ def write_result(
     """Writes every file of the result, result.json last, and returns its content."""
     files = _write_networks(plan, derived, folder.path)
     choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
-    write_prune_log(folder.path / "prune.csv", prune_rows(module.prune_log, plan.space, choices, last_step=module.step))
+    write_prune_log(folder.path / "prune.csv", prune_rows(module.state.prune_log, plan.space, choices, last_step=module.state.step))
     devices = {network.device: _device(plan, network) for network in derived}
     record = lineage(plan.config.run_key, weights_digest(module.supernet), hashes(plan), devices, files)
     write_text(folder.path / "lineage.json", file_text(record))
@@ -143,11 +143,11 @@ def transfer(problems: Iterable[BudgetProblem], indices: tuple[int, ...]) -> dic
 
 
 def _search(module: SearchModule, seconds: dict[str, float], peak_memory_mb: float | None) -> Search:
-    devices = list(zip(module.problems, module.strategy.survivors, strict=True))
+    devices = list(zip(module.state.problems, module.state.survivors, strict=True))
     return Search(
         train_seconds=round(seconds["train"], 2),
         derive_seconds=round(seconds["derive"], 2),
-        steps=module.step,
+        steps=module.state.step,
         entropy=round(entropy_of(module, weights_of(module)), 4),
         step_over_floor=round(module.step_seconds / module.pass_seconds, 3),
         peak_memory_mb=None if peak_memory_mb is None else round(peak_memory_mb),

@@ -23,10 +23,10 @@ from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.search.console import feasible_line, headline, report_verdict
 from trainers.search.derive import derive
 from trainers.search.memory import count_peak_anew, memory_named, peak_mb
-from trainers.search.module import PruneRecord
 from trainers.search.plan import Plan, is_host, measured_devices, prepare
 from trainers.search.provenance import origin
 from trainers.search.result_writer import write_result
+from trainers.search.search_state import PruneRecord
 from trainers.search.training import train
 
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"

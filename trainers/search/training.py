@@ -26,10 +26,12 @@ from trainers.search.checkpoints import (
 )
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.memory import is_out_of_memory
-from trainers.search.module import PruneRecord, Schedule, SearchModule
-from trainers.search.plan import Plan, make_optimizer, make_strategy
+from trainers.search.module import Schedule, SearchModule
+from trainers.search.plan import Plan, make_optimizer
 from trainers.search.progress import EpochReport, StatusLine, Watcher
 from trainers.search.provenance import hashes, versions
+from trainers.search.search_state import PruneRecord, SearchState
+from trainers.search.strategy import make_strategy
 
 Report = Callable[[str], None]
 COMPUTING = ("torch", "pytorch-lightning", "numpy", "scipy")  # packages that a search is not resumed with others of
@@ -51,10 +53,10 @@ def train(
     """
     config, settings = plan.config, plan.config.trainer
     module = _module(plan, starts)
-    module.prune_log += presolved
+    module.state.prune_log += presolved
     # By the module's own steps: at a resume Lightning asks for the first batches before it has counted its epochs.
     loader = plan.data.loader(
-        batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.step // len(loader)
+        batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.state.step // len(loader)
     )
     epochs = -(-settings.steps // len(loader))
     epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
@@ -79,9 +81,7 @@ def train(
 def _module(plan: Plan, starts: Sequence[Survivors]) -> SearchModule:
     config, settings = plan.config, plan.config.trainer
     supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    parameters = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
-    generator = np.random.default_rng(config.seed)
-    strategy = make_strategy(config.strategy, plan.problems, starts, parameters, generator)
+    logits = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
     schedule = Schedule(
         settings.steps,
         settings.warmup_share,
@@ -90,10 +90,18 @@ def _module(plan: Plan, starts: Sequence[Survivors]) -> SearchModule:
         settings.prune_from,
         settings.prune_to,
     )
+    state = SearchState(plan.problems, starts)
+    strategy = make_strategy(
+        plan.strategy,
+        supernet=supernet,
+        logits=logits,
+        task=plan.task,
+        state=state,
+        warmup_steps=schedule.warmup_steps,
+        generator=np.random.default_rng(config.seed),
+    )
     return SearchModule(
-        plan.space,
-        supernet,
-        parameters,
+        strategy.relaxation.searched,
         strategy,
         schedule=schedule,
         optimizer=make_optimizer(config.optimizer, "optimizer"),

@@ -1,0 +1,48 @@
+"""What networks are trained for: the loss, the score that ranks them, and whether more of it is better."""
+
+# Shapes: B batch, K classes.
+
+from abc import ABC, abstractmethod
+from typing import ClassVar
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from search_spaces.registry import Registry
+
+
+class Task(ABC):
+    """Outputs of a network and the targets of a batch become a loss and a score, each summed over the batch."""
+
+    score_name: ClassVar[str]  # as it stands in metrics and reports
+    higher_is_better: ClassVar[bool] = True
+
+    @abstractmethod
+    def total_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Sum of the losses of the examples."""
+
+    @abstractmethod
+    def total_score(self, outputs: Tensor, targets: Tensor) -> float:
+        """Sum of the scores of the examples, each in [0, 1]."""
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Mean loss of the examples, differentiable."""
+        return self.total_loss(outputs, targets) / len(targets)
+
+
+class Classification(Task):
+    """Logits (B, K) and class indices (B,): cross-entropy in nats, and accuracy."""
+
+    score_name = "accuracy"
+
+    def total_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets, reduction="sum")
+
+    def total_score(self, outputs: Tensor, targets: Tensor) -> float:
+        return float((outputs.argmax(1) == targets).sum())
+
+    def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, targets)
+
+
+TASKS: Registry[type[Task]] = Registry("tasks")

@@ -1,0 +1,1 @@
+"""What keeps costs within budget while the logits are trained: one file each."""

@@ -1,0 +1,42 @@
+"""Which network the next update of the weights trains."""
+
+# Shapes: n decisions.
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+
+from hardware_models.budgets.cost_table import Indices
+from search_spaces.registry import Registry
+from trainers.search.constraints.constraint import Constraint
+
+
+class PathSampler(ABC):
+    """Draws a network for each update of the weights. Its keyword-only arguments are its configuration."""
+
+    def __init__(self, constraint: Constraint, *, warmup_steps: int) -> None:
+        self.constraint, self.warmup_steps = constraint, warmup_steps
+
+    @abstractmethod
+    def path(self, step: int, device: int) -> tuple[int, ...]:
+        """The network (n,) of one update, which is the device's turn."""
+
+
+class FromLogits(PathSampler):
+    """Networks as the logits and the constraint weigh them; in the warm-up the largest network takes a turn too.
+
+    So the warm-up reaches all weights: in turn the largest network, and one drawn for each device.
+    """
+
+    def path(self, step: int, device: int) -> tuple[int, ...]:
+        if step < self.warmup_steps and step % (len(self.constraint.search.problems) + 1) == 0:
+            return largest_path(self.constraint.table.first_choice)
+        return self.constraint.draw(device)
+
+
+def largest_path(first_choice: Indices) -> tuple[int, ...]:
+    """The network of every decision's last choice."""
+    return tuple(int(size) - 1 for size in np.diff(first_choice))
+
+
+SAMPLERS: Registry[type[PathSampler]] = Registry("samplers")

@@ -1,0 +1,91 @@
+"""Where a search stands: the step, the choices still active on each device, and the log of those pruned."""
+
+# Shapes: D devices, N choices of all decisions, M metrics.
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hardware_models.budgets.budget_problem import BudgetProblem, Removal, Survivors
+from hardware_models.budgets.cost_table import Array
+
+UTILITY_MEMORY = 0.9  # of the moving average of log-probabilities that pruning reads
+LEAST_PROBABILITY = 1e-6  # a sampled pool may hold no network with a choice
+
+
+@dataclass(frozen=True)
+class PruneRecord:
+    """One removal, with the step and the device it happened at."""
+
+    step: int
+    device: str
+    removal: Removal
+
+
+class SearchState:
+    """What a search has decided so far, of each device in the order of `problems`.
+
+    `survivors` are the active choices with the incumbent, `utilities` (N,) the moving average of the log-probability of
+    each choice, which pruning reads.
+    """
+
+    def __init__(self, problems: Sequence[BudgetProblem], starts: Sequence[Survivors]) -> None:
+        self.problems, self.survivors = list(problems), list(starts)
+        self.table = problems[0].table
+        self.step = 0
+        self.prune_log: list[PruneRecord] = []
+        self.utilities: list[Array] = []
+        self.initial_overshoot = [p.overshoot(s.mask_N) for p, s in zip(problems, starts, strict=True)]
+
+    def start_utilities(self, probabilities: Sequence[Tensor]) -> None:
+        """Begins the moving averages with the probabilities (N,) of each device."""
+        self.utilities = [log_probabilities(p_N) for p_N in probabilities]
+
+    def update_utilities(self, device: int, p_N: Tensor) -> None:
+        self.utilities[device] += (1 - UTILITY_MEMORY) * (log_probabilities(p_N) - self.utilities[device])
+
+    def prune(self, remaining: float) -> None:
+        """Removes choices on every device until its most expensive network is within this share of the first overshoot.
+
+        `remaining` falls from 1 to 0, where every network that is left meets every budget.
+        """
+        for device, problem in enumerate(self.problems):
+            caps_M = 1 + np.maximum(self.initial_overshoot[device] - 1, 0) * remaining
+            survivors, removals = problem.prune(self.survivors[device], self.utilities[device], caps_M)
+            self.prune_log += [PruneRecord(self.step, problem.name, removal) for removal in removals]
+            self.survivors[device] = survivors
+
+    def active(self) -> dict[str, list[int]]:
+        """By decision, the indices of the choices that are active on some device."""
+        union_N = np.logical_or.reduce([survivors.mask_N for survivors in self.survivors])
+        starts = self.table.first_choice
+        blocks = zip(self.table.space.decisions, starts[:-1], starts[1:], strict=True)
+        return {decision.name: np.flatnonzero(union_N[a:b]).tolist() for decision, a, b in blocks}
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything above, of tensors and plain values."""
+        return {
+            "step": self.step,
+            "prune_log": [{**vars(record), "removal": vars(record.removal)} for record in self.prune_log],
+            "utilities": [torch.from_numpy(utilities_N.copy()) for utilities_N in self.utilities],
+            "survivors": [(torch.from_numpy(s.mask_N.copy()), list(s.incumbent)) for s in self.survivors],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Continues from what `state_dict` gave."""
+        self.step = state["step"]
+        self.prune_log = [
+            PruneRecord(record["step"], record["device"], Removal(**record["removal"])) for record in state["prune_log"]
+        ]
+        self.utilities = [utilities_N.numpy() for utilities_N in state["utilities"]]
+        self.survivors = [Survivors(mask_N.numpy(), tuple(incumbent)) for mask_N, incumbent in state["survivors"]]
+
+
+def log_probabilities(p_N: Tensor) -> Array:
+    """Logarithms (N,) of the probabilities of all choices."""
+    logs: Array = p_N.detach().double().clamp(min=LEAST_PROBABILITY).log().numpy()
+    return logs
