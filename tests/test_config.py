@@ -11,14 +11,12 @@ import pytest
 import torch
 from pydantic import BaseModel
 from tiny_search import CONF, composed
-from trainers.search.strategies import STRATEGIES
 
 from hardware_models.profile import profile_from_dict
-from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig
 from trainers.runs.config import PathsConfig, SearchConfig, TrainerConfig, fingerprint_fields, validate
-from trainers.search.plan import check_arguments, data_config, is_host, make_optimizer, make_space
+from trainers.search.plan import check_parts, data_config, is_host, make_optimizer, make_space
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))
 # Where a run lies, how many threads compute it, who is told of it: the result does not depend on them.
@@ -26,7 +24,8 @@ NOT_IN_FINGERPRINT = (
     *("paths.runs", "paths.data", "paths.cache", "data.root", "sweep", "tags", "logger.name"),
     *("trainer.threads", "trainer.checkpoint_seconds"),
 )
-SECTIONS_OR_NULL = ("boards", "trial", "plugins")  # not one value; which of their keys count is tested elsewhere
+# Not one value; which of their keys count is tested elsewhere.
+SECTIONS_OR_NULL = {"trial", "boards", "plugins", "relaxation", "constraint", "sampler", "searcher"}
 
 
 @pytest.fixture(scope="module")
@@ -85,8 +84,7 @@ def test_every_yaml_file_makes_a_configuration_whose_every_key_is_read(file: tup
     group, name = "/".join(file[:-1]), file[-1]
     content = composed(f"{group}=[{name}]" if group == "hardware" else f"{group}={name}")
     config = validate(content)
-    for key, classes, given in (("space", SPACES, {"num_classes", "channels"}), ("strategy", STRATEGIES, set())):
-        check_arguments(key, classes, content[key], given=frozenset(given))
+    check_parts(content)
     assert set(content["data"]) <= set(DataConfig.model_fields)
     assert data_config(config.data).name == config.data["name"]
     assert make_space(config.space, num_classes=10).name == config.space["name"]
@@ -222,6 +220,13 @@ def test_the_run_key_changes_with_every_value_that_the_result_depends_on_and_wit
         and validate(changed(default, path, another(at(default, path)))).run_key == key
     ]
     assert sorted(unchanged) == sorted(NOT_IN_FINGERPRINT)
+
+
+def test_a_part_of_the_strategy_is_in_the_run_key_only_where_it_is_chosen(default: dict[str, Any]) -> None:
+    key = validate(default).run_key
+    without = {name: value for name, value in default.items() if name not in ("relaxation", "constraint")}
+    assert validate(without).run_key == key
+    assert validate({**default, "constraint": {"name": "dual", "step_size": 0.05}}).run_key != key
 
 
 def test_which_boards_measure_is_science_and_where_they_are_reached_is_not() -> None:

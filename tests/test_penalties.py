@@ -7,24 +7,26 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import torch
-from small_strategies import (
+from small_constraints import (
     NETWORKS,
     NUM_CHOICES,
     SPACE,
     columns,
     make,
-    pools,
     softmax_blocks,
     some_logits,
     survivors_of,
 )
 from tiny_search import CONF, binding_problem, bound_factor, small_problem
-from trainers.search.strategies import Dual, Penalty, Strategy
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import Array, CostTable
 from hardware_models.profile import load_profile
+from trainers.search.constraints.conditioning import Pool
+from trainers.search.constraints.dual import Dual
+from trainers.search.constraints.penalty import Penalty
 from trainers.search.logits import ArchitectureParameters
+from trainers.search.search_state import SearchState
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +43,18 @@ def expected_gflops(problem: BudgetProblem, weights_N: Array) -> float:
 
 def test_the_penalty_is_strength_times_expected_cost_over_budget(problem: BudgetProblem) -> None:
     logits = some_logits(1)
-    strategy = make(Penalty, problem, logits=logits, strength=0.5)
+    constraint = make(Penalty, problem, logits=logits, strength=0.5)
     share = expected_gflops(problem, softmax_blocks(problem, logits)) / problem.limits["gflops"]
-    assert float(strategy.penalty(0, strategy.weights(0)).detach()) == pytest.approx(0.5 * (share - 1), rel=1e-4)
+    assert float(constraint.penalty(0, constraint.probabilities(0)).detach()) == pytest.approx(
+        0.5 * (share - 1), rel=1e-4
+    )
 
 
 def test_a_step_against_the_penaltys_gradient_lowers_the_expected_cost(problem: BudgetProblem) -> None:
     logits = some_logits(1)
-    strategy = make(Penalty, problem, logits=logits)
-    strategy.penalty(0, strategy.weights(0)).backward()
-    gradient = strategy.parameters.shared.grad
+    constraint = make(Penalty, problem, logits=logits)
+    constraint.penalty(0, constraint.probabilities(0)).backward()
+    gradient = constraint.logits.shared.grad
     assert gradient is not None
     lower = logits - gradient.double().numpy()
     before, after = (expected_gflops(problem, softmax_blocks(problem, each)) for each in (logits, lower))
@@ -59,25 +63,24 @@ def test_a_step_against_the_penaltys_gradient_lowers_the_expected_cost(problem: 
 
 def test_each_budget_has_its_own_share_of_the_penalty() -> None:
     problem = small_problem(SPACE, {"latency_ms": 9.0, "gflops": 0.002})
-    strategy = make(Penalty, problem, strength=1.0)
+    constraint = make(Penalty, problem, strength=1.0)
     weights_N = softmax_blocks(problem, np.zeros(NUM_CHOICES))
     costs_M = problem.table.expected(torch.from_numpy(weights_N))[0].numpy()
     # Latency is budgeted at the profile's bound, a factor on the estimate.
     by_hand = costs_M[0] * bound_factor("mid_tablet") / 9.0 - 1 + costs_M[1] / 0.002 - 1
-    assert float(strategy.penalty(0, strategy.weights(0)).detach()) == pytest.approx(by_hand, rel=1e-4)
+    assert float(constraint.penalty(0, constraint.probabilities(0)).detach()) == pytest.approx(by_hand, rel=1e-4)
 
 
 def dual_at(problem: BudgetProblem, logits: Array, step_size: float) -> tuple[Dual, Callable[[], float], float]:
-    """A dual strategy, a step of it that returns its multiplier, and the expected overshoot, by hand."""
-    strategy = make(Dual, problem, logits=logits, step_size=step_size)
-    assert isinstance(strategy, Dual)
+    """A dual constraint, a step of it that returns its multiplier, and the expected overshoot, by hand."""
+    constraint = make(Dual, problem, logits=logits, step_size=step_size)
 
     def step() -> float:
-        strategy.penalty(0, strategy.weights(0))
-        return float(strategy.multipliers[0][0])
+        constraint.penalty(0, constraint.probabilities(0))
+        return float(constraint.multipliers[0][0])
 
     overshoot = expected_gflops(problem, softmax_blocks(problem, logits)) / problem.limits["gflops"] - 1
-    return strategy, step, overshoot
+    return constraint, step, overshoot
 
 
 def extreme_logits(problem: BudgetProblem, *, largest: bool) -> Array:
@@ -97,9 +100,9 @@ def test_dual_multipliers_rise_by_the_overshoot_while_the_expected_cost_exceeds_
 def test_dual_multipliers_fall_while_the_expected_cost_is_within_budget_and_never_below_zero(
     problem: BudgetProblem,
 ) -> None:
-    strategy, step, overshoot = dual_at(problem, extreme_logits(problem, largest=False), step_size=0.5)
+    constraint, step, overshoot = dual_at(problem, extreme_logits(problem, largest=False), step_size=0.5)
     assert overshoot < 0
-    strategy.multipliers[0] += 1.5 * 0.5 * -overshoot
+    constraint.multipliers[0] += 1.5 * 0.5 * -overshoot
     assert [step(), step(), step()] == pytest.approx([0.5 * 0.5 * -overshoot, 0, 0], rel=1e-3)
 
 
@@ -109,17 +112,16 @@ def test_devices_have_multipliers_and_logits_of_their_own(problem: BudgetProblem
     table = CostTable(SPACE, profiles)
     problems = [BudgetProblem(table, profile.name, problem.limits) for profile in profiles]
     starts = [survivors_of(each) for each in problems]
-    strategy = Dual(problems, starts, parameters, np.random.default_rng(0))
+    constraint = Dual(SearchState(problems, starts), parameters, np.random.default_rng(0))
     with torch.no_grad():
         parameters.offsets[1] += torch.from_numpy(extreme_logits(problem, largest=True))
         parameters.offsets[0] += torch.from_numpy(extreme_logits(problem, largest=False))
     for device in (0, 1):
-        strategy.penalty(device, strategy.weights(device))
-    assert float(strategy.multipliers[0][0]) == 0
-    assert float(strategy.multipliers[1][0]) > 0
+        constraint.penalty(device, constraint.probabilities(device))
+    assert float(constraint.multipliers[0][0]) == 0
+    assert float(constraint.multipliers[1][0]) > 0
 
 
-@pools
-def test_there_is_no_penalty_where_the_budget_is_a_condition(kind: type[Strategy], problem: BudgetProblem) -> None:
-    strategy = make(kind, problem, pool_size=32)
-    assert float(strategy.penalty(0, strategy.weights(0))) == 0
+def test_there_is_no_penalty_where_the_budget_is_a_condition(problem: BudgetProblem) -> None:
+    constraint = make(Pool, problem, pool_size=32)
+    assert float(constraint.penalty(0, constraint.probabilities(0))) == 0

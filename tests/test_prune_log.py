@@ -10,8 +10,8 @@ from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import METRICS
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice
-from trainers.search.module import PruneRecord
 from trainers.search.prune_log import COLUMNS, prune_rows, replay, replay_network, write_prune_log
+from trainers.search.search_state import PruneRecord
 
 SPACE = small_space("depths")
 TABLE = cost_table(SPACE)

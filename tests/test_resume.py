@@ -26,7 +26,6 @@ from interrupted_search import (
     start,
     wait,
 )
-from trainers.search.strategies import STRATEGIES
 
 import trainers.cli.search
 import trainers.search.run
@@ -35,6 +34,7 @@ from trainers.runs.config import SearchConfig
 from trainers.runs.folder import RunFolder
 from trainers.runs.state import state_of
 from trainers.search.checkpoints import HashedCheckpointIO, latest_checkpoint
+from trainers.search.strategy import PRESETS
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +64,7 @@ def kill(process: int, config: SearchConfig, *, epoch: int, after_s: float) -> b
 
 # Of 27 epochs for one strategy, of 7 for the others.
 @pytest.mark.parametrize(
-    ("strategy", "steps", "num_kills"), [(name, *((240, 20) if name == "pool" else (60, 3))) for name in STRATEGIES]
+    ("strategy", "steps", "num_kills"), [(name, *((240, 20) if name == "pool" else (60, 3))) for name in PRESETS]
 )
 def test_a_search_killed_at_random_moments_ends_as_one_that_was_not(
     tmp_path: Path, strategy: str, steps: int, num_kills: int

@@ -12,7 +12,6 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from trainers.search.strategies import STRATEGIES
 from whole_searches import SPACES, Run, network_of, no_network, overrides_of, read_csv, run
 
 from hardware_models.counting import recount
@@ -21,6 +20,7 @@ from tests.sample_result import sample_result, typed
 from trainers.runs.config import validate
 from trainers.search.prune_log import replay, replay_network
 from trainers.search.result_writer import objective
+from trainers.search.strategy import PRESETS
 
 FILES = {
     "config.yaml",
@@ -43,7 +43,7 @@ def offline() -> Iterator[None]:
         yield
 
 
-PAIRS = [(space, strategy) for space in SPACES for strategy in STRATEGIES]
+PAIRS = [(space, strategy) for space in SPACES for strategy in PRESETS]
 
 
 @pytest.fixture(scope="module")
@@ -97,9 +97,9 @@ def test_the_stored_configuration_is_the_same_run(search: Run) -> None:
     assert validate(content).run_folder == search.folder
 
 
-def test_the_ledger_replayed_gives_the_surviving_masks_and_the_network(search: Run) -> None:
+def test_the_pruning_log_replayed_gives_the_surviving_masks_and_the_network(search: Run) -> None:
     path = search.folder / "prune.csv"
-    for problem, survivors in zip(search.module.problems, search.module.strategy.survivors, strict=True):
+    for problem, survivors in zip(search.module.state.problems, search.module.state.survivors, strict=True):
         mask_N = replay(path, search.plan.space, problem.name, reasons=("presolve", "budget"))
         assert (mask_N == survivors.mask_N).all()
         architecture = read_architecture(search.folder / "architectures" / f"{problem.name}.json")
@@ -108,8 +108,8 @@ def test_the_ledger_replayed_gives_the_surviving_masks_and_the_network(search: R
 
 def test_what_pruning_leaves_is_within_budget_whichever_way_it_is_chosen(search: Run) -> None:
     pruned = [row for row in read_csv(search.folder / "prune.csv") if row["reason"] == "budget"]
-    assert bool(pruned) == search.module.strategy.prunes
-    if search.module.strategy.prunes:
+    assert bool(pruned) == search.module.strategy.searcher.trains_logits
+    if search.module.strategy.searcher.trains_logits:
         shares = search.result["search"]["worst_surviving_share"]
         assert max(shares.values()) <= 1
         assert max(shares.values()) > 0
@@ -154,7 +154,7 @@ def test_accuracies_are_shares_of_the_test_images(search: Run) -> None:
 
 def test_random_leaves_the_architecture_parameters_as_they_were_and_others_move_them(search: Run) -> None:
     moved = [bool(p.abs().max() > 0) for p in search.module.parameters_of_architecture.parameters()]
-    assert moved == [search.module.strategy.learns] * 2
+    assert moved == [search.module.strategy.searcher.trains_logits] * 2
 
 
 def test_the_report_names_every_device_budget_and_the_result(search: Run) -> None:

@@ -27,7 +27,6 @@ import torch.nn.functional as F
 from selection import header, mobile_space, tier_table
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
-from trainers.search.strategies import Pool, largest_path
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import Array, CostTable
@@ -40,9 +39,13 @@ from tests.benchmarks.nni_baselines import (
     saved_activation_mb,
     width_for_macs,
 )
+from trainers.data.task import Classification
 from trainers.runs.code import running_code
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.module import Schedule, SearchModule
+from trainers.search.samplers import largest_path
+from trainers.search.search_state import SearchState
+from trainers.search.strategy import PRESETS, make_strategy
 
 # Shapes: B batch, R rounds.
 
@@ -72,11 +75,17 @@ def search(table: CostTable, batches: tuple[Batch, Batch], *, arch_every: int, b
         own = {str(metric): limit for metric, limit in device.budgets.items()}
         problems.append(BudgetProblem(table, device.name, own if budgets else {"gflops": NO_LIMIT_GFLOPS}))
     parameters = ArchitectureParameters(space.num_choices, len(problems), offset_decay=0.02)
-    strategy = Pool(problems, [p.start()[0] for p in problems], parameters, np.random.default_rng(0))
+    strategy = make_strategy(
+        {part: {"name": name} for part, name in PRESETS["pool"].items()},
+        supernet=space.supernet().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
+        logits=parameters,
+        task=Classification(),
+        state=SearchState(problems, [p.start()[0] for p in problems]),
+        warmup_steps=0,
+        generator=np.random.default_rng(0),
+    )
     module = SearchModule(
-        space,
-        space.supernet().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
-        parameters,
+        strategy.relaxation.searched,
         strategy,
         schedule=Schedule(10**9, 0.0, arch_every, 0, 0.5, 0.9),
         optimizer=SGD,
@@ -134,8 +143,8 @@ def against_largest(table: CostTable, batches: tuple[Batch, Batch], num_rounds: 
     module = search(
         tier_table(mobile_space(resolutions=table.space.deploy_shape[1:2])), batches, arch_every=1, budgets=False
     )
-    space, supernet = module.space, module.supernet
-    path = largest_path(module.strategy.table.first_choice)
+    space, supernet = table.space, module.supernet
+    path = largest_path(module.state.table.first_choice)
     alone = space.network(space.choices(path)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = batches[0]
     logits_N = torch.zeros(table.space.num_choices, requires_grad=True)
@@ -152,7 +161,7 @@ def against_largest(table: CostTable, batches: tuple[Batch, Batch], num_rounds: 
         {
             largest: training_step(alone, lambda: alone(images), labels),
             hard: training_step(supernet, lambda: supernet(images, space.selection(path)), labels),
-            arch: lambda: module._architecture_step(batches[1], next(turns) % len(table.devices)),
+            arch: lambda: module._architecture_step(batches, next(turns) % len(table.devices)),
             costs: expected_costs,
         },
         num_rounds,

@@ -1,4 +1,4 @@
-"""Strategies: what they draw is feasible and alive, and their weights are those of the distribution they claim."""
+"""Constraints: what they draw is feasible and active, and probabilities are those of the distribution they claim."""
 
 # Shapes: S networks, n decisions, N choices of all decisions.
 
@@ -9,25 +9,27 @@ import numpy as np
 import pytest
 import torch
 from scipy.optimize import linprog
-from small_strategies import (
+from small_constraints import (
     NETWORKS,
     NUM_CHOICES,
     SPACE,
     columns,
     make,
-    pools,
     softmax_blocks,
     some_logits,
     survivors_of,
 )
 from tiny_search import binding_problem
 from torch import Tensor
-from trainers.search.strategies import STRATEGIES, Dual, Penalty, Pool, Random, Strategy
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, Indices, Mask
 from hardware_models.budgets.pool import effective_size
 from search_spaces.errors import InvalidInputError
+from trainers.search.constraints.conditioning import Pool
+from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
+from trainers.search.constraints.dual import Dual
+from trainers.search.constraints.penalty import Penalty
 from trainers.search.plan import check_arguments
 
 # Of a share estimated from a pool of 2,048: 0.5 / sqrt(2048) at most, five times over.
@@ -64,12 +66,12 @@ def without(problem: BudgetProblem, survivors: Survivors, decision: str, choice:
     return Survivors(mask_N, tuple(int(k) for k in fitting[0]))
 
 
-def sharpen(strategy: Strategy, logits_N: Array) -> None:
+def sharpen(constraint: Constraint, logits_N: Array) -> None:
     with torch.no_grad():
-        strategy.parameters.shared.copy_(torch.from_numpy(logits_N))
+        constraint.logits.shared.copy_(torch.from_numpy(logits_N))
 
 
-every = pytest.mark.parametrize("kind", STRATEGIES.values(), ids=STRATEGIES)
+every = pytest.mark.parametrize("kind", [Constraint, *CONSTRAINTS.values()], ids=["none", *CONSTRAINTS])
 
 
 def test_the_budget_of_these_tests_cuts_the_space_in_two(problem: BudgetProblem) -> None:
@@ -77,8 +79,8 @@ def test_the_budget_of_these_tests_cuts_the_space_in_two(problem: BudgetProblem)
 
 
 @every
-def test_weights_sum_to_one_over_each_decision(kind: type[Strategy], problem: BudgetProblem) -> None:
-    weights_N = make(kind, problem, logits=some_logits(2)).weights(0)
+def test_weights_sum_to_one_over_each_decision(kind: type[Constraint], problem: BudgetProblem) -> None:
+    weights_N = make(kind, problem, logits=some_logits(2)).probabilities(0)
     starts = problem.table.first_choice
     for a, b in pairwise(starts):
         assert float(weights_N[a:b].detach().sum()) == pytest.approx(1, abs=1e-5)  # float32
@@ -87,28 +89,28 @@ def test_weights_sum_to_one_over_each_decision(kind: type[Strategy], problem: Bu
 
 @every
 def test_after_restrict_only_living_choices_are_drawn_and_weighted(
-    kind: type[Strategy], problem: BudgetProblem
+    kind: type[Constraint], problem: BudgetProblem
 ) -> None:
-    strategy = make(kind, problem, logits=some_logits(2))
+    constraint = make(kind, problem, logits=some_logits(2))
     survivors = without(problem, survivors_of(problem), "stage2.width", 0)
-    strategy.restrict(0, survivors)
-    assert strategy.weights(0).detach().numpy()[~survivors.mask_N] == pytest.approx(0, abs=1e-12)
-    drawn = np.array([strategy.path(0) for _ in range(100)])
+    constraint.search.survivors[0] = survivors
+    constraint.restrict(0)
+    assert constraint.probabilities(0).detach().numpy()[~survivors.mask_N] == pytest.approx(0, abs=1e-12)
+    drawn = np.array([constraint.draw(0) for _ in range(100)])
     assert survivors.mask_N[columns(problem, drawn)].all()
 
 
-@pools
-def test_every_path_is_within_budget_while_the_logits_move(kind: type[Strategy], problem: BudgetProblem) -> None:
-    strategy = make(kind, problem, pool_size=64)
+def test_every_drawn_network_of_a_pool_is_within_budget_while_the_logits_move(problem: BudgetProblem) -> None:
+    constraint = make(Pool, problem, pool_size=64)
     drawn = []
     for scale in (0.0, 1.0, 5.0, 20.0):
-        sharpen(strategy, some_logits(scale))
-        drawn += [strategy.path(0) for _ in range(50)]
+        sharpen(constraint, some_logits(scale))
+        drawn += [constraint.draw(0) for _ in range(50)]
     assert problem.is_feasible(np.array(drawn)).all()
 
 
 def test_pool_weights_lie_in_the_convex_hull_of_the_networks_within_budget(problem: BudgetProblem) -> None:
-    weights_N = make(Pool, problem, logits=some_logits(3), pool_size=256).weights(0).detach().double().numpy()
+    weights_N = make(Pool, problem, logits=some_logits(3), pool_size=256).probabilities(0).detach().double().numpy()
     vertices = one_hot(problem, NETWORKS[problem.is_feasible(NETWORKS)])
     # The least distance, in the largest entry, of a mixture of the vertices from the weights.
     num = len(vertices)
@@ -127,8 +129,8 @@ def test_independent_weights_of_the_same_logits_lie_outside_of_that_hull(problem
     large = np.zeros(NUM_CHOICES)
     large[problem.table.first_choice[1:] - 1] = 20.0
     within = conditioned_marginals(problem, large)
-    independent = make(Penalty, problem, logits=large).weights(0).detach().double().numpy()
-    pool = make(Pool, problem, logits=large, pool_size=2048).weights(0).detach().double().numpy()
+    independent = make(Penalty, problem, logits=large).probabilities(0).detach().double().numpy()
+    pool = make(Pool, problem, logits=large, pool_size=2048).probabilities(0).detach().double().numpy()
     assert np.abs(independent - within).max() > 0.3
     assert pool == pytest.approx(within, abs=SAMPLING_ERROR)
 
@@ -137,33 +139,27 @@ def test_independent_weights_of_the_same_logits_lie_outside_of_that_hull(problem
 @pytest.mark.parametrize("scale", [0.0, 0.5, 1.0])
 def test_pool_weights_are_the_marginals_conditioned_on_the_budget(problem: BudgetProblem, scale: float) -> None:
     logits = some_logits(scale)
-    strategy = make(Pool, problem, logits=logits, pool_size=2048)
-    assert strategy.weights(0).detach().numpy() == pytest.approx(
+    constraint = make(Pool, problem, logits=logits, pool_size=2048)
+    assert constraint.probabilities(0).detach().numpy() == pytest.approx(
         conditioned_marginals(problem, logits), abs=SAMPLING_ERROR
     )
 
 
-def test_random_draws_networks_within_budget_uniformly(problem: BudgetProblem) -> None:
-    strategy = make(Random, problem, pool_size=2048)
-    drawn = np.array([strategy.path(0) for _ in range(2048)])
+def test_flat_logits_draw_networks_within_budget_uniformly(problem: BudgetProblem) -> None:
+    constraint = make(Pool, problem, pool_size=2048)
+    drawn = np.array([constraint.draw(0) for _ in range(2048)])
     uniform = conditioned_marginals(problem, np.zeros(NUM_CHOICES))
     # Drawn with replacement from a pool that is itself a sample: twice the variance.
     assert one_hot(problem, drawn).mean(axis=0) == pytest.approx(uniform, abs=SAMPLING_ERROR * 1.5)
 
 
-def test_random_neither_learns_nor_prunes() -> None:
-    assert not Random.learns
-    assert not Random.prunes
-
-
 def test_the_pools_gradient_is_that_of_its_softmax_marginals(problem: BudgetProblem) -> None:
-    strategy = make(Pool, problem, pool_size=512)
-    assert isinstance(strategy, Pool)
+    constraint = make(Pool, problem, pool_size=512)
     direction = torch.from_numpy(some_logits(seed=5)).float()
-    parameters = strategy.parameters
-    (strategy.weights(0) @ direction).backward()
+    parameters = constraint.logits
+    (constraint.probabilities(0) @ direction).backward()
     # By hand: the derivative of an expectation under a softmax is a covariance. All weights are equal here.
-    encoded = one_hot(problem, strategy.networks[0])
+    encoded = one_hot(problem, constraint.networks[0])
     values_S = encoded @ direction.double().numpy()
     covariance_N = ((values_S - values_S.mean())[:, None] * encoded).mean(axis=0)
     assert parameters.shared.grad is not None
@@ -174,36 +170,35 @@ def test_the_pools_gradient_is_that_of_its_softmax_marginals(problem: BudgetProb
 
 def test_the_pools_gradient_is_a_finite_difference_of_its_weights(problem: BudgetProblem) -> None:
     logits, step = some_logits(0.3), 0.02
-    strategy = make(Pool, problem, pool_size=512)
-    sharpen(strategy, logits)  # away from the logits that the pool was drawn with
+    constraint = make(Pool, problem, pool_size=512)
+    sharpen(constraint, logits)  # away from the logits that the pool was drawn with
     direction = torch.from_numpy(some_logits(seed=5)).float()
 
     def value() -> Tensor:
-        return strategy.weights(0) @ direction
+        return constraint.probabilities(0) @ direction
 
     value().backward()
-    assert strategy.parameters.shared.grad is not None
+    assert constraint.logits.shared.grad is not None
     for choice in range(0, NUM_CHOICES, 3):
         nudge = np.eye(NUM_CHOICES)[choice] * step
-        sharpen(strategy, logits + nudge)
+        sharpen(constraint, logits + nudge)
         above = float(value().detach())
-        sharpen(strategy, logits - nudge)
+        sharpen(constraint, logits - nudge)
         difference = (above - float(value().detach())) / (2 * step)
         # step^2 times a third derivative, and float32 over the step.
-        assert float(strategy.parameters.shared.grad[choice]) == pytest.approx(difference, abs=1e-3)
+        assert float(constraint.logits.shared.grad[choice]) == pytest.approx(difference, abs=1e-3)
 
 
 def test_weights_agree_before_and_after_a_refresh(problem: BudgetProblem) -> None:
-    strategy = make(Pool, problem, pool_size=2048)
-    assert isinstance(strategy, Pool)
+    constraint = make(Pool, problem, pool_size=2048)
     logits = some_logits(1.2)
-    sharpen(strategy, logits)
-    before, networks = strategy.weights(0).detach().numpy(), strategy.networks[0]
+    sharpen(constraint, logits)
+    before, networks = constraint.probabilities(0).detach().numpy(), constraint.networks[0]
     log_weights = logits[columns(problem, networks)].sum(axis=1)
     assert effective_size(log_weights) < 1024  # worn out: the next path refreshes it
-    strategy.path(0)
-    assert strategy.networks[0] is not networks
-    after = strategy.weights(0).detach().numpy()
+    constraint.draw(0)
+    assert constraint.networks[0] is not networks
+    after = constraint.probabilities(0).detach().numpy()
     exact = conditioned_marginals(problem, logits)
     assert after == pytest.approx(exact, abs=SAMPLING_ERROR)
     # Fewer networks carried the weight before: the error grows as the root of their number falls.
@@ -211,37 +206,28 @@ def test_weights_agree_before_and_after_a_refresh(problem: BudgetProblem) -> Non
 
 
 def test_a_pool_of_which_no_network_is_alive_is_drawn_anew(problem: BudgetProblem) -> None:
-    strategy = make(Pool, problem, logits=np.where(np.arange(NUM_CHOICES) % 2, -30.0, 0.0), pool_size=32)
-    assert isinstance(strategy, Pool)
+    constraint = make(Pool, problem, logits=np.where(np.arange(NUM_CHOICES) % 2, -30.0, 0.0), pool_size=32)
     fitting = NETWORKS[problem.is_feasible(NETWORKS)]
-    present = {tuple(network) for network in strategy.networks[0].tolist()}
+    present = {tuple(network) for network in constraint.networks[0].tolist()}
     other = next(network for network in fitting if tuple(network.tolist()) not in present)
     mask_N = np.zeros(NUM_CHOICES, dtype=bool)
     mask_N[columns(problem, other[None])[0]] = True
-    strategy.restrict(0, Survivors(mask_N, tuple(int(k) for k in other)))
-    assert (strategy.networks[0] == other).all()
+    constraint.search.survivors[0] = Survivors(mask_N, tuple(int(k) for k in other))
+    constraint.restrict(0)
+    assert (constraint.networks[0] == other).all()
 
 
-@pytest.mark.parametrize("kind", [Penalty, Dual])
-def test_independent_weights_are_the_softmax_of_each_decision(kind: type[Strategy], problem: BudgetProblem) -> None:
+@pytest.mark.parametrize("kind", [Constraint, Penalty, Dual])
+def test_independent_weights_are_the_softmax_of_each_decision(kind: type[Constraint], problem: BudgetProblem) -> None:
     logits = some_logits(2)
-    weights_N = make(kind, problem, logits=logits).weights(0).detach().numpy()
+    weights_N = make(kind, problem, logits=logits).probabilities(0).detach().numpy()
     assert weights_N == pytest.approx(softmax_blocks(problem, logits), abs=1e-6)
 
 
 @every
-def test_scores_are_the_devices_logits(kind: type[Strategy], problem: BudgetProblem) -> None:
-    logits = some_logits()
-    strategy = make(kind, problem, logits=logits)
-    with torch.no_grad():
-        strategy.parameters.offsets[0, 2] = 4.0
-    assert strategy.scores(0) == pytest.approx(logits + 4.0 * np.eye(NUM_CHOICES)[2], abs=1e-6)
-
-
-@every
-def test_the_same_generator_draws_the_same_paths(kind: type[Strategy], problem: BudgetProblem) -> None:
+def test_the_same_generator_draws_the_same_paths(kind: type[Constraint], problem: BudgetProblem) -> None:
     first, second = make(kind, problem, logits=some_logits()), make(kind, problem, logits=some_logits())
-    assert [first.path(0) for _ in range(20)] == [second.path(0) for _ in range(20)]
+    assert [first.draw(0) for _ in range(20)] == [second.draw(0) for _ in range(20)]
 
 
 @pytest.mark.parametrize(
@@ -255,8 +241,9 @@ def test_the_same_generator_draws_the_same_paths(kind: type[Strategy], problem: 
     ],
 )
 def test_an_argument_out_of_range_is_an_error_that_names_its_key(
-    kind: type[Strategy], arguments: dict[str, Any]
+    kind: type[Constraint], arguments: dict[str, Any]
 ) -> None:
-    [name] = [name for name, each in STRATEGIES.items() if each is kind]
-    with pytest.raises(InvalidInputError, match=rf"strategy\.{next(iter(arguments))}: got"):
-        check_arguments("strategy", STRATEGIES, {"name": name, **arguments}, given=frozenset())
+    [name] = [name for name, each in CONSTRAINTS.items() if each is kind]
+    with pytest.raises(InvalidInputError) as refused:
+        check_arguments("constraint", CONSTRAINTS, {"name": name, **arguments}, given=frozenset())
+    assert refused.value.fields == (f"constraint.{next(iter(arguments))}",)
