@@ -98,14 +98,14 @@ def test_a_signal_leaves_the_last_epoch_and_a_report_though_no_checkpoint_was_du
     config = search_config(tmp_path, *POOL, "trainer.checkpoint_seconds=1000")
 
     def signal_after_three_epochs() -> None:
-        on_epoch = trainers.cli.search.Log.on_epoch
+        on_epoch = trainers.cli.search.LogRun.on_epoch
 
-        def and_signal(self: trainers.cli.search.Log, rows: Sequence[Mapping[str, Any]]) -> None:
+        def and_signal(self: trainers.cli.search.LogRun, rows: Sequence[Mapping[str, Any]]) -> None:
             on_epoch(self, rows)
             if len(rows) == 4:
                 raise KeyboardInterrupt(signal.SIGTERM)
 
-        trainers.cli.search.Log.on_epoch = and_signal  # type: ignore[method-assign]
+        trainers.cli.search.LogRun.on_epoch = and_signal  # type: ignore[method-assign]
 
     assert wait(start(config, before=signal_after_three_epochs)) == 1
     assert state_of(config.run_folder).reason == "ended by SIGTERM"
