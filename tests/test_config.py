@@ -16,7 +16,7 @@ from hardware_models.profile import profile_from_dict
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig
 from trainers.runs.config import PathsConfig, SearchConfig, TrainerConfig, fingerprint_fields, validate
-from trainers.search.plan import check_parts, data_config, is_host, make_optimizer, make_space
+from trainers.search.plan import data_config, is_host, make_optimizer, make_space, part_problems
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))
 # Where a run lies, how many threads compute it, who is told of it: the result does not depend on them.
@@ -84,7 +84,7 @@ def test_every_yaml_file_makes_a_configuration_whose_every_key_is_read(file: tup
     group, name = "/".join(file[:-1]), file[-1]
     content = composed(f"{group}=[{name}]" if group == "hardware" else f"{group}={name}")
     config = validate(content)
-    check_parts(content)
+    assert part_problems(config) == []
     assert set(content["data"]) <= set(DataConfig.model_fields)
     assert data_config(config.data).name == config.data["name"]
     assert make_space(config.space, num_classes=10).name == config.space["name"]

@@ -58,7 +58,8 @@ def write_result(
     """Writes every file of the result, result.json last, and returns its content."""
     files = _write_networks(plan, derived, folder.path)
     choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
-    write_prune_log(folder.path / "prune.csv", prune_rows(module.state.prune_log, plan.space, choices, last_step=module.state.step))
+    rows = prune_rows(module.state.prune_log, plan.space, choices, last_step=module.state.step)
+    write_prune_log(folder.path / "prune.csv", rows)
     devices = {network.device: _device(plan, network) for network in derived}
     record = lineage(plan.config.run_key, weights_digest(module.supernet), hashes(plan), devices, files)
     write_text(folder.path / "lineage.json", file_text(record))
