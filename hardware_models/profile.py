@@ -56,7 +56,7 @@ class HardwareProfile(Section):
     `entry`, its output is needed there, and its cost is that of where its operations are placed.
     `calibrator` maps the sum of the operations' latencies to that of the network; null: the sum is the latency.
     `error` is null where nothing was measured, as for prices from a specification; `error_reason` then says why.
-    `drops_dead_code` tells whether the runtime leaves out operations whose output nothing reads, null where that is not
+    `drops_dead_code` says whether the runtime leaves out operations whose output nothing reads, null where that is not
     known. Measurements of networks that have such operations need it; networks that a search derives have none.
     """
 
@@ -232,7 +232,7 @@ def profile_from_dict(name: str, mapping: Mapping[str, Any]) -> HardwareProfile:
     try:
         return HardwareProfile.model_validate(content)
     except ValidationError as error:
-        lines = problems_of(error, HardwareProfile, f"hardware.{name}", content)
+        lines = problems_of(error, f"hardware.{name}", content)
         raise InvalidInputError("\n  ".join([f"hardware profile {name} cannot be used:", *lines])) from error
 
 

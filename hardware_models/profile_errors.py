@@ -1,17 +1,15 @@
 """What is wrong with a profile, a line for each field by its dotted key."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Iterator, Mapping
+from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from hardware_models.latency_models.latency_model import LATENCY_MODELS, LatencyModel
+from pydantic import ValidationError
 
 Keys = tuple[int | str, ...]
 
 
-def problems_of(error: ValidationError, model: type[BaseModel], key: str, content: Any) -> Iterator[str]:
-    """A line for each wrong field of `content`, given to `model`; `key` leads to the whole of it."""
+def problems_of(error: ValidationError, key: str, content: Any) -> Iterator[str]:
+    """A line for each wrong field of `content`; `key` leads to the whole of it."""
     for details in error.errors(include_url=False):
         keys, kind, message = details["loc"], details["type"], details["msg"].removeprefix("Value error, ")
         place = ".".join([key, *_written(keys, content)])
@@ -19,12 +17,10 @@ def problems_of(error: ValidationError, model: type[BaseModel], key: str, conten
             yield from (f"{key}.{line}" for line in message.splitlines())
         elif kind == "missing":
             yield f"{place}: missing; give it a value"
-        elif kind == "unknown_model":
+        elif kind in ("unknown_model", "unknown_field"):
             yield f"{place}: {message}"
         elif kind.startswith("union_tag"):
             yield f"{place}.{details['ctx']['discriminator'].strip(chr(39))}: {_sentence(message)}"
-        elif kind == "extra_forbidden":
-            yield f"{place}: unknown field; allowed: {', '.join(_fields(model, keys, content))}"
         elif keys[-1] == "[key]":
             yield f"{place}: unknown name; {_sentence(message)}"
         elif isinstance(details["input"], Mapping):  # a section as a whole, too long to show
@@ -52,26 +48,3 @@ def _at(content: Any, key: int | str) -> Any:
 
 def _sentence(message: str) -> str:
     return f"allowed: {message.removeprefix('Input should be ')}"
-
-
-def _fields(model: type[BaseModel], keys: Keys, content: Any) -> Sequence[str]:
-    """The fields of the section that the last of `keys` is in."""
-    owners: list[type[BaseModel]] = [model]
-    for key in keys[:-1]:
-        content = _at(content, key)
-        inner = [
-            section
-            for owner in owners
-            if key in owner.model_fields
-            for section in _sections(owner.model_fields[str(key)].annotation)
-        ]
-        owners = inner or owners
-        if owners == [LatencyModel]:
-            owners = [LATENCY_MODELS[content["model"]]]
-    return list(dict.fromkeys(field for owner in owners for field in owner.model_fields))
-
-
-def _sections(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [section for part in get_args(annotation) for section in _sections(part)]

@@ -1,8 +1,9 @@
 """Parts of a profile that refuse unknown fields, and the numbers that they hold."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
 # What a profile divides and multiplies by lies between, so that no price leaves the range of floats.
 LEAST, MOST = 1e-12, 1e12
@@ -26,3 +27,16 @@ class Section(BaseModel):
     """A frozen part of a profile that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_fields(cls, content: Any) -> Any:
+        """Says which fields there are, which pydantic does not."""
+        unknown = [key for key in content if key not in cls.model_fields] if isinstance(content, dict) else []
+        if unknown:
+            allowed = PydanticCustomError(
+                "unknown_field", "unknown field; allowed: {fields}", {"fields": ", ".join(cls.model_fields)}
+            )
+            details = [InitErrorDetails(type=allowed, loc=(str(key),), input=content[key]) for key in unknown]
+            raise ValidationError.from_exception_data(cls.__name__, details)
+        return content

@@ -103,7 +103,6 @@ def test_a_look_up_table_of_another_project_gives_a_profile_in_one_command(comma
     opened = gzip.open if file.endswith(".gz") else open
     with opened(DATA / "latency" / file, "rb") as source:
         Path("table.csv").write_bytes(source.read())
-    Path("table_base.json").write_bytes((DATA / "latency" / "fbnet_lut_hwnasbench_base.json").read_bytes())
     given = [] if device is None else [f"device={device}"]
     done(command("measurements=table.csv", f"format={table_format}", *given, "name=dev"))
     profile = load_profile(Path("hardware/dev.yaml"))

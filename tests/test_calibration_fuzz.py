@@ -37,7 +37,7 @@ ASKED = [
     Operation("linear", (100, 1, 1), (10, 1, 1)),
 ]
 FUZZED = settings(
-    max_examples=int(os.environ.get("FUZZ_EXAMPLES", 360)),
+    max_examples=int(os.environ.get("FUZZ_EXAMPLES", 10)),
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )

@@ -1,7 +1,6 @@
 """Published look-up tables read from CSV: what their blocks consist of, and what is refused."""
 
 import csv
-import json
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hardware_models.importers.block_operations import mbconv, squeeze_excite
-from hardware_models.importers.fbnet import BASE_KEY, LayerTable, read_fbnet_layers
+from hardware_models.importers.fbnet import read_fbnet_blocks
 from hardware_models.importers.look_up_tables import Block, BlockTable
 from hardware_models.importers.ofa import read_ofa_blocks
 from hardware_models.importers.paddlelite import read_paddlelite
@@ -57,14 +56,11 @@ def ofa(path: Path) -> BlockTable:
     return read_ofa_blocks(path, device="phone")
 
 
-def fbnet(path: Path) -> LayerTable:
-    base = path.with_suffix(".json")
-    if not base.is_file():
-        base.write_text(json.dumps({BASE_KEY: {"phone": 2.0}}), encoding="utf-8")
-    return read_fbnet_layers(path, base, device="phone")
+def fbnet(path: Path) -> BlockTable:
+    return read_fbnet_blocks(path, device="phone")
 
 
-FORMATS: dict[str, tuple[str, Callable[[Path], BlockTable | LayerTable]]] = {
+FORMATS: dict[str, tuple[str, Callable[[Path], BlockTable]]] = {
     "phones": (PHONES, phones),
     "ofa": (OFA, ofa),
     "fbnet": (FBNET, fbnet),
@@ -131,15 +127,10 @@ def test_one_block_of_two_sources_is_one_entry_of_their_geometric_mean(tmp_path:
     assert entry.ms == pytest.approx(2.0)
 
 
-def test_an_fbnet_network_is_the_base_and_a_difference_for_each_layer(tmp_path: Path) -> None:
-    table = fbnet(written(tmp_path, FBNET))
-    assert table.latency_ms([0, 0]) == 2.75 and table.latency_ms([1, 1]) == 2.0
+def test_an_fbnet_block_is_one_whose_skip_does_nothing(tmp_path: Path) -> None:
     # Layer 1 changes its shape: its skip does something, so the difference is not the time of its block.
-    (block,) = table.standalone.blocks
+    (block,) = fbnet(written(tmp_path, FBNET)).blocks
     assert block.ms == 0.25 and notations(block)[0] == "conv 16x4x4 -> 16x4x4 g2"
-    for wrong in ([0], [0, 0, 0], [0, 2]):
-        with pytest.raises(InvalidInputError, match="for 2 layers"):
-            table.latency_ms(wrong)
 
 
 def test_paddle_lites_convolutions_are_named_by_their_notation_in_ms(tmp_path: Path) -> None:
@@ -156,8 +147,6 @@ def test_paddle_lites_convolutions_are_named_by_their_notation_in_ms(tmp_path: P
         ("phones", ",2.5\n", ",\n", r"line 5: ms_phone: got ''; allowed: a finite number"),
         ("phones", ",2.5\n", ",-2.5\n", r"line 5: ms_phone: got -2\.5; allowed: a number above 0"),
         ("phones", ",2.5\n", ",nan\n", r"line 5: ms_phone: got 'nan'"),
-        ("phones", ",2.5\n", ",1e999\n", r"line 5: ms_phone: got '1e999'"),
-        ("phones", ",2.5\n", ",2,5\n", r"line 5: 13 values for 12 columns"),
         ("phones", "transds,", "downsample,", r"line 5: kind: got 'downsample'; allowed: firstconv, conv"),
         ("phones", "12416", "12417", r"line 3: macs: got 12417, but its shapes make 12416"),
         ("phones", ",4,16,48,4", ",4,16.5,48,4", r"line 5: cin: got '16\.5'; allowed: a whole number"),
@@ -172,21 +161,12 @@ def test_paddle_lites_convolutions_are_named_by_their_notation_in_ms(tmp_path: P
         ("ofa", "4x4x24,2x2x32,3.0", "4x4x24,3x3x32,3.0", r"line 4: output: got '3x3x32'; the block makes"),
         ("ofa", "5.0,2.0,0.0,,", "5.0,2.0,1.0,,", r"line 4: idskip: got 1, but 4x4x24 cannot be added to 2x2x32"),
         ("ofa", "phone,Conv,", "phone,Pool,", r"line 2: op: got 'Pool'; allowed: expanded_conv, Conv"),
-        ("ofa", "mean_ms", "mean", r"line 1: columns \['mean_ms'\] are missing"),
         ("fbnet", "k5_e3", "k5e3", r"line 4: op_name: got 'k5e3'; allowed: as k3_e6"),
         ("fbnet", "6400,0.25", "6400,-0.25", r"line 2: delta_ms_phone: got -0\.25; allowed: a number above 0"),
         ("fbnet", "21696", "21695", r"line 4: macs: got 21695, but its shapes make 21696"),
-        (
-            "fbnet",
-            "1,1,skip,4,16,24,2,,0.0",
-            "1,1,skip,4,16,24,2,,0.5",
-            r"line 5: delta_ms_phone: got 0\.5; a layer's skip",
-        ),
-        ("fbnet", "1,0,k5", "0,0,k5", r"line 4: operation 0 of layer 0 stands in an earlier line too"),
         ("paddlelite", "conv,1,3,8", "conv,4,3,8", r"line 2: n: got '4'; allowed: 1"),
         ("paddlelite", "8,8,3,1,1,1,1152", "8,3,3,1,1,1,1152", r"line 3: groups: 3 do not divide 8 and 8 channels"),
         ("paddlelite", ",40\n", ",0\n", r"line 2: us: got 0; allowed: a number above 0"),
-        ("paddlelite", ",us\n", ",ms\n", r"line 1: columns \['us'\] are missing"),
     ],
 )
 def test_what_is_wrong_is_told_with_its_line(name: str, old: str, new: str, message: str, tmp_path: Path) -> None:
@@ -201,36 +181,6 @@ def test_all_wrong_lines_are_told_at_once(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError) as caught:
         phones(written(tmp_path, text))
     assert all(f"line {line}: " in str(caught.value) for line in (2, 3, 5))
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"x": 1}', f'{{"{BASE_KEY}": {{"phone": "2"}}}}', "[" * 100000])
-def test_a_wrong_base_of_fbnet_is_told_with_the_right_form(content: str, tmp_path: Path) -> None:
-    path = written(tmp_path, FBNET)
-    path.with_suffix(".json").write_text(content, encoding="utf-8")
-    with pytest.raises(InvalidInputError, match=r"table\.json"):
-        fbnet(path)
-
-
-def paddlelite_rows(ms: Callable[[int], float]) -> str:
-    """Forty pointwise convolutions of 8, 16, 24... channels on 14x14 maps, with times in the unit of the column, µs."""
-    rows = [f"conv,1,{c},14,14,{c},1,1,0,1,1,{c * c * 196},{ms(c)}" for c in range(8, 328, 8)]
-    return "\n".join([PADDLELITE.splitlines()[0], *rows]) + "\n"
-
-
-def test_one_time_in_another_unit_than_the_rest_is_refused_with_its_line(tmp_path: Path) -> None:
-    # 10^10 multiply-adds a second, in microseconds; the tenth row, 80 channels, in milliseconds.
-    def us(c: int) -> float:
-        return c * c * 196 / 1e10 * (1e3 if c == 80 else 1e6)
-
-    with pytest.raises(InvalidInputError, match=r"line 11: conv 80x14x14 -> 80x14x14 takes .* times off; is the unit"):
-        read_paddlelite(written(tmp_path, paddlelite_rows(us)))
-
-
-def test_a_table_in_another_unit_than_its_column_says_is_refused(tmp_path: Path) -> None:
-    # The same device in milliseconds: 10^13 multiply-adds a second would be a thousand phones'.
-    with pytest.raises(InvalidInputError, match=r"1e\+13 multiply-adds per second.* another unit"):
-        read_paddlelite(written(tmp_path, paddlelite_rows(lambda c: c * c * 196 / 1e10 * 1e3)))
-    assert len(read_paddlelite(written(tmp_path, paddlelite_rows(lambda c: c * c * 196 / 1e10 * 1e6))).blocks) == 40
 
 
 CELL = st.one_of(
@@ -252,7 +202,7 @@ def as_number(cell: str) -> float:
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.data())
-@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_csv_gives_times_that_stand_in_it_or_a_clear_error(name: str, data: st.DataObject, tmp_path: Path) -> None:
     text, read = FORMATS[name]
     rows = [line.split(",") for line in text.splitlines()]
@@ -265,22 +215,10 @@ def test_any_csv_gives_times_that_stand_in_it_or_a_clear_error(name: str, data: 
         table = read(path)
     except InvalidInputError:  # anything else fails the test
         return
-    blocks = table.standalone.blocks if isinstance(table, LayerTable) else table.blocks
+    blocks = table.blocks
     assert blocks and all(0 < block.ms < math.inf for block in blocks)
     assert all(parse_operation(op.notation) == op for block in blocks for op in block.operations)
     with path.open(encoding="utf-8", newline="") as file:
         numbers = np.array([number for row in csv.reader(file) for cell in row if (number := as_number(cell)) > 0])
     unit = 1e3 if name == "paddlelite" else 1.0
     assert all(np.isclose(numbers, block.ms * unit, rtol=1e-12, atol=0).any() for block in blocks)
-    if isinstance(table, LayerTable):
-        assert math.isfinite(table.base_ms) and all(map(math.isfinite, table.difference_ms.values()))
-
-
-@given(content=st.binary(max_size=200))
-@settings(max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_any_bytes_are_refused_without_a_traceback(content: bytes, tmp_path: Path) -> None:
-    path = tmp_path / "table.csv"
-    path.write_bytes(content)
-    for _, read in FORMATS.values():
-        with pytest.raises(InvalidInputError, match=r"table\.csv"):
-            read(path)

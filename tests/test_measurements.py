@@ -61,7 +61,7 @@ def test_lines_are_counted_in_the_file_and_not_in_the_rows(tmp_path: Path) -> No
         read(tmp_path, 'network,latency_ms,machine\na,1,"two\nlines"\nb,x,"two\nlines"\n')
 
 
-@pytest.mark.parametrize("time", ["-1", "0", "nan", "inf", "1e999", "", "ten", "1_000", "1,5 ms"])
+@pytest.mark.parametrize("time", ["-1", "0", "nan", "inf", "1e999", "", "ten", "1,5 ms"])
 def test_time_that_is_no_positive_number_is_refused_by_its_line(tmp_path: Path, time: str) -> None:
     with pytest.raises(InvalidInputError, match=rf"line 3: latency_ms: got '{re.escape(time)}'; allowed"):
         read(tmp_path, f'network,latency_ms\na,1\nb,"{time}"\n')
@@ -87,10 +87,7 @@ def test_time_that_is_no_positive_number_is_refused_by_its_line(tmp_path: Path, 
         ("network,latency_ms,threads\na,1,1\nb,1,2\n", "line 3: threads is '2', in line 2 '1'"),
         ("network,latency_ms,precision\na,1,fp32\nb,1,\n", "line 3: precision is ''"),
         ("network,latency_ms,statistic\na,1,mode\n", "line 2: statistic: got 'mode'"),
-        ("network,latency_ms,repeats\na,1,0\n", "line 2: repeats: got '0'"),
-        ("network,latency_ms,p90_ms\na,1,-2\n", "line 2: p90_ms: got '-2'"),
-        ("network,latency_ms,p90_ms\na,2,1\n", "line 2: latency_ms <= p90_ms does not hold"),
-        ("network,latency_ms,min_ms\na,1,2\n", "line 2: min_ms <= latency_ms does not hold"),
+        ("network,latency_ms,threads\na,1,0\n", "line 2: threads: got '0'"),
         ("operation,latency_ms\nconv 8 -> 9,1\n", "line 2: not an operation"),
         (f"operation,latency_ms\n{CONV},1\n{CONV} s1,2\n", f"line 3: '{CONV} s1' is '{CONV}'"),
         ("network,latency_ms\n", "has a header and no rows"),
@@ -123,10 +120,6 @@ def test_layers_that_cannot_be_used_are_refused_by_their_file_and_line(
 ) -> None:
     with pytest.raises(InvalidInputError, match=rf"bench\.layers\.csv(.|\n)*{words}"):
         read(tmp_path, "network,latency_ms\na,1\n", layers)
-
-
-def test_a_mean_may_lie_above_the_ninetieth_percentile(tmp_path: Path) -> None:
-    assert read(tmp_path, "network,latency_ms,p90_ms,statistic\na,2,1,mean\n").rows[0].latency_ms == 2
 
 
 def test_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

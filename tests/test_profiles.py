@@ -136,11 +136,11 @@ def test_an_unknown_field_or_model_is_refused_with_those_that_there_are() -> Non
         profile_from_dict("x", [1, 2])  # type: ignore[arg-type]
 
 
-def test_all_wrong_fields_are_listed_at_once() -> None:
+def test_all_wrong_values_are_listed_at_once() -> None:
     with pytest.raises(InvalidInputError) as caught:
-        profile_from_dict("x", changed(budgets__latency_ms=-1, threads="two", latency__weight_gb_per_s=0, typo=1))
-    keys = ("budgets.latency_ms", "threads", "latency.weight_gb_per_s", "typo")
-    assert sorted(caught.value.fields) == sorted(f"hardware.x.{key}" for key in keys)
+        profile_from_dict("x", changed(budgets__latency_ms=-1, threads="two", latency__weight_gb_per_s=0))
+    keys = ("threads", "budgets.latency_ms", "latency.weight_gb_per_s")
+    assert caught.value.fields == tuple(f"hardware.x.{key}" for key in keys)
 
 
 def test_a_file_that_is_missing_or_no_yaml_is_refused_with_its_path(tmp_path: Path) -> None:

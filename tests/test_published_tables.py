@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from hardware_models.importers.fbnet import read_fbnet_layers
+from hardware_models.importers.fbnet import read_fbnet_blocks
 from hardware_models.importers.ofa import read_ofa_blocks
 from hardware_models.importers.paddlelite import read_paddlelite
 from hardware_models.importers.phones import read_phone_blocks
@@ -52,16 +52,13 @@ def test_the_tables_of_proxylessnas_and_ofa_are_read_whole(device: str, rows: in
 
 
 @pytest.mark.parametrize("device", ["pixel3", "raspi4", "eyeriss", "fpga"])
-def test_fbnets_table_gives_the_published_latency_of_all_networks(device: str) -> None:
-    latency = DATA / "latency"
-    table = read_fbnet_layers(
-        latency / "fbnet_lut_hwnasbench.csv", latency / "fbnet_lut_hwnasbench_base.json", device=device
-    )
-    with gzip.open(latency / "fbnet_archs_latency.csv.gz", "rt", encoding="utf-8") as file:
-        published = [(row["arch"], float(row[f"lat_ms_{device}"])) for row in csv.DictReader(file)]
-    assert len(published) == 5000
-    for arch, ms in published:
-        assert table.latency_ms([int(op) for op in arch.split()]) == pytest.approx(ms, rel=1e-6)
+def test_fbnets_blocks_are_those_whose_skip_does_nothing(device: str) -> None:
+    path = DATA / "latency" / "fbnet_lut_hwnasbench.csv"
+    with path.open(encoding="utf-8") as file:
+        alike = [row for row in csv.DictReader(file) if row["cin"] == row["cout"] and row["stride"] == "1"]
+    expected = [float(row[f"delta_ms_{device}"]) for row in alike if row["op_name"] != "skip"]
+    assert len(expected) == 128
+    assert [block.ms for block in read_fbnet_blocks(path, device=device).blocks] == expected
 
 
 def test_paddle_lites_table_is_read_whole_and_its_multiply_adds_agree() -> None:

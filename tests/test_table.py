@@ -132,17 +132,6 @@ def test_one_entry_alone_prices_itself_and_nothing_else() -> None:
     assert table.price_ms(("linear",), (960.0, 1200.0, 1.0)) is None
 
 
-@pytest.mark.parametrize("ms", [0.0, -1.0, math.nan, math.inf])
-def test_a_time_that_is_no_positive_number_never_enters_a_table(ms: float) -> None:
-    with pytest.raises(InvalidInputError, match="allowed: a finite number above 0"):
-        LookUpTable([Entry(("x",), (1.0,), ms)])
-
-
-def test_a_place_given_twice_is_refused() -> None:
-    with pytest.raises(InvalidInputError, match="x at 1 twice; keep one"):
-        LookUpTable([Entry(("x",), (1.0,), 1.0), Entry(("x",), (1.0,), 2.0)])
-
-
 @given(
     points=st.dictionaries(
         st.tuples(st.integers(1, 2000), st.integers(1, 2000)), st.floats(1e-6, 1e6), min_size=1, max_size=40

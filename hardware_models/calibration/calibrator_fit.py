@@ -4,7 +4,7 @@
 
 import numpy as np
 
-from hardware_models.calibration.fitting import Array, check_times
+from hardware_models.calibration.fitting import Array
 from hardware_models.latency_models.calibrator import MAX_SLOPE, MIN_SLOPE, Calibrator
 
 MIN_POWER_LAW = 9  # measurements below which two numbers follow their noise
@@ -17,10 +17,7 @@ def fit_calibrator(sums_N: Array, measured_N: Array) -> Calibrator | None:
     """The map from sums to measured latencies, both in ms, or None where it predicts held-out networks no better.
 
     A power law is tried and, from 20 networks on, an isotonic curve; networks are held out in five groups.
-    Raises: InvalidInputError unless all are positive and finite.
     """
-    check_times(sums_N)
-    check_times(measured_N)
     group_N = np.empty(len(sums_N), dtype=int)
     group_N[np.argsort(sums_N, kind="stable")] = np.arange(len(sums_N)) % NUM_GROUPS  # small and large in each
     best, best_error = None, MIN_GAIN * float(np.abs(sums_N / measured_N - 1).mean())

@@ -1,4 +1,4 @@
-"""Which networks to measure next: those that tell most about a device, among networks of ordinary latency."""
+"""Which networks to measure next: the most informative about a device, among networks of ordinary latency."""
 
 # Shapes: C candidate networks, P fitted numbers.
 
@@ -35,7 +35,7 @@ def propose(
     num_networks: int,
     bytes_per_element: int,
 ) -> list[Proposal]:
-    """The networks to measure, most telling first; none that is measured, or runs the same operations as one that is.
+    """The networks to measure, most informative first; none has the name or the operations of a measured one.
 
     D-optimal: each is the one whose latency the device's roofline leaves least certain, given those before it and the
     measured ones. Raises: InvalidInputError if there are fewer to choose from.

@@ -5,23 +5,20 @@ device, divided by its speed, are drawn from one Gaussian, learned from devices 
 a few measurements, its posterior is closed-form, and its variance says what to measure next.
 """
 
-# Shapes: D devices, N networks, M measured ones, P features, K ways in which devices differ by construction.
+# Shapes: N networks, M measured ones, P features.
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import nnls
 
-from hardware_models.calibration.fitting import Array, check_times
+from hardware_models.calibration.fitting import Array
 
 # Student-t degrees of freedom of a measurement's error: glitches count little. A usual choice for robust regression;
 # Lange, Little and Taylor 1989, "Robust statistical modeling using the t distribution", JASA 84.
 DEGREES_OF_FREEDOM = 4.0
 REWEIGHTINGS = 8  # converges to three digits on the tables used here
-EM_ROUNDS = 15
-LEAST_NOISE = 0.003  # relative: below it, sums of exact tables would leave nothing to learn from
 
 
 @dataclass(frozen=True)
@@ -61,47 +58,12 @@ def fit_device(
 
     c = mean + S x' (x S x' + R)^-1 (y / s - x mean), R = (noise x c)^2 / q with Student-t weights q, s the speed.
     `nonnegative` keeps every coefficient at 0 or above; the covariance stays that of the fit without this bound.
-    Raises: InvalidInputError unless every time is positive and finite.
     """
-    check_times(y_M)
     fit = DeviceFit(prior.mean_P, prior.covariance_PP, prior.noise if noise is None else noise)
-    speed, scaled_M = _speed(prior, x_MP, y_M)
+    speed, scaled_M = speed_of(prior, x_MP, y_M)
     for _ in range(REWEIGHTINGS):
-        fit = _reweighted(prior, fit, x_MP, scaled_M, nonnegative=nonnegative)
+        fit = reweight(prior, fit, x_MP, scaled_M, nonnegative=nonnegative)
     return DeviceFit(fit.coefficients_P * speed, fit.covariance_PP * speed**2, fit.noise)
-
-
-def learn_prior(
-    devices: Sequence[tuple[Array, Array]], *, shrinkage: float = 0.1, structure_PK: Array | None = None
-) -> DevicePrior:
-    """The prior that devices measured before, each (x_NP, y_N in ms), have in common; by expectation maximisation.
-
-    The covariance is drawn by `shrinkage` to its diagonal: a few devices cannot tell all correlations. Columns of
-    `structure_PK` are added as directions of deviation: ways in which any device may differ (its rate of
-    multiply-adds, say) though the known ones do not, each in coefficients.
-    """
-    for _, y_N in devices:
-        check_times(y_N)
-    start_P = np.array([np.median([y.mean() for _, y in devices])]) * np.ones(devices[0][0].shape[1])
-    total = np.concatenate([x for x, _ in devices]).mean(axis=0) @ start_P
-    mean_P = start_P / max(total, np.finfo(float).tiny)
-    prior = DevicePrior(mean_P, np.diag(mean_P**2) + np.outer(mean_P, mean_P), noise=0.1)
-    # Noise is each device's own: some timers are ten times better than others.
-    fits = [DeviceFit(mean_P, prior.covariance_PP, prior.noise)] * len(devices)
-    for _ in range(EM_ROUNDS):
-        unit = [(x_NP, _speed(prior, x_NP, y_N)[1]) for x_NP, y_N in devices]
-        fits = [_reweighted(prior, fit, x, y, nonnegative=False) for fit, (x, y) in zip(fits, unit, strict=True)]
-        fits = [
-            replace(fit, noise=max(_spread(fit, x, y), LEAST_NOISE)) for fit, (x, y) in zip(fits, unit, strict=True)
-        ]
-        mean_P = np.mean([fit.coefficients_P for fit in fits], axis=0)
-        spread = [np.outer(f.coefficients_P - mean_P, f.coefficients_P - mean_P) + f.covariance_PP for f in fits]
-        prior = DevicePrior(mean_P, np.mean(spread, axis=0), float(np.median([fit.noise for fit in fits])))
-    covariance_PP = prior.covariance_PP
-    covariance_PP = (1 - shrinkage) * covariance_PP + shrinkage * np.diag(np.diag(covariance_PP))
-    if structure_PK is not None:
-        covariance_PP = covariance_PP + structure_PK @ structure_PK.T
-    return DevicePrior(prior.mean_P, covariance_PP, prior.noise)
 
 
 def choose_measurements(prior: DevicePrior, candidates_NP: Array, num: int) -> list[int]:
@@ -161,17 +123,17 @@ def _nonnegative_mode(mean_P: Array, covariance_PP: Array) -> Array:
     return nnls(whitener_PP / unit_P, whitener_PP @ mean_P, maxiter=50 * len(mean_P))[0] / unit_P
 
 
-def _speed(prior: DevicePrior, x_MP: Array, y_M: Array) -> tuple[float, Array]:
+def speed_of(prior: DevicePrior, x_MP: Array, y_M: Array) -> tuple[float, Array]:
     """How many times slower a device is than the prior's, and its times with that divided out."""
-    speed = float(np.median(y_M / _at_least(x_MP @ prior.mean_P, y_M)))
+    speed = float(np.median(y_M / at_least(x_MP @ prior.mean_P, y_M)))
     return speed, y_M / speed
 
 
-def _reweighted(prior: DevicePrior, fit: DeviceFit, x_MP: Array, y_M: Array, *, nonnegative: bool) -> DeviceFit:
+def reweight(prior: DevicePrior, fit: DeviceFit, x_MP: Array, y_M: Array, *, nonnegative: bool) -> DeviceFit:
     """The fit of a device of speed 1 with measurements weighted by how well the last fit met them."""
     # Relative to the prediction: relative to the time, one glitch near 0 ms would outweigh all other measurements.
     predicted_M = x_MP @ fit.coefficients_P
-    size_M = fit.noise * _at_least(predicted_M, y_M)
+    size_M = fit.noise * at_least(predicted_M, y_M)
     is_first = fit.coefficients_P is prior.mean_P
     error_M = np.zeros(len(y_M)) if is_first else (y_M - predicted_M) / size_M
     weight_M = (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + error_M**2)
@@ -181,13 +143,7 @@ def _reweighted(prior: DevicePrior, fit: DeviceFit, x_MP: Array, y_M: Array, *, 
     return DeviceFit(mean_P, covariance_PP, fit.noise)
 
 
-def _spread(fit: DeviceFit, x_NP: Array, y_N: Array) -> float:
-    """Spread of the relative residuals: 1.48 of their median size, as for a Gaussian."""
-    predicted_N = x_NP @ fit.coefficients_P
-    return 1.48 * float(np.median(np.abs(y_N - predicted_N) / _at_least(predicted_N, y_N)))
-
-
-def _at_least(predicted_N: Array, measured_N: Array) -> Array:
+def at_least(predicted_N: Array, measured_N: Array) -> Array:
     """Predictions kept away from zero, where a relative error would have no meaning."""
     floor: NDArray[np.float64] = np.maximum(predicted_N, 0.1 * np.abs(measured_N))
     return floor

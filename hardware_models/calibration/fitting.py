@@ -24,14 +24,10 @@ PRIOR_STRENGTH = 0.03
 
 
 def fit_nonnegative(x_NP: Array, y_N: Array) -> Array:
-    """Coefficients (P,), none negative, with the least Huber loss of the relative residuals y / (x @ c) - 1.
-
-    Raises: InvalidInputError unless every time is positive and finite.
-    """
-    check_times(y_N)
+    """Coefficients (P,), none negative, with the least Huber loss of the relative residuals y / (x @ c) - 1."""
     unit_P = np.maximum(x_NP.max(axis=0), np.finfo(float).tiny)
     root_N = np.full(len(y_N), 1 / np.median(y_N))
-    for _ in range(30):  # reweighted least squares settles in about ten rounds on the tables used here
+    for _ in range(30):  # reweighted least squares converges in about ten rounds on the tables used here
         coefficients_P = nnls(x_NP * root_N[:, None] / unit_P, y_N * root_N)[0] / unit_P
         # Relative to the prediction: relative to the time, one glitch near 0 ms would outweigh the whole table.
         scale_N = np.maximum(x_NP @ coefficients_P, 0.1 * y_N)
@@ -43,11 +39,8 @@ def fit_nonnegative(x_NP: Array, y_N: Array) -> Array:
 def fit_with_prior(x_NP: Array, y_N: Array, prior_P: Array, *, strength: float = PRIOR_STRENGTH) -> Array:
     """Positive coefficients (P,) with the least robust loss of log(x @ c / y), drawn to a common multiple of a prior.
 
-    The multiple, how fast this device is beside the prior's, is free. What the measurements do not tell apart keeps the
-    proportions of the prior: without it, a kind of operation that few networks use comes out as costing nothing.
-    Raises: InvalidInputError unless every time is positive and finite.
-    """
-    check_times(y_N)
+    The multiple, how fast this device is beside the prior's, is free. What the measurements do not determine keeps the
+    proportions of the prior: without it, a kind of operation that few networks use comes out as costing nothing."""
     log_y_N, log_prior_P = np.log(y_N), np.log(prior_P)
 
     def residuals(logs: Array) -> Array:
@@ -57,13 +50,6 @@ def fit_with_prior(x_NP: Array, y_N: Array, prior_P: Array, *, strength: float =
 
     speed = np.median(log_y_N - np.log(x_NP @ prior_P))
     return np.exp(least_squares(residuals, [*(log_prior_P + speed), speed]).x[:-1])
-
-
-def check_times(y_N: Array) -> None:
-    """Raises: InvalidInputError unless every time is positive and finite."""
-    wrong_N = ~(np.isfinite(y_N) & (y_N > 0))
-    if wrong_N.any():
-        raise InvalidInputError(f"measured times must be positive and finite; got {y_N[wrong_N][:5]}; leave them out")
 
 
 def error_figures(predicted_N: Array, measured_N: Array) -> dict[str, float]:

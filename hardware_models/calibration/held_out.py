@@ -96,8 +96,8 @@ def bound_coverage(predict: Predict, measured_N: Array, *, level: float) -> floa
         if known_N.sum() < rows_needed(level):
             return None
         factor = conformal_factor(inner_GN[g, known_N], measured_N[known_N], level=level)
-        asked_N = (groups_N == group) & np.isfinite(outer_N)
-        covered += list(measured_N[asked_N] <= factor * outer_N[asked_N])
+        own_N = (groups_N == group) & np.isfinite(outer_N)
+        covered += list(measured_N[own_N] <= factor * outer_N[own_N])
     return float(np.mean(covered)) if covered else None
 
 

@@ -24,7 +24,7 @@ class Fitted:
 
     `calibrator` maps the sum of a network's operations to its latency, None where the sum predicts it as well.
     `undecided` are fitted numbers that the typical device decides more than the rows, `unmeasured` kinds that no row
-    has and that are priced all the same. `drops_dead_code` is None where the rows do not tell.
+    has and that are priced all the same. `drops_dead_code` is None where the rows do not decide it.
     """
 
     latency: LatencyModel

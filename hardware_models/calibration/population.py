@@ -25,7 +25,7 @@ class Population(Section):
     """Rooflines of many devices, in ms per 10^9 of work or bytes and ms per operation, by `fitting`'s column names.
 
     Typical is a device of middling speed. Deviations are taken after the speed of each device is divided out; they are
-    those of fits drawn to the typical device, so a number that networks hardly tell apart deviates less than it may.
+    those of fits drawn to the typical device, so a number that networks hardly determine deviates less than it may.
     `noise` is the relative spread of measured whole networks about a fitted roofline. `slowest_over_typical` and
     `fastest_over_typical` are the extreme speeds met: a new device far outside was measured in another unit.
     """

@@ -68,7 +68,7 @@ def _sections(
     yield (
         f"factor * estimate covers a share `level` of new {calibration.held_out.subject}s like those measured "
         "(conformal, from the errors above).\nCoverage: share within the bound, each row left out of the fit and of "
-        "the factor; null: too few rows to tell.",
+        "the factor; null: too few rows.",
         {"bound": bound | {"factor": _rounded_up(bound["factor"])}},
     )
     yield "", _origin(calibration, measurements, description)

@@ -86,7 +86,7 @@ def network_design(population: Population, amounts_NF: Array) -> RooflineDesign:
     """The fit for whole networks: the population's columns, all its kinds with one overhead.
 
     Kinds beside them cost their bytes alone, as in the population. They get an overhead of their own if the networks
-    tell it from the rest; their operations decide on this and not their times, so held-out errors stay honest.
+    separate it from the rest; their operations decide on this and not their times, so held-out errors stay honest.
     """
     beside = tuple(f"overhead:{kind}" for kind in BESIDE if amounts_NF[:, AMOUNTS.index(f"overhead:{kind}")].any())
     extended = population_design(population, beside=beside)
@@ -102,7 +102,7 @@ def operation_design(population: Population, amounts_NF: Array) -> RooflineDesig
 
 
 def measured_kinds(amounts_NF: Array) -> tuple[PriceKind, ...]:
-    """The kinds that some measurement has, Winograd's told apart."""
+    """The kinds that some measurement has, Winograd's its own."""
     return tuple(kind for kind in PRICE_KINDS if amounts_NF[:, AMOUNTS.index(f"overhead:{kind}")].any())
 
 

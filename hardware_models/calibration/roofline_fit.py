@@ -62,7 +62,7 @@ class RooflineFit(ModelFit):
         )
 
     def _calibrator(self, sums_N: Array, kept_N: Mask) -> Calibrator | None:
-        """Operations and blocks measured alone do not tell how their sum relates to a network."""
+        """Operations and blocks measured alone do not say how their sum relates to a network."""
         if self.subject != "network" or not (sums_N[kept_N] > 0).all():
             return None
         return fit_calibrator(sums_N[kept_N], self.measured_N[kept_N])
@@ -89,7 +89,7 @@ def executed(row: MeasuredRow, *, drops_dead_code: bool) -> tuple[Operation, ...
 
 
 def drops_dead_code(rows: Sequence[MeasuredRow], *, bytes_per_element: int) -> bool | None:
-    """Whether the runtime drops operations whose output nothing reads; None where the rows do not tell."""
+    """Whether the runtime drops operations whose output nothing reads; None where the rows do not decide it."""
     if not any(row.unread for row in rows):
         return None
     population = load_population()
@@ -119,7 +119,7 @@ def _inferred_rates(fitted: Fitted, subject: Subject) -> Iterator[str]:
         )
     if fitted.undecided:
         yield (
-            f"The {subject}s do not tell these apart, so that the typical device decides for the larger part: "
+            f"The {subject}s do not determine these, so that the typical device decides for the larger part: "
             f"{', '.join(map(_words, fitted.undecided))}."
         )
     if fitted.unmeasured:
@@ -130,7 +130,7 @@ def _inferred_rates(fitted: Fitted, subject: Subject) -> Iterator[str]:
 
 
 def _inferred_sums(latency: Roofline, subject: Subject) -> Iterator[str]:
-    """What a price that is a sum over operations leaves out, and what the rows do not tell of it."""
+    """What a price that is a sum over operations leaves out, and what the rows leave open."""
     if subject == "operation":
         yield "A network is priced as the sum of its operations, each measured alone: fusion and caches are not in it."
         return
@@ -144,8 +144,8 @@ def _inferred_sums(latency: Roofline, subject: Subject) -> Iterator[str]:
     alone = [kind for kind, rate in rates if rate.throughput_gops is None and rate.overhead_ms == 0]
     if alone:
         yield (
-            f"Operations priced as {', '.join(alone)} are priced from the bandwidths alone: the networks do not tell "
-            "their overhead from that of the others."
+            f"Operations priced as {', '.join(alone)} are priced from the bandwidths alone: the networks do not "
+            "separate their overhead from that of the others."
         )
 
 

@@ -33,7 +33,7 @@ def row_problems(measurements: Measurements, *, level: float) -> Iterator[str]:
         )
     if len(rows) > 1 and len({frozenset(Counter(row.operations).items()) for row in rows}) == 1:
         yield (
-            f"lines {rows[0].line} to {rows[-1].line}: all networks run the same operations, so nothing tells what "
+            f"lines {rows[0].line} to {rows[-1].line}: all networks run the same operations, so nothing shows what "
             "each of them costs; measure different networks"
         )
     if len(rows) > 1 and len({row.latency_ms for row in rows}) == 1:

@@ -2,12 +2,10 @@
 
 import math
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import final
-
-import numpy as np
 
 from hardware_models.latency_models.interpolation import Category, Entry, Sizes
 from hardware_models.measuring.csv_file import Record, read_csv, refusal
@@ -15,10 +13,6 @@ from hardware_models.measuring.measurements import MeasuredRow, Measurements, Su
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, Shape, parse_operation
 
-OFF_BY = 100.0  # a time this far from those of blocks of its size is in another unit; real tables stay within 8
-NEIGHBOURS = 20  # of a block among blocks ordered by size, to compare its time with; fewer than half are not compared
-# Multiply-adds per second of half the blocks, at batch size 1: below, a microcontroller; above, more than GPUs reach.
-SLOWEST_PER_S, FASTEST_PER_S = 1e6, 3e12
 _WHOLE = re.compile(r"[0-9]{1,6}(?:\.0*)?")
 _SHAPE = re.compile(r"([0-9]{1,5})x([0-9]{1,5})x([0-9]{1,6})")
 
@@ -142,7 +136,9 @@ class Cells:
             self.wrong(f"{column}: got {given:.10g}, but its shapes make {own}; is a size or the number wrong?")
 
 
-def read_rows(path: Path, columns: Sequence[str], read: Callable[[Cells], Block | None]) -> list[Block]:
+def read_rows(
+    path: Path, columns: Sequence[str], read: Callable[[Cells], Block | None], *, device: str | None
+) -> BlockTable:
     """A block of each row that `read` makes one of. The file must have `columns`; others are not looked at.
 
     Raises: InvalidInputError that lists missing columns, wrong values and repeated blocks, line by line.
@@ -160,19 +156,9 @@ def read_rows(path: Path, columns: Sequence[str], read: Callable[[Cells], Block 
         if block is not None and not cells.problems:
             blocks[block.name] = block
         problems += cells.problems
-    if problems:
-        raise refusal(path, problems)
-    return list(blocks.values())
-
-
-def checked_table(path: Path, device: str | None, blocks: Sequence[Block]) -> BlockTable:
-    """The table of these blocks. Raises: InvalidInputError if there is none, or a time is visibly in another unit."""
-    if not blocks:
-        raise InvalidInputError(f"{path} has no block for {device}")
-    problems = list(unit_problems(blocks))
-    if problems:
-        raise refusal(path, problems)
-    return BlockTable(path, device, tuple(blocks))
+    if problems or not blocks:
+        raise refusal(path, problems or ["it has no block"])
+    return BlockTable(Path(path), device, tuple(blocks.values()))
 
 
 def no_device(path: Path, device: str | None, devices: Iterable[str]) -> InvalidInputError:
@@ -187,36 +173,3 @@ def device_column(path: Path, prefix: str, device: str | None) -> str:
     if device not in devices:
         raise no_device(path, device, devices)
     return f"{prefix}{device}"
-
-
-def unit_problems(blocks: Sequence[Block]) -> Iterator[str]:
-    """Times that are off by `OFF_BY` beside those of the blocks next in size, and a table that is off as a whole."""
-    sized = sorted(((_amount(block), block) for block in blocks if block.operations), key=lambda pair: pair[0])
-    log_ms_N = np.log([block.ms for _, block in sized])
-    log_amount_N = np.log([amount for amount, _ in sized])
-    for i, (_, block) in enumerate(sized):
-        low = max(0, min(i - NEIGHBOURS // 2, len(sized) - NEIGHBOURS - 1))
-        others = np.delete(np.arange(low, min(low + NEIGHBOURS + 1, len(sized))), i - low)
-        if len(others) < NEIGHBOURS // 2:
-            break
-        # By time and by time per size: a small block among larger ones is off by one of them alone.
-        by_time = log_ms_N[i] - np.median(log_ms_N[others])
-        by_speed = log_ms_N[i] - log_amount_N[i] - np.median((log_ms_N - log_amount_N)[others])
-        off_by = math.exp(min(abs(by_time), abs(by_speed)))
-        if off_by >= OFF_BY and by_time * by_speed > 0:
-            usual_ms = math.exp(log_ms_N[i] - by_time)
-            yield (
-                f"line {block.line}: {block.name} takes {block.ms:.4g} ms, blocks of its size about {usual_ms:.4g} ms: "
-                f"{off_by:.0f} times off; is the unit right?"
-            )
-    per_s = [sum(op.macs for op in block.operations) / (block.ms * 1e-3) for _, block in sized]
-    typical_per_s = float(np.median(per_s)) if per_s else 0.0
-    if typical_per_s and not SLOWEST_PER_S <= typical_per_s <= FASTEST_PER_S:
-        yield (
-            f"half of the blocks run at {typical_per_s:.2g} multiply-adds per second or more; allowed: "
-            f"{SLOWEST_PER_S:g} to {FASTEST_PER_S:g}; are the times in another unit than the column says?"
-        )
-
-
-def _amount(block: Block) -> int:
-    return sum(op.macs + op.in_elements + op.out_elements for op in block.operations)

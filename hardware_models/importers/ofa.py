@@ -9,8 +9,9 @@ Source of the format: mit-han-lab/proxylessnas (arXiv:1812.00332), mit-han-lab/o
 from pathlib import Path
 
 from hardware_models.importers.block_operations import eighths, mbconv
-from hardware_models.importers.look_up_tables import Block, BlockTable, Cells, checked_table, no_device, read_rows
+from hardware_models.importers.look_up_tables import Block, BlockTable, Cells, no_device, read_rows
 from hardware_models.latency_models.interpolation import Entry
+from hardware_models.measuring.csv_file import read_csv
 from hardware_models.measuring.measurements import Measurements
 from search_spaces.operation import Operation, Shape
 
@@ -28,16 +29,12 @@ def read_ofa_blocks(path: Path, *, device: str | None) -> BlockTable:
 
     Raises: InvalidInputError that lists what is wrong with the file, line by line, or names the devices that it has.
     """
-    devices: dict[str, None] = {}
-
-    def read(cells: Cells) -> Block | None:
-        devices[cells.text("device")] = None
-        return _block(cells) if cells.text("device") == device else None
-
-    blocks = read_rows(path, COLUMNS, read)
-    if not blocks:
+    devices = {record.cells.get("device", ""): None for record in read_csv(path).records}
+    if device not in devices:
         raise no_device(path, device, devices)
-    return checked_table(path, device, blocks)
+    return read_rows(
+        path, COLUMNS, lambda cells: _block(cells) if cells.text("device") == device else None, device=device
+    )
 
 
 def _block(cells: Cells) -> Block | None:

@@ -6,7 +6,7 @@ Source of the format: PaddlePaddle/PaddleDetection, slim/nas/latency_855.txt (Ap
 
 from pathlib import Path
 
-from hardware_models.importers.look_up_tables import Block, BlockTable, Cells, checked_table, read_rows
+from hardware_models.importers.look_up_tables import Block, BlockTable, Cells, read_rows
 from hardware_models.latency_models.interpolation import Entry
 from hardware_models.latency_models.operation_entries import position
 from hardware_models.measuring.measurements import Measurements, without_devices
@@ -26,7 +26,7 @@ def read_paddlelite(path: Path) -> BlockTable:
 
     Raises: InvalidInputError that lists what is wrong with the file, line by line.
     """
-    return checked_table(path, None, read_rows(path, COLUMNS, _convolution))
+    return read_rows(path, COLUMNS, _convolution, device=None)
 
 
 def _convolution(cells: Cells) -> Block | None:

@@ -14,7 +14,6 @@ from hardware_models.importers.look_up_tables import (
     Block,
     BlockTable,
     Cells,
-    checked_table,
     device_column,
     read_rows,
 )
@@ -52,7 +51,7 @@ def read_phone_blocks(path: Path, *, device: str | None) -> BlockTable:
         entry = Entry((kind, *category), tuple(map(float, sizes)), ms)
         return Block(cells.text("key"), entry, cells.possible(operations), cells.record.line)
 
-    return checked_table(path, device, read_rows(path, (*COLUMNS, column), read))
+    return read_rows(path, (*COLUMNS, column), read, device=device)
 
 
 def _first_convolution(cells: Cells, side: int, c_in: int, c_out: int) -> Reading:

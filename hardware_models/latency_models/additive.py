@@ -45,7 +45,7 @@ class Additive(LatencyModel):
     """Latency of a network of one benchmark: `constant_ms`, and for each operation the first term that matches.
 
     An operation that `in_constant` matches is part of the constant and adds 0 ms: it is the same in every network that
-    was measured, so its share cannot be told apart. `in_constant` is looked at before `terms`.
+    was measured, so its share is not known. `in_constant` is looked at before `terms`.
     """
 
     formula: ClassVar[str] = (

@@ -11,7 +11,7 @@ from hardware_models.schema import Positive, Section
 
 Array = NDArray[np.float64]
 
-# Of the logarithms: a flat piece would give a budget no largest sum, a steep one tells of mistaken points.
+# Of the logarithms: a flat piece would give a budget no largest sum, a steep one comes from mistaken points.
 MIN_SLOPE, MAX_SLOPE = 0.05, 20.0
 
 

@@ -1,4 +1,4 @@
-"""A Linux machine reached over SSH as a place to time models: it needs Python, numpy and onnxruntime, nothing else.
+"""A Linux machine that times models over SSH; it needs Python, numpy and onnxruntime, nothing else.
 
 OpenSSH's client does the reaching, so keys, jump hosts and known hosts are those of the user's own configuration.
 """
@@ -75,14 +75,14 @@ class Board(Machine):
     def __init__(self, address: BoardAddress, process: "subprocess.Popen[bytes]", messages: IO[bytes]) -> None:
         self.address, self._process, self._messages = address, process, messages
         script = RUNNER.read_bytes()
-        told = self._exchange([b"%d\n" % len(script), script], timeout_s=CONNECT_TIMEOUT_S + 60)
-        if "missing" in told:
+        hello = self._exchange([b"%d\n" % len(script), script], timeout_s=CONNECT_TIMEOUT_S + 60)
+        if "missing" in hello:
             raise BoardError(
-                f"board {address.host} cannot run models: {told['missing']} (Python {told['version']} at "
-                f"{told['python']}); run on it: {told['python']} -m pip install onnxruntime; or set board.python"
+                f"board {address.host} cannot run models: {hello['missing']} (Python {hello['version']} at "
+                f"{hello['python']}); run on it: {hello['python']} -m pip install onnxruntime; or set board.python"
             )
-        self.description, self.governor = str(told["machine"]), str(told["governor"])
-        self.versions = {**told["versions"], "torch": torch.__version__}
+        self.description, self.governor = str(hello["machine"]), str(hello["governor"])
+        self.versions = {**hello["versions"], "torch": torch.__version__}
 
     def run(
         self, model: bytes, *, threads: int, warmup: int, repeats: int, feed: Mapping[str, np.ndarray]
@@ -121,7 +121,7 @@ class Board(Machine):
                 if mark == MARK:
                     return dict(json.loads(content))
         except BrokenPipeError:
-            pass  # it ended; what it said tells why
+            pass  # it ended; what it wrote says why
         finally:
             late = not watch.is_alive()
             watch.cancel()
@@ -143,7 +143,7 @@ class Board(Machine):
 
 @contextmanager
 def connected(address: BoardAddress) -> Iterator[Board]:
-    """The board, its runner started. Raises: BoardError, also later from its methods, that tells what to do."""
+    """The board, its runner started. Raises: BoardError, also later from its methods, that says what to do."""
     with tempfile.TemporaryFile() as messages:
         try:
             process = subprocess.Popen(

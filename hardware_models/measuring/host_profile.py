@@ -38,7 +38,7 @@ from search_spaces.operation import Operation
 
 METHOD = 2  # counted up when what is measured or fitted changes, so that no profile of an earlier way is read
 BOUND_LEVEL = 0.9  # needs at least 9 held-out networks
-PRIOR_STRENGTH = 0.003  # weak: the fitted networks are drawn here, and drawn to tell the kinds apart
+PRIOR_STRENGTH = 0.003  # weak: the fitted networks are drawn here, and drawn so that the kinds differ
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +132,7 @@ def _measure(threads: int, effort: Effort, progress: Callable[[str], None]) -> d
 
 
 def _fit(features_NP: Array, measured_N: Array, prior_P: Array) -> Array:
-    """Coefficients (P,) of whole networks, which tell what fusion and caches leave of operations measured alone."""
+    """Coefficients (P,) of whole networks, which show what fusion and caches leave of operations measured alone."""
     used_P = features_NP.any(axis=0)
     amount_P = features_NP[:, used_P].mean(axis=0)
     # A number must be positive to have a logarithm: at least a thousandth of the largest share in a typical network.

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BaseModel, Field, ValidationError
 
 from hardware_models.measuring.csv_file import CsvFile, read_csv, refusal
 from hardware_models.measuring.layers import Layers, cell_problems, layers_path, read_layers
@@ -66,36 +66,12 @@ class Importer(Protocol):
 IMPORTERS: Registry[Importer] = Registry("importers")
 
 
-def _plain(text: str) -> str:
-    if "_" in text:  # that Python reads over in a number
-        raise ValueError("a number of milliseconds, as 12.5")
-    return text
-
-
-Milliseconds = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_plain)]
-Count = Annotated[int, Field(ge=1), BeforeValidator(_plain)]
-
-
 class _Cells(BaseModel):
     """The cells of a row that have a meaning here; empty ones are left out."""
 
-    latency_ms: Milliseconds
-    p90_ms: Milliseconds | None = None
-    min_ms: Milliseconds | None = None
-    repeats: Count | None = None
-    warmup: Annotated[int, Field(ge=0)] | None = None
-    threads: Count | None = None
+    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    threads: Annotated[int, Field(ge=1)] = 1
     statistic: Literal["median", "mean"] = "median"
-
-    @model_validator(mode="after")
-    def _in_order(self) -> "_Cells":
-        times = {"min_ms": self.min_ms, "latency_ms": self.latency_ms}
-        if self.statistic == "median":
-            times["p90_ms"] = self.p90_ms
-        known = {column: ms for column, ms in times.items() if ms is not None}
-        if list(known.values()) != sorted(known.values()):
-            raise ValueError(f"{' <= '.join(known)} does not hold: {list(known.values())}; are columns exchanged?")
-        return self
 
 
 def read_measurements(path: Path, *, device: str | None = None) -> Measurements:

@@ -26,7 +26,7 @@ class Network:
 
 
 def sample_operations(random: Random, per_kind: int) -> list[Operation]:
-    """Distinct operations of random networks, up to `per_kind` of each kind that a roofline tells apart."""
+    """Distinct operations of random networks, up to `per_kind` of each kind of a roofline."""
     drawn = (op for i in range(24) for op in random_network(random, i).operations)
     by_kind: dict[PriceKind, list[Operation]] = {}
     for operation in dict.fromkeys(drawn):

@@ -104,7 +104,7 @@ def kernel_ms(events: list[dict[str, Any]]) -> Iterator[float]:
 
 
 def governor() -> str:
-    """The clock governor of the first core, empty where the system does not tell."""
+    """The clock governor of the first core, empty where the system does not say."""
     try:
         return _GOVERNOR.read_text().strip()
     except OSError:
@@ -112,7 +112,7 @@ def governor() -> str:
 
 
 def machine_description() -> str:
-    """CPU, cores, clock governor where the system tells it, and operating system, in one line."""
+    """CPU, cores, clock governor where the system says it, and operating system, in one line."""
     clock = "governor " + governor() if governor() else "governor not readable"
     return f"{cpu_model()}, {os.cpu_count()} cores, {clock}, {platform.system()} {platform.machine()}"
 
@@ -123,7 +123,7 @@ def versions() -> dict[str, str]:
 
 
 def cpu_model() -> str:
-    """The processor's name; ARM boards do not tell it, but the board's."""
+    """The processor's name; ARM boards have the board's name instead."""
     for path, separator in (("/proc/cpuinfo", ":"), ("/proc/device-tree/model", "")):
         try:
             lines = Path(path).read_text(errors="replace").splitlines()

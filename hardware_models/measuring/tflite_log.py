@@ -26,14 +26,14 @@ _FAILURE = re.compile(
     r"ERROR\b|(?:\S+ +\S+ +\d+ +\d+ )?[EF][ /]tflite|Benchmarking failed|Aborted|Segmentation fault"
     r"|Failed to (?!get the input model file size)"  # that one is harmless
 )
-# Delegates that were applied; those that were asked for and not there leave a line that they are not supported.
+# Delegates that were applied; those that were requested and missing leave a line that they are not supported.
 _APPLIED = re.compile(r"(?:Explicitly a|A)pplied (?:the )?(\w+) delegate|Created TensorFlow Lite (XNNPACK) delegate")
 _MAX_BYTES = 64 * 2**20  # logs have some hundred lines; this is something else
 
 
 @dataclass(frozen=True, slots=True)
 class TfliteRun:
-    """What a log tells of inference after warm-up. `latency_ms` is the median where the log has one, else the mean."""
+    """What a log says of inference after warm-up. `latency_ms` is the median where the log has one, else the mean."""
 
     latency_ms: float
     statistic: Literal["median", "mean"]
@@ -65,7 +65,7 @@ def read_tflite_log(path: Path) -> TfliteRun:
 
 
 def _run(path: Path, mean_us: float, statistics: Sequence[dict[str, float]], lines: Sequence[str]) -> TfliteRun:
-    # A summary alone is enough, with less to tell. Before it stand the runs of warm-up, then those of inference.
+    # A summary alone is enough. Before it stand the runs of warm-up, then those of inference.
     inference = statistics[-1] if statistics else {"avg": mean_us}
     found_us = inference.get("avg", inference.get("curr", math.nan))
     # Both are printed with six digits.

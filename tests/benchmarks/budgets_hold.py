@@ -24,11 +24,12 @@ import yaml
 from few_measurements import NB201_SOURCES, NB201_UNSEEN
 from fit_cell_profiles import EDGES, cell_counts, live_edges, nb201_network
 from fit_profiles import CONF, rows
+from learned_prior import learn_prior
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
 from hardware_models.calibration.additive_fit import additive_amounts, additive_model
-from hardware_models.calibration.device_prior import choose_measurements, fit_device, learn_prior
+from hardware_models.calibration.device_prior import choose_measurements, fit_device
 from hardware_models.calibration.fitting import conformal_factor, error_figures
 from hardware_models.measuring.measure import Measurement
 from hardware_models.profile import HardwareProfile, Margin, profile_from_dict

@@ -16,13 +16,13 @@ from dataclasses import dataclass
 import numpy as np
 from fit_cell_profiles import EDGES
 from fit_profiles import DATA, rows
+from learned_prior import learn_prior
 from scipy.stats import spearmanr
 
 from hardware_models.calibration.device_prior import (
     DevicePrior,
     choose_measurements,
     fit_device,
-    learn_prior,
     log_evidence,
 )
 from hardware_models.calibration.fitting import fit_nonnegative

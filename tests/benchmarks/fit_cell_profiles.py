@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 import yaml
 from fit_profiles import CONF, LEVEL, ROOT, Numbers, rows, show_or_write
+from learned_prior import learn_prior
 
 from hardware_models.calibration.additive_fit import additive_features
-from hardware_models.calibration.device_prior import learn_prior
 from hardware_models.calibration.fitting import conformal_factor, error_figures, fit_nonnegative
 from hardware_models.latency_models.additive import Additive
 from hardware_models.profile import load_profile

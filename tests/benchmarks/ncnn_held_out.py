@@ -17,9 +17,10 @@ from functools import cache
 
 import numpy as np
 from fit_profiles import Setting, leave_one_network_out, leave_one_out, ncnn_networks, reference_times, usable_times
+from learned_prior import learn_prior
 from scipy.optimize import nnls
 
-from hardware_models.calibration.device_prior import DevicePrior, choose_measurements, fit_device, learn_prior
+from hardware_models.calibration.device_prior import DevicePrior, choose_measurements, fit_device
 from hardware_models.calibration.fitting import roofline_columns, roofline_features
 
 NUM_MEASURED = 5

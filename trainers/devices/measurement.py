@@ -48,7 +48,7 @@ def run_measure(config: MeasureConfig, report: Report) -> None:
 def measure_items(
     config: MeasureConfig, machine: Machine, items: Sequence[Item], file: Journal, report: Report
 ) -> None:
-    """Times each item and writes its row, telling how many are left and for how long."""
+    """Times each item and writes its row; reports how many are left and for how long."""
     start = time.monotonic()
     for number, item in enumerate(items, start=1):
         measured = time_item(config, machine, item)

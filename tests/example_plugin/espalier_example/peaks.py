@@ -51,7 +51,7 @@ class PeaksFit(ModelFit):
             sums_N = [(amount * scale).max(axis=1).sum() + overhead_ms * len(amount) for amount in amounts]
             return float(np.abs(np.log(np.array(sums_N) / self.measured_N[kept])).mean())
 
-        found = minimize(loss, np.log([20.0, 8.0, 0.01]), method="Nelder-Mead", options={"maxiter": 400})
+        found = minimize(loss, np.log([20.0, 8.0, 0.01]), method="Nelder-Mead", options={"maxiter": 150})
         names = ("peak_gops", "gb_per_s", "overhead_ms")
         numbers = dict(zip(names, map(float, np.exp(found.x)), strict=True))
         return Fitted(Peaks.model_validate({"model": "peaks", **numbers}))
