@@ -98,7 +98,7 @@ def _shapes(space: SearchSpace, choices: Mapping[str, Choice]) -> Any:
 def _listed(shapes: Any) -> Any:
     """Shapes as JSON has them."""
     if isinstance(shapes, Mapping):
-        return {name: list(shape) for name, shape in shapes.items()}
+        return {name: _listed(shape) for name, shape in shapes.items()}
     return list(shapes) if isinstance(shapes, tuple) else shapes
 
 

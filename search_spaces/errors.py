@@ -1,4 +1,4 @@
-"""Errors that a user can mend. Each message says what, got, allowed, and what to do."""
+"""Errors that a user can correct. Each message says what, got, allowed, and what to do."""
 
 import re
 from collections.abc import Iterable

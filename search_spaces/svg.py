@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from xml.etree.ElementTree import Element, SubElement, tostring
 
-# Okabe and Ito's palette, told apart by colour-blind readers: https://jfly.uni-koeln.de/color/ ; darker or lighter
+# Okabe and Ito's palette, safe for colour-blind readers: https://jfly.uni-koeln.de/color/ ; darker or lighter
 # by scheme. Each colour is also written as a word beside what it marks.
 LIGHT = ("#2f6fb3", "#c2620e", "#00806a", "#a8457f", "#5c6670")
 DARK = ("#6fb1ee", "#f0a04b", "#3cc7a5", "#e08bbd", "#a3adb8")

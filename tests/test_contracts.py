@@ -7,7 +7,11 @@ from hardware_models.testing import CostContracts
 from search_spaces.architecture import SPACES
 from search_spaces.testing import SpaceContracts
 
-CASES = {name: SPACES[name].small() for name in SPACES} | {"tokens": TokenSpace(), "sensors": SensorSpace()}
+CASES = {name: SPACES[name].small() for name in SPACES} | {
+    "tokens": TokenSpace(),
+    "sensors": SensorSpace(),
+    "separable cells": SPACES["nasbench201"].small(operations=["none", "skip_connect", "separable_3x3"]),
+}
 
 
 @pytest.fixture(params=CASES, scope="class", autouse=True)

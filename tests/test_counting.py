@@ -3,11 +3,14 @@
 import pytest
 import torch
 from torch import Tensor, nn
+from toy_spaces import SensorSpace, TokenSpace
 
 from hardware_models.counting import deployed, operations_of, peak_activation_mb, recount
+from hardware_models.measuring.measure import time_module
 from search_spaces.blocks import Add, Resize, Scale
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
+from search_spaces.space import SearchSpace
 
 
 class SqueezeExcite(nn.Module):
@@ -238,3 +241,10 @@ def test_peak_counts_an_activation_that_is_not_in_place() -> None:
 def test_peak_of_a_block_is_the_most_that_its_operations_keep_alive() -> None:
     # Scale: reads 8 channels and 8 factors, writes 8 channels, while the residual's 4 channels wait.
     assert peak_activation_mb(Block(), (4, 6, 6)) == pytest.approx(((8 + 8 + 4) * 36 + 8) * 4 / 1e6)
+
+
+@pytest.mark.parametrize("space", [TokenSpace(), SensorSpace()], ids=lambda space: space.name)
+def test_networks_of_tokens_and_of_several_inputs_are_exported_and_timed(space: SearchSpace) -> None:
+    network = space.network({d.name: d.choices[0] for d in space.decisions}).eval()
+    measurement = time_module(network, space.inputs, repeats=2)
+    assert measurement.min_ms > 0

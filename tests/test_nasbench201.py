@@ -5,10 +5,20 @@ import gzip
 import os
 
 import pytest
+import toy_spaces  # noqa: F401 - registers `separable_3x3`
 from spaces import ROOT, yaml_space
+from torch import nn
 
 from search_spaces.errors import InvalidInputError
-from search_spaces.nasbench201.space import EDGES, OPERATIONS, edge_name, format_arch, live_edges, parse_arch
+from search_spaces.nasbench201.space import (
+    EDGES,
+    OPERATIONS,
+    NasBench201Space,
+    edge_name,
+    format_arch,
+    live_edges,
+    parse_arch,
+)
 
 DATA = os.environ.get("ESPALIER_DATA") or str(ROOT.parent / "shared" / "data")
 TABLE = os.path.join(DATA, "benchmarks", "nb201.csv.gz")
@@ -118,3 +128,16 @@ def test_live_edges_are_those_on_a_path_through_the_cell(text: str) -> None:
 
 def test_a_full_cell_lives_on_every_edge() -> None:
     assert live_edges(dict.fromkeys((edge_name(*edge) for edge in EDGES), OPERATIONS[-1])) == list(EDGES)
+
+
+def test_operations_of_its_own_join_a_space_that_names_them_and_leave_others_as_they_were() -> None:
+    assert "operations" not in NasBench201Space().spec()  # as before there were others: the same hash
+    space = NasBench201Space.small(operations=["skip_connect", "separable_3x3"])  # and no `none`
+    assert space.spec()["operations"] == ["skip_connect", "separable_3x3"]
+    choices = dict.fromkeys((edge_name(*edge) for edge in EDGES), "separable_3x3")
+    assert space.parse(space.notation(choices)) == choices
+    assert "3×3 separable" in space.draw(choices)
+    # One batch norm on each of six edges in three stages, beside those of stem, two reductions and head.
+    assert sum(isinstance(module, nn.BatchNorm2d) for module in space.network(choices).modules()) == 18 + 1 + 4 + 1
+    with pytest.raises(InvalidInputError):
+        NasBench201Space(operations=["none", "no_such_operation"])

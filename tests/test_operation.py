@@ -1,12 +1,16 @@
 """The one-line notation of an operation: written, and read back as the same operation or refused."""
 
 import re
+from dataclasses import replace
 
 import pytest
+import toy_spaces  # noqa: F401 - registers `embedding`
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces import draw, narrow_space, np
 
+from hardware_models.measuring.graph import Graph
+from hardware_models.testing import made_up_profile
 from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, parse_operation
@@ -125,3 +129,27 @@ def test_any_text_is_an_operation_or_refused(text: str) -> None:
 def test_the_padded_pointwise_convolution_of_squeezenet_can_be_written() -> None:
     operation = Operation("conv", (512, 14, 14), (1000, 16, 16))  # as ncnn's squeezenet.param has it
     assert parse_operation(operation.notation) == operation
+
+
+def test_an_operation_of_its_own_precision_is_priced_in_its_bytes_and_written_so() -> None:
+    whole = Operation("conv", (8, 7, 7), (16, 7, 7))
+    narrow, same = replace(whole, precision="int8"), replace(whole, precision="fp32")
+    assert (narrow.notation, parse_operation(narrow.notation)) == ("conv 8x7x7 -> 16x7x7 int8", narrow)
+    device = made_up_profile("x", gops=1e6, gb_per_s=1.0, overhead_ms=0.0)  # whose time is that of bytes
+    costs = {operation.precision: device.price(operation) for operation in (whole, narrow, same)}
+    assert costs[None] == costs["fp32"]
+    for metric in ("weight_mb", "activation_mb"):
+        assert costs["int8"][metric] == pytest.approx(costs[None][metric] / 4)
+    assert costs["int8"]["latency_ms"] == pytest.approx(costs[None]["latency_ms"] / 4, rel=1e-2)
+    assert costs["int8"]["params_m"] == costs[None]["params_m"]
+    with pytest.raises(InvalidInputError):
+        device.price(replace(whole, precision="fp8"))
+
+
+def test_a_kind_of_its_own_is_counted_by_its_record_and_timed_only_with_a_node() -> None:
+    operation = parse_operation("embedding 11x6x1 -> 4x6x1")
+    assert (operation.params, operation.macs, operation.in_elements, operation.out_elements) == (44, 0, 6, 24)
+    with pytest.raises(InvalidInputError, match="embedding"):
+        Graph().add(operation, "tokens")
+    with pytest.raises(InvalidInputError, match="embeding"):
+        Operation("embeding", (1, 1, 1), (1, 1, 1))

@@ -1,4 +1,4 @@
-"""Spaces of other inputs than images: tokens, with a kind of operation of their own, and two sensors with a rule."""
+"""Plug-ins of tests: spaces of tokens and of two sensors with a rule, a kind of operation, a cell's operation."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.blocks import Add
+from search_spaces.nasbench201.cell_operations import CELL_OPERATIONS, CellOperation
 from search_spaces.operation import KINDS, Operation, OperationKind, Sizes
 from search_spaces.rules import Rule
 from search_spaces.space import Choice, Decision, SearchSpace, Selection, Site, Supernet
@@ -29,6 +30,26 @@ EMBEDDING = OperationKind(
     fvcore={"aten::embedding": None},
 )
 KINDS.register("embedding")(EMBEDDING)
+
+
+def separable(channels: int) -> nn.Module:
+    """ReLU, 3x3 depthwise and pointwise convolution, batch norm."""
+    depthwise = nn.Conv2d(channels, channels, 3, padding=1, groups=channels, bias=False)
+    return nn.Sequential(nn.ReLU(), depthwise, nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
+
+
+# Two convolutions on an edge of a NAS-Bench-201 cell; the batch norm folds into the second.
+CELL_OPERATIONS.register("separable_3x3")(
+    CellOperation(
+        module=separable,
+        runs=lambda shape: (
+            Operation("conv", shape, shape, kernel=3, groups=shape[0], bias=False),
+            Operation("conv", shape, shape),
+        ),
+        copies_input=True,
+        words="3×3 separable",
+    )
+)
 
 
 class Sliced(Supernet):

@@ -134,14 +134,14 @@ def _networks(table: CostTable, device: int, mask_N: Mask, scores_N: Array) -> I
 
     Where other devices would run them matters to none of this device's costs: there the best-scored choices stand.
     """
-    living = [np.flatnonzero(mask_N[a:b]) for a, b in _blocks(table)]
-    indifferent = set(range(table.num_own, len(living))) - set(table.placements[device])
+    active = [np.flatnonzero(mask_N[a:b]) for a, b in _blocks(table)]
+    indifferent = set(range(table.num_own, len(active))) - set(table.placements[device])
     for decision in indifferent:
-        scores_C = scores_N[table.first_choice[decision] + living[decision]]
-        living[decision] = living[decision][[int(scores_C.argmax())]] if len(scores_C) else living[decision]
-    grids = np.meshgrid(*living[: table.num_own], indexing="ij")
+        scores_C = scores_N[table.first_choice[decision] + active[decision]]
+        active[decision] = active[decision][[int(scores_C.argmax())]] if len(scores_C) else active[decision]
+    grids = np.meshgrid(*active[: table.num_own], indexing="ij")
     own_Sn = np.stack([grid.ravel() for grid in grids], axis=1)
-    for placement in product(*living[table.num_own :]):
+    for placement in product(*active[table.num_own :]):
         where_Sn = np.broadcast_to(np.array(placement, dtype=np.int64), (len(own_Sn), len(placement)))
         yield np.concatenate([own_Sn, where_Sn], axis=1)
 
@@ -170,11 +170,11 @@ def _parts(table: CostTable, mask_N: Mask) -> list[Mask]:
     shared = (table.strides != 0).sum(axis=1)
     widest = int(shared.argmax())
     first, last = _blocks(table)[widest]
-    living = np.flatnonzero(mask_N[first:last])
-    if shared[widest] * 2 < len(table.factors) or len(table.factors) < 3 or len(living) < 2:
+    active = np.flatnonzero(mask_N[first:last])
+    if shared[widest] * 2 < len(table.factors) or len(table.factors) < 3 or len(active) < 2:
         return [mask_N]
     parts = []
-    for k in living:
+    for k in active:
         part = mask_N.copy()
         part[first:last] = False
         part[first + k] = True
@@ -183,7 +183,7 @@ def _parts(table: CostTable, mask_N: Mask) -> list[Mask]:
 
 
 class _Program:
-    """Variables: one per choice (integer), one per living entry, the activation peak, and the ratio to the budgets.
+    """Variables: one per choice (integer), one per active entry, the activation peak, and the ratio to the budgets.
 
     For each decision of a factor, the entries that take a choice sum to that choice (the local polytope): entries are
     integral once choices are.
@@ -259,7 +259,7 @@ class _Program:
         return LinearConstraint((entries + totals).tocsr(), 0.0, 0.0)
 
     def _budgets(self, limits_M: Array) -> list[LinearConstraint]:
-        """Cost - limit * ratio <= 0 for each budget, and the peak above each living entry if memory has one."""
+        """Cost - limit * ratio <= 0 for each budget, and the peak above each active entry if memory has one."""
         rows: list[csr_matrix] = []
         constants: list[float] = []
         scale = 1 + TOLERANCE

@@ -50,7 +50,7 @@ class GibbsChains:
         self, table: CostTable, device: int, *, mask_N: Mask, limits_M: Array, generator: np.random.Generator
     ) -> None:
         self.table, self.device, self.mask_N, self.generator = table, device, mask_N, generator
-        # Metrics that no living network can exceed need no look-up.
+        # Metrics that no active network can exceed need no look-up.
         binding = table.worst(mask_N, device) > limits_M
         self.metrics = np.flatnonzero(binding)
         self.limits = limits_M[self.metrics]

@@ -12,18 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from search_spaces.bounds import (
-    CHANNELS,
-    CLASSES,
-    DEPTHS,
-    EXPANSIONS,
-    KERNELS,
-    PIXELS,
-    WIDTHS,
-    refuse,
-    wrong_choices,
-    wrong_number,
-)
+from search_spaces.bounds import DEEPEST, refuse, wrong_choices, wrong_number
 from search_spaces.operation import Operation, Shape
 from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
 from search_spaces.tensor_spec import TensorSpec
@@ -84,17 +73,17 @@ class MobileSpace(SearchSpace):
         num_classes: int,
         channels: int = 3,
     ) -> None:
-        lists = [("depths", depths, DEPTHS), ("kernels", kernels, KERNELS), ("expansions", expansions, EXPANSIONS)]
-        lists += [("resolutions", resolutions, PIXELS)]
-        lists += [(f"widths[{s}]", choices, WIDTHS) for s, choices in enumerate(widths)]
-        problems = [problem for each in lists for problem in wrong_choices(*each)]
+        small = {"depths": depths, "kernels": kernels, "expansions": expansions}
+        large = {"resolutions": resolutions, **{f"widths[{s}]": choices for s, choices in enumerate(widths)}}
+        problems = [problem for key, values in small.items() for problem in wrong_choices(key, values, most=DEEPEST)]
+        problems += [problem for key, values in large.items() for problem in wrong_choices(key, values)]
         if any(type(k) is int and k % 2 == 0 for k in kernels):
-            problems.append(f"space.kernels must be odd, got {list(kernels)}")
+            problems.append(f"space.kernels: got {list(kernels)}, allowed: odd numbers")
         if len(widths) != len(STRIDES):
-            problems.append(f"space.widths must give {len(STRIDES)} stages, got {len(widths)}")
+            problems.append(f"space.widths: got {len(widths)} stages, allowed: {len(STRIDES)}")
         if not squeeze_excite or set(squeeze_excite) - {"off", "on"}:
-            problems.append(f"space.squeeze_excite must hold 'off', 'on' or both, got {list(squeeze_excite)}")
-        problems += [*wrong_number("num_classes", num_classes, CLASSES), *wrong_number("channels", channels, CHANNELS)]
+            problems.append(f"space.squeeze_excite: got {list(squeeze_excite)}, allowed: 'off', 'on' or both")
+        problems += [*wrong_number("num_classes", num_classes, least=2), *wrong_number("channels", channels)]
         refuse(problems)
         self.widths = tuple(tuple(choices) for choices in widths)
         self.depths, self.kernels, self.expansions = tuple(depths), tuple(kernels), tuple(expansions)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from torch import nn
 
-from search_spaces.bounds import CHANNELS, CLASSES, DEPTHS, PIXELS, WIDTHS, refuse, wrong_number
+from search_spaces.bounds import DEEPEST, refuse, wrong_number
 from search_spaces.errors import InvalidInputError
 from search_spaces.nasbench201.cell_operations import CELL_OPERATIONS, NONE
 from search_spaces.operation import Operation, Shape
@@ -89,9 +89,10 @@ class NasBench201Space(SearchSpace):
         channels: int = 3,
         operations: Sequence[str] = OPERATIONS,
     ) -> None:
-        numbers = [("width", width, WIDTHS), ("num_cells", num_cells, DEPTHS), ("image_size", image_size, PIXELS)]
-        numbers += [("num_classes", num_classes, CLASSES), ("channels", channels, CHANNELS)]
-        refuse(problem for each in numbers for problem in wrong_number(*each))
+        numbers = {"width": width, "image_size": image_size, "channels": channels}
+        problems = [problem for key, value in numbers.items() for problem in wrong_number(key, value)]
+        problems += wrong_number("num_cells", num_cells, most=DEEPEST)
+        refuse([*problems, *wrong_number("num_classes", num_classes, least=2)])
         self.width, self.num_cells, self.image_size = width, num_cells, image_size
         self.num_classes, self.channels = num_classes, channels
         self.inputs = {"image": TensorSpec((channels, image_size, image_size))}
