@@ -91,15 +91,15 @@ def placed_networks(table: CostTable, index: int, size: int, generator: np.rando
     Where other devices run them stands still: it changes nothing here.
     """
     mask_N = np.zeros(int(table.first_choice[-1]), dtype=bool)
-    living = []
+    kept_choices = []
     for k, decision in enumerate(table.space.decisions):
         num = len(decision.choices)
         still = k >= table.num_own and k not in table.placements[index]
         num_kept = 1 if still else num if k >= table.num_own else min(size, num)
         kept = np.sort(generator.choice(num, size=num_kept, replace=False))
         mask_N[table.first_choice[k] + kept] = True
-        living.append(kept)
-    return np.array(list(product(*living))), mask_N
+        kept_choices.append(kept)
+    return np.array(list(product(*kept_choices))), mask_N
 
 
 @pytest.mark.parametrize("index", [1, 2])
@@ -133,22 +133,22 @@ def test_exact_selection_of_networks_and_placements_equals_brute_force(name: str
 
 @pytest.mark.parametrize("index", [1, 2])
 @pytest.mark.parametrize("name", ["depths", "cells"])
-def test_a_network_settles_where_it_uses_the_least_of_its_tightest_budget(name: str, index: int) -> None:
+def test_a_network_is_placed_where_it_uses_the_least_of_its_tightest_budget(name: str, index: int) -> None:
     table, generator = placed_table(small_space(name)), np.random.default_rng(4)
     for row in draw(table.space, 5, generator):
         costs_M = table.of(row[None], index)[0]
         problem = BudgetProblem(
             table, table.device_names[index], {"latency_ms": float(costs_M[0]), "peak_memory_mb": float(costs_M[3]) / 2}
         )
-        settled = problem.with_best_placement(tuple(row.tolist()))
+        placed = problem.with_best_placement(tuple(row.tolist()))
         networks_Sn, _ = placed_networks(table, index, 1, generator)
         networks_Sn[:, : table.num_own] = row[: table.num_own]
         shares_S = (table.of(networks_Sn, index) / problem.limits_M).max(axis=1)
-        assert settled[: table.num_own] == tuple(row[: table.num_own])
-        assert max(problem.utilisation(settled).values()) == pytest.approx(shares_S.min(), rel=1e-9)
+        assert placed[: table.num_own] == tuple(row[: table.num_own])
+        assert max(problem.utilisation(placed).values()) == pytest.approx(shares_S.min(), rel=1e-9)
 
 
-def test_networks_settle_nowhere_else_on_a_device_of_one_unit() -> None:
+def test_networks_stay_where_they_are_on_a_device_of_one_unit() -> None:
     table = placed_table(small_space("depths"))
     row = tuple([0] * len(table.space.decisions))
     assert BudgetProblem(table, PLAIN.name, {"latency_ms": 1.0}).with_best_placement(row) == row
@@ -185,7 +185,7 @@ def test_the_recount_finds_the_memory_of_the_device_on_the_module(name: str) -> 
     table = CostTable(narrow_space(name), [specialists()])
     problem = BudgetProblem(table, "specialists", {"latency_ms": 1e3})
     num_mixed = 0
-    for row in draw(table.space, 12, np.random.default_rng(6)):
+    for row in draw(table.space, 6, np.random.default_rng(6)):
         network = table.space.network(table.space.choices(row)).eval()
         certificate = certify(problem, table.space, network, tuple(row.tolist()), measure=False)
         assert certificate.recounted["peak_memory_mb"] == pytest.approx(certificate.predicted["peak_memory_mb"])
@@ -198,7 +198,7 @@ def test_the_recount_finds_the_memory_of_the_device_on_the_module(name: str) -> 
         assert listed == [op.notation for op in chain.operations]
         everywhere = placed_costs(table.devices[0], chain, ["phone"] * len(chain.operations))["peak_memory_mb"]
         assert certificate.recounted["peak_memory_mb"] < everywhere
-    assert num_mixed >= 6
+    assert num_mixed >= 3
 
 
 def test_all_memory_counts_of_a_module_that_is_not_the_network_that_was_placed() -> None:
@@ -266,10 +266,9 @@ def test_a_margin_of_the_point_holds_budgets_against_the_estimate() -> None:
     ]
     assert refuted == ["latency_ms", None]
     # A measurement decides whatever the margin: no network of this size takes ten seconds.
-    for margin in ("upper", "point"):
-        problem = BudgetProblem(table, PLAIN.name, {"latency_ms": 1e4}, margin=margin)  # type: ignore[arg-type]
-        problem.limits_M[0] = 1e-9
-        assert certify(problem, table.space, network, tuple(row.tolist()), measure=True).refuted_by is None
+    problem = BudgetProblem(table, PLAIN.name, {"latency_ms": 1e4}, margin="point")
+    problem.limits_M[0] = 1e-9
+    assert certify(problem, table.space, network, tuple(row.tolist()), measure=True).refuted_by is None
 
 
 def test_a_space_without_segments_cannot_be_placed() -> None:

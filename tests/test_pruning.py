@@ -44,7 +44,7 @@ def check_invariant(problem: BudgetProblem, survivors: Survivors) -> None:
 @pytest.mark.parametrize("name", SMALL)
 @settings(max_examples=25, deadline=None, derandomize=True)
 @given(quantiles=QUANTILES, shares=SHARES, seed=st.integers(0, 2**32 - 1), spread=st.sampled_from([0.0, 1.0, 30.0]))
-def test_pruning_ends_within_every_budget_and_never_loses_the_witness(
+def test_pruning_ends_within_every_budget_and_never_loses_the_incumbent(
     name: str, quantiles: dict[str, float], shares: list[float], seed: int, spread: float
 ) -> None:
     table, device = cost_table(small_space(name)), seed % 2

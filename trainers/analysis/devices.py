@@ -60,7 +60,10 @@ def latencies(
     table = CostTable(space, profiles)
     generator = np.random.default_rng(seed)
     sizes = [len(decision.choices) for decision in space.decisions]
-    networks_Sn = generator.integers(0, sizes, size=(num_networks, len(sizes)))
+    if space.rules:
+        networks_Sn = space.rule_matrix.sample(num_networks, generator)
+    else:
+        networks_Sn = generator.integers(0, sizes, size=(num_networks, len(sizes)))
     return pd.DataFrame(
         {
             profile.name: [profile.estimate("latency_ms", ms) for ms in table.of(networks_Sn, place)[:, LATENCY]]

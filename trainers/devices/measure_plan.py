@@ -6,6 +6,8 @@ from itertools import product
 from pathlib import Path
 from random import Random
 
+import numpy as np
+
 from hardware_models.latency_models.roofline import price_kind
 from search_spaces.architecture import SPACES, Architecture, architecture_of, build_space, read_architecture
 from search_spaces.errors import InvalidInputError
@@ -13,6 +15,8 @@ from search_spaces.operation import Operation
 from search_spaces.space import SearchSpace
 from trainers.devices.command_config import CalibrateConfig, MeasureConfig, paths_of
 from trainers.search.plan import check_arguments, make_space
+
+DRAWS_PER_NETWORK = 10_000  # until a space is taken to have too few networks that obey its rules
 
 
 @dataclass(frozen=True)
@@ -64,8 +68,14 @@ def random_networks(space: SearchSpace, num_networks: int, random: Random) -> li
             f"networks: got {num_networks}, but {space.name} has {space.num_networks}; ask for fewer"
         )
     drawn: dict[int, None] = {}
-    while len(drawn) < num_networks:
-        drawn[random.randrange(space.num_networks)] = None
+    for _ in range(DRAWS_PER_NETWORK * num_networks):
+        number = random.randrange(space.num_networks)
+        if space.rule_matrix.obeyed(np.array([_indices(space, number)]))[0]:
+            drawn[number] = None
+        if len(drawn) == num_networks:
+            break
+    else:
+        raise InvalidInputError(f"networks: got {num_networks}, but few of {space.name} obey its rules; ask for fewer")
     networks = (architecture_of(space, space.choices(_indices(space, number))) for number in drawn)
     return [network_item(space.name, space, architecture) for architecture in networks]
 
