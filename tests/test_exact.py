@@ -247,5 +247,5 @@ def test_tightened_problem_lowers_one_limit_alone_and_never_raises_it() -> None:
 )
 def test_budgets_that_are_no_positive_number_of_a_known_metric_are_refused(limits: dict[str, float]) -> None:
     table = cost_table(small_space("depths"))
-    with pytest.raises(InvalidInputError, match=f"budgets of {table.device_names[0]}"):
+    with pytest.raises(InvalidInputError):
         problem_of(table, limits)

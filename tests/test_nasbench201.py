@@ -103,7 +103,7 @@ def test_edges_are_written_by_target_and_then_by_source() -> None:
     ],
 )
 def test_string_that_is_no_cell_is_refused(text: str) -> None:
-    with pytest.raises(InvalidInputError, match="not a NAS-Bench-201 cell"):
+    with pytest.raises(InvalidInputError):
         parse_arch(text)
 
 

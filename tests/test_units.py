@@ -79,87 +79,63 @@ CONSTANT = {
     "in_constant": [],
     "terms": [{"match": {"kind": "conv"}, "ms": 1.0}],
 }
-WRONG: list[tuple[dict[str, Any], str]] = [
-    (changed("units", "npu", "load", value=1.0), r"hardware\.x\.units\.npu\.load: got 1\.0; allowed: less than 1"),
-    (changed("units", "npu", "load", value=-0.1), r"hardware\.x\.units\.npu\.load: got -0\.1;"),
-    (changed("units", "npu", "load", value=float("nan")), r"hardware\.x\.units\.npu\.load: got nan;"),
-    (changed("units", "npu", "load", value="half"), r"hardware\.x\.units\.npu\.load: got 'half';"),
-    (changed("units", "npu", "weight", value=0), r"hardware\.x\.units\.npu\.weight: got 0; allowed: greater than 0"),
-    (changed("units", "npu", "weight", value=1.5), r"hardware\.x\.units\.npu\.weight: got 1\.5;"),
-    (changed("units", "npu", "remote", value=1), r"hardware\.x\.units\.npu\.remote: got 1;"),
-    (changed("units", "npu", "speed", value=1), r"units\.npu\.speed: unknown field; allowed: latency, load, weight"),
-    (changed("units", "npu", "latency", "kinds", "dense", value={}), r"npu\.latency\.kinds\.dense\.throughput_gops: m"),
-    (
-        changed("units", "npu", "latency", value={"model": "oracle"}),
-        r"hardware\.x\.units\.npu\.latency\.model: got 'oracle'",
-    ),
-    (changed("units", "npu", "latency", value=CONSTANT), r"units\.npu\.latency: got a constant of 1 ms"),
-    (changed("units", value={}), r"hardware\.x\.units: got none"),
-    (changed("units", 3, value=UNITS["npu"]), r"hardware\.x\.units\.3: unknown name; allowed: a valid string"),  # type: ignore[arg-type]
-    (changed("entry", value="gpu"), r"hardware\.x\.entry: got 'gpu'; allowed: the unit where .* of cpu, npu"),
-    (changed("entry", value=None), r"hardware\.x\.entry: got None;"),
-    (changed("units", "cpu", "remote", value=True), r"hardware\.x\.entry: got 'cpu', which is remote"),
-    (changed("links", value={}), r"hardware\.x\.links: none joins cpu and npu; add one"),
-    (changed("links", "bus", "gb_per_s", value=0), r"hardware\.x\.links\.bus\.gb_per_s: got 0;"),
-    (changed("links", "bus", "ms", value=-1), r"hardware\.x\.links\.bus\.ms: got -1;"),
-    (changed("links", "bus", "mbit_per_s", value=1), r"links\.bus\.mbit_per_s: unknown field; allowed: kind, between"),
-    (
-        changed("links", "bus", "kind", value="pigeon"),
-        r"hardware\.x\.links\.bus\.kind: .*'pigeon'.*'bus', 'network'",
-    ),
-    (changed("links", "bus", "between", value=["cpu"]), r"hardware\.x\.links\.bus\.between\.1: missing"),
-    (
-        changed("links", "bus", "between", value=["cpu", "cpu"]),
-        r"links\.bus\.between: got \['cpu', 'cpu'\]; allowed",
-    ),
-    (changed("links", "bus", "between", value=["cpu", "tpu"]), r"links\.bus\.between: got \['cpu', 'tpu'\];"),
-    (changed("links", "more", value=bus(1, 0)), r"hardware\.x\.links: more than one link without `between`"),
-    (
-        changed("links", value={k: bus(1, 0, ["cpu", "npu"][::way]) for k, way in (("a", 1), ("b", -1))}),
-        r"hardware\.x\.links: cpu and npu are joined more than once",
-    ),
-    (changed("links", "bus", value=wireless(1, 1, 7)), r"hardware\.x\.links\.bus\.payload_bits: got 7; allowed: 8, 16"),
-    (changed("links", "bus", value=wireless(0, 1, 8)), r"hardware\.x\.links\.bus\.mbit_per_s: got 0;"),
-    (changed("links", "bus", value=wireless(1, -1, 8)), r"hardware\.x\.links\.bus\.round_trip_ms: got -1;"),
-    (changed("latency", value=roofline(1.0)), r"hardware\.x\.latency: got a model beside `units`"),
-    (changed("error_reason", value=None), r"hardware\.x\.error_reason: got None; allowed: a reason where `error` is n"),
-    (changed("bound", value={"level": 0.9, "n": 20, "factor": 1.2}), r"hardware\.x\.bound: got one, but `error` is n"),
+WRONG: list[tuple[dict[str, Any], str]] = [  # and the key below hardware.x that is wrong
+    *((changed("units", "npu", "load", value=v), "units.npu.load") for v in (1.0, -0.1, float("nan"), "half")),
+    *((changed("units", "npu", "weight", value=v), "units.npu.weight") for v in (0, 1.5)),
+    (changed("units", "npu", "remote", value=1), "units.npu.remote"),
+    (changed("units", "npu", "speed", value=1), "units.npu.speed"),
+    (changed("units", "npu", "latency", value={"model": "oracle"}), "units.npu.latency.model"),
+    (changed("units", "npu", "latency", value=CONSTANT), "units.npu.latency"),  # units run parts of a network
+    (changed("units", value={}), "units"),
+    *((changed("entry", value=v), "entry") for v in ("gpu", None)),
+    (changed("units", "cpu", "remote", value=True), "entry"),
+    (changed("links", value={}), "links"),
+    (changed("links", "bus", "gb_per_s", value=0), "links.bus.gb_per_s"),
+    (changed("links", "bus", "ms", value=-1), "links.bus.ms"),
+    (changed("links", "bus", "mbit_per_s", value=1), "links.bus.mbit_per_s"),
+    (changed("links", "bus", "kind", value="pigeon"), "links.bus.kind"),
+    (changed("links", "bus", "between", value=["cpu"]), "links.bus.between.1"),
+    *((changed("links", "bus", "between", value=["cpu", v]), "links.bus.between") for v in ("cpu", "tpu")),
+    (changed("links", "more", value=bus(1, 0)), "links"),  # two for every pair
+    (changed("links", value={k: bus(1, 0, ["cpu", "npu"][::way]) for k, way in (("a", 1), ("b", -1))}), "links"),
+    (changed("links", "bus", value=wireless(1, 1, 7)), "links.bus.payload_bits"),
+    (changed("links", "bus", value=wireless(0, 1, 8)), "links.bus.mbit_per_s"),
+    (changed("links", "bus", value=wireless(1, -1, 8)), "links.bus.round_trip_ms"),
+    (changed("latency", value=roofline(1.0)), "latency"),  # beside units
+    (changed("error_reason", value=None), "error_reason"),
+    (changed("bound", value={"level": 0.9, "n": 20, "factor": 1.2}), "bound"),  # without an error
 ]
 
 
-@pytest.mark.parametrize(("mapping", "message"), WRONG, ids=[message[-40:] for _, message in WRONG])
-def test_a_wrong_field_is_refused_by_its_dotted_key(mapping: dict[str, Any], message: str) -> None:
-    with pytest.raises(InvalidInputError, match=message):
+@pytest.mark.parametrize(("mapping", "key"), WRONG, ids=lambda part: part if isinstance(part, str) else "")
+def test_a_wrong_field_is_refused_by_its_dotted_key(mapping: dict[str, Any], key: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
         profile_from_dict("x", mapping)
+    assert f"hardware.x.{key}" in caught.value.fields
 
 
 def test_all_contradictions_are_listed_at_once() -> None:
     mapping = {**GOOD, "links": {}, "entry": "gpu", "error_reason": None}
     with pytest.raises(InvalidInputError) as caught:
         profile_from_dict("x", mapping)
-    lines = str(caught.value).splitlines()[1:]
-    assert [line.split(":")[0].strip() for line in lines] == [
-        "hardware.x.entry",
-        "hardware.x.links",
-        "hardware.x.error_reason",
-    ]
+    assert caught.value.fields == ("hardware.x.entry", "hardware.x.links", "hardware.x.error_reason")
 
 
 def test_a_profile_without_latency_or_units_and_one_of_links_alone_are_refused() -> None:
     bare = {key: value for key, value in GOOD.items() if key not in ("units", "links", "entry")}
-    with pytest.raises(InvalidInputError, match=r"hardware\.x\.latency: missing; give it a model, or give `units`"):
+    with pytest.raises(InvalidInputError, match=r"hardware\.x\.latency: "):
         profile_from_dict("x", bare)
-    with pytest.raises(InvalidInputError, match=r"hardware\.x\.units: got none, but `links` or `entry`"):
+    with pytest.raises(InvalidInputError, match=r"hardware\.x\.units: "):
         profile_from_dict("x", {**bare, "latency": roofline(1.0), "entry": "cpu"})
 
 
 def test_a_price_needs_the_name_of_a_unit_where_there_are_units_and_only_there() -> None:
     profile = profile_from_dict("x", GOOD)
     for wrong in (None, "gpu"):
-        with pytest.raises(InvalidInputError, match=r"prices on one of its units; got .*, it has cpu, npu"):
+        with pytest.raises(InvalidInputError, match="cpu, npu"):
             profile.price(CONV, unit=wrong)
     bare = {key: value for key, value in GOOD.items() if key not in ("units", "links", "entry")}
-    with pytest.raises(InvalidInputError, match="it has none"):
+    with pytest.raises(InvalidInputError):
         profile_from_dict("x", {**bare, "latency": roofline(1.0)}).price(CONV, unit="cpu")
 
 
