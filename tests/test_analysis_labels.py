@@ -4,7 +4,6 @@ from copy import deepcopy
 from typing import Any
 
 import pytest
-import yaml
 
 from trainers.analysis.labels import differing, natural, run_labels, search_labels, settings_hash
 
@@ -74,9 +73,3 @@ def test_no_two_searches_have_the_same_words() -> None:
     found = search_labels([*alike, {}])
     assert set(found.values()) == {f"tables=aaaaaaaaaaa…aaaaaaaaaaaa {settings_hash(one)}" for one in alike}
     assert list(search_labels([config(), config(seed=1)]).values()) == ["pool"]
-
-
-def test_a_configuration_from_elsewhere_that_holds_itself_is_told_too() -> None:
-    texts = [f"strategy: {{name: pool}}\na: &a\n  again: *a\n  list: &l [*l, {n}]" for n in (1, 2)]
-    configs = [yaml.safe_load(text) for text in texts]
-    assert len(set(run_labels(configs))) == len(search_labels(configs)) == 2

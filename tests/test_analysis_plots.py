@@ -174,7 +174,7 @@ def test_costs_are_shares_of_their_budget_with_its_unit(run: Run) -> None:
     axes = panel(plot_costs(run))
     found = lines(axes)
     assert found["latency: budget 20 ms"].tolist() == [[1, 0.5], [2, 0.25]]
-    assert [[1.0, 2.0], [2.0, 0.4]] in [points.tolist() for points in found.values()]  # dearest network left
+    assert [[1.0, 2.0], [2.0, 0.4]] in [points.tolist() for points in found.values()]  # most expensive network left
     assert axes.get_title("left") == "phone" and "held" in axes.get_ylabel()
 
 
@@ -264,7 +264,7 @@ def test_stability_has_decisions_in_the_order_of_their_space() -> None:
 def test_transfer_says_of_each_pair_whether_it_fits() -> None:
     figure = plot_transfer(TRANSFER)
     axes = panel(figure)
-    assert texts(axes) == ["0.90\nfits", "1.80\ntoo dear", "0.30\nfits", "0.60\nfits"]
+    assert texts(axes) == ["0.90\nfits", "1.80\ntoo expensive", "0.30\nfits", "0.60\nfits"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["phone\naccuracy 0.900", "board\naccuracy 0.800"]
     assert "at the upper bound; predicted where there is none" in figure.get_supxlabel().replace("\n", " ")
 
@@ -341,7 +341,7 @@ def test_a_picture_of_nothing_says_so(blank: Run, tmp_path: Path) -> None:
     assert texts(panel(plot_stability(Stability(STABILITY.decisions.iloc[:0], STABILITY.scores)))) == [
         "no search has two seeds"
     ]
-    assert texts(panel(plot_transfer(TRANSFER.iloc[:0]))) == ["no result that tells of other devices"]
+    assert texts(panel(plot_transfer(TRANSFER.iloc[:0]))) == ["no result with other devices"]
 
 
 def test_a_dollar_sign_in_a_name_is_no_formula(tmp_path: Path) -> None:

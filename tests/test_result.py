@@ -12,7 +12,8 @@ import pytest
 from search_spaces.errors import InvalidInputError
 from tests.sample_result import SAMPLE, sample_result, typed
 from trainers.runs.files import TornFileError, write_text
-from trainers.runs.result import file_text, read_lineage, read_result
+from trainers.runs.lineage import read_lineage
+from trainers.runs.result import read_result
 
 Content = dict[str, Any]
 RUNS = sorted(path.parent for path in SAMPLE.glob("*/*/result.json"))
@@ -22,7 +23,7 @@ RUNS = sorted(path.parent for path in SAMPLE.glob("*/*/result.json"))
 def test_a_file_of_an_earlier_version_is_read_and_written_with_the_same_values(run: Path, tmp_path: Path) -> None:
     result, lineage = read_result(run / "result.json"), read_lineage(run / "lineage.json")
     for name, content in (("result.json", result), ("lineage.json", lineage)):
-        write_text(tmp_path / name, file_text(content))
+        write_text(tmp_path / name, content.to_json())
         before, after = (json.loads((folder / name).read_text(encoding="utf-8")) for folder in (run, tmp_path))
         if name == "result.json":
             before["code"].setdefault("plugins", {})  # which was added since
@@ -34,7 +35,7 @@ def test_a_profile_keeps_what_only_some_profiles_have() -> None:
     content = sample_result()
     more = {"units": {"cpu": {"remote": False}}, "error": None, "error_reason": "never measured"}
     content["devices"]["mid_tablet"]["profile"] |= more
-    written = json.loads(file_text(typed(content)))["devices"]["mid_tablet"]
+    written = json.loads(typed(content).to_json())["devices"]["mid_tablet"]
     assert written["profile"] == content["devices"]["mid_tablet"]["profile"]
 
 

@@ -52,8 +52,8 @@ def search_labels(configs: Sequence[Config]) -> dict[str, str]:
     They are the strategy where nothing differs, and end with the hash where words are not enough.
     """
     searches = {settings_hash(config): _settings(config) for config in configs if config}
-    told = zip(searches.values(), run_labels(list(searches.values())), strict=True)
-    words = [label or config["strategy"]["name"] for config, label in told]
+    labels = run_labels(list(searches.values()))
+    words = [label or config["strategy"]["name"] for config, label in zip(searches.values(), labels, strict=True)]
     taken = Counter(words)
     return {s: word if taken[word] == 1 else f"{word} {s}" for s, word in zip(searches, words, strict=True)}
 
@@ -71,15 +71,14 @@ def _flat(config: Config) -> Flat:
     content = fingerprint_fields(config)
     devices = content.get("hardware")
     named = {"hardware": ",".join(map(str, devices))} if isinstance(devices, Mapping) else {}
-    return named | dict(_leaves(content, "", set()))
+    return named | dict(_leaves(content, ""))
 
 
-def _leaves(content: Config, prefix: str, seen: set[int]) -> Iterator[tuple[str, Any]]:
-    seen.add(id(content))
+def _leaves(content: Config, prefix: str) -> Iterator[tuple[str, Any]]:
     for name, value in content.items():
         key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value and id(value) not in seen:  # an alias in a file may lead back to itself
-            yield from _leaves(value, f"{key}.", seen)
+        if isinstance(value, Mapping) and value:
+            yield from _leaves(value, f"{key}.")
         elif isinstance(value, Mapping | list | set):
             yield key, yaml.safe_dump(value, default_flow_style=True, width=float("inf")).strip().replace(", ", ",")
         else:

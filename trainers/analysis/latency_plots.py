@@ -23,15 +23,8 @@ def plot_predicted_against_measured(rows: pd.DataFrame) -> Figure:
     kinds = rows["kind"] if "kind" in rows else pd.Series("networks", index=rows.index)
     for kind, look in looks(sorted(kinds.unique())).items():
         own = rows[kinds == kind]
-        axes.scatter(
-            own["predicted_ms"],
-            own["measured_ms"],
-            s=16,
-            alpha=0.8,
-            label=f"{kind}, n = {len(own)}",
-            color=look.color,
-            marker=look.marker,
-        )
+        label = f"{kind}, n = {len(own)}"
+        axes.scatter(own["predicted_ms"], own["measured_ms"], s=16, alpha=0.8, label=label, **vars(look))
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="predicted, ms", ylabel="measured, ms")
     for axis in (axes.xaxis, axes.yaxis):
         plain_numbers(axis)

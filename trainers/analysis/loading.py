@@ -121,7 +121,7 @@ def load_readable(path: Path | str) -> Sweep:
 
 def check_networks(run: Run) -> None:
     """Raises: InvalidInputError if the networks of a run are not of its devices, or not those of its result."""
-    devices, searched = list(run.device_results), list(run.config.get("hardware", {}))
+    devices, searched = sorted(run.device_results), sorted(run.config.get("hardware", {}))
     if devices and devices != searched:
         raise InvalidInputError(f"{run.path}: result.json has devices {devices}, config.yaml has {searched}")
     for name, device in run.device_results.items():

@@ -2,8 +2,6 @@
 
 # Shapes: E epochs, D devices, N choices of all decisions.
 
-import csv
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import StringIO
@@ -94,36 +92,27 @@ class _PlainLoader(yaml.SafeLoader):
 def read_table(path: Path, *, required: Sequence[str]) -> pd.DataFrame:
     """A CSV file of numbers, but for the columns of words; an empty cell is a missing number. Empty if there is none.
 
-    Raises: InvalidInputError for a column that is missing, a row of another length, a cell that is no number.
+    Raises: InvalidInputError for a column that is missing, or with a cell that is no number.
     """
     if not path.exists():
         return pd.DataFrame(columns=list(required))
+    settings: dict[str, Any] = {"dtype": dict.fromkeys(TEXTS, str), "keep_default_na": False, "na_values": [""]}
     try:
-        header, *rows = list(csv.reader(StringIO(text_of(path), newline=""), strict=True)) or [[]]
-    except (OSError, ValueError, csv.Error) as error:
+        text = StringIO(text_of(path), newline="")
+        frame = pd.read_csv(text, **settings, index_col=False)
+    except (OSError, ValueError) as error:  # those of pandas are of ValueError
         raise InvalidInputError(f"cannot read {path}: {error}") from error
-    missing = sorted(set(required) - set(header))
-    if missing or len(set(header)) < len(header):
-        raise InvalidInputError(f"{path}: field {missing or header} missing or there twice; needed: {list(required)}")
-    columns: dict[str, list[Any]] = {name: [] for name in header}
-    for line, row in enumerate(rows, start=2):
-        if len(row) != len(header):
-            raise InvalidInputError(f"{path}: line {line} has {len(row)} fields, the header {len(header)}")
-        for name, cell in zip(header, row, strict=True):
-            columns[name].append(cell if name in TEXTS else _number(path, cell, line=line, name=name))
-    return pd.DataFrame(columns)
+    missing = sorted(set(required) - set(frame.columns))
+    numbers = [name for name in frame.columns if name not in TEXTS] if len(frame) else []
+    wrong = [name for name in numbers if not _is_finite(frame[name], whole=name in WHOLE)]
+    if missing or wrong:
+        raise InvalidInputError(f"{path}: field {missing or wrong} missing, or not of finite numbers alone")
+    return frame
 
 
-def _number(path: Path, cell: str, *, line: int, name: str) -> float:
-    try:
-        number = int(cell) if name in WHOLE else float(cell or "nan")
-        if cell and not math.isfinite(number):
-            raise ValueError("neither infinity nor NaN is a figure")
-    except (ValueError, OverflowError) as error:
-        allowed = "a whole number" if name in WHOLE else "a finite number, or nothing"
-        problem = f"line {line}, field {name}: got {cell[:80]!r}; allowed: {allowed}"
-        raise InvalidInputError(f"{path}: {problem}") from error
-    return number
+def _is_finite(column: "pd.Series[Any]", *, whole: bool) -> bool:
+    kinds = "i" if whole else "if"
+    return column.dtype.kind in kinds and not np.isinf(column).any()
 
 
 def read_alphas(path: Path) -> Alphas | None:

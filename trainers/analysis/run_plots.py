@@ -46,7 +46,7 @@ MAPS_PER_ROW, MAPS_INCHES = 6, 9.6  # of heat maps
 @style()
 def plot_costs(run: Run) -> Figure:
     """Costs of each device over the epochs as shares of its budgets, predicted: of the average network that the
-    strategy draws, and of the dearest that pruning has left. Where the latter is below 1, every network fits.
+    strategy draws, and of the most expensive that pruning has left. Where the latter is below 1, every network fits.
     """
     devices = metric_names.devices_of(run.metrics.columns)
     figure, grid = panels(devices, height=3.6)
@@ -61,23 +61,14 @@ def plot_costs(run: Run) -> Figure:
             budget = run.metrics[metric_names.budget(device, metric)]
             label = f"{metric.rpartition('_')[0] or metric}: budget {budget.iloc[-1]:g} {UNITS[metric]}"
             for name, line in ((metric_names.expected, "-"), (metric_names.worst, "--")):
-                shares = run.metrics[name(device, metric)] / budget
-                told = label if line == "-" else None
-                axes.plot(
-                    run.metrics["epoch"],
-                    shares,
-                    line,
-                    label=told,
-                    markersize=3.5,
-                    color=looks_of[metric].color,
-                    marker=looks_of[metric].marker,
-                )
+                style_of: Any = {"label": label if line == "-" else None, "markersize": 3.5, **vars(looks_of[metric])}
+                axes.plot(run.metrics["epoch"], run.metrics[name(device, metric)] / budget, line, **style_of)
         axes.axhline(1, color=GREY, linewidth=1)
         axes.set(xlabel="epoch", yscale="log")
         plain_numbers(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_below(axes)
-    name_rows(grid, "share of budget, by what is held against it\n(dashes: dearest network left)")
+    name_rows(grid, "share of budget, by what is held against it\n(dashes: most expensive network left)")
     return figure
 
 
@@ -99,14 +90,8 @@ def plot_pruning(run: Run) -> Figure:
         own = pruned[pruned["device"] == device]
         reasons = ", ".join(f"{reason} {count}" for reason, count in own["reason"].value_counts().items())
         gone = own.groupby("step").size().cumsum()
-        axes.plot(
-            [0, *gone.index, last],
-            [0, *gone, gone.iloc[-1] if len(gone) else 0],
-            drawstyle="steps-post",
-            color=look.color,
-            marker=look.marker,
-            markersize=4,
-        )
+        counts = [0, *gone, gone.iloc[-1] if len(gone) else 0]
+        axes.plot([0, *gone.index, last], counts, drawstyle="steps-post", markersize=4, **vars(look))
         axes.set_title(f"{device}\n{reasons or 'none'}", loc="left")
         axes.set_xlabel("step of training")
     grid[0].set_ylim(0, None)  # of all, now that each has its line
@@ -158,8 +143,8 @@ def heat_map(alphas: Alphas, *, devices: Sequence[str]) -> Figure:
         axes.set_title(device, loc="left", fontsize=8)
         axes.tick_params(axis="y", labelsize=SMALL, left=False)
     grid[0].set_yticks(range(len(names)), names)
-    told = "probability of the choice" + ("" if whole else " named beside it, the likeliest in the end")
-    figure.colorbar(picture, ax=grid, label=told, location="top", shrink=0.5, aspect=40, pad=0.02)
+    label = "probability of the choice" + ("" if whole else " named beside it, the likeliest in the end")
+    figure.colorbar(picture, ax=grid, label=label, location="top", shrink=0.5, aspect=40, pad=0.02)
     return figure
 
 

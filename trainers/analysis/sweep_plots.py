@@ -69,8 +69,8 @@ def plot_pareto(
     for name, look in looks_of.items():
         named = own[own["name"] == name]
         axes.hlines(named[share], named[cost], named[f"upper_{metric}"], color=look.color, linewidth=0.8, alpha=0.6)
-        told, colours = f"{name}, n = {len(named)}", paints(look, named["met"])
-        axes.scatter(named[cost], named[share], label=told, s=26, zorder=3, marker=look.marker, **colours)
+        label, colours = f"{name}, n = {len(named)}", paints(look, named["met"])
+        axes.scatter(named[cost], named[share], label=label, s=26, zorder=3, marker=look.marker, **colours)
     _mark_front(axes, own[own["met"]], cost, share)
     if accuracy == "inherited":
         axes.plot([], [], color=GREY, linewidth=2, label="random, same budgets")
@@ -78,8 +78,8 @@ def plot_pareto(
         axes.plot([], [], linestyle="none", marker="o", color=GREY, fillstyle="none", label="hollow: over a budget")
     for budget in sorted(set(own[f"budget_{metric}"].dropna())):
         axes.axvline(budget, color=GREY, linewidth=1)
-        told = f" budget {budget:g}"
-        axes.annotate(told, (budget, 0), xycoords=("data", "axes fraction"), fontsize=8, color=GREY, rotation=90)
+        place: Any = {"xycoords": ("data", "axes fraction"), "rotation": 90}
+        axes.annotate(f" budget {budget:g}", (budget, 0), fontsize=8, color=GREY, **place)
     axes.set(xlabel=f"{QUANTITIES[metric]} (predicted, to its upper bound)")
     axes.set_ylabel(f"accuracy, share ({accuracy})")
     legend_outside(figure, axes)
@@ -117,7 +117,7 @@ def plot_anytime(sweep: Sweep, *, against: Literal["step", "seconds"] = "step") 
     looks_of, counts = looks(sorted(names.unique())), searches["seeds"].groupby(names).sum().to_dict()
     for name, runs in zip(names, groups.values(), strict=True):
         look = looks_of[name]
-        told = f"{name}, n = {counts.pop(name)}" if name in counts else None  # once in the legend
+        label = f"{name}, n = {counts.pop(name)}" if name in counts else None  # once in the legend
         joined = pd.concat(
             [anytime(run).set_index("step") for run in runs], axis=1, join="inner", keys=range(len(runs))
         )
@@ -125,7 +125,7 @@ def plot_anytime(sweep: Sweep, *, against: Literal["step", "seconds"] = "step") 
         mean, deviation = best.mean(axis=1), best.std(axis=1, ddof=min(1, len(runs) - 1))
         seconds = joined.xs("seconds", axis=1, level=1).to_numpy().mean(axis=1)
         x = joined.index.to_numpy() if against == "step" else seconds
-        axes.plot(x, mean, label=told, markersize=3.5, color=look.color, marker=look.marker)
+        axes.plot(x, mean, label=label, markersize=3.5, **vars(look))
         axes.fill_between(x, mean - deviation, mean + deviation, color=look.color, alpha=0.18, linewidth=0)
     if not groups:
         say(axes, "no epoch has ended yet")
@@ -155,16 +155,8 @@ def plot_gap(table: pd.DataFrame) -> Figure:
             shift = (number - (len(looks_of) - 1) / 2) * 0.22
             for place, stage in enumerate(STAGES):
                 shares = own[f"accuracy_{stage}"]
-                told = f"{name}, n = {len(own)}" if place == 0 else None
-                axes.scatter(
-                    [place + shift] * len(own),
-                    shares,
-                    s=18,
-                    label=told,
-                    alpha=0.8,
-                    color=look.color,
-                    marker=look.marker,
-                )
+                label = f"{name}, n = {len(own)}" if place == 0 else None
+                axes.scatter([place + shift] * len(own), shares, s=18, label=label, alpha=0.8, **vars(look))
                 axes.hlines(shares.mean(), place + shift - 0.09, place + shift + 0.09, color=look.color)
         axes.set_xticks(range(len(STAGES)), STAGES)
     name_rows(grid, "test accuracy, share")
@@ -192,12 +184,12 @@ def plot_stability(stability: Stability) -> Figure:
             is_label = named[own.index] == label
             shift = (number - (len(looks_of) - 1) / 2) * 0.3  # marks on one another would hide
             shares, rows = own["agreement"][is_label], rows_of[is_label] + shift
-            axes.scatter(shares, rows, s=16, label=label, color=look.color, marker=look.marker)
+            axes.scatter(shares, rows, s=16, label=label, **vars(look))
         means = own["agreement"].groupby(named[own.index]).mean()
-        told = "mean: " + ", ".join(f"{label} {mean:.2f}" for label, mean in means.items())
-        if len(told) > TITLE_LETTERS:
-            told = "means, as below: " + ", ".join(f"{mean:.2f}" for mean in means)
-        axes.set_title(f"{device}\n{told}", loc="left")
+        title = "mean: " + ", ".join(f"{label} {mean:.2f}" for label, mean in means.items())
+        if len(title) > TITLE_LETTERS:
+            title = "means, as below: " + ", ".join(f"{mean:.2f}" for mean in means)
+        axes.set_title(f"{device}\n{title}", loc="left")
         axes.set(xlabel="pairs of seeds that chose alike, share", xlim=(-0.05, 1.05))
     legend_outside(figure, grid[0])
     grid[0].set_yticks(range(len(names)), names)
@@ -213,18 +205,18 @@ def plot_transfer(transfer: pd.DataFrame) -> Figure:
     networks, devices = (list(dict.fromkeys(transfer[key])) for key in ("network", "device"))
     if not devices:
         figure, (axes,) = panels([""])
-        say(axes, "no result that tells of other devices")
+        say(axes, "no result with other devices")
         return figure
     shares = transfer.pivot(index="network", columns="device", values="utilisation").loc[networks, devices].to_numpy()
     fits = transfer.pivot(index="network", columns="device", values="within").loc[networks, devices].to_numpy()
     accuracy = transfer.groupby("network")["accuracy"].first()
     width = 1.6 + 1.3 * len(devices)
-    told = fill(f"on this device: share of its tightest budget, {HELD}", int(width * LEGEND_LETTERS))
-    lines_inches = LEGEND_INCHES * (told.count("\n") + 1)
+    below = fill(f"on this device: share of its tightest budget, {HELD}", int(width * LEGEND_LETTERS))
+    lines_inches = LEGEND_INCHES * (below.count("\n") + 1)
     figure, (axes,) = panels([""], width=width, height=1.3 + lines_inches + 0.5 * len(networks))
     shade = np.clip(np.nan_to_num(shares, nan=0.0), 0, 2) / 2
     axes.imshow(shade, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
-    words = {True: "fits", False: "too dear"}
+    words = {True: "fits", False: "too expensive"}
     texts = [
         ["unknown" if np.isnan(share) else f"{share:.2f}\n{words[bool(fit)]}" for share, fit in zip(*rows, strict=True)]
         for rows in zip(shares, fits, strict=True)
@@ -232,7 +224,7 @@ def plot_transfer(transfer: pd.DataFrame) -> Figure:
     write_cells(axes, texts, light=shade < DARK)
     _name_axes(axes, [f"{name}\naccuracy {accuracy[name]:.3f}" for name in networks], devices)
     axes.set_ylabel("network of")
-    figure.supxlabel(told)  # below names of rows too, where it has more room than below the cells
+    figure.supxlabel(below)  # below names of rows too, where it has more room than below the cells
     return figure
 
 
@@ -253,7 +245,7 @@ def plot_device_correlation(latencies: pd.DataFrame) -> Figure:
 
 
 def _names(rows: pd.DataFrame) -> "pd.Series[str]":
-    """What a legend calls each row: its search, or its strategy where there are more than a legend tells well."""
+    """What a legend calls each row: its search, or its strategy where there are more than a legend has room for."""
     return rows["search"] if rows["search"].nunique() <= len(COLOURS) else rows["strategy"]
 
 

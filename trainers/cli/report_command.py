@@ -23,11 +23,11 @@ Examples
   espalier-report verify runs/search/mobile-pool-seed0-7fe47eb4
   espalier-report verify runs/strategies                     each run of a sweep, in a line
   espalier-report verify runs/search/tiny-pool-seed0-5d2a90c1 plugins=my_space   with the plug-in that it was made with
-Exit codes: 0 done, and all that was verified is as told; 1 an error, or a check that failed; 2 no run or sweep there.
+Exit codes: 0 done, and all checks passed; 1 an error, or a check that failed; 2 no run or sweep there.
 
 `verify` hashes every file, rebuilds configuration, cost table, data split and networks, recounts and prices them again,
-and compares every field of result.json. It prints a line per check: ok, FAILED, or not checked, with the reason and the
-fields that no file can tell again.
+and tests them again. It prints a line per check: ok, FAILED, or not checked, with the reason and the
+fields that no file has again.
 """
 
 
@@ -50,10 +50,10 @@ def run(arguments: Sequence[str]) -> int:
     words = [word for word in words if not word.startswith("plugins=")]
     verify = words[:1] == ["verify"] and len(words) > 1
     if len(words) != 1 + verify:
-        return _told(REFUSED, f"got {len(words) - verify} folders: {' '.join(words)}; give one")
+        return _refuse(REFUSED, f"got {len(words) - verify} folders: {' '.join(words)}; give one")
     folder = Path(os.path.expanduser(words[-1]))
     if not os.path.isdir(folder):  # for a name too long, too
-        return _told(
+        return _refuse(
             REFUSED,
             f"{folder} is no folder; give that of a run, <runs>/<sweep>/<run>, or of a sweep, <runs>/<sweep>",
         )
@@ -63,9 +63,9 @@ def run(arguments: Sequence[str]) -> int:
         import_plugins(plugins, folders=[Path.cwd()])
         return _verify(folder) if verify else _report(folder)
     except InvalidInputError as error:
-        return _told(REFUSED, str(error))
+        return _refuse(REFUSED, str(error))
     except EspalierError as error:
-        return _told(FAILED, str(error))
+        return _refuse(FAILED, str(error))
 
 
 def _report(folder: Path) -> int:
@@ -81,9 +81,9 @@ def _verify(folder: Path) -> int:
         return _verify_run(folder)
     runs = sorted(path.parent for path in folder.glob("*/status.json"))
     if not runs:
-        return _told(REFUSED, f"no run in {folder}; give that of a run, <runs>/<sweep>/<run>, or of a sweep")
+        return _refuse(REFUSED, f"no run in {folder}; give that of a run, <runs>/<sweep>/<run>, or of a sweep")
     codes = [_verify_in_sweep(run) for run in runs]
-    print(f"{codes.count(DONE)} of {len(runs)} runs are as told")
+    print(f"{codes.count(DONE)} of {len(runs)} runs passed")
     return FAILED if FAILED in codes else DONE
 
 
@@ -124,6 +124,6 @@ def _counted(checks: "Sequence[Check]") -> str:
     return f"{counts['ok']} ok, {counts['FAILED']} failed, {counts['not checked']} not checked"
 
 
-def _told(code: int, message: str) -> int:
+def _refuse(code: int, message: str) -> int:
     print(printable_lines(f"espalier-report: {message}"), file=sys.stderr)
     return code

@@ -3,7 +3,6 @@
 import io
 import re
 from base64 import b64decode, b64encode
-from itertools import groupby
 from xml.etree.ElementTree import Element, fromstring, tostring
 
 from PIL import Image
@@ -115,28 +114,8 @@ def _simplify(parent: Element) -> None:
 
 def _share_styles(root: Element, name: str) -> str:
     """The rules of a stylesheet for the styles of all elements, which carry a class instead."""
-    for parent in list(root.iter()):
-        _group_alike(parent)
     classes: dict[str, str] = {}
     for element in root.iter():
         if style := element.attrib.pop("style", ""):
             element.attrib["class"] = classes.setdefault(style, f"c{len(classes)}")
     return "".join(f".{name} .{c}{{{style}}}" for style, c in classes.items())
-
-
-def _group_alike(parent: Element) -> None:
-    """Marks or words of one style that follow one another carry it together, in a group."""
-    kept: list[Element] = []
-    for (tag, style), alike in groupby(parent, key=lambda child: (child.tag, child.attrib.get("style", ""))):
-        run = list(alike)
-        if tag in ("use", "text") and style and len(run) > 1:
-            group = Element("g", style=style)
-            for child in run:
-                del child.attrib["style"]
-            group.extend(run)
-            run = [group]
-        kept += run
-    if parent.tag == "g" and len(kept) == 1 and kept[0].tag == "g" and "style" not in parent.attrib:
-        parent.attrib |= kept[0].attrib
-        kept = list(kept[0])
-    parent[:] = kept

@@ -12,11 +12,7 @@ from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
-from hardware_models.budgets.factors import SUMMED
 from hardware_models.latency_models.roofline import PRICE_KINDS
-from hardware_models.placement.chain import network_chain, placed_costs
-from hardware_models.placement.placed_space import PlacedSpace
-from hardware_models.placement.placement import segment_placement
 from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import Architecture, build_network, read_architecture
 from search_spaces.errors import InvalidInputError
@@ -64,19 +60,6 @@ class Rebuilt:
         """Names of the decisions that make a network, and of those where its own device runs it."""
         placed = self.table.placements[self.problems[device].device]
         return [self.table.space.decisions[k].name for k in (*range(self.table.num_own), *placed)]
-
-    def totals(self, network: str, device: str) -> dict[str, float]:
-        """Costs of a network on a device by the prices of its operations, without the table that the search used."""
-        problem, space = self.problems[device], self.table.space
-        profile, choices = problem.profile, self.networks[network].architecture.choices
-        placed = space.choices(_indices(problem, choices))
-        if isinstance(space, PlacedSpace) and profile.units:
-            return placed_costs(profile, network_chain(space, placed)[0], segment_placement(space, profile, placed))
-        prices = [profile.price(operation) for operation in space.operations(placed)]
-        sums = {column: sum(price[column] for price in prices) for column in SUMMED}
-        sums["latency_ms"] += profile.constant_ms
-        sums["peak_memory_mb"] = sums.pop("weight_mb") + max(price["activation_mb"] for price in prices)
-        return sums
 
 
 def rebuild(folder: Path, config: SearchConfig, result: Result, data: ImageData | str) -> Rebuilt:

@@ -2,7 +2,8 @@
 
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import product
 from statistics import mean, stdev
 from typing import Any
 
@@ -10,7 +11,6 @@ from markupsafe import Markup
 
 from hardware_models.metrics import METRICS
 from trainers.analysis.canvas import QUANTITIES, UNITS
-from trainers.analysis.devices import transfer
 from trainers.analysis.labels import differing, natural, run_labels
 from trainers.analysis.loading import Run, Sweep
 from trainers.analysis.seeds import by_settings, labels_of, stability
@@ -42,6 +42,9 @@ STATES = {
 }
 
 
+NOTHING = quoting({}, "")
+
+
 @dataclass(frozen=True)
 class Row:
     """A run in the table of a sweep, with its quotes, or a job that there is no whole run of, with none.
@@ -53,13 +56,16 @@ class Row:
     label: str
     state: str
     reason: str | None
-    tone: str
-    run: Run | None
-    r: Quote
-    s: Quote
-    c: Quote
-    o: Quote
-    origin: Mapping[str, Any]
+    run: Run | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    r: Quote = NOTHING
+    s: Quote = NOTHING
+    c: Quote = NOTHING
+    o: Quote = NOTHING
+
+    @property
+    def tone(self) -> str:
+        return STATES[self.state][0]
 
 
 @dataclass(frozen=True)
@@ -95,8 +101,8 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
     words = dict(zip(loaded, run_labels(configs), strict=True))
     sweep = replace(sweep, runs=tuple(sorted(sweep.runs, key=lambda run: natural(words[run.path.name]))))
     rows = [
-        row_of(told, loaded.get(told.run), sweep.unreadable.get(told.run), label=words.get(told.run))
-        for told in surveyed
+        row_of(each, loaded.get(each.run), sweep.unreadable.get(each.run), label=words.get(each.run))
+        for each in surveyed
     ]
     rows.sort(key=lambda row: natural(row.label))
     finished = [run for run in sweep.runs if run.result is not None]
@@ -126,30 +132,22 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
     }
 
 
-def row_of(told: Surveyed, run: Run | None, unreadable: str | None, *, label: str | None = None) -> Row:
+def row_of(surveyed: Surveyed, run: Run | None, unreadable: str | None, *, label: str | None = None) -> Row:
     """The row of a run or job. Its state is that of the files quoted, where they are whole.
 
     It is labelled by its overrides, or by its folder, where its configuration does not tell it from others.
     """
-    label = label or told.overrides or told.run
+    label = label or surveyed.overrides or surveyed.run
     if run is None:
-        state, reason = ("unreadable", unreadable) if unreadable else (told.state, told.reason)
-        nothing = quoting({}, "")
-        return Row(told.run, label, state, reason, STATES[state][0], None, nothing, nothing, nothing, nothing, {})
-    name = run.path.name
-    origin, quote = origin_of(run, f"{name}/")
+        state, reason = ("unreadable", unreadable) if unreadable else (surveyed.state, surveyed.reason)
+        return Row(surveyed.run, label, state, reason)
+    origin, quote = origin_of(run, f"{surveyed.run}/")
     return Row(
-        name,
-        label,
-        run.state.state,
-        run.state.reason,
-        STATES[run.state.state][0],
-        run,
-        quoting(dict_of(run.result), None),  # its row in a table says of which run
-        quoting(status_of(run), f"{name}/status.json"),
-        quoting(run.config, f"{name}/config.yaml"),
-        quote,
-        origin,
+        *(surveyed.run, label, run.state.state, run.state.reason, run, origin),
+        r=quoting(dict_of(run.result), None),  # its row in a table says of which run
+        s=quoting(status_of(run), f"{surveyed.run}/status.json"),
+        c=quoting(run.config, f"{surveyed.run}/config.yaml"),
+        o=quote,
     )
 
 
@@ -193,16 +191,13 @@ def transfers_of(
     for each network its mean accuracy."""
     found = []
     for settings, runs in by_settings(sweep).items():
-        rows = [row for run in runs for row in transfer(run).to_dict("records")]
-        pairs: dict[Any, list[Any]] = {}
-        for row in rows:
-            pairs.setdefault((row["network"], row["device"]), []).append(row)
-        means = {
-            pair: (mean(r["predicted_latency_ms"] for r in own), sum(bool(r["within"]) for r in own), len(own))
-            for pair, own in pairs.items()
-        }
-        devices = list(dict.fromkeys(network for network, _ in means))
-        accuracy = {name: mean(row["accuracy"] for row in rows if row["network"] == name) for name in devices}
+        results = [run.result for run in runs if run.result is not None]
+        devices = list(results[0].devices) if results else []
+        means = {}
+        for network, device in product(devices, devices):
+            rows = [result.transfer[network][device] for result in results]
+            means[network, device] = mean(r.latency_ms for r in rows), sum(r.within for r in rows), len(rows)
+        accuracy = {name: mean(result.devices[name].accuracy.finetuned for result in results) for name in devices}
         if means:
             found.append((labels[settings], devices, means, accuracy))
     return found
@@ -211,13 +206,9 @@ def transfers_of(
 def stability_view(sweep: Sweep) -> dict[str, Any]:
     """Agreement across seeds per search and device; per decision, the mean over searches and devices, least first."""
     found = stability(sweep)
-    decisions: dict[str, list[Any]] = {}
-    for row in found.decisions.to_dict("records"):
-        decisions.setdefault(row["decision"], []).append(row)
-    means = [
-        (name, mean(r["agreement"] for r in rows), mean(r["chance"] for r in rows)) for name, rows in decisions.items()
-    ]
-    return {"scores": found.scores.to_dict("records"), "decisions": sorted(means, key=lambda row: row[1])}
+    means = found.decisions.groupby("decision", sort=False)[["agreement", "chance"]].mean().astype(float)
+    decisions = list(means.sort_values("agreement", kind="stable").itertuples(name=None))
+    return {"scores": found.scores.to_dict("records"), "decisions": decisions}
 
 
 def warning_counts(finished: Sequence[Run]) -> list[tuple[str, str, int, int]]:
@@ -226,7 +217,7 @@ def warning_counts(finished: Sequence[Run]) -> list[tuple[str, str, int, int]]:
     for run in finished:
         for warned in warnings_of(run.result) if run.result else []:
             raised.setdefault((warned.what, warned.why), []).append(run.path.name)
-    return [(*told, len(names), len(set(names))) for told, names in raised.items()]
+    return [(*words, len(names), len(set(names))) for words, names in raised.items()]
 
 
 def next_commands(sweep: Sweep, commands: Sequence[str]) -> list[tuple[str, str]]:

@@ -10,14 +10,15 @@ from trainers.data.datasets import ImageData, load_data
 from trainers.reports.check import Check, compare
 from trainers.reports.rebuild import Rebuilt, rebuild
 from trainers.runs.config import SearchConfig, validate
+from trainers.runs.lineage import lineage, read_lineage
 from trainers.runs.plugins import require_plugins
-from trainers.runs.result import Result, read_lineage
+from trainers.runs.result import Result
 from trainers.runs.state import ORIGIN, architecture_file, weights_file
-from trainers.search.certificate import COUNTED_TO, hold
+from trainers.search.certificate import hold
 from trainers.search.plan import CHANNELS, data_config, measured_devices
-from trainers.search.provenance import file_hashes, lineage, versions
+from trainers.search.provenance import file_hashes, versions
 from trainers.search.prune_log import replay, replay_network
-from trainers.search.result_writer import RUN_FILES, certified, objective
+from trainers.search.result_writer import RUN_FILES, certified, objective, transfer
 
 PRUNED = ("presolve", "budget")  # reasons in the pruning log why a choice went before the networks were chosen
 # Raised where a file, which may come from elsewhere, holds what no search writes.
@@ -194,22 +195,13 @@ def _pruning(folder: Path, result: Result, rebuilt: Rebuilt, name: str) -> Itera
 
 
 def _elsewhere(result: Result, rebuilt: Rebuilt, name: str) -> Iterator[Check]:
-    """What the network costs on every device, by the prices of its operations."""
-    recorded, found = {}, {}
-    for device, problem in rebuilt.problems.items():
+    found = transfer(rebuilt.problems.values(), rebuilt.networks[name].indices)
+    for device in rebuilt.problems:
+        what, field = f"{name}: on {device}", f"transfer.{name}.{device}"
         if device in rebuilt.hosts:
-            yield Check(f"{name}: on {device}", "not checked", HOST, (f"transfer.{name}.{device}",))
-            continue
-        profile, totals = problem.profile, rebuilt.totals(name, device)
-        used = max(problem.held(metric, totals[metric]) / limit for metric, limit in problem.limits.items())
-        recorded[device] = result.transfer[name][device].model_dump()
-        found[device] = {
-            **{metric: profile.estimate(metric, total) for metric, total in totals.items()},
-            "latency_upper_ms": None if profile.bound is None else profile.upper("latency_ms", totals["latency_ms"]),
-            "utilisation": used,
-            "within": used <= 1 + COUNTED_TO,
-        }
-    yield compare(f"{name}: on every device", recorded, found, field=f"transfer.{name}")
+            yield Check(what, "not checked", HOST, (field,))
+        else:
+            yield compare(what, result.transfer[name][device], found[device], field=field)
 
 
 def _accuracy(result: Result, rebuilt: Rebuilt, name: str) -> Check:

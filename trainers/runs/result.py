@@ -1,4 +1,4 @@
-"""The schema of result.json and lineage.json: how they are written, read and checked."""
+"""The schema of result.json: how it is written, read and checked."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,10 +24,17 @@ class Part(BaseModel):
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid", serialize_by_alias=True)
 
+    def to_json(self) -> str:
+        return self.model_dump_json(indent=2) + "\n"
+
+
+class OpenPart(Part):
+    """A mapping of a file with these fields, and perhaps others."""
+
+    model_config = ConfigDict(extra="allow")
+
 
 class Images(Part):
-    """Images of each split."""
-
     weights: Count
     architecture: Count
     validation: Count
@@ -51,6 +58,9 @@ class Transfer(Part):
     latency_upper_ms: Number | None
     utilisation: Number
     within: bool
+
+
+Transfers = dict[str, dict[str, Transfer]]  # by the device that the network was found for, and by that it runs on
 
 
 class Measured(Part):
@@ -103,10 +113,8 @@ class CutRow(CandidateRow):
     refuted_by: MetricName
 
 
-class ProfileError(BaseModel):
+class ProfileError(OpenPart):
     """Relative error of the latency model on networks that the fit had not seen."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
     method: str
     n: Count
@@ -116,19 +124,15 @@ class ProfileError(BaseModel):
     spearman: Number
 
 
-class Bound(BaseModel):
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
-
+class Bound(OpenPart):
     level: Share
     n: Count
     factor: Number
     subject: str
 
 
-class ProfileRecord(BaseModel):
+class ProfileRecord(OpenPart):
     """What the latency figures of a device are worth. It has further fields where the profile has units or tables."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="allow")
 
     name: str
     title: str
@@ -244,7 +248,7 @@ class Result(Part):
     data: Data
     devices: Annotated[dict[FolderName, DeviceResult], Field(min_length=1)]  # whose files are named after them
     objective: dict[str, Number]
-    transfer: dict[str, dict[str, Transfer]]
+    transfer: Transfers
     search: Search
     hashes: Hashes
     files: dict[str, str]
@@ -266,9 +270,7 @@ class Result(Part):
 
     @field_validator("transfer")
     @classmethod
-    def _has_every_pair(
-        cls, transfer: dict[str, dict[str, Transfer]], info: ValidationInfo
-    ) -> dict[str, dict[str, Transfer]]:
+    def _has_every_pair(cls, transfer: Transfers, info: ValidationInfo) -> Transfers:
         _check_keys(transfer, info.data.get("devices", transfer))
         for row in transfer.values():
             _check_keys(row, transfer)
@@ -282,42 +284,9 @@ class Result(Part):
         return search
 
 
-class Supernet(Hashes):
-    id: str
-
-
-class Made(Part):
-    """A file that was made of its parent."""
-
-    id: str
-    parent: str
-    file: str
-
-
-class Timed(Part):
-    parent: str
-    latency_ms: Number
-
-
-class Lineage(Part):
-    """A lineage.json: the supernet, the networks that came of it, their weights, and their measurements, by device."""
-
-    schema_: Literal[1] = Field(alias="schema")
-    run: str
-    supernet: Supernet
-    architectures: dict[str, Made]
-    models: dict[str, Made]
-    measurements: dict[str, Timed]
-
-
 def read_result(path: Path) -> Result:
     """Raises: TornFileError; InvalidInputError that names each wrong field."""
     return read_as(path, Result)
-
-
-def read_lineage(path: Path) -> Lineage:
-    """Raises: as `read_result`."""
-    return read_as(path, Lineage)
 
 
 def missing_files(folder: Path) -> list[str]:
@@ -328,10 +297,6 @@ def missing_files(folder: Path) -> list[str]:
     if state_of(folder).state not in FINISHED:
         return []
     return [name for name in read_result(folder / "result.json").files if not (folder / name).is_file()]
-
-
-def file_text(content: Result | Lineage) -> str:
-    return content.model_dump_json(indent=2) + "\n"
 
 
 def _check_keys(mapping: Mapping[str, object], due: Mapping[str, object] | list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What a search tells in words: what it sets out to do, and what became of each device's budgets."""
+"""What a search reports in words: what it sets out to do, and what became of each device's budgets."""
 
 import shlex
 from collections.abc import Callable
@@ -30,7 +30,7 @@ def headline(plan: Plan) -> str:
 
 
 def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
-    """The cheapest and the dearest network of the space beside each budget, by what the budget is held against."""
+    """The cheapest and the most expensive network of the space beside each budget, as budgets are held."""
     problem = plan.problems[device]
     low = problem.held_all(plan.table.cheapest(survivors.mask_N, device))
     high = problem.held_all(plan.table.worst(survivors.mask_N, device))

@@ -1,8 +1,8 @@
-"""Where a result comes from, by content: hashes of what went in and of what came out, and lineage."""
+"""Where a result comes from, by content: hashes of what went in and of what came out."""
 
 import hashlib
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import torch
 
 from search_spaces.regular_files import check_regular
 from trainers.runs.plugins import code_of
-from trainers.runs.result import SCHEMA, Certified, Hashes, Lineage, Made, Supernet, Timed
+from trainers.runs.result import Hashes
 from trainers.search.plan import Plan
 
 PACKAGES = ("espalier", "torch", "pytorch-lightning", "fvcore", "scipy", "numpy", "onnxruntime")
@@ -42,25 +42,6 @@ def _sha256(path: Path) -> str:
     check_regular(path)
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def lineage(
-    run: str, supernet: str, hashes: Hashes, devices: Mapping[str, Certified], files: Mapping[str, str]
-) -> Lineage:
-    """The supernet, by its inputs and the digest of its weights; the networks that came of it; their measurements.
-
-    A model is a network as fine-tuned, by the hash of its weights. A measurement comes before that, of a network with
-    inherited weights, so its parent is the architecture.
-    """
-    networks = devices.items()
-    return Lineage(
-        schema=SCHEMA,
-        run=run,
-        supernet=Supernet(**dict(hashes), id=supernet),
-        architectures={name: Made(id=d.id, parent=supernet, file=d.architecture) for name, d in networks},
-        models={name: Made(id=files[d.weights], parent=d.id, file=d.weights) for name, d in networks},
-        measurements={name: Timed(parent=d.id, latency_ms=d.measured.latency_ms) for name, d in networks if d.measured},
-    )
 
 
 def weights_digest(module: torch.nn.Module) -> str:

@@ -11,6 +11,7 @@ import safetensors.torch
 from hardware_models.budgets.budget_problem import BudgetProblem
 from trainers.runs.files import write_bytes, write_text
 from trainers.runs.folder import RunFolder
+from trainers.runs.lineage import lineage
 from trainers.runs.result import (
     SCHEMA,
     Accuracy,
@@ -28,7 +29,6 @@ from trainers.runs.result import (
     Stay,
     Transfer,
     Validation,
-    file_text,
 )
 from trainers.runs.state import architecture_file, weights_file
 from trainers.runs.warnings import WELL_USED
@@ -38,7 +38,7 @@ from trainers.search.derive import Derived
 from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
 from trainers.search.progress import entropy_of, weights_of
-from trainers.search.provenance import file_hashes, hashes, lineage, versions, weights_digest
+from trainers.search.provenance import file_hashes, hashes, versions, weights_digest
 from trainers.search.prune_log import prune_rows, write_prune_log
 
 MEAN_DECIMALS = 12  # fewer than the noise of a sum, more than any number of images tells apart
@@ -62,7 +62,7 @@ def write_result(
     write_prune_log(folder.path / "prune.csv", rows)
     devices = {network.device: _device(plan, network) for network in derived}
     record = lineage(plan.config.run_key, weights_digest(module.supernet), hashes(plan), devices, files)
-    write_text(folder.path / "lineage.json", file_text(record))
+    write_text(folder.path / "lineage.json", record.to_json())
     result = Result(
         schema=SCHEMA,
         status="done" if all(device.met for device in devices.values()) else "unmet",
@@ -94,7 +94,7 @@ def write_result(
         code=CodeRecord(**vars(module.code[-1])),
         earlier_code=[CodeRecord(**vars(code)) for code in module.code[:-1]],
     )
-    write_text(folder.path / "result.json", file_text(result))
+    write_text(folder.path / "result.json", result.to_json())
     return result
 
 
