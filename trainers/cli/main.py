@@ -66,7 +66,7 @@ def run_command(app: App) -> int:
     problems = list(line.problems)
     if line.is_sweep and app.instead_of_sweeps is not None:
         problems.append(f"--multirun: not to be used with {app.name}; {app.instead_of_sweeps}")
-    if not problems and line.imports_plugins:
+    if not problems and line.needs_plugins:
         try:
             _import_plugins(line)
         except EspalierError as error:
@@ -91,6 +91,8 @@ def run_command(app: App) -> int:
     except BrokenPipeError:  # whoever read has gone, and wants no more
         discard_output()
     except Exception as error:
+        if not line.needs_plugins:  # where TAB was pressed
+            return DONE
         codes.append(_code_of(error, app))
     codes += _end_sweep(app.name, interrupted)
     codes += [status.exit_code for status in ended.values()]

@@ -30,8 +30,8 @@ class CommandLine:
         return not any(flag.partition("=")[0] in ANSWERS for flag in self.flags)
 
     @property
-    def imports_plugins(self) -> bool:
-        """Whether it composes a configuration, which parts of plug-ins may stand in."""
+    def needs_plugins(self) -> bool:
+        """Whether it composes a configuration, which parts of plug-ins may stand in; TAB and --hydra-help do not."""
         return not any(flag.partition("=")[0] in ("--hydra-help", "-sc", "--shell-completion") for flag in self.flags)
 
     @property

@@ -1,5 +1,6 @@
 """How a configuration is refused: all that is wrong with it at once, each with its key."""
 
+import re
 from collections.abc import Callable, Iterable
 from reprlib import Repr
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ BEGINNING.maxlevel = 4
 BEGINNING.maxlist = BEGINNING.maxtuple = BEGINNING.maxdict = BEGINNING.maxset = LONGEST
 BEGINNING.maxstring = BEGINNING.maxother = BEGINNING.maxlong = 4 * LONGEST
 CANNOT_BE_USED = "the configuration cannot be used:"
+TITLE = re.compile(r"^.* cannot be used:\n\s*")
 
 
 def refusal(problems: Iterable[str]) -> InvalidInputError:
@@ -26,7 +28,7 @@ def refusal(problems: Iterable[str]) -> InvalidInputError:
 
 def untitled(refused: InvalidInputError) -> str:
     """What an error says is wrong, to stand among other problems."""
-    return str(refused).removeprefix(CANNOT_BE_USED).lstrip()
+    return TITLE.sub("", str(refused))
 
 
 def dotted(place: Place) -> str:
