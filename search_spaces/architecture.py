@@ -18,6 +18,7 @@ from search_spaces.tensor_spec import TensorSpec
 
 SCHEMA = 1
 MOST_NUMBERS = 10**9  # in the weights of a network from a file, or in memory at one operation: some GB
+CHANNELS = 3  # of the images that networks take; grey ones are repeated
 SPACES: Registry[Callable[..., SearchSpace]] = Registry("spaces")
 
 
@@ -128,6 +129,17 @@ def build_space(architecture: Architecture) -> SearchSpace:
         raise
     except Exception as error:
         raise InvalidInputError(f"field 'spec' does not build a {architecture.space} space: {error}") from error
+
+
+def make_space(content: Mapping[str, Any], *, num_classes: int) -> SearchSpace:
+    """The space of a section of the configuration: its `name`, and arguments. Raises: InvalidInputError."""
+    arguments = {key: value for key, value in content.items() if key != "name"}
+    try:
+        return SPACES[content["name"]](**arguments, num_classes=num_classes, channels=CHANNELS)
+    except EspalierError:
+        raise
+    except (TypeError, ValueError, IndexError) as error:
+        raise InvalidInputError(f"space: got {arguments}; {error}") from error
 
 
 def architecture_svg(architecture: Architecture) -> str:

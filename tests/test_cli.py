@@ -15,6 +15,7 @@ from console import (
     SEARCH,
     App,
     Cli,
+    Found,
     console,
     done,
     ends_with_examples_and_exit_codes,
@@ -27,6 +28,7 @@ from console import (
 from tiny_search import CELLS, CONF, SHORT, TINY
 
 import trainers.cli.search
+from search_spaces.errors import keys_of
 from trainers.runs.config import SearchConfig
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
@@ -86,9 +88,9 @@ def test_every_search_of_the_readme_is_a_command_that_is_understood(
     Path("hardware/my_pi.yaml").write_text(profile, encoding="utf-8")
     searched: list[SearchConfig] = []
 
-    def accept(config: SearchConfig, report: Any, *, command: str) -> dict[str, str]:
+    def accept(config: SearchConfig, report: Any, *, command: str) -> Found:
         searched.append(config)
-        return {"status": "done"}
+        return Found()
 
     monkeypatch.setattr(
         trainers.cli.search, "run_search", accept
@@ -140,7 +142,7 @@ def test_two_devices_whose_files_name_the_same_key_are_not_searched_as_one(
     search: Cli, runs: Path, tmp_path: Path
 ) -> None:
     first_line = "# @package hardware.a\n"
-    words = "b.yaml puts its profile at hardware.a; its first line must be `# @package hardware.b`"
+    words = "b.yaml: it puts its profile at hardware.a; its first line must be `# @package hardware.b`"
     found = search(*own_profiles(tmp_path, a=first_line, b=first_line))
     refused_search(found, runs, words)
     assert "a.yaml" not in found[2]
@@ -152,7 +154,7 @@ def test_a_profile_that_names_no_device_in_its_first_line_is_refused_with_that_l
 ) -> None:
     found = search(*own_profiles(tmp_path, mine=header))
     refused_search(
-        found, runs, f"mine.yaml puts its profile at {place}; its first line must be `# @package hardware.mine`"
+        found, runs, f"mine.yaml: it puts its profile at {place}; its first line must be `# @package hardware.mine`"
     )
     assert "dictionary" not in found[2]
 
@@ -165,100 +167,41 @@ def test_a_profile_that_the_command_places_itself_is_taken(search: Cli, tmp_path
 
 
 @pytest.mark.parametrize(
-    ("argument", "words"),
+    ("argument", "key"),
     [
-        ("trainer.stepz=3", ("trainer.stepz",)),
-        ("+trainer.stepz=3", ("trainer.stepz",)),
-        ("nonsense=1", ("nonsense",)),
-        ("trainer.steps", ("trainer.steps",)),
-        ("trainer.steps=[", ("no viable alternative", "'['")),
-        ("space=resnet", ("space/resnet", "mobile", "nasbench201")),
-        ("strategy=darts9", ("strategy/darts9", "pool")),
-        ("hardware=[pixel99]", ("hardware/pixel99",)),
-        ("hardware=[]", ("hardware",)),
-        ("hardware.pixel99.budgets.gflops=1", ("hardware.pixel99: no such key", "mid_tablet")),
-        ("trainer.steps=many", ("trainer.steps", "'many'")),
-        ("trainer.steps=0", ("trainer.steps", "got 0")),
-        ("trainer.clip_norm=nan", ("trainer.clip_norm", "got nan")),
-        ("trainer.batch_size=5000", ("trainer.batch_size", "5000", "data.limit")),
-        ("seed=-1", ("seed", "-1")),
-        ("optimizer._target_=torch.optim.Nonesuch", ("optimizer._target_", "Nonesuch")),
-        ("optimizer.lr=-1", ("optimizer", "-1")),
-        ("optimizer.lr=fast", ("optimizer", "fast")),
-        ("+optimizer.speed=1", ("optimizer", "speed")),
-        ("arch_optimizer.betas=[2,3]", ("arch_optimizer", "beta")),
-        ("+strategy.temperature=1", ("strategy", "temperature", "pool_size")),
-        ("strategy.name=gdas9", ("strategy.name", "gdas9", "penalty")),
-        ("strategy.pool_size=4", ("strategy.pool_size", "4")),
-        ("strategy.pool_size=many", ("strategy", "many")),
-        ("strategy.pool_size=32.5", ("strategy", "32.5")),
-        ("strategy.pool_size=nan", ("strategy", "nan")),
-        ("space.kernels=[2,4]", ("space.kernels", "odd", "[2, 4]")),
-        ("space.kernels=[3.5]", ("space.kernels", "3.5")),
-        ("space.kernels=[5,3]", ("space.kernels", "[5, 3]")),
-        ("space.widths=[]", ("space.widths",)),
-        ("space.widths=[[],[16],[16],[24],[24]]", ("space.widths[0]", "[]")),
-        ("space.widths=[[8],[16],[16],[24],[24.5]]", ("space.widths[4]", "24.5")),
-        ("space.widths=24", ("space", "24")),
-        ("space.depths=[0]", ("space.depths", "[0]")),
-        ("space.depths=[a]", ("space.depths", "a")),
-        ("space.depths=[1.5]", ("space.depths", "1.5")),
-        ("space.expansions=[nan]", ("space.expansions", "nan")),
-        ("space.resolutions=[32.5]", ("space.resolutions", "32.5")),
-        ("space.squeeze_excite=[maybe]", ("space.squeeze_excite", "maybe")),
-        ("space.depths=[true]", ("space.depths", "True")),
-        ("+space.heads=4", ("space", "heads", "kernels")),
-        ("space.name=resnet", ("space.name", "resnet")),
-        ("data.name=imagenet", ("data.name", "imagenet", "digits")),
-        ("data.image_size=[16]", ("data.image_size",)),
-        ("data.limit=0", ("data.limit", "got 0")),
-        ("data.shift=9", ("data", "shift", "9")),
-        ("data.shares.weights=0.9", ("data.shares", "1.4")),
-        ("+data.crop=1", ("data.crop",)),
-        ("hardware.mid_tablet.threads=fast", ("hardware.mid_tablet.threads", "fast")),
-        ("hardware.mid_tablet.precision=fp8", ("hardware.mid_tablet.precision", "fp8", "int8")),
-        (
-            "hardware.mid_tablet.latency.model=magic",
-            ("hardware.mid_tablet.latency.model: got 'magic'", "roofline, additive, table"),
-        ),
-        ("hardware.mid_tablet.latency.weight_gb_per_s=0", ("hardware.mid_tablet.latency.weight_gb_per_s",)),
-        ("hardware.mid_tablet.budgets=null", ("hardware.mid_tablet.budgets",)),
-        ("hardware.mid_tablet.budgets.latency=5", ("hardware.mid_tablet.budgets.latency",)),
-        ("+hardware.mid_tablet.budgets.latency=5", ("hardware.mid_tablet.budgets.latency", "latency_ms", "gflops")),
-        *(
-            (
-                f"hardware.mid_tablet.budgets.{metric}={value}",
-                (f"hardware.mid_tablet.budgets.{metric}", "greater than 0"),
-            )
-            for metric, value in (
-                ("latency_ms", 0),
-                ("latency_ms", -1),
-                ("latency_ms", "nan"),
-                ("gflops", "inf"),
-                ("gflops", "fast"),
-                ("params_m", "true"),
-                ("peak_memory_mb", "[1]"),
-            )
-        ),
+        ("hardware=[]", "hardware"),
+        ("trainer.steps=many", "trainer.steps"),
+        ("trainer.clip_norm=nan", "trainer.clip_norm"),
+        ("trainer.batch_size=5000", "trainer.batch_size"),
+        ("seed=-1", "seed"),
+        ("optimizer._target_=os.system", "optimizer._target_"),
+        ("optimizer.lr=fast", "optimizer.lr"),
+        ("+strategy.temperature=1", "strategy"),
+        ("space.kernels=[2,4]", "space.kernels"),
+        ("space.resolutions=[32.5]", "space.resolutions[0]"),
+        ("data.limit=0", "data.limit"),
+        ("+data.crop=1", "data.crop"),
+        ("logger.name=nobody", "logger.name"),
+        ("hardware.mid_tablet.threads=fast", "hardware.mid_tablet.threads"),
+        ("hardware.mid_tablet.latency.weight_gb_per_s=0", "hardware.mid_tablet.latency.weight_gb_per_s"),
+        ("+hardware.mid_tablet.budgets.latency=5", "hardware.mid_tablet.budgets.latency"),
+        ("hardware.mid_tablet.budgets.gflops=-1", "hardware.mid_tablet.budgets.gflops"),
+        ("hardware.mid_tablet.budgets={latency_ms:null,gflops:null}", "hardware.mid_tablet.budgets"),
+        ("boards={nobody:{host:h}}", "boards.nobody"),
     ],
-    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_a_wrong_value_is_refused_by_name_before_anything_runs(
-    search: Cli, runs: Path, argument: str, words: tuple[str, ...]
+    search: Cli, runs: Path, argument: str, key: str
 ) -> None:
-    refused_search(search(*TINY, argument), runs, *words)
+    found = search(*TINY, argument)
+    refused_search(found, runs)
+    first = found[2].removeprefix("espalier-search: ").removeprefix("the configuration cannot be used:\n  ")
+    assert first.startswith(key), found[2]
 
 
-@pytest.mark.parametrize(
-    "argument", ["space.width=4.5", "space.num_cells=0", "space.image_size=big", "space.width=true"]
-)
+@pytest.mark.parametrize("argument", ["space.width=4.5", "space.num_cells=0", "space.width=true"])
 def test_a_wrong_size_of_the_cell_space_is_refused(search: Cli, runs: Path, argument: str) -> None:
     refused_search(search(*CELLS, *SHORT, argument), runs, argument.partition("=")[0])
-
-
-def test_a_device_without_any_budget_is_refused(search: Cli, runs: Path) -> None:
-    nothing = [f"hardware.mid_tablet.budgets.{metric}=null" for metric in ("latency_ms", "gflops")]
-    refused_search(search(*TINY, *nothing), runs, "hardware.mid_tablet.budgets", "need one")
 
 
 def test_a_device_that_cannot_price_the_space_is_refused(search: Cli, runs: Path) -> None:
@@ -269,51 +212,19 @@ def test_a_device_that_cannot_price_the_space_is_refused(search: Cli, runs: Path
     assert "Operation(" not in found[2]
 
 
-@pytest.mark.parametrize(
-    ("argument", "message"),
-    [
-        ("hardware.mid_tablet.latency.model=tabel", "latency.model: got 'tabel'; allowed: roofline, additive, table"),
-        ("~hardware.mid_tablet.latency.model", "latency.model: missing; give it a value"),
-    ],
-)
-def test_a_wrong_latency_model_is_told_without_all_that_stands_beside_it(
-    search: Cli, runs: Path, argument: str, message: str
-) -> None:
-    found = search(*TINY, argument)
-    refused_search(found, runs, f"  hardware.mid_tablet.{message}\n")
-    assert "throughput_gops" not in found[2]
-
-
-@pytest.mark.parametrize(("kind", "message"), [("wire", "got 'wire'; allowed: bus, network"), ("null", "got 'None'")])
-def test_a_wrong_kind_of_link_is_told_with_those_there_are(search: Cli, runs: Path, kind: str, message: str) -> None:
-    link = "hardware.split_phone_server.links.wireless"
-    found = search(*TINY, "hardware=[split_phone_server]", f"{link}.kind={kind}")
-    refused_search(found, runs, f"{link}.kind: {message}")
-
-
 def test_wrong_values_are_named_together(search: Cli, runs: Path) -> None:
     refused_search(
         search(*TINY, "seed=-1", "trainer.steps=0", "paths.cache=''"), runs, "seed", "trainer.steps", "paths.cache"
     )
 
 
-def test_what_is_wrong_with_several_parts_is_told_at_once(search: Cli, runs: Path) -> None:
-    wrong = ("strategy.pool_size=4", "optimizer.lr=-1", "space.depths=[1.5]", "hardware.mid_tablet.precision=fp8")
-    found = search(*TINY, *wrong, "data.shift=9", "hardware.iot_terminal.threads=fast")
-    keys = (
-        "strategy.pool_size: got 4",
-        "optimizer: Invalid learning rate: -1",
-        "space.depths[0]: got 1.5",
-        "hardware.mid_tablet.precision",
-    )
-    keys = (*keys, "data: shift must be below half", "hardware.iot_terminal.threads")
-    refused_search(found, runs, *keys)
-    assert not runs.exists()
-    types = ("trainer.steps=0", "seed=-1", "logger.name=nobody")
-    found = search(*TINY, *wrong, "data.shift=9", "hardware.iot_terminal.threads=fast", *types)
-    keys = (*keys, "trainer.steps: got 0", "seed: got -1", "logger.name: got 'nobody'")
-    refused_search(found, runs, *(key for key in keys if not key.startswith("data: ")), "data")
-    assert found[2].count("the configuration cannot be used") == 1
+def test_wrong_parts_are_named_together(search: Cli, runs: Path) -> None:
+    wrong = ("strategy.pool_size=4", "optimizer.lr=-1", "hardware.mid_tablet.precision=fp8", "logger.name=nobody")
+    found = search(*TINY, *wrong)
+    refused_search(found, runs)
+    assert set(keys_of(found[2].partition("\n")[2])) == {
+        *("strategy.pool_size", "optimizer", "hardware.mid_tablet.precision", "logger.name")
+    }
     assert not runs.exists()
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import SEARCH, Cli, Result, console
+from console import SEARCH, Cli, Found, Result, console
 from fuzzed_lines import FLAGS, FUZZ, PATHS, composed_by, key_of, leaves, lines, names, near_misses, quoted
 from hydra._internal.hydra import Hydra
 from hypothesis import given, settings
@@ -53,7 +53,7 @@ def test_any_command_line_is_refused_by_name_or_understood_and_touches_nothing_e
     search: Cli, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The configuration is whole and checked; what a search would build of it is the next test's.
-    monkeypatch.setattr(trainers.cli.search, "run_search", lambda config, report, *, command: {"status": "done"})
+    monkeypatch.setattr(trainers.cli.search, "run_search", lambda config, report, *, command: Found())
     codes: Counter[int] = Counter()
 
     @settings(FUZZ, max_examples=1000)
@@ -78,9 +78,9 @@ def test_an_override_without_a_key_is_refused(search: Cli, override: str, flags:
 def test_any_value_is_refused_by_name_or_makes_a_search_that_could_begin(
     search: Cli, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def begin(config: SearchConfig, report: Any, *, command: str) -> dict[str, str]:
+    def begin(config: SearchConfig, report: Any, *, command: str) -> Found:
         prepare(config)
-        return {"status": "done"}
+        return Found()
 
     monkeypatch.setattr(trainers.cli.search, "run_search", begin)
     codes: Counter[int] = Counter()

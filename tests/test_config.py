@@ -13,10 +13,12 @@ from pydantic import BaseModel
 from tiny_search import CONF, composed
 
 from hardware_models.profile import profile_from_dict
+from search_spaces.architecture import make_space
 from search_spaces.errors import InvalidInputError
-from trainers.data.datasets import DataConfig
+from trainers.data.datasets import DataConfig, data_config
 from trainers.runs.config import PathsConfig, SearchConfig, TrainerConfig, fingerprint_fields, validate
-from trainers.search.plan import data_config, is_host, make_optimizer, make_space, part_problems
+from trainers.search.optimizers import make_optimizer
+from trainers.search.plan import is_host, part_problems
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))
 # Where a run lies, how many threads compute it, who is told of it: the result does not depend on them.

@@ -26,11 +26,11 @@ from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, Indices, Mask
 from hardware_models.budgets.pool import effective_size
 from search_spaces.errors import InvalidInputError
+from trainers.runs.validation import check_arguments
 from trainers.search.constraints.conditioning import Pool
 from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
 from trainers.search.constraints.dual import Dual
 from trainers.search.constraints.penalty import Penalty
-from trainers.search.plan import check_arguments
 
 # Of a share estimated from a pool of 2,048: 0.5 / sqrt(2048) at most, five times over.
 SAMPLING_ERROR = 0.056

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import CALIBRATE, MEASURE, SEARCH, TUNE, App, Cli, Result, console
+from console import CALIBRATE, MEASURE, SEARCH, TUNE, App, Cli, Found, Result, console
 from fuzzed_lines import FLAGS, FUZZ, PATHS, composed_by, key_of, lines, names
 from hydra._internal.hydra import Hydra
 from hypothesis import given, settings
@@ -76,9 +76,7 @@ def test_any_line_of_a_study_is_refused_by_name_or_understood(
     run: Cli, around: Surroundings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A search takes seconds; the study around it is real.
-    monkeypatch.setattr(
-        trainers.cli.search, "run_search", lambda *given, **more: {"status": "done", "objective": OBJECTIVE}
-    )
+    monkeypatch.setattr(trainers.cli.search, "run_search", lambda *given, **more: Found(objective=OBJECTIVE))
     runs = around.folder / "runs"
 
     def call(line: list[str]) -> Result:

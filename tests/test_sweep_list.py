@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import TUNE, console
+from console import TUNE, Found, console
 from surroundings import clear_environment
 from test_status import NOW, write_run
 
@@ -199,9 +199,9 @@ def test_a_job_of_a_sweep_whose_jobs_are_known_is_not_added(tmp_path: Path) -> N
 def test_a_signal_between_two_trials_is_written_down(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    def search(config: Any, *arguments: Any, **more: Any) -> dict[str, Any]:
+    def search(config: Any, *arguments: Any, **more: Any) -> Found:
         write_run(config.run_folder, "done")
-        return {"status": "done", "objective": {"validation_accuracy": 0.5, "utilisation": 0.5}}
+        return Found()
 
     def interrupt(*arguments: Any) -> str:
         raise KeyboardInterrupt(signal.SIGTERM)

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import SEARCH, TUNE, App, Cli, console, refused
+from console import SEARCH, TUNE, App, Cli, Found, console, refused
 from surroundings import clear_environment, fill
 from tiny_search import MOBILE, TINY, tiny_config
 
@@ -28,9 +28,9 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The run folders of searches, which are done at once."""
     folders: list[Path] = []
 
-    def search(config: Any, *arguments: Any, **more: Any) -> dict[str, str]:
+    def search(config: Any, *arguments: Any, **more: Any) -> Found:
         folders.append(config.run_folder)
-        return {"status": "done"}
+        return Found()
 
     monkeypatch.setattr(trainers.cli.search, "run_search", search)
     return folders
@@ -91,10 +91,10 @@ def test_a_job_that_only_its_data_refuse_is_seen_as_refused(command: Cli) -> Non
 
 
 def test_a_job_whose_run_another_process_is_at_fails_alone(command: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def search(config: Any, *arguments: Any, **more: Any) -> dict[str, str]:
+    def search(config: Any, *arguments: Any, **more: Any) -> Found:
         if config.trainer.threads == 2:
             raise RunInUseError("another is at it")
-        return {"status": "done"}
+        return Found()
 
     monkeypatch.setattr(trainers.cli.search, "run_search", search)
     code, output, errors = command(*TINY, "-m", "trainer.threads=1,2")
@@ -210,9 +210,9 @@ def test_a_disk_that_is_full_as_a_sweep_begins_is_a_clear_error(
 def test_a_disk_that_is_full_as_a_sweep_ends_is_a_clear_error(
     command: Cli, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def search_and_fill(*arguments: Any, **more: Any) -> dict[str, str]:
+    def search_and_fill(*arguments: Any, **more: Any) -> Found:
         fill(small_disk)
-        return {"status": "done"}
+        return Found()
 
     monkeypatch.setattr(trainers.cli.search, "run_search", search_and_fill)
     code, _, errors = command(*TINY, "-m", "seed=0", f"paths.runs={small_disk}", "sweep=s")

@@ -16,20 +16,19 @@ import yaml
 
 from hardware_models.measuring import host_profile
 from hardware_models.measuring.measure import Measurement, versions
-from search_spaces.architecture import architecture_of, build_space, read_architecture
+from search_spaces.architecture import CHANNELS, architecture_of, build_space, read_architecture
 from tests.reported_runs import COMMAND, change, ended, rewrite, searched, set_field
 from tests.tiny_search import CELLS, MOBILE_SPACE, tiny_config
 from trainers.analysis.loading import load_run
 from trainers.cli.report_command import run as espalier_report
 from trainers.cli.search import run_search
-from trainers.data.datasets import ImageData, load_data
+from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.data.image_set import DATASETS, ImageSet, Subset
 from trainers.reports import verify
 from trainers.reports.rebuild import Rebuilt, rebuild
 from trainers.reports.verify import verify_run
 from trainers.runs.config import validate
 from trainers.search import certificate
-from trainers.search.plan import CHANNELS, data_config
 from trainers.search.result_writer import RUN_FILES
 
 TABLET = "devices.mid_tablet"

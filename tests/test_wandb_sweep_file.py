@@ -11,7 +11,7 @@ from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_com
 
 from trainers.runs import metric_names
 from trainers.runs.config import validate
-from trainers.search.plan import make_optimizer
+from trainers.search.optimizers import make_optimizer
 
 SWEEP = yaml.safe_load((CONF / "wandb_sweep.yaml").read_text(encoding="utf-8"))
 ENDS = {name: spec.get("values") or [spec["min"], spec["max"]] for name, spec in SWEEP["parameters"].items()}

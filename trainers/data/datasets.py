@@ -1,22 +1,24 @@
 """Four disjoint parts of an image set, and the batches drawn from them: all in memory, augmented a batch at a time."""
 
 import hashlib
-from collections.abc import Callable, Iterator
+import os
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from itertools import count, islice
 from math import isclose
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from search_spaces.errors import InvalidInputError
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, class_quantiles, key_generator
+from trainers.runs.validation import dotted, problems_of, refusal
 
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
 
@@ -77,6 +79,16 @@ class DataConfig(BaseModel):
         if self.image_size is not None and 2 * self.shift >= min(self.image_size):
             raise ValueError(f"shift must be below half the image size {self.image_size}, got {self.shift}")
         return self
+
+
+def data_config(content: Mapping[str, Any]) -> DataConfig:
+    """The section `data` of a configuration. Raises: InvalidInputError with the keys that are wrong."""
+    if isinstance(content.get("root"), str):
+        content = {**content, "root": Path(os.path.expanduser(content["root"]))}
+    try:
+        return DataConfig.model_validate(content)
+    except ValidationError as error:
+        raise refusal(problems_of(error, lambda place: dotted(("data", *place)))) from error
 
 
 def load_data(config: DataConfig, *, channels: int) -> "ImageData":

@@ -9,12 +9,12 @@ from random import Random
 import numpy as np
 
 from hardware_models.latency_models.roofline import price_kind
-from search_spaces.architecture import SPACES, Architecture, architecture_of, build_space, read_architecture
+from search_spaces.architecture import SPACES, Architecture, architecture_of, build_space, make_space, read_architecture
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from search_spaces.space import SearchSpace
 from trainers.devices.command_config import CalibrateConfig, MeasureConfig, paths_of
-from trainers.search.plan import check_arguments, make_space
+from trainers.runs.validation import check_arguments
 
 DRAWS_PER_NETWORK = 10_000  # until a space is taken to have too few networks that obey its rules
 

@@ -14,7 +14,7 @@ from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
 from hardware_models.latency_models.roofline import PRICE_KINDS
 from hardware_models.profile import profile_from_dict
-from search_spaces.architecture import Architecture, build_network, read_architecture
+from search_spaces.architecture import Architecture, build_network, make_space, read_architecture
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular
 from search_spaces.space import Choice
@@ -25,7 +25,7 @@ from trainers.runs.result import Result
 from trainers.runs.state import architecture_file, weights_file
 from trainers.search.certificate import Certificate, certify
 from trainers.search.evaluation import Score, score
-from trainers.search.plan import is_host, load_profile, make_space
+from trainers.search.plan import is_host, load_profile
 
 # In place of prices that were measured on another day: all but latency is counted, and needs none.
 NO_PRICES = {

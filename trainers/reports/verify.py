@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from search_spaces.architecture import CHANNELS
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.analysis.loading import Run, load_run
-from trainers.data.datasets import ImageData, load_data
+from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.reports.check import Check, compare
 from trainers.reports.rebuild import Rebuilt, rebuild
 from trainers.runs.config import SearchConfig, validate
@@ -15,7 +16,7 @@ from trainers.runs.plugins import require_plugins
 from trainers.runs.result import Result
 from trainers.runs.state import ORIGIN, architecture_file, weights_file
 from trainers.search.certificate import hold
-from trainers.search.plan import CHANNELS, data_config, measured_devices
+from trainers.search.plan import measured_devices
 from trainers.search.provenance import file_hashes, versions
 from trainers.search.prune_log import replay, replay_network
 from trainers.search.result_writer import RUN_FILES, certified, objective, transfer

@@ -1,14 +1,14 @@
 """How a configuration is refused: all that is wrong with it at once, each with its key."""
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from inspect import Parameter, signature
 from reprlib import Repr
-from typing import TYPE_CHECKING
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from search_spaces.errors import InvalidInputError
-
-if TYPE_CHECKING:
-    from pydantic import ValidationError
 
 Place = tuple[int | str, ...]  # keys and indices that lead to a value
 LONGEST = 120  # characters of a value that a message shows
@@ -42,7 +42,7 @@ def shown(value: object) -> str:
     return written if len(written) <= LONGEST else f"{written[:LONGEST]}..."
 
 
-def problems_of(error: "ValidationError", key: Callable[[Place], str] = dotted) -> list[str]:
+def problems_of(error: ValidationError, key: Callable[[Place], str] = dotted) -> list[str]:
     """A line per wrong value: its key, what was got, and what is allowed."""
     problems = []
     for details in error.errors(include_url=False):
@@ -59,3 +59,33 @@ def problems_of(error: "ValidationError", key: Callable[[Place], str] = dotted) 
         between = kind == "value_error" and isinstance(value, dict)
         problems.append(f"{place}: {message}" if between else f"{place}: got {got}; {message}")
     return problems
+
+
+def check_arguments(key: str, classes: Mapping[str, Any], content: Mapping[str, Any], *, given: frozenset[str]) -> None:
+    """Raises: InvalidInputError unless `content` names one of `classes` and only arguments of it, of their types.
+
+    `given` arguments come from elsewhere and may not be set.
+    """
+    name = content["name"]
+    if name not in classes:
+        raise InvalidInputError(f"{key}.name: got {name!r}, allowed: {', '.join(sorted(classes))}")
+    parameters = signature(classes[name]).parameters.values()
+    allowed = {p.name: p.annotation for p in parameters if p.kind is Parameter.KEYWORD_ONLY and p.name not in given}
+    unknown = sorted(set(content) - {"name"} - set(allowed))
+    if unknown:
+        raise InvalidInputError(f"{key}: {name} does not take {unknown}; allowed: {sorted(allowed)}")
+    problems = [
+        problem
+        for argument in sorted(set(content) - {"name"})
+        for problem in _wrong_value(allowed[argument], content[argument], (key, argument))
+    ]
+    if problems:
+        raise refusal(problems)
+
+
+def _wrong_value(kind: Any, value: Any, key: Place) -> list[str]:
+    try:
+        TypeAdapter(kind).validate_python(value, strict=True)
+    except ValidationError as error:
+        return problems_of(error, lambda place: dotted((*key, *place)))
+    return []

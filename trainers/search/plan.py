@@ -1,37 +1,34 @@
 """From a checked configuration to everything a search needs, built and found feasible, with nothing trained yet."""
 
-import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from inspect import Parameter, signature
 from pathlib import Path
 from typing import Any
 
 import torch
-from pydantic import TypeAdapter, ValidationError
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
 from hardware_models.profile import HardwareProfile, profile_from_dict, resolve_profile
-from search_spaces.architecture import SPACES
-from search_spaces.errors import EspalierError, InvalidInputError
+from search_spaces.architecture import CHANNELS, SPACES, make_space
+from search_spaces.errors import InvalidInputError
 from search_spaces.space import SearchSpace
-from trainers.data.datasets import DataConfig, ImageData, load_data
+from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.data.task import TASKS, Task
 from trainers.runs.config import SearchConfig
-from trainers.runs.validation import Place, dotted, problems_of, refusal, shown, untitled
+from trainers.runs.validation import check_arguments, untitled
 from trainers.search.constraints.constraint import CONSTRAINTS
 from trainers.search.machines import machine_of
+from trainers.search.optimizers import make_optimizer
 from trainers.search.strategy import PRESETS, REGISTRIES, Section, sections
 
 LEAST_CLASSES = 2  # of a space that is made to be looked at: how many there are the data tell
-CHANNELS = 3  # of deployed networks; grey images are repeated
 
 
 @dataclass(frozen=True)
 class Plan:
-    """A search about to start. `measured` names the devices at hand: this very machine, and boards that answered.
+    """A search about to start. `measured` names the devices that are: this very machine, and boards that answered.
 
     `space` is that of the table: where networks run on devices of several units is part of it. `strategy` has the
     section of each of its parts.
@@ -65,7 +62,7 @@ def prepare(config: SearchConfig) -> Plan:
 
 
 def measured_devices(config: SearchConfig) -> frozenset[str]:
-    """The devices of a search that are at hand: this very machine, and boards."""
+    """The devices of a search that are measured: this very machine, and boards."""
     return frozenset(name for name, mapping in config.hardware.items() if is_host(mapping)) | set(config.boards)
 
 
@@ -130,15 +127,6 @@ def check_profile(name: str, mapping: Mapping[str, Any]) -> HardwareProfile:
     return profile
 
 
-def data_config(content: dict[str, Any]) -> DataConfig:
-    if isinstance(content.get("root"), str):
-        content = {**content, "root": Path(os.path.expanduser(content["root"]))}
-    try:
-        return DataConfig.model_validate(content)
-    except ValidationError as error:
-        raise refusal(problems_of(error, lambda place: dotted(("data", *place)))) from error
-
-
 def data_is_enough(data: ImageData, config: SearchConfig) -> None:
     """Raises: InvalidInputError if a training split cannot fill a batch."""
     batch_size = config.trainer.batch_size
@@ -148,96 +136,3 @@ def data_is_enough(data: ImageData, config: SearchConfig) -> None:
             f"trainer.batch_size: got {batch_size}, but {data.name} has only {short} images; "
             f"lower it or raise data.limit"
         )
-
-
-def make_space(content: dict[str, Any], *, num_classes: int) -> SearchSpace:
-    arguments = {key: value for key, value in content.items() if key != "name"}
-    try:
-        return SPACES[content["name"]](**arguments, num_classes=num_classes, channels=CHANNELS)
-    except EspalierError:
-        raise
-    except (TypeError, ValueError, IndexError) as error:
-        raise InvalidInputError(f"space: got {arguments}; {error}") from error
-
-
-def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.optim.Optimizer]:
-    """A function from parameters to the optimizer that `_target_` names."""
-    name = content["_target_"].rpartition(".")[2]
-    kind = getattr(torch.optim, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-        raise InvalidInputError(f"{key}._target_: torch.optim has no optimizer {name!r}")
-    arguments: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "_target_"
-    }
-    defaults = {p.name: p.default for p in signature(kind).parameters.values()}
-    problems = [
-        f"{key}.{argument}: got {shown(content[argument])}, allowed: {_like(defaults[argument])}"
-        for argument, value in arguments.items()
-        if argument in defaults and not _is_like(value, defaults[argument])
-    ]
-    if problems:
-        raise refusal(problems)
-
-    def make(parameters: Any) -> torch.optim.Optimizer:
-        try:
-            return kind(parameters, **arguments)
-        except ValueError as error:
-            raise InvalidInputError(f"{key}: {error}") from error
-        except (TypeError, IndexError) as error:
-            allowed = ", ".join(list(signature(kind).parameters)[1:])
-            raise InvalidInputError(f"{key}: got {arguments}; {error}; {name} takes {allowed}") from error
-
-    return make
-
-
-def _is_like(value: Any, default: Any) -> bool:
-    """Whether the value of an optimizer's argument is of the kind of its default, and finite; the rest it checks."""
-    match default:
-        case bool():
-            return isinstance(value, bool)
-        case int() | float():
-            return type(value) in (int, float) and math.isfinite(value)
-        case tuple():
-            return isinstance(value, tuple) and len(value) == len(default) and all(map(_is_like, value, default))
-        case _:
-            return not isinstance(value, float) or math.isfinite(value)
-
-
-def _like(default: Any) -> str:
-    match default:
-        case bool():
-            return "true or false"
-        case tuple():
-            return f"{len(default)} finite numbers, as {list(default)}"
-        case _:
-            return f"a finite number, as {default}"
-
-
-def check_arguments(key: str, classes: Mapping[str, Any], content: dict[str, Any], *, given: frozenset[str]) -> None:
-    """Raises: InvalidInputError unless `content` names one of `classes` and only arguments of it, of their types.
-
-    `given` arguments come from elsewhere and may not be set.
-    """
-    name = content["name"]
-    if name not in classes:
-        raise InvalidInputError(f"{key}.name: got {name!r}, allowed: {', '.join(sorted(classes))}")
-    parameters = signature(classes[name]).parameters.values()
-    allowed = {p.name: p.annotation for p in parameters if p.kind is Parameter.KEYWORD_ONLY and p.name not in given}
-    unknown = sorted(set(content) - {"name"} - set(allowed))
-    if unknown:
-        raise InvalidInputError(f"{key}: {name} does not take {unknown}; allowed: {sorted(allowed)}")
-    problems = [
-        problem
-        for argument in sorted(set(content) - {"name"})
-        for problem in _wrong_value(allowed[argument], content[argument], (key, argument))
-    ]
-    if problems:
-        raise refusal(problems)
-
-
-def _wrong_value(kind: Any, value: Any, key: Place) -> list[str]:
-    try:
-        TypeAdapter(kind).validate_python(value, strict=True)
-    except ValidationError as error:
-        return problems_of(error, lambda place: dotted((*key, *place)))
-    return []

@@ -27,7 +27,8 @@ from trainers.search.checkpoints import (
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.memory import is_out_of_memory
 from trainers.search.module import Schedule, SearchModule
-from trainers.search.plan import Plan, make_optimizer
+from trainers.search.optimizers import make_optimizer
+from trainers.search.plan import Plan
 from trainers.search.progress import EpochReport, StatusLine, Watcher
 from trainers.search.provenance import hashes, versions
 from trainers.search.search_state import PruneRecord, SearchState
