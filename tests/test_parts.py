@@ -65,14 +65,13 @@ def test_all_that_is_wrong_with_several_parts_is_told_at_once(tmp_path: Path) ->
     ("space", "arguments"),
     [
         ("mobile", "kernels=[] depths=[0] widths=[] resolutions=[100000000] expansions=[101] squeeze_excite=[]"),
-        ("nasbench201", "width=65537 num_cells=1000 image_size=10000"),
+        ("nasbench201", "width=65537 num_cells=1000"),
     ],
 )
 def test_all_that_is_wrong_with_a_space_is_told_at_once(tmp_path: Path, space: str, arguments: str) -> None:
     given = [f"space.{each}" for each in arguments.split()]
     (problem,) = part_problems(tiny_config(tmp_path, f"space={space}", *given))
-    for each in given:
-        assert f"{each.partition('=')[0]} must " in problem
+    assert set(keys_of(problem)) == {each.partition("=")[0] for each in given}
 
 
 @pytest.mark.parametrize(
