@@ -27,7 +27,7 @@ NOT_IN_FINGERPRINT = (
     *("trainer.threads", "trainer.checkpoint_seconds"),
 )
 # Not one value; which of their keys count is tested elsewhere.
-SECTIONS_OR_NULL = {"trial", "boards", "plugins", "relaxation", "constraint", "sampler", "searcher"}
+SECTIONS_OR_NULL = {"trial", "boards", "plugins", "callbacks", "relaxation", "constraint", "sampler", "searcher"}
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +174,7 @@ WRONG: dict[str, tuple[Any, ...]] = {
     "sweep": ("", "a/b", "..", ".", "-m", "a b", "x" * 81, None, 7.5, -7, True),
     "paths.runs": ("", None, 3),
     "hardware": ({}, [], None, {"phone": 3}),
-    "optimizer._target_": ("SGD", "torch.optim.sgd", "torch.optim.lr_scheduler.StepLR", 1),
+    "optimizer._target_": ("SGD", "torch.optim.lr_scheduler.StepLR", 1),
     "space.name": (None, 3),
 }
 

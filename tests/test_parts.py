@@ -1,4 +1,4 @@
-"""The parts of a search, looked at before anything is trained: values that can never work are refused by their keys."""
+"""The parts of a search, looked at before anything is loaded: values that can never work are refused by their keys."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import torch
 from tiny_search import TINY, tiny_config
 
 from search_spaces.errors import keys_of
-from trainers.search.optimizers import make_optimizer
+from trainers.search.optimizers import make_optimizer, make_schedule
 from trainers.search.plan import part_problems
 
 
@@ -72,6 +72,20 @@ def test_all_that_is_wrong_with_a_space_is_told_at_once(tmp_path: Path, space: s
     given = [f"space.{each}" for each in arguments.split()]
     (problem,) = part_problems(tiny_config(tmp_path, f"space={space}", *given))
     assert set(keys_of(problem)) == {each.partition("=")[0] for each in given}
+
+
+def test_a_schedule_is_as_long_as_the_search_unless_its_length_is_given() -> None:
+    def last_rate(**arguments: object) -> float:
+        optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=1.0)
+        content = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR", **arguments}
+        schedule = make_schedule(content, steps=8)(optimizer)
+        for _ in range(8):
+            optimizer.step()
+            schedule.step()
+        return float(optimizer.param_groups[0]["lr"])
+
+    assert last_rate() == pytest.approx(0.0, abs=1e-9)
+    assert last_rate(T_max=16) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize(

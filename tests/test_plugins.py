@@ -64,6 +64,62 @@ def test_a_data_set_of_one_file_is_searched_on(search: Cli, tmp_path: Path) -> N
     assert result["data"]["name"] == "stripes" and sorted(result["code"]["plugins"]) == ["ladder", "stripes"]
 
 
+OWN_CLASSES = """import pathlib
+import pytorch_lightning as pl
+from torch.optim.lr_scheduler import LRScheduler
+class Halving(LRScheduler):
+    def __init__(self, optimizer, *, every: int, total_steps: int = 0):
+        assert total_steps == 6
+        self.every = every
+        super().__init__(optimizer)
+    def get_lr(self):
+        return [base * 0.5 ** (self.last_epoch // self.every) for base in self.base_lrs]
+class Note(pl.Callback):
+    def __init__(self, *, path: str):
+        self.path = path
+    def on_train_end(self, trainer, module):
+        rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
+        pathlib.Path(self.path).write_text(f"{type(trainer.optimizers[0]).__name__} {rates}")
+"""
+
+
+def test_optimizer_schedule_and_callbacks_are_of_a_module_that_the_command_names(search: Cli, tmp_path: Path) -> None:
+    Path("own_classes.py").write_text(OWN_CLASSES, encoding="utf-8")
+    lion = ("optimizer=adamw", "optimizer._target_=lion.Lion", "optimizer.lr=0.008")
+    halving = ("schedule._target_=own_classes.Halving", "+schedule.every=2")
+    callbacks = f"callbacks=[{{_target_:own_classes.Note,path:{tmp_path}/note}}]"
+    done(search(*LADDER, "plugins=[ladder,lion,own_classes]", *lion, *halving, callbacks))
+    assert (tmp_path / "note").read_text(encoding="utf-8") == "Lion [0.001]"
+
+
+@pytest.mark.parametrize(
+    ("override", "field"),
+    [
+        ("optimizer._target_=lion.Lion", "optimizer._target_"),  # of no plug-in of the command
+        ("optimizer._target_=os.system", "optimizer._target_"),
+        ("optimizer._target_=ladder.LadderSpace", "optimizer._target_"),
+        ("schedule._target_=torch.optim.SGD", "schedule._target_"),
+        ("schedule._target_=torch.optim.lr_scheduler.ReduceLROnPlateau", "schedule._target_"),
+        ("schedule._target_=torch.optim.lr_scheduler.StepLR", "schedule"),  # which needs a step size
+        ("callbacks=[{_target_:subprocess.run,args:[ls]}]", "callbacks[0]._target_"),
+        ("callbacks=[{_target_:ladder.Ladder}]", "callbacks[0]._target_"),
+    ],
+)
+def test_a_class_of_another_kind_or_module_is_refused_by_its_key(search: Cli, override: str, field: str) -> None:
+    code, _, errors = search(*LADDER, override)
+    assert code == 2 and keys_of(errors.partition(": ")[2]) == (field,)
+
+
+@pytest.mark.parametrize("group", ["optimizer", "schedule", "experiment"])
+def test_a_file_that_names_a_class_of_a_plugin_is_refused(search: Cli, tmp_path: Path, group: str) -> None:
+    (tmp_path / "own" / group).mkdir(parents=True)
+    text = "optimizer: {_target_: lion.Lion}" if group == "experiment" else "_target_: lion.Lion"
+    header = "# @package _global_\n" if group == "experiment" else ""
+    (tmp_path / "own" / group / "mine.yaml").write_text(f"{header}{text}\n", encoding="utf-8")
+    code, _, errors = search(*LADDER, "plugins=[ladder,lion]", f"--config-dir={tmp_path}/own", f"{group}=mine")
+    assert code == 2 and "_target_" in errors and not runs(tmp_path)
+
+
 def test_a_section_without_a_file_has_the_defaults_of_its_part(search: Cli) -> None:
     shown = done(search("plugins=[ladder]", "space=ladder", "space.width=8", "--cfg=job", "--package=space"))
     assert shown.splitlines()[1:] == ["name: ladder", "steps: 3", "width: 8", "size: 16"]

@@ -89,6 +89,7 @@ def search(table: CostTable, batches: tuple[Batch, Batch], *, arch_every: int, b
         strategy,
         schedule=Schedule(10**9, 0.0, arch_every, 0, 0.5, 0.9),
         optimizer=SGD,
+        learning_rate=partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0),
         arch_optimizer=partial(torch.optim.Adam, lr=0.03, betas=(0.5, 0.999)),
         clip_norm=5.0,
         code=running_code(),

@@ -15,9 +15,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from search_spaces.errors import InvalidInputError
 from trainers.cli.overrides import not_to_be_set, quoted
+from trainers.runs.plugins import CLASSES as OF_TORCH
 from trainers.runs.validation import refusal
 
-CLASSES = ("optimizer._target_", "arch_optimizer._target_")  # the keys that may name a class
+CLASSES = tuple(f"{section}._target_" for section in OF_TORCH)  # the keys that may name a class, of torch alone
 
 
 def search_path(folder: str) -> str:
@@ -79,11 +80,16 @@ def _wrong_with(path: str, package: str | None, content: Any) -> Iterator[str]:
         yield f"it puts its profile at {place or 'the top'}; its first line must be `# @package hardware.{name}`"
         return
     chosen = list(_chosen(content.pop("defaults", None) or []))
-    keys = list(_keys(content, place))
+    values = dict(_values(content, place))
+    keys = list(values)
     yield from not_to_be_set([*keys, *chosen])
     if any("plugins" in key.split(".") for key in keys):
         yield "plugins: not to be set in a file; name them in the command, as plugins=my_module"
     yield from (f"{key}: not to be set in a file" for key in keys if "_target_" in key and key not in CLASSES)
+    for section, module in OF_TORCH.items():
+        target = values.get(f"{section}._target_")
+        if target is not None and not str(target).startswith(f"{module}."):
+            yield f"{section}._target_: got {target!r}; a file may name a class of {module}; name others in the command"
 
 
 def _chosen(defaults: Any) -> Iterator[str]:
@@ -96,10 +102,10 @@ def _chosen(defaults: Any) -> Iterator[str]:
                 yield package[package.index("hydra") :]
 
 
-def _keys(content: Any, above: str) -> Iterator[str]:
-    """The dotted key of each value, in lists too."""
+def _values(content: Any, above: str) -> Iterator[tuple[str, Any]]:
+    """Each value with its dotted key, in lists too."""
     items = content.items() if isinstance(content, dict) else enumerate(content) if isinstance(content, list) else ()
     if not items:
-        yield above
+        yield above, content
     for key, value in items:
-        yield from _keys(value, f"{above}.{key}".lstrip("."))
+        yield from _values(value, f"{above}.{key}".lstrip("."))

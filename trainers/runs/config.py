@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -11,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 
 from hardware_models.metrics import Margin
-from trainers.runs.plugins import wrong_plugins
+from trainers.runs.plugins import CLASSES, may_name_class, wrong_plugins
 from trainers.runs.validation import problems_of, refusal
 
 Count = Annotated[int, Field(ge=1)]
@@ -29,7 +28,7 @@ NOT_IN_FINGERPRINT = (
     *("paths", "sweep", "logger", "tags", "trial"),
     *("data.root", "trainer.threads", "trainer.checkpoint_seconds"),
 )
-OPTIMIZER = re.compile(r"torch\.optim\.[A-Z][A-Za-z]*")
+SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
 
 
 class Section(BaseModel):
@@ -116,6 +115,8 @@ class SearchConfig(Section):
     searcher: dict[str, Any] | None = None
     optimizer: dict[str, Any]
     arch_optimizer: dict[str, Any]
+    schedule: dict[str, Any] = SCHEDULE
+    callbacks: list[dict[str, Any]] = []
     margin: Margin
     trainer: TrainerConfig
     boards: Annotated[dict[str, BoardConfig], BeforeValidator(lambda boards: {} if boards is None else boards)] = {}
@@ -155,8 +156,8 @@ class SearchConfig(Section):
 def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """A plain configuration, or what there is of one, without what is not asked of a search."""
     kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
-    if not kept.get("plugins"):
-        kept.pop("plugins", None)
+    defaults = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # which earlier versions did not have
+    kept = {key: value for key, value in kept.items() if key not in defaults or value != defaults[key]}
     boards = kept.pop("boards", None)
     if boards:
         kept["boards"] = sorted(boards)  # what is measured may be cut; where it is reached does not matter
@@ -194,15 +195,26 @@ def validate(content: Mapping[str, Any]) -> SearchConfig:
             problems.append(
                 f"{key}.name: got {content[key].get('name')!r}, allowed: a name; choose one with {key}=<name>"
             )
-    for key in ("optimizer", "arch_optimizer"):
-        target = content[key].get("_target_") if isinstance(content.get(key), Mapping) else None
-        if not (isinstance(target, str) and OPTIMIZER.fullmatch(target)):
-            problems.append(f"{key}._target_: got {target!r}, allowed: an optimizer of torch.optim, as torch.optim.SGD")
+    problems += _wrong_classes(content)
     config, wrong = checked_parts(SearchConfig, content, problems)
     problems += _boards(config) if not wrong & {"boards", "hardware"} else []
     if problems:
         raise refusal(problems)
     return config
+
+
+def _wrong_classes(content: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the classes that sections name: code is of torch, or of a plug-in that the command names."""
+    named = [(key, content.get(key, {"_target_": f"{module}.Default"}), module) for key, module in CLASSES.items()]
+    callbacks = content.get("callbacks")
+    named += [(f"callbacks[{n}]", each, "") for n, each in enumerate(callbacks if isinstance(callbacks, list) else [])]
+    targets = [(key, section.get("_target_") if isinstance(section, Mapping) else None, m) for key, section, m in named]
+    return [
+        f"{key}._target_: got {target!r}; allowed: a class of {module or 'a plug-in'}"
+        f"{', or of a plug-in' if module else ''} that the command names, as plugins=my_module"
+        for key, target, module in targets
+        if not may_name_class(target, module)
+    ]
 
 
 def checked_parts(schema: type[Kind], content: Mapping[str, Any], problems: list[str]) -> tuple[Kind, set[str]]:

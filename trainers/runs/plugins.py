@@ -19,6 +19,8 @@ from search_spaces.registry import foreign_modules
 from trainers.runs.code import Code, files_hash, running_code
 
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
+# The sections that name a class, and the module that it is of unless it is a plug-in's.
+CLASSES = {"optimizer": "torch.optim", "arch_optimizer": "torch.optim", "schedule": "torch.optim.lr_scheduler"}
 _IMPORTED: set[str] = set()
 
 
@@ -72,6 +74,14 @@ def wrong_plugins(names: Any) -> list[str]:
         "in Python call trainers.runs.plugins.import_plugins"
         for name in missing
     ]
+
+
+def may_name_class(target: Any, shipped: str) -> bool:
+    """Whether a configuration may name this class: one of the module `shipped`, or of a plug-in of the command."""
+    if not (isinstance(target, str) and MODULE.fullmatch(target)):
+        return False
+    module = target.rpartition(".")[0]
+    return module == shipped or any(f"{module}.".startswith(f"{name}.") for name in _IMPORTED)
 
 
 def require_plugins(content: Mapping[str, Any], recorded: Mapping[str, Mapping[str, Any]]) -> None:

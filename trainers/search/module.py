@@ -12,6 +12,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from hardware_models.budgets.cost_table import Array
 from hardware_models.measuring.runner import cpu_model
@@ -50,7 +51,9 @@ class Schedule:
 
 
 class SearchModule(pl.LightningModule):
-    """A supernet and its architecture parameters under budgets. `optimizer`, `arch_optimizer` make its optimizers.
+    """A supernet and its architecture parameters under budgets. `optimizer`, `arch_optimizer` make its optimizers,
+
+    `learning_rate` the schedule of the first.
 
     Sums are split among threads and by instruction set, so the same bits need the same of both: a search that is
     resumed goes on with the `threads` that it began with, and knows all `processors` that it has been on. It knows all
@@ -64,6 +67,7 @@ class SearchModule(pl.LightningModule):
         *,
         schedule: Schedule,
         optimizer: Callable[[Any], Optimizer],
+        learning_rate: Callable[[Optimizer], LRScheduler],
         arch_optimizer: Callable[[Any], Optimizer],
         clip_norm: float,
         code: Code,
@@ -74,6 +78,7 @@ class SearchModule(pl.LightningModule):
         self.state, self.task = searched.state, searched.task
         self.strategy, self.schedule, self.clip_norm = strategy, schedule, clip_norm
         self._make_optimizer, self._make_arch_optimizer = optimizer, arch_optimizer
+        self._make_schedule = learning_rate
         self.threads, self.processors, self.code = torch.get_num_threads(), [cpu_model()], [code]
         self.pass_seconds = self.step_seconds = self._seconds_before = 0.0
         self._started = time.perf_counter()
@@ -92,10 +97,9 @@ class SearchModule(pl.LightningModule):
         return logits
 
     def configure_optimizers(self) -> Any:
-        steps = max(1, self.schedule.steps)
         optimizer = self._make_optimizer(self.supernet.parameters())
-        cosine = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-        return [optimizer, self._make_arch_optimizer(self.parameters_of_architecture.parameters())], [cosine]
+        learning_rate = self._make_schedule(optimizer)
+        return [optimizer, self._make_arch_optimizer(self.parameters_of_architecture.parameters())], [learning_rate]
 
     def training_step(self, batch: tuple[Batch, Batch], batch_idx: int) -> None:
         state, strategy = self.state, self.strategy

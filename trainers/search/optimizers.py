@@ -1,26 +1,77 @@
-"""Optimizers of torch.optim, made from a section of the configuration and checked against their own defaults."""
+"""Optimizers, schedules of the learning rate and Lightning callbacks, from the classes that a configuration names."""
 
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from inspect import signature
-from typing import Any
+from typing import Any, TypeVar
 
+import pytorch_lightning as pl
 import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.validation import refusal, shown
 
+Kind = TypeVar("Kind")
+LENGTHS = ("T_max", "total_steps")  # arguments of schedules that are the number of steps unless they are given
 
-def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.optim.Optimizer]:
-    """A function from parameters to the optimizer that `_target_` names."""
-    name = content["_target_"].rpartition(".")[2]
-    kind = getattr(torch.optim, name, None)
-    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-        raise InvalidInputError(f"{key}._target_: torch.optim has no optimizer {name!r}")
-    arguments: dict[str, Any] = {
-        k: tuple(v) if isinstance(v, list) else v for k, v in content.items() if k != "_target_"
-    }
-    defaults = {p.name: p.default for p in signature(kind).parameters.values()}
+
+def make_optimizer(content: Mapping[str, Any], key: str) -> Callable[[Any], Optimizer]:
+    """A function from parameters to the optimizer that `_target_` names. Raises: InvalidInputError by its keys."""
+    return _maker(_class(content, key, Optimizer), content, key)
+
+
+def make_schedule(content: Mapping[str, Any], *, steps: int) -> Callable[[Optimizer], LRScheduler]:
+    """A function from an optimizer to the schedule that `_target_` names; it is stepped once per weights update."""
+    kind = _class(content, "schedule", LRScheduler)
+    lengths = {name: steps for name in LENGTHS if name in signature(kind).parameters and name not in content}
+    return _maker(kind, {**content, **lengths}, "schedule")
+
+
+def make_callbacks(contents: Sequence[Mapping[str, Any]]) -> list[pl.Callback]:
+    """The callbacks of Lightning's trainer that a configuration names."""
+    keys = [f"callbacks[{number}]" for number in range(len(contents))]
+    found = [(_class(content, key, pl.Callback), content, key) for content, key in zip(contents, keys, strict=True)]
+    return [_call(kind, (), _arguments(content), key) for kind, content, key in found]
+
+
+def check_optimizer(content: Mapping[str, Any], key: str) -> None:
+    """Raises: InvalidInputError if no optimizer can be made."""
+    make_optimizer(content, key)([torch.nn.Parameter(torch.zeros(1))])
+
+
+def check_schedule(content: Mapping[str, Any], *, steps: int) -> None:
+    """Raises: InvalidInputError if no schedule can be made, or if its steps need more than their number."""
+    optimizer = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1)
+    schedule = make_schedule(content, steps=steps)(optimizer)
+    optimizer.step()
+    try:
+        schedule.step()
+    except TypeError as error:
+        raise InvalidInputError(
+            f"schedule._target_: got {content['_target_']}, which cannot be used: {error}"
+        ) from error
+
+
+def _class(content: Mapping[str, Any], key: str, base: type[Kind]) -> type[Kind]:
+    """The class that `_target_` names: its module is imported already, as torch's or as a plug-in's."""
+    module, _, name = content["_target_"].rpartition(".")
+    kind = getattr(sys.modules.get(module), name, None)
+    if not (isinstance(kind, type) and issubclass(kind, base)):
+        raise InvalidInputError(f"{key}._target_: {module} has no {base.__name__} {name!r}")
+    return kind
+
+
+def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in content.items() if name != "_target_"}
+
+
+def _maker(kind: type[Kind], content: Mapping[str, Any], key: str) -> Callable[[Any], Kind]:
+    """A function from the first argument of a class to an object of it. Raises: InvalidInputError for wrong values."""
+    arguments = _arguments(content)
+    defaults = {parameter.name: parameter.default for parameter in signature(kind).parameters.values()}
     problems = [
         f"{key}.{argument}: got {shown(content[argument])}, allowed: {_like(defaults[argument])}"
         for argument, value in arguments.items()
@@ -28,21 +79,21 @@ def make_optimizer(content: dict[str, Any], key: str) -> Callable[[Any], torch.o
     ]
     if problems:
         raise refusal(problems)
+    return lambda first: _call(kind, (first,), arguments, key)
 
-    def make(parameters: Any) -> torch.optim.Optimizer:
-        try:
-            return kind(parameters, **arguments)
-        except ValueError as error:
-            raise InvalidInputError(f"{key}: {error}") from error
-        except (TypeError, IndexError) as error:
-            allowed = ", ".join(list(signature(kind).parameters)[1:])
-            raise InvalidInputError(f"{key}: got {arguments}; {error}; {name} takes {allowed}") from error
 
-    return make
+def _call(kind: type[Kind], first: tuple[Any, ...], arguments: Mapping[str, Any], key: str) -> Kind:
+    try:
+        return kind(*first, **arguments)
+    except ValueError as error:
+        raise InvalidInputError(f"{key}: {error}") from error
+    except (TypeError, IndexError) as error:
+        allowed = ", ".join(list(signature(kind).parameters)[len(first) :])
+        raise InvalidInputError(f"{key}: got {dict(arguments)}; {error}; {kind.__name__} takes {allowed}") from error
 
 
 def _is_like(value: Any, default: Any) -> bool:
-    """Whether the value of an optimizer's argument is of the kind of its default, and finite; the rest it checks."""
+    """Whether the value of an argument is of the kind of its default, and finite; the class checks the rest."""
     match default:
         case bool():
             return isinstance(value, bool)

@@ -6,8 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
 from hardware_models.profile import HardwareProfile, profile_from_dict, resolve_profile
@@ -20,7 +18,7 @@ from trainers.runs.config import SearchConfig
 from trainers.runs.validation import check_arguments, untitled
 from trainers.search.constraints.constraint import CONSTRAINTS
 from trainers.search.machines import machine_of
-from trainers.search.optimizers import make_optimizer
+from trainers.search.optimizers import check_optimizer, check_schedule, make_callbacks
 from trainers.search.strategy import PRESETS, REGISTRIES, Section, sections
 
 LEAST_CLASSES = 2  # of a space that is made to be looked at: how many there are the data tell
@@ -71,7 +69,9 @@ def part_problems(config: SearchConfig) -> list[str]:
     checks: list[Callable[[], object]] = [
         lambda: _check_space(config.space),
         *(lambda part=part: _check_part(config, part) for part in ("strategy", *REGISTRIES)),
-        *(lambda key=key: _check_optimizer(getattr(config, key), key) for key in ("optimizer", "arch_optimizer")),
+        *(lambda key=key: check_optimizer(getattr(config, key), key) for key in ("optimizer", "arch_optimizer")),
+        lambda: check_schedule(config.schedule, steps=config.trainer.steps),
+        lambda: make_callbacks(config.callbacks),
         lambda: data_config(config.data),
         *(
             lambda name=name, mapping=mapping: check_profile(name, mapping)
@@ -102,10 +102,6 @@ def _check_part(config: SearchConfig, part: str) -> None:
     elif content is not None:
         given = frozenset({"warmup_steps"}) if part == "sampler" else frozenset[str]()
         check_arguments(part, REGISTRIES[part], content, given=given)
-
-
-def _check_optimizer(content: dict[str, Any], key: str) -> None:
-    make_optimizer(content, key)([torch.nn.Parameter(torch.zeros(1))])
 
 
 def is_host(mapping: Mapping[str, Any]) -> bool:

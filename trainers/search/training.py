@@ -27,7 +27,7 @@ from trainers.search.checkpoints import (
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.memory import is_out_of_memory
 from trainers.search.module import Schedule, SearchModule
-from trainers.search.optimizers import make_optimizer
+from trainers.search.optimizers import make_callbacks, make_optimizer, make_schedule
 from trainers.search.plan import Plan
 from trainers.search.progress import EpochReport, StatusLine, Watcher
 from trainers.search.provenance import hashes, versions
@@ -65,7 +65,12 @@ def train(
     origin = dict(hashes(plan)) | {name: version for name, version in versions().items() if name in COMPUTING}
     checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
     keeper = EpochCheckpoint(checkpoints, checkpoint_io)
-    callbacks = [epoch_report, keeper, *([StatusLine(epoch_report)] if sys.stdout.isatty() else [])]
+    callbacks = [
+        epoch_report,
+        keeper,
+        *make_callbacks(config.callbacks),
+        *([StatusLine(epoch_report)] if sys.stdout.isatty() else []),
+    ]
     trainer = _trainer(epochs, callbacks, checkpoint_io, folder=folder.path)
     checkpoint = latest_checkpoint(checkpoints, report)
     try:
@@ -106,6 +111,7 @@ def _module(plan: Plan, starts: Sequence[Survivors]) -> SearchModule:
         strategy,
         schedule=schedule,
         optimizer=make_optimizer(config.optimizer, "optimizer"),
+        learning_rate=make_schedule(config.schedule, steps=settings.steps),
         arch_optimizer=make_optimizer(config.arch_optimizer, "arch_optimizer"),
         clip_norm=settings.clip_norm,
         code=code_of(config.model_dump(mode="json")),

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from search_spaces.architecture import SPACES
 from search_spaces.operation import Operation
 from search_spaces.space import Choice, Decision, SearchSpace, Selection, Site, Supernet
+from search_spaces.tensor_spec import TensorSpec
 
 
 @SPACES.register("ladder")
@@ -17,9 +18,10 @@ class LadderSpace(SearchSpace):
 
     def __init__(self, *, steps: int = 3, width: int = 16, size: int = 16, num_classes: int = 10, channels: int = 3):
         self.arguments = dict(steps=steps, width=width, size=size, num_classes=num_classes, channels=channels)
-        self.deploy_shape, maps, vector = (channels, size, size), (width, size, size), (width, 1, 1)
+        image, maps, vector = (channels, size, size), (width, size, size), (width, 1, 1)
+        self.inputs = {"image": TensorSpec(image)}
         self.decisions = tuple(Decision(f"kernel{step}", (1, 3, 5)) for step in range(steps))
-        stem = [Operation("conv", self.deploy_shape, maps, kernel=3)]
+        stem = [Operation("conv", image, maps, kernel=3)]
         head = [Operation("global_pool", maps, vector), Operation("linear", vector, (num_classes, 1, 1))]
         self.sites = (  # what runs where, for each choice of the decisions named
             Site("stem", (), lambda chosen: stem),
