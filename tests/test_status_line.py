@@ -29,8 +29,8 @@ def test_each_device_has_the_expected_cost_that_is_nearest_its_budget_and_the_de
         "hw/board/met": 1.0,
     }
     assert status_words(row) == {
-        "pixel6": "9.84/12 latency_ms, worst 2.00x ✗",
-        "board": "0.25/0.5 gflops, worst 0.90x ✓",
+        "pixel6": "9.84/12 latency_ms, max 2.00x ✗",
+        "board": "0.25/0.5 gflops, max 0.90x ✓",
     }
 
 
@@ -54,7 +54,7 @@ def test_a_terminal_shows_the_line_of_every_device(tmp_path: Path) -> None:
     text = shown.decode(errors="replace")
     for device in ("mid_tablet", "iot_terminal"):
         assert f"{device}: " in text
-    assert re.search(r"/76 latency_ms, worst 0\.\d\dx ✓", text)
+    assert re.search(r"/76 latency_ms, max 0\.\d\dx ✓", text)
     assert "Epoch 1/7 " in text and "Epoch 0" not in text  # counted as in the lines of a pipe
 
 

@@ -13,7 +13,7 @@ from search_spaces.space import SearchSpace
 from trainers.search.evaluation import Score
 
 POOL_PER_CANDIDATE = 64  # networks drawn for each that is validated
-DEAREST_SHARE = 0.25  # of the candidates: those that use most of the binding budget
+EXPENSIVE_SHARE = 0.25  # of the candidates: those that use most of the binding budget
 SWAPS_SHARE = 0.25  # of the candidates: neighbours of the best so far
 Evaluate = Callable[[tuple[int, ...]], Score]
 
@@ -38,18 +38,18 @@ def finalise(
 ) -> list[Candidate]:
     """Validated candidates of one device, best first.
 
-    They are the exact optimum of the scores, the best-scored networks of a fresh pool, the dearest of it (so that a
-    network that leaves budget unused has been compared with ones that do not), and one-choice swaps of the best.
+    They are the exact optimum of the scores, the best-scored networks of a fresh pool, the most expensive of it (so
+    that a network that leaves budget unused has been compared with ones that do not), and one-choice swaps of the best.
     """
     networks, values_S = _scored_pool(problem, survivors, scores_N, num_candidates, generator)
-    num_swaps, num_dear = round(num_candidates * SWAPS_SHARE), round(num_candidates * DEAREST_SHARE)
+    num_swaps, num_expensive = round(num_candidates * SWAPS_SHARE), round(num_candidates * EXPENSIVE_SHARE)
     optimum = problem.select(scores_N, mask_N=survivors.mask_N)
     best_scored = networks[np.argsort(-values_S, kind="stable")]
-    dearest = networks[np.argsort(-_utilisation(problem, networks), kind="stable")]
+    most_expensive = networks[np.argsort(-_utilisation(problem, networks), kind="stable")]
     chosen = Distinct(problem.table.space)
     chosen.add([survivors.incumbent if optimum is None else optimum.indices], up_to=1)
-    chosen.add(best_scored, up_to=max(1, num_candidates - num_swaps - num_dear))
-    chosen.add(dearest, up_to=max(1, num_candidates - num_swaps))
+    chosen.add(best_scored, up_to=max(1, num_candidates - num_swaps - num_expensive))
+    chosen.add(most_expensive, up_to=max(1, num_candidates - num_swaps))
     ranked = rank([_validated(problem, indices, evaluate) for indices in chosen.networks])
     while len(chosen.networks) < num_candidates:
         swaps = _swaps(problem, survivors, scores_N, ranked[0].indices)

@@ -132,7 +132,7 @@ def not_of_a_search(path: Any, why: str) -> RunFolderError:
 
 
 def latest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | None:
-    """The newest whole checkpoint in `folder`, or none. One that is torn is told of and passed over."""
+    """The newest whole checkpoint in `folder`, or none. A torn one is reported and passed over."""
     for path in sorted(folder.glob("*.ckpt"), reverse=True):
         try:
             _whole(path)

@@ -1,4 +1,4 @@
-"""Memory: how much a search takes, and running out of it told as what it is by whichever library meets it."""
+"""Memory: how much a search takes, and one error for running out of it, whichever library raises it."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

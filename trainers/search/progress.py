@@ -1,4 +1,4 @@
-"""What a search tells while it runs: one plain line an epoch, a row of `metrics.csv`, a bar on a terminal."""
+"""Progress of a search: one plain line an epoch, a row of `metrics.csv`, a bar on a terminal."""
 
 # Shapes: E epochs, D devices, M metrics, N choices of all decisions, C choices of one decision.
 
@@ -26,7 +26,7 @@ from trainers.search.evaluation import first_images
 from trainers.search.module import SearchModule
 from trainers.search.prune_log import prune_rows, write_prune_log
 
-# Told of each new row of metrics, the last of those there are; may raise to end the search.
+# Called after each epoch with all rows of metrics; may raise to end the search.
 Watcher = Callable[[Sequence[Mapping[str, Any]]], None]
 VALIDATION_IMAGES = 256  # per epoch line; the finaliser uses more
 
@@ -55,8 +55,8 @@ class EpochReport(pl.Callback):
         self.folder.progress(done, epochs=trainer.max_epochs or 0)
         if self.rows:
             other = ", with other files of Espalier than before: no uninterrupted run gives its result"
-            told = f"resumed after epoch {done} of {trainer.max_epochs}"
-            self.report(told + (other if len(pl_module.code) > 1 else ""))
+            line = f"resumed after epoch {done} of {trainer.max_epochs}"
+            self.report(line + (other if len(pl_module.code) > 1 else ""))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -202,7 +202,7 @@ def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
 
 
 def epoch_line(row: Mapping[str, Any], status: Mapping[str, str], *, epochs: int) -> str:
-    """`epoch 1/8  val 0.490  entropy 0.99  choices 597  flagship_phone 19.8/48 latency_ms, worst 1.07x ✗ ...`"""
+    """`epoch 1/8  val 0.490  entropy 0.99  choices 597  flagship_phone 19.8/48 latency_ms, max 1.07x ✗ ...`"""
     parts = [
         f"epoch {row[metric_names.EPOCH]}/{epochs}",
         f"val {row[metric_names.VALIDATION_ACCURACY]:.3f}",
@@ -228,10 +228,10 @@ class StatusLine(RichProgressBar):
 
 
 def status_words(row: Mapping[str, Any]) -> dict[str, str]:
-    """`19.8/12 latency_ms, worst 2.13x ✗` for each device of a row.
+    """`19.8/12 latency_ms, max 2.13x ✗` for each device of a row.
 
-    The expected cost that is nearest its budget, and the budget; then the largest share of a budget that the dearest
-    network left may use, ✓ once that is within every budget.
+    The expected cost that is nearest its budget, and the budget; then the max cost of remaining networks as a share of
+    its budget, ✓ once that is within every budget.
     """
     found = {}
     for device in metric_names.devices_of(row):
@@ -241,5 +241,5 @@ def status_words(row: Mapping[str, Any]) -> dict[str, str]:
         nearest = max(metrics, key=lambda metric: costs[metric] / budgets[metric])
         worst = max(row[metric_names.worst(device, metric)] / budgets[metric] for metric in metrics)
         mark = "✓" if row[metric_names.met(device)] else "✗"
-        found[device] = f"{costs[nearest]:.3g}/{budgets[nearest]:g} {nearest}, worst {worst:.2f}x {mark}"
+        found[device] = f"{costs[nearest]:.3g}/{budgets[nearest]:g} {nearest}, max {worst:.2f}x {mark}"
     return found

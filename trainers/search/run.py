@@ -69,7 +69,7 @@ def _other_threads(config: SearchConfig, finished: Result) -> str:
 
 
 def _refuse_what_is_known(config: SearchConfig, folder: RunFolder) -> None:
-    """Raises: BudgetInfeasibleError if an earlier attempt found so, all was told, and nothing was measured here."""
+    """Raises: BudgetInfeasibleError if an earlier attempt found so and nothing was measured here."""
     try:
         state = state_of(folder.path)
     except InvalidInputError:  # there was none, or its status was torn
