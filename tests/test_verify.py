@@ -262,7 +262,7 @@ def test_weights_that_are_a_little_otherwise_are_not_those_of_the_lineage(run: P
 
 def test_weights_that_test_otherwise_fail(run: Path) -> None:
     save_weights(run, "mid_tablet", lambda tensors: tensors["classifier.bias"][4].add_(1e6))
-    set_field(run, f"{TABLET}.accuracy.finetuned", 0.9)  # of ten kinds of image it names one
+    set_field(run, f"{TABLET}.accuracy.finetuned", 0.95123)  # of ten kinds of image it names one
     assert f"{TABLET}.accuracy.finetuned" in failed(run)
 
 

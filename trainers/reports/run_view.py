@@ -1,6 +1,7 @@
 """What the report of one run says, decided from its files; how it looks stands in the templates."""
 
 import shlex
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -98,14 +99,7 @@ def run_view(run: Run) -> dict[str, Any]:
 
 def status_of(run: Run) -> dict[str, Any]:
     """The fields of `status.json`, with the state as it really is: one that says it runs may be interrupted."""
-    state = run.state
-    progress = None if state.epoch is None else {"epoch": state.epoch, "epochs": state.epochs}
-    times = {key: getattr(state, key).isoformat(timespec="seconds") for key in ("started", "heartbeat")}
-    return {
-        **{"status": state.state, "error": state.reason, "progress": progress, "pid": state.pid, **times},
-        **{key: getattr(state, key) for key in ("attempt", "command", "host")},
-        **state.origin,
-    }
+    return run.state.model_dump(mode="json", by_alias=True)
 
 
 def origin_of(run: Run, prefix: str = "") -> tuple[Mapping[str, Any], Quote]:
@@ -169,9 +163,7 @@ def epoch_rows(run: Run) -> list[tuple[int, Quote]]:
 
 def pruned(run: Run) -> list[tuple[str, str, int]]:
     """Device, reason, and how many choices went there for it, in the order of the pruning log."""
-    counts: dict[tuple[str, str], int] = {}
-    for device, reason in zip(run.prunes["device"], run.prunes["reason"], strict=True):
-        counts[device, reason] = counts.get((device, reason), 0) + 1
+    counts = Counter(zip(run.prunes["device"], run.prunes["reason"], strict=True))
     return [(device, reason, count) for (device, reason), count in counts.items()]
 
 
