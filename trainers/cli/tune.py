@@ -4,10 +4,8 @@ import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from search_spaces.errors import InvalidInputError
 from trainers.cli.command import CONTINUES, App, run
 from trainers.cli.search_command import SEARCH, check_search, run_folder, work
-from trainers.runs.validation import refusal, untitled
 
 if TYPE_CHECKING:
     from trainers.runs.config import SearchConfig
@@ -20,28 +18,8 @@ OF_STUDIES = tuple(STUDY_KEYS.values())
 
 
 def check_tune(content: dict[str, Any]) -> "SearchConfig":
-    """The configuration of a trial. Raises: InvalidInputError that lists what is wrong with it or the study."""
-    problems = _study_problems(content)
-    try:
-        config = check_search({key: value for key, value in content.items() if key not in OF_STUDIES})
-    except InvalidInputError as error:
-        raise refusal([*problems, untitled(error)]) from error
-    if problems:
-        raise refusal(problems)
-    return config
-
-
-def _study_problems(content: dict[str, Any]) -> list[str]:
-    """What is wrong with the settings of a study that its sweeper refers to; the sweeper has others."""
-    from trainers.tuning.tuning_config import validate_tuning
-
-    others = {"study_name": "study", "seed": None, "sampler": {"name": "tpe", "startup_trials": 1}}
-    pruner = {"name": content.get("pruner"), "metric": "val/acc", "startup_trials": 1, "warmup_epochs": 1}
-    given = {setting: content.get(key) for setting, key in STUDY_KEYS.items() if "." not in setting}
-    _, problems = validate_tuning(
-        {**given, **others, "storage": content.get("study") or "study.db", "pruner": pruner}, STUDY_KEYS
-    )
-    return [problem for problem in problems if not problem.startswith("hydra.")]
+    """The configuration of a trial; its sweeper checks the settings of the study. Raises: as `check_search`."""
+    return check_search({key: value for key, value in content.items() if key not in OF_STUDIES})
 
 
 def _work(config: "SearchConfig", command: str) -> Mapping[str, Any]:

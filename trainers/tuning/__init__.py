@@ -1,1 +1,1 @@
-"""Studies over searches: Optuna suggests, jobs run, their results are told to the study, and trials are pruned."""
+"""Studies over searches: Optuna suggests, jobs run, the study learns their results and prunes trials."""

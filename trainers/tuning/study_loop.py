@@ -1,4 +1,4 @@
-"""The loop of a study: ask for trials, launch them as jobs, tell what became of them, report each."""
+"""The loop of a study: ask for trials, launch them as jobs, tell the study their results, report each."""
 
 import math
 import time
@@ -24,7 +24,7 @@ MAX_LOSSES = 3  # of a trial's job, before the trial counts as failed
 
 
 class JobsLostError(EspalierError):
-    """A launcher came back without saying what became of its jobs, as when a worker is killed."""
+    """A launcher returned without the results of its jobs, as when a worker is killed."""
 
 
 def run_study(trials: Trials, launch: Launch, report: Report, *, wait: Callable[[float], None] = time.sleep) -> None:
@@ -57,8 +57,8 @@ class _Loop:
         limit_s, waits = self.config.timeout_s, False
         deadline = math.inf if limit_s is None else time.monotonic() + limit_s
         while time.monotonic() < deadline:
-            batch, told = self.trials.ask(self.config.n_jobs)
-            for trial in told:
+            batch, repeated = self.trials.ask(self.config.n_jobs)
+            for trial in repeated:
                 self.report(trial_line(self.trials.study, trial, self.config))
             if batch:
                 self.pause_s = POLL_SECONDS
@@ -72,7 +72,7 @@ class _Loop:
                 if self.trials.tried_all():
                     self.report(f"all {self.trials.num_points:.0f} points of the search space have been tried")
                 return
-            elif not told:
+            elif not repeated:
                 if not waits:
                     self.report(
                         "waiting for trials of other processes; one whose process is gone "
@@ -92,11 +92,11 @@ class _Loop:
                 self.trials.give_back([trial])
                 continue
             checked = usable(outcome, [*self.config.objectives, *self.config.constraints])
-            told = self.trials.tell(trial, checked)
-            if told is None:
+            ended = self.trials.tell(trial, checked)
+            if ended is None:
                 self.report(f"trial {trial.number} has been taken over by another process")
             else:
-                self.report(trial_line(self.trials.study, told, self.config))
+                self.report(trial_line(self.trials.study, ended, self.config))
             if checked.status == "refused":
                 refusals.append(checked.error)
         if refusals and not self.trials.has_succeeded():  # all would be refused alike

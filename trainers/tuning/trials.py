@@ -1,4 +1,4 @@
-"""The trials of one process: asked for, shown to be alive, and told to the study, or queued to be run again."""
+"""The trials of one process: ask for them, send their heartbeats, tell their results, or queue them to run again."""
 
 import math
 import threading
@@ -59,7 +59,7 @@ class Trials:
         Both are empty if none are left, or all that are left are run by others.
         """
         to_run: list[Trial] = []
-        told: list[FrozenTrial] = []
+        repeated: list[FrozenTrial] = []
         with answering(self.config.place):
             self._requeue_lost()
             while len(to_run) < count and self._is_one_left():
@@ -68,8 +68,8 @@ class Trials:
                 if duplicate is None:
                     to_run.append(trial)
                 else:
-                    told.append(self._tell_as(trial, duplicate))
-        return to_run, told
+                    repeated.append(self._tell_as(trial, duplicate))
+        return to_run, repeated
 
     def tell(self, trial: "Trial", outcome: Outcome) -> "FrozenTrial | None":
         """The trial with its outcome; none if another process has taken it over, as after a long sleep of this one."""
