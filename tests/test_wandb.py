@@ -14,6 +14,7 @@ from logged_runs import OFFLINE, ROWS, SVG, Attempt, as_nobody, attempts_at, log
 from PIL import Image
 from tiny_search import MOBILE, SHORT
 
+import trainers.loggers.wandb
 from search_spaces.errors import InvalidInputError
 from trainers.loggers.base import LocalRunLogger, check_logger, make_logger
 from trainers.loggers.wandb import decide_mode
@@ -37,9 +38,10 @@ SEARCH = Path(sys.executable).parent / "espalier-search"
     ],
 )
 def test_the_explicit_mode_decides_then_the_environment_then_the_key(
-    explicit: Any, environment: str | None, has_key: bool, mode: str
+    explicit: Any, environment: str | None, has_key: bool, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert decide_mode(explicit, environment, has_key=has_key) == mode
+    surround(environment, has_key, monkeypatch)
+    assert decide_mode(explicit) == mode
 
 
 @pytest.mark.parametrize(
@@ -47,11 +49,19 @@ def test_the_explicit_mode_decides_then_the_environment_then_the_key(
     [("online", None, "logger.mode"), (None, "online", "WANDB_MODE"), (None, "quiet", "WANDB_MODE")],
 )
 def test_an_unknown_mode_and_online_without_a_key_are_refused(
-    explicit: Any, environment: str | None, field: str
+    explicit: Any, environment: str | None, field: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    surround(environment, False, monkeypatch)
     with pytest.raises(InvalidInputError) as error:
-        decide_mode(explicit, environment, has_key=False)
+        decide_mode(explicit)
     assert error.value.fields == (field,)
+
+
+def surround(environment: str | None, has_key: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainers.loggers.wandb, "has_key", lambda: has_key)
+    monkeypatch.delenv("WANDB_MODE", raising=False)
+    if environment is not None:
+        monkeypatch.setenv("WANDB_MODE", environment)
 
 
 def test_a_long_tag_is_refused_before_any_work() -> None:

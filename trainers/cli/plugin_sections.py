@@ -40,6 +40,9 @@ def offer_sections(arguments: Iterable[str]) -> None:
 
 def _defaults(part: Callable[..., Any]) -> dict[str, Any]:
     """The keyword arguments of a part that a configuration may set; null where there is no default."""
+    if hasattr(part, "Config"):  # of a logger
+        fields = {name: field for name, field in part.Config.model_fields.items() if name != "name"}
+        return {name: None if field.is_required() else field.default for name, field in fields.items()}
     return {
         name: None if parameter.default is Parameter.empty else parameter.default
         for name, parameter in _parameters(part).items()

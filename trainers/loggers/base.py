@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -58,10 +59,7 @@ class RunLogger:
         return cls(config, record, report)
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        """Logs one row, after `step` updates of weights, unless it is logged already.
-
-        Each attempt at a run logs all rows from the first on.
-        """
+        """Logs one row, after `step` updates of weights. Each attempt at a run logs all rows, each once."""
 
     def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None: ...
 
@@ -82,51 +80,39 @@ class LocalRunLogger(RunLogger):
 
 
 class SteadyRunLogger(RunLogger):
-    """Passes all on to another logger. When that one fails, it reports so once and leaves it out from there."""
+    """Passes all on to another logger, each step once. When that one fails, it is reported once and left out."""
 
     def __init__(self, logger: RunLogger, report: Report) -> None:
-        self.logger, self.report, self.has_failed = logger, report, False
+        self.logger, self.report, self.has_failed, self.last_step = logger, report, False, 0
+        for name in ("table", "picture", "artifact", "alert", "finish"):
+            setattr(self, name, partial(self._try, getattr(logger, name)))
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        self._try(lambda: self.logger.metrics(step, values))
+        if step > self.last_step:
+            self._try(self.logger.metrics, step, values)
+            self.last_step = step
 
-    def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
-        self._try(lambda: self.logger.table(name, columns=columns, rows=rows))
-
-    def picture(self, name: str, content: bytes | str) -> None:
-        self._try(lambda: self.logger.picture(name, content))
-
-    def artifact(self, name: str, *, kind: str, files: Sequence[Path], parents: Sequence[str]) -> None:
-        self._try(lambda: self.logger.artifact(name, kind=kind, files=files, parents=parents))
-
-    def alert(self, title: str, text: str) -> None:
-        self._try(lambda: self.logger.alert(title, text))
-
-    def finish(self, exit_code: int) -> None:
-        self._try(lambda: self.logger.finish(exit_code))
-
-    def _try(self, act: Callable[[], None]) -> None:
+    def _try(self, method: Callable[..., None], *given: Any, **named: Any) -> None:
         if self.has_failed:
             return
         try:
-            act()
+            method(*given, **named)
         except Exception as error:  # whatever a service raises: hours of a search are worth more than its curves
             self.report(f"the logger failed and is left out from here: {type(error).__name__}: {error}")
             self.has_failed = True
 
 
 def check_logger(content: Mapping[str, Any], *, tags: Sequence[str] = ()) -> LoggerConfig:
-    """The checked section `logger`, for a run with these tags.
-
-    Raises: InvalidInputError that lists every wrong key, or names what is not installed or does not answer.
-    """
+    """The checked section `logger`, for a run with these tags. Raises: InvalidInputError for all wrong keys."""
     name = content.get("name")
     if not isinstance(name, str) or name not in LOGGERS:
         raise InvalidInputError(f"logger.name: got {name!r}, allowed: {', '.join(LOGGERS)}; as logger=wandb")
     try:
         kind = LOGGERS[name]
-    except ModuleNotFoundError as error:
-        needed = f"logger={name} needs the package {error.name}, which is not installed"
+    except InvalidInputError as error:
+        if not isinstance(error.__cause__, ModuleNotFoundError):
+            raise
+        needed = f"logger={name} needs the package {error.__cause__.name}, which is not installed"
         raise InvalidInputError(f"{needed}: pip install 'espalier[{name}]'") from error
     try:
         config = kind.Config.model_validate(dict(content))

@@ -26,9 +26,11 @@ class CsvRunLogger(LightningRunLogger):
             lightning.log_hyperparams(record.config)
         super().__init__(lightning, record)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
         for name, value in values.items():
-            super().write(step, {"run": self.record.name, "metric": name, "value": value})
+            row: dict[str, Any] = {"run": self.record.name, "metric": name, "value": value}
+            self.lightning.log_metrics(row, step)
+        self.lightning.save()
 
     def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         path = self.folder / f"{name.replace('/', '_')}.csv"

@@ -18,23 +18,13 @@ SETTINGS = ("strategy.name", "space.name", "seed")  # of the configuration
 CHARTS: dict[str, tuple[str, dict[str, str]]] = {
     "utilisation": (
         metric_names.ARCHITECTURES,
-        {
-            "device": "device",
-            "latency": "utilisation_latency_ms",
-            "gflops": "utilisation_gflops",
-            "params": "utilisation_params_m",
-            "memory": "utilisation_peak_memory_mb",
-        },
+        {"device": "device", "latency": "utilisation_latency_ms", "gflops": "utilisation_gflops"}
+        | {"params": "utilisation_params_m", "memory": "utilisation_peak_memory_mb"},
     ),
     "accuracy_latency": (
         metric_names.ARCHITECTURES,
-        {
-            "device": "device",
-            "latency": "held_latency_ms",
-            "budget": "budget_latency_ms",
-            "accuracy": "accuracy_finetuned",
-            "met": "met",
-        },
+        {"device": "device", "latency": "held_latency_ms", "budget": "budget_latency_ms"}
+        | {"accuracy": "accuracy_finetuned", "met": "met"},
     ),
     "pruning": (metric_names.PRUNE_EVENTS, {"device": "device", "step": "step", "reason": "reason"}),
 }
@@ -47,7 +37,7 @@ def build_dashboard(entity: str, project: str, *, devices: Sequence[str], metric
         "Cost of each device against its budget": [
             _against_budget(device, metric) for metric in metrics for device in devices
         ],
-        "Entropy": _entropy(),
+        "Entropy": [_lines("Entropy of the choices, share of the largest", metric_names.ENTROPY)],
         "Heat map and architectures": _pictures(devices),
         "Pruning": [*_pruning(devices), _chart(entity, "pruning")],
         "Collapse alarm": _collapse(),
@@ -105,13 +95,9 @@ def _verdict(entity: str, devices: Sequence[str]) -> list[Any]:
 
 
 def _against_budget(device: str, metric: str) -> wr.LinePlot:
-    """Expected, worst and budget in one plot: the budget holds once the worst is below it."""
+    """Expected and largest cost and the budget, which holds once the largest is below it."""
     names = [namer(device, metric) for namer in (metric_names.expected, metric_names.worst, metric_names.budget)]
     return _lines(f"{device}: {metric} against budget", *names)
-
-
-def _entropy() -> list[Any]:
-    return [_lines("Entropy of the choices, share of the largest", metric_names.ENTROPY)]
 
 
 def _pictures(devices: Sequence[str]) -> list[Any]:

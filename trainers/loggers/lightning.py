@@ -1,7 +1,6 @@
 """What every logger of Lightning does for a run; one of another service is a subclass that makes it."""
 
 from collections.abc import Mapping
-from typing import Any
 
 from pytorch_lightning.loggers import Logger
 
@@ -11,17 +10,13 @@ from trainers.loggers.base import RunLogger, RunRecord
 class LightningRunLogger(RunLogger):
     """Logs metrics and the end of a run by a logger of Lightning."""
 
-    def __init__(self, lightning: Logger, record: RunRecord, *, last_step: int = 0) -> None:
-        self.lightning, self.record, self.last_step = lightning, record, last_step
+    def __init__(self, lightning: Logger, record: RunRecord) -> None:
+        self.lightning, self.record, self.last_step = lightning, record, 0
 
     def metrics(self, step: int, values: Mapping[str, float]) -> None:
-        if step > self.last_step:
-            self.write(step, values)
-            self.lightning.save()
-            self.last_step = step
-
-    def write(self, step: int, values: Mapping[str, Any]) -> None:
         self.lightning.log_metrics(dict(values), step)
+        self.lightning.save()
+        self.last_step = step
 
     def finish(self, exit_code: int) -> None:
         self.lightning.finalize("success" if exit_code == 0 else "failed")

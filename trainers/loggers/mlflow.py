@@ -6,6 +6,7 @@ import logging
 import os
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,7 +14,6 @@ os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it else reports to 
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # it else waits minutes for a server that is gone
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "20")
 
-from mlflow.entities import Param
 from mlflow.exceptions import MlflowException
 from mlflow.tracking import MlflowClient
 from PIL import Image
@@ -27,7 +27,6 @@ from trainers.loggers.lightning import LightningRunLogger
 from trainers.runs import metric_names
 from trainers.search.callbacks import Report
 
-MAX_PARAMETERS = 100  # of MLflow, in one request
 KILLED = (130, 143)
 
 
@@ -54,26 +53,26 @@ class MlflowRunLogger(LightningRunLogger):
         self.client = _client(uri)
         try:
             _make_experiment(self.client, config.experiment, None if config.named_uri else (runs / "mlflow").as_uri())
-            known = known_id(record.folder, "mlflow")
-            known = known if known is not None and _reopen(self.client, known) else None
+            known = _reopened(self.client, known_id(record.folder, "mlflow"))
             tags = {"sweep": record.group, "stage": record.job_type, **{f"tag.{tag}": "true" for tag in record.tags}}
             lightning = MLFlowLogger(config.experiment, record.name, tracking_uri=uri, tags=tags, run_id=known)
+            super().__init__(lightning, record)
             self.run = str(lightning.run_id)
             if known is None:
-                self._log_parameters(record.config)
+                lightning.log_hyperparams(flat(record.config))
                 keep_id(record.folder, "mlflow", self.run)
-            last_step = int(self.client.get_run(self.run).data.metrics.get(metric_names.STEP, 0))
+            self.last_step = int(self.client.get_run(self.run).data.metrics.get(metric_names.STEP, 0))
         except (MlflowException, OSError) as error:
             raise _refusal(uri, error) from error
-        super().__init__(lightning, record, last_step=last_step)
 
     @classmethod
     def check(cls, config: MlflowConfig, *, tags: Sequence[str]) -> None:
         if config.named_uri is not None:  # the default store is made with the run
             _client(config.named_uri)
 
-    def write(self, step: int, values: Mapping[str, float]) -> None:
-        super().write(step, {**values, metric_names.STEP: step})
+    def metrics(self, step: int, values: Mapping[str, float]) -> None:
+        if step > self.last_step:  # that an earlier attempt logged
+            super().metrics(step, {**values, metric_names.STEP: step})
 
     def table(self, name: str, *, columns: Sequence[str], rows: Sequence[Sequence[Cell]]) -> None:
         buffer = io.StringIO()
@@ -99,12 +98,6 @@ class MlflowRunLogger(LightningRunLogger):
         self.client.set_tag(self.run, "exit_code", str(exit_code))
         self.lightning.finalize("KILLED" if exit_code in KILLED else "FAILED" if exit_code else "FINISHED")
 
-    def _log_parameters(self, config: Mapping[str, Any]) -> None:
-        """Logs them whole: Lightning cuts each after 250 characters."""
-        parameters = [Param(key, str(value)) for key, value in flat(config).items()]
-        for start in range(0, len(parameters), MAX_PARAMETERS):
-            self.client.log_batch(self.run, params=parameters[start : start + MAX_PARAMETERS])
-
 
 def _client(uri: str) -> MlflowClient:
     """A client of a store that has answered. Raises: InvalidInputError if it does not."""
@@ -124,24 +117,20 @@ def _refusal(uri: str, error: Exception) -> InvalidInputError:
 
 
 def _make_experiment(client: MlflowClient, name: str, artifacts: str | None) -> None:
-    """Makes it here, with the place of its artifacts, if it is new; another process may be first."""
+    """Makes a new experiment here, with the place of its artifacts."""
     if client.get_experiment_by_name(name) is None:
-        try:
+        with suppress(MlflowException):  # another job was first
             client.create_experiment(name, artifact_location=artifacts)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
 
 
-def _reopen(client: MlflowClient, run: str) -> bool:
-    """Whether the store has the run that an earlier attempt opened; it runs again then."""
+def _reopened(client: MlflowClient, run: str | None) -> str | None:
+    """The run of an earlier attempt, if this store has it; it runs again then."""
     try:
-        client.update_run(run, status="RUNNING")
-    except MlflowException as error:
-        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
-            raise
-        return False
-    return True
+        if run is not None:
+            client.update_run(run, status="RUNNING")
+    except MlflowException:  # another store has it
+        return None
+    return run
 
 
 def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

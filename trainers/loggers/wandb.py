@@ -35,21 +35,16 @@ class WandbConfig(LoggerConfig):
     mode: Mode | None
 
 
-def mode_here(explicit: Mode | None) -> Mode:
-    """The mode that a run will have here.
+def decide_mode(explicit: Mode | None) -> Mode:
+    """The explicit mode, else WANDB_MODE, else online with a key and offline without one.
 
     Raises: InvalidInputError for an unknown WANDB_MODE, for online without a key, and for a key that cannot be used.
     """
-    return decide_mode(explicit, os.environ.get("WANDB_MODE"), has_key=has_key())
-
-
-def decide_mode(explicit: Mode | None, environment: str | None, *, has_key: bool) -> Mode:
-    """The explicit mode, else WANDB_MODE, else online with a key, else offline. Raises: as `mode_here`."""
-    modes = get_args(Mode)
+    modes, environment = get_args(Mode), os.environ.get("WANDB_MODE")
     if explicit is None and environment and environment not in modes:
         raise InvalidInputError(f"WANDB_MODE: got {environment!r}, allowed: {', '.join(modes)}; or set logger.mode")
-    mode = explicit or environment or ("online" if has_key else "offline")
-    if mode == "online" and not has_key:
+    mode = explicit or environment or ("online" if has_key() else "offline")
+    if mode == "online" and not has_key():
         raise InvalidInputError(
             f"{'logger.mode' if explicit else 'WANDB_MODE'}: got 'online', but there is no key of W&B; "
             "run `wandb login`, set WANDB_API_KEY, or take logger.mode=offline"
@@ -81,14 +76,13 @@ class WandbRunLogger(RunLogger):
 
     @classmethod
     def check(cls, config: WandbConfig, *, tags: Sequence[str]) -> None:
-        for tag in tags:
-            if len(tag) > MAX_TAG:
-                raise InvalidInputError(f"tags: got {tag!r}; W&B takes at most {MAX_TAG} characters each; shorten it")
-        mode_here(config.mode)
+        if long := [tag for tag in tags if len(tag) > MAX_TAG]:
+            raise InvalidInputError(f"tags: got {long}; W&B takes at most {MAX_TAG} characters each; shorten them")
+        decide_mode(config.mode)
 
     @classmethod
     def open(cls, config: WandbConfig, record: RunRecord, report: Report) -> RunLogger:
-        is_disabled = mode_here(config.mode) == "disabled"
+        is_disabled = decide_mode(config.mode) == "disabled"
         return (LocalRunLogger if is_disabled else cls)(config, record, report)
 
     def __init__(self, config: WandbConfig, record: RunRecord, report: Report) -> None:
@@ -112,7 +106,7 @@ class WandbRunLogger(RunLogger):
                 job_type=record.job_type,
                 tags=record.tags,
                 config=record.config,
-                mode=mode_here(config.mode),
+                mode=decide_mode(config.mode),
                 resume="allow",
                 reinit="finish_previous",
                 settings=wandb.Settings(silent=True, console="off", symlink=False, save_code=False, disable_git=True),
