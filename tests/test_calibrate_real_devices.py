@@ -18,6 +18,8 @@ from hardware_models.profile import load_profile
 
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:

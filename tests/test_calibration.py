@@ -103,6 +103,7 @@ def test_a_kind_that_no_network_has_is_priced_in_proportion_and_named(tmp_path: 
     )
 
 
+@pytest.mark.slow
 def test_a_device_that_slows_down_under_long_work_is_calibrated_as_a_whole(tmp_path: Path) -> None:
     def slowed(times: dict[str, float]) -> dict[str, float]:
         return {name: 0.5 * ms**1.4 for name, ms in times.items()}

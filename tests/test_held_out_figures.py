@@ -12,7 +12,10 @@ import pytest
 BENCHMARKS = Path(__file__).parent / "benchmarks"
 DATA = Path(os.environ.get("ESPALIER_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
 
-pytestmark = pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA"),
+]
 
 
 def benchmark(name: str) -> ModuleType:

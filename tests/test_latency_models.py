@@ -101,6 +101,7 @@ def test_a_model_of_a_plugin_prices_profiles_and_units_and_refuses_wrong_fields(
     assert refused.value.fields == ("hardware.mine.latency.slow",)
 
 
+@pytest.mark.slow
 def test_a_model_of_a_plugin_is_calibrated_searched_reported_and_verified(command: Cli, tmp_path: Path) -> None:
     networks = mobile_networks(9)
     write_networks(Path("bench.csv"), networks, true_times(networks, true_device()))
