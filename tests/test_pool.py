@@ -80,8 +80,11 @@ def test_every_network_of_the_pool_is_feasible_and_alive(name: str, budget: str)
 def test_pool_of_a_whole_space_is_feasible_where_next_to_no_random_network_is() -> None:
     table = cost_table(yaml_space("mobile"))
     device, generator = 0, np.random.default_rng(2)
-    smallest_M = table.upper(table.cheapest(np.ones(table.space.num_choices, dtype=bool), device), device)
-    problem = BudgetProblem(table, table.device_names[device], dict(zip(METRICS, 1.2 * smallest_M, strict=True)))
+    cheapest_M = table.cheapest(np.ones(table.space.num_choices, dtype=bool), device)
+    smallest_M = [table.devices[device].upper(m, float(cost)) for m, cost in zip(METRICS, cheapest_M, strict=True)]
+    problem = BudgetProblem(
+        table, table.device_names[device], dict(zip(METRICS, 1.2 * np.array(smallest_M), strict=True))
+    )
     survivors, _ = problem.start()
     pool_Sn = problem.chains(survivors.mask_N, generator).start(
         np.zeros(table.space.num_choices), 200, np.array([survivors.incumbent])

@@ -55,10 +55,6 @@ class CostTable:
         self._index_pairs()
 
     @property
-    def num_entries(self) -> int:
-        return int(self.offsets[-1])
-
-    @property
     def digest(self) -> str:
         """sha256 of every price, and of the choices and devices that they belong to."""
         names = [self.device_names, [(d.name, d.choices) for d in self.space.decisions], METRICS]
@@ -147,11 +143,6 @@ class CostTable:
         extra = torch.zeros_like(sums_DM)
         extra[:, PEAK] = peaks_DF.amax(dim=1)
         return torch.from_numpy(self.constant) + sums_DM + extra
-
-    def upper(self, costs_M: Array, device: int) -> Array:
-        """Costs (M,) at the upper bound of the device's profile."""
-        profile = self.devices[device]
-        return np.array([profile.upper(metric, float(cost)) for metric, cost in zip(METRICS, costs_M, strict=True)])
 
     def _extreme(self, mask_N: Mask, device: int, ufunc: np.ufunc, worst_value: float) -> Array:
         alive_E = self.entries_alive(mask_N)

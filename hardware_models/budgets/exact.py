@@ -71,7 +71,7 @@ def _best_of_all(
     """The best network of a table that `_is_one_table`, by looking at each."""
     best: Solution | None = None
     for networks_Sn in _networks(table, device, mask_N, scores_N):
-        allowed_S = (table.of(networks_Sn, device) <= limits_M).all(axis=1) & table.rules.obeyed(networks_Sn)
+        allowed_S = (table.of(networks_Sn, device) <= limits_M).all(axis=1)
         for indices in forbidden:
             allowed_S &= (networks_Sn[:, : len(indices)] != np.asarray(indices)).any(axis=1)
         values_S = scores_N[networks_Sn[allowed_S] + table.first_choice[:-1]].sum(axis=1)
@@ -88,9 +88,10 @@ def _best_of_part(
     while True:
         program = _Program(table, device, part_N, refused)
         found = program.solve(program.choice_costs(-scores_N), limits_M)
-        if found is None or (
-            (table.of(np.array([found]), device)[0] <= limits_M).all() and table.rules.obeyed(np.array([found])).all()
-        ):
+        if found is None:
+            return None
+        row_1n = np.array([found])
+        if (table.of(row_1n, device)[0] <= limits_M).all() and table.rules.obeyed(row_1n)[0]:
             return found
         refused.append(found)
 
@@ -100,7 +101,6 @@ def tightest_network(table: CostTable, device: int, *, mask_N: Mask, limits_M: A
     best: Solution | None = None
     if _is_one_table(table):
         for networks_Sn in _networks(table, device, mask_N, np.zeros(len(mask_N))):
-            networks_Sn = networks_Sn[table.rules.obeyed(networks_Sn)]
             least = _largest(networks_Sn, -(table.of(networks_Sn, device) / limits_M).max(axis=1))
             if least is not None and (best is None or -least.value < best.value):
                 best = Solution(least.indices, -least.value)
@@ -130,7 +130,7 @@ def _is_one_table(table: CostTable) -> bool:
 
 
 def _networks(table: CostTable, device: int, mask_N: Mask, scores_N: Array) -> Iterator[Indices]:
-    """All networks (S, n) of the choices in `mask_N`, of a table that `_is_one_table`, one placement at a time.
+    """All networks (S, n) of the choices in `mask_N` that obey the rules, of a table that `_is_one_table`.
 
     Where other devices would run them matters to none of this device's costs: there the best-scored choices stand.
     """
@@ -143,7 +143,8 @@ def _networks(table: CostTable, device: int, mask_N: Mask, scores_N: Array) -> I
     own_Sn = np.stack([grid.ravel() for grid in grids], axis=1)
     for placement in product(*active[table.num_own :]):
         where_Sn = np.broadcast_to(np.array(placement, dtype=np.int64), (len(own_Sn), len(placement)))
-        yield np.concatenate([own_Sn, where_Sn], axis=1)
+        networks_Sn = np.concatenate([own_Sn, where_Sn], axis=1)
+        yield networks_Sn[table.rules.obeyed(networks_Sn)]
 
 
 def _largest(networks_Sn: Indices, values_S: Array) -> Solution | None:

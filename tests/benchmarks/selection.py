@@ -205,7 +205,7 @@ def main() -> None:
     decades = np.floor(np.sum(np.log10([len(d.choices) for d in space.decisions])))
     print(
         f"space {space.name}: {len(space.decisions)} decisions, 10^{decades:.0f} networks; cost table of 3 devices: "
-        f"{table.num_entries:,} entries in {len(table.factors)} factors, {compiled.wall:.2f} s"
+        f"{table.offsets[-1]:,} entries in {len(table.factors)} factors, {compiled.wall:.2f} s"
     )
     print(f"seconds; select, prune and pool: median and maximum of n = {number}, {PRUNE_EVENTS} events, {number}")
     times = f"{'start':>7s} {'refuse':>7s}  {'select':>11s}  {'prune':>11s}  {'pool':>11s}"
