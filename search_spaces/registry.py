@@ -1,5 +1,6 @@
 """Parts found by name: entry points of installed packages, the built-in ones among them, and modules of a command."""
 
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from difflib import get_close_matches
 from functools import cached_property
@@ -22,6 +23,7 @@ class Registry(Mapping[str, Part]):
     def __init__(self, kind: str) -> None:
         self.kind = kind
         self._registered: dict[str, Part] = {}
+        self._modules: dict[str, str] = {}
         _REGISTRIES[kind] = self
 
     @cached_property
@@ -37,16 +39,15 @@ class Registry(Mapping[str, Part]):
         return found
 
     def register(self, name: str) -> Callable[[Part], Part]:
-        """A decorator that adds a part. Raises: InvalidInputError if another one has the name."""
+        """A decorator that adds a part of the calling module. Raises: InvalidInputError if another one has the name."""
+        module = str(sys._getframe(1).f_globals.get("__name__"))
+        known = self._modules.get(name) if name in self._registered else None
+        installed = self._installed[name].module if name in self._installed else module  # it may be its entry point too
+        if known not in (None, module) or installed != module:
+            raise InvalidInputError(f"{self.kind}: {name!r} is the name of another one; choose a name of your own")
 
         def add(part: Part) -> Part:
-            known = self._registered.get(name)
-            module = _place(part)[0]  # which may be that of an entry point, too
-            if (name in self._installed and self._installed[name].module != module) or (
-                known is not None and _place(known) != _place(part)
-            ):
-                raise InvalidInputError(f"{self.kind}: {name!r} is the name of another one; choose a name of your own")
-            self._registered[name] = part
+            self._registered[name], self._modules[name] = part, module
             return part
 
         return add
@@ -54,7 +55,7 @@ class Registry(Mapping[str, Part]):
     def module_of(self, name: str) -> str:
         """The module that a part is defined in; it is not imported for this."""
         if name in self._registered:
-            return _place(self._registered[name])[0]
+            return self._modules[name]
         return self._installed[name].module
 
     def is_built_in(self, name: str) -> bool:
@@ -100,8 +101,3 @@ def foreign_modules(name: str) -> set[str]:
     """The modules, of others than Espalier, that parts of this name are defined in, in all registries."""
     having = [each for each in _REGISTRIES.values() if name in each]
     return {each.module_of(name) for each in having if not each.is_built_in(name)}
-
-
-def _place(part: Any) -> tuple[str, str]:
-    """Where a part is defined: a module may be imported twice, in a notebook say."""
-    return getattr(part, "__module__", ""), getattr(part, "__qualname__", repr(part))

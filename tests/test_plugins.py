@@ -120,6 +120,17 @@ def test_a_file_that_names_a_class_of_a_plugin_is_refused(search: Cli, tmp_path:
     assert code == 2 and "_target_" in errors and not runs(tmp_path)
 
 
+def test_operation_relaxation_and_logger_of_one_file_each_are_searched_with(search: Cli, tmp_path: Path) -> None:
+    parts = ("plugins=[max_pool,softmax,text_logger]", "relaxation=softmax", "logger=text", "logger.file=rows.txt")
+    cells = ("space=nasbench201", "space.num_cells=1", "space.width=4", "space.image_size=16", "hardware=[mid_tablet]")
+    operations = "+space.operations=[none,skip_connect,nor_conv_1x1,max_pool_3x3]"
+    done(search(*cells, operations, *SHORT, "strategy.pool_size=32", *parts))
+    (folder,) = runs(tmp_path)
+    used = json.loads((folder / "result.json").read_bytes())["code"]["plugins"]
+    assert sorted(used) == ["max_pool", "softmax", "text_logger"]
+    assert (folder / "rows.txt").read_text(encoding="utf-8").startswith("step=6 ")
+
+
 def test_a_section_without_a_file_has_the_defaults_of_its_part(search: Cli) -> None:
     shown = done(search("plugins=[ladder]", "space=ladder", "space.width=8", "--cfg=job", "--package=space"))
     assert shown.splitlines()[1:] == ["name: ladder", "steps: 3", "width: 8", "size: 16"]

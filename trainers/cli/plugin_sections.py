@@ -9,8 +9,18 @@ from hydra.core.config_store import ConfigStore
 
 from search_spaces.registry import registry
 
-GROUPS = {"spaces": "space", "datasets": "data", "loggers": "logger"}  # kind of part: group that chooses one
-GIVEN = {"num_classes", "channels", "root", "image_size", "subset"}  # arguments that come from elsewhere
+GROUPS = {  # kind of part: group that chooses one
+    **{"spaces": "space", "datasets": "data", "loggers": "logger"},
+    **{kind: kind.removesuffix("s") for kind in ("relaxations", "constraints", "samplers", "searchers")},
+}
+GIVEN = {
+    "num_classes",
+    "channels",
+    "root",
+    "image_size",
+    "subset",
+    "warmup_steps",
+}  # arguments that come from elsewhere
 DATA = {
     "image_size": None,  # that of the images
     "limit": None,

@@ -1,0 +1,1 @@
+"""Parts for Espalier, found by the entry points of this package."""
