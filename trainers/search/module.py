@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -18,8 +19,13 @@ from hardware_models.budgets.cost_table import Array
 from hardware_models.measuring.runner import cpu_model
 from search_spaces.errors import EspalierError
 from trainers.runs.code import Code
+from trainers.runs.plugins import code_of
+from trainers.search.logits import ArchitectureParameters
+from trainers.search.optimizers import make_optimizer, make_schedule
+from trainers.search.plan import Plan
 from trainers.search.relaxations.relaxation import Batch, Searched, Update
-from trainers.search.strategy import Strategy
+from trainers.search.search_state import SearchState
+from trainers.search.strategy import Strategy, make_strategy
 
 
 class TrainingDivergedError(EspalierError):
@@ -210,3 +216,37 @@ class SearchModule(pl.LightningModule):
                 f"the {what} loss is {float(loss.detach())} at step {self.state.step}; "
                 f"lower optimizer.lr or trainer.clip_norm, and check the images for values that are not numbers"
             )
+
+
+def make_module(plan: Plan, state: SearchState) -> SearchModule:
+    """The module that trains a supernet of the plan's space; `state` has the choices that it starts with."""
+    config, settings = plan.config, plan.config.trainer
+    supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    logits = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
+    schedule = Schedule(
+        settings.steps,
+        settings.warmup_share,
+        settings.arch_every,
+        settings.prune_events,
+        settings.prune_from,
+        settings.prune_to,
+    )
+    strategy = make_strategy(
+        plan.strategy,
+        supernet=supernet,
+        logits=logits,
+        task=plan.task,
+        state=state,
+        warmup_steps=schedule.warmup_steps,
+        generator=np.random.default_rng(config.seed),
+    )
+    return SearchModule(
+        strategy.relaxation.searched,
+        strategy,
+        schedule=schedule,
+        optimizer=make_optimizer(config.optimizer, "optimizer"),
+        learning_rate=make_schedule(config.schedule, steps=settings.steps),
+        arch_optimizer=make_optimizer(config.arch_optimizer, "arch_optimizer"),
+        clip_norm=settings.clip_norm,
+        code=code_of(config.model_dump(mode="json")),
+    )

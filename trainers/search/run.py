@@ -23,10 +23,11 @@ from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.search.console import feasible_line, headline, report_verdict
 from trainers.search.derive import derive
 from trainers.search.memory import count_peak_anew, memory_named, peak_mb
+from trainers.search.module import make_module
 from trainers.search.plan import Plan, is_host, measured_devices, prepare
 from trainers.search.provenance import origin
 from trainers.search.result_writer import write_result
-from trainers.search.search_state import PruneRecord
+from trainers.search.search_state import PruneRecord, SearchState
 from trainers.search.training import train
 
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
@@ -132,8 +133,10 @@ def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[Sear
     pl.seed_everything(config.seed, verbose=False)
     torch.use_deterministic_algorithms(True, warn_only=True)
     report(headline(plan))
-    starts, presolved = _feasible(plan, report)
-    module = train(plan, starts, presolved, folder, report, watchers=[callback.on_epoch for callback in callbacks])
+    state = _feasible(plan, report)
+    starts = list(state.survivors)
+    watchers = [callback.on_epoch for callback in callbacks]
+    module = train(plan, make_module(plan, state), folder, report, watchers=watchers)
     clock, train_seconds = time.perf_counter(), module.train_seconds
     derived = derive(plan, module, starts, report)
     seconds = {"train": train_seconds, "derive": time.perf_counter() - clock}
@@ -141,8 +144,8 @@ def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[Sear
     return write_result(plan, module, derived, folder, seconds=seconds, peak_memory_mb=peak)
 
 
-def _feasible(plan: Plan, report: Report) -> tuple[list[Survivors], list[PruneRecord]]:
-    """What each device starts with, and what presolve removed. Raises: BudgetInfeasibleError that names all without."""
+def _feasible(plan: Plan, report: Report) -> SearchState:
+    """The state that a search starts with. Raises: BudgetInfeasibleError that names all without a network."""
     starts: list[Survivors] = []
     presolved: list[PruneRecord] = []
     infeasible: list[str] = []
@@ -157,7 +160,9 @@ def _feasible(plan: Plan, report: Report) -> tuple[list[Survivors], list[PruneRe
         report(feasible_line(plan, problem.device, survivors))
     if infeasible:
         raise BudgetInfeasibleError("\n".join(infeasible))
-    return starts, presolved
+    state = SearchState(plan.problems, starts)
+    state.prune_log += presolved
+    return state
 
 
 def _measured_anew(config: SearchConfig, device: str) -> str:

@@ -1,4 +1,4 @@
-"""Runs the search module under Lightning, from a plan to a trained and pruned supernet."""
+"""Runs a search module under Lightning until its supernet is trained and pruned."""
 
 import logging
 import signal
@@ -8,15 +8,11 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from hardware_models.budgets.budget_problem import Survivors
 from search_spaces.errors import EspalierError
 from trainers.runs.folder import RunFolder
-from trainers.runs.plugins import code_of
 from trainers.search.checkpoints import (
     CHECKPOINTS,
     EpochCheckpoint,
@@ -24,15 +20,12 @@ from trainers.search.checkpoints import (
     latest_checkpoint,
     not_of_a_search,
 )
-from trainers.search.logits import ArchitectureParameters
 from trainers.search.memory import is_out_of_memory
-from trainers.search.module import Schedule, SearchModule
-from trainers.search.optimizers import make_callbacks, make_optimizer, make_schedule
+from trainers.search.module import SearchModule
+from trainers.search.optimizers import make_callbacks
 from trainers.search.plan import Plan
 from trainers.search.progress import EpochReport, StatusLine, Watcher
 from trainers.search.provenance import hashes, versions
-from trainers.search.search_state import PruneRecord, SearchState
-from trainers.search.strategy import make_strategy
 
 Report = Callable[[str], None]
 COMPUTING = ("torch", "pytorch-lightning", "numpy", "scipy")  # packages that a search is not resumed with others of
@@ -40,21 +33,18 @@ COMPUTING = ("torch", "pytorch-lightning", "numpy", "scipy")  # packages that a 
 
 def train(
     plan: Plan,
-    starts: Sequence[Survivors],
-    presolved: Sequence[PruneRecord],
+    module: SearchModule,
     folder: RunFolder,
     report: Report,
     *,
     watchers: Sequence[Watcher] = (),
 ) -> SearchModule:
-    """A searched, pruned supernet, from the last whole checkpoint in `folder` on.
+    """Trains and prunes the module, from the last whole checkpoint in `folder` on, and returns it.
 
     Raises: TrainingDivergedError; RunFolderError if that is none of this search; KeyboardInterrupt (with its number) on
     a signal; whatever a watcher raises.
     """
     config, settings = plan.config, plan.config.trainer
-    module = _module(plan, starts)
-    module.state.prune_log += presolved
     # By the module's own steps: at a resume Lightning asks for the first batches before it has counted its epochs.
     loader = plan.data.loader(
         batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.state.step // len(loader)
@@ -82,40 +72,6 @@ def train(
         raise not_of_a_search(checkpoint, f"{type(error).__name__}: {error}") from error
     epoch_report.write_choices(module)
     return module
-
-
-def _module(plan: Plan, starts: Sequence[Survivors]) -> SearchModule:
-    config, settings = plan.config, plan.config.trainer
-    supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    logits = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
-    schedule = Schedule(
-        settings.steps,
-        settings.warmup_share,
-        settings.arch_every,
-        settings.prune_events,
-        settings.prune_from,
-        settings.prune_to,
-    )
-    state = SearchState(plan.problems, starts)
-    strategy = make_strategy(
-        plan.strategy,
-        supernet=supernet,
-        logits=logits,
-        task=plan.task,
-        state=state,
-        warmup_steps=schedule.warmup_steps,
-        generator=np.random.default_rng(config.seed),
-    )
-    return SearchModule(
-        strategy.relaxation.searched,
-        strategy,
-        schedule=schedule,
-        optimizer=make_optimizer(config.optimizer, "optimizer"),
-        learning_rate=make_schedule(config.schedule, steps=settings.steps),
-        arch_optimizer=make_optimizer(config.arch_optimizer, "arch_optimizer"),
-        clip_norm=settings.clip_norm,
-        code=code_of(config.model_dump(mode="json")),
-    )
 
 
 def _fit(trainer: pl.Trainer, module: SearchModule, loader: Iterable[Any], checkpoint: Path | None) -> None:
