@@ -10,8 +10,6 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from trainers.runs.plain_text import printable_lines
-
 FUZZ = settings(
     deadline=None,
     derandomize=True,  # the same lines on every machine and day
@@ -143,9 +141,3 @@ def lines(
         st.lists(any_of, min_size=1, max_size=2),
         st.tuples(st.sampled_from(flags), any_of).map(list),
     )
-
-
-def names(errors: str, line: Sequence[str]) -> bool:
-    """Whether a message names what an argument sets, or the section that it sets it in."""
-    keys = {printable_lines(key_of(argument)) for argument in line}  # as messages are
-    return any(key in errors or key.partition(".")[0] in errors for key in keys)

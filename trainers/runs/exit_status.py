@@ -16,7 +16,7 @@ class StudyRefusedError(InvalidInputError):
 
 
 class SearchStoppedError(EspalierError):
-    """The study that a search is a trial of has stopped it: it is hopeless beside the others."""
+    """The study that a search is a trial of has stopped it: it is pruned beside the others."""
 
 
 class RunFolderError(EspalierError):
