@@ -10,7 +10,6 @@ from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import EXIT_CODES
-from trainers.runs.result import missing_files, read_result
 from trainers.runs.state import FINISHED, RunState, state_of, why_lost
 from trainers.sweeps.records import FILE, Job, Sweep, own_overrides, read_sweep, sweep_folders
 
@@ -188,6 +187,8 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
     accuracy: float | None = None
     met: list[bool] | None = None
     if found in FINISHED:
+        from trainers.runs.result import missing_files, read_result  # a large schema
+
         try:
             result = read_result(run / "result.json")
             accuracy = result.objective["validation_accuracy"]

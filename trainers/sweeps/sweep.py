@@ -16,7 +16,6 @@ from filelock import FileLock
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import ExitStatus, RunFolderError
 from trainers.runs.files import write_text
-from trainers.runs.folder import RunFolder
 from trainers.runs.state import FINISHED, state_of, this_process
 from trainers.sweeps.records import FILE, Job, Sweep, read_sweep
 
@@ -75,6 +74,8 @@ def record_end(folder: Path, status: ExitStatus, *, command: str, began: datetim
             return
     except InvalidInputError:  # there is none, or it is torn
         pass
+    from trainers.runs.folder import RunFolder  # imports the schema of results
+
     run = RunFolder(folder, command=command)
     run.take()
     try:
