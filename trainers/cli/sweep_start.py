@@ -18,7 +18,6 @@ from pydantic import ValidationError, create_model
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.cli.command import App, say, tell
 from trainers.cli.composition import CONFIGURATION, explained, task_overrides, values_of_job
-from trainers.cli.job import name_in_sweep
 from trainers.cli.tune import SEARCHES
 from trainers.runs.exit_status import EXIT_CODES
 from trainers.runs.validation import problems_of, refusal, untitled
@@ -118,7 +117,7 @@ def _jobs(app: App, config: DictConfig, folder: Path) -> list[Job]:
 def _job(app: App, content: dict[str, Any], overrides: list[str], folder: Path) -> Job:
     try:
         own = app.folder(app.check(content))
-        return Job(overrides=overrides, folder=None if own is None else name_in_sweep(own, folder))
+        return Job(overrides=overrides, folder=None if own is None else sweep.name_in_sweep(own, folder))
     except InvalidInputError as error:
         return Job(overrides=overrides, refused=untitled(error))
 

@@ -17,6 +17,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import ExitStatus, RunFolderError
 from trainers.runs.files import write_text
 from trainers.runs.state import FINISHED, state_of, this_process
+from trainers.runs.validation import refusal
 from trainers.sweeps.records import FILE, Job, Sweep, read_sweep
 
 VARIABLE = "ESPALIER_SWEEP"  # of the environment: the folder of the sweep that a process belongs to
@@ -160,3 +161,14 @@ def _children() -> list[Any]:
 
 def _now() -> datetime:
     return datetime.now(UTC).replace(microsecond=0)
+
+
+def name_in_sweep(folder: Path, common: Path | None = None) -> str:
+    """The name of a run's folder in the folder of its sweep. Raises: InvalidInputError if it lies elsewhere."""
+    own, common = folder.resolve(), (common or sweep_folder()).resolve()
+    if own.parent != common:
+        problem = (
+            f"paths.runs: got {folder.parent}, but this sweep is in {common}; set paths.runs and sweep in the command"
+        )
+        raise refusal([problem])
+    return own.name
