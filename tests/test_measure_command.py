@@ -24,7 +24,7 @@ from console import (
     spaces_in_help,
 )
 from console import refused as told_once
-from spaces import ROOT, SMALL, small_space
+from spaces import ROOT
 
 import trainers.devices.measurement
 from hardware_models.measuring.layers import layers_path
@@ -52,13 +52,12 @@ def refused(result: Result, *words: str, code: int = 2) -> None:
 
 def cells_space() -> SearchSpace:
     """The space that `CELLS` names."""
-    name, spec = SMALL["cells"]
-    return SPACES[name](**spec, num_classes=10)
+    return SPACES["nasbench201"](width=4, num_cells=1, image_size=8, num_classes=10)
 
 
 @pytest.fixture
 def architecture(tmp_path: Path) -> Path:
-    space, path = small_space("cells"), tmp_path / "net.json"
+    space, path = cells_space(), tmp_path / "net.json"
     path.write_text(architecture_of(space, space.choices([3, 2, 4, 1, 0, 3])).to_json())
     return path
 
@@ -139,7 +138,7 @@ def test_architecture_files_are_measured_and_read_back(measure: Cli, architectur
     known = read_architecture(architecture)
     assert row.name == f"net-{known.id[:8]}"
     assert sum(operation.macs for operation in row.operations) == pytest.approx(
-        sum(operation.macs for operation in small_space("cells").operations(known.choices))
+        sum(operation.macs for operation in cells_space().operations(known.choices))
     )
     fields = row.fields
     assert (fields["repeats"], fields["warmup"], fields["threads"]) == ("3", "1", "1")

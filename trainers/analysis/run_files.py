@@ -125,6 +125,8 @@ def read_alphas(path: Path) -> Alphas | None:
             if sum(member.file_size for member in file.zip.infolist()) > ALPHA_BYTES:
                 raise ValueError(f"unpacked it is larger than {ALPHA_BYTES:,} bytes")
             arrays = {name: file[name] for name in ALPHAS}
+        if any(array.size > ALPHA_BYTES for array in arrays.values()):  # of values without bytes
+            raise ValueError("it has more values than bytes")
     except Exception as error:  # zipfile, zlib, struct and numpy have some ten kinds of it for a file that is not whole
         raise InvalidInputError(f"cannot read {path}: {error}") from error
     wrong = [name for name, kind in ALPHAS.items() if arrays[name].dtype.kind != kind]
