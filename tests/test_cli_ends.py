@@ -196,7 +196,7 @@ def test_a_job_that_fails_leaves_the_others_of_its_sweep_finished(search: Cli, r
         (("optimizer.lr=1e10",), r"the weights loss is (nan|inf) at step \d+; lower optimizer\.lr"),
         (
             ("arch_optimizer.lr=1e38",),
-            r"the architecture parameters are no finite numbers .*; lower arch_optimizer\.lr",
+            r"the architecture parameters are not finite .*; lower arch_optimizer\.lr",
         ),
     ],
     ids=["weights", "an epoch's end", "architecture"],
