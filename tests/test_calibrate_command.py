@@ -184,6 +184,7 @@ def test_candidates_of_a_file_are_proposed_by_name_without_those_measured(comman
 # From a measurement to a search
 
 
+@pytest.mark.slow
 def test_what_is_measured_here_is_calibrated_and_searched_for(command: Cli) -> None:
     proposed = done(command("propose=10", *CELLS))
     assert "warning" not in proposed

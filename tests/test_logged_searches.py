@@ -192,6 +192,7 @@ def test_an_infeasible_search_alerts_once_and_ends_with_its_exit_code(tmp_path: 
     assert logger.exit_codes == [2]
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_alerts_and_the_next_attempt_logs_all_rows(tmp_path: Path) -> None:
     config = kept_config(tmp_path, "trainer.checkpoint_seconds=0")
 

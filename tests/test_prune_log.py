@@ -21,9 +21,7 @@ def pruned() -> tuple[list[PruneRecord], dict[str, Survivors]]:
     """Two devices, pruned in turn until their budgets hold."""
     generator, records, left = np.random.default_rng(0), [], {}
     for share, device in zip((0.5, 0.8), TABLE.device_names, strict=True):
-        worst_M = TABLE.upper(
-            TABLE.worst(np.ones(SPACE.num_choices, dtype=bool), TABLE.device(device)), TABLE.device(device)
-        )
+        worst_M = TABLE.worst(np.ones(SPACE.num_choices, dtype=bool), TABLE.device(device))
         problem = BudgetProblem(TABLE, device, {"gflops": share * float(worst_M[METRICS.index("gflops")])})
         survivors, removals = problem.start()
         survivors, more = problem.prune(survivors, generator.normal(size=SPACE.num_choices), np.ones(len(METRICS)))
@@ -48,7 +46,7 @@ def test_replayed_removals_leave_the_masks_of_the_search(tmp_path: Path) -> None
     assert not np.array_equal(*masks)
 
 
-def test_whole_ledger_leaves_the_derived_networks(tmp_path: Path) -> None:
+def test_the_whole_log_leaves_the_derived_networks(tmp_path: Path) -> None:
     records, left = pruned()
     path, derived = tmp_path / "prune.csv", derived_from(left)
     write_prune_log(path, prune_rows(records, SPACE, derived, last_step=9))

@@ -21,6 +21,7 @@ def done(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return searched(tmp_path_factory.mktemp("runs"), "seed=0")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_devices", [3, 9])
 def test_a_report_of_several_devices_and_200_epochs_is_small(done: Path, tmp_path: Path, num_devices: int) -> None:
     run = Path(shutil.copytree(done, tmp_path / "long", ignore=shutil.ignore_patterns("weights")))
@@ -67,6 +68,7 @@ def lengthen(run: Path, added: Sequence[str], *, num_epochs: int, num_choices: i
     )
 
 
+@pytest.mark.slow
 def test_a_report_of_a_sweep_of_30_runs_is_small(done: Path, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     for number in range(30):

@@ -63,6 +63,7 @@ def kill(process: int, config: SearchConfig, *, epoch: int, after_s: float) -> b
 
 
 # Of 27 epochs for one strategy, of 7 for the others.
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("strategy", "steps", "num_kills"), [(name, *((240, 20) if name == "pool" else (60, 3))) for name in PRESETS]
 )
@@ -167,6 +168,7 @@ def test_under_slurm_nothing_is_read_or_left_outside_the_run_folder(
     assert [path.name for path in here.iterdir()] == ["hpc_ckpt_1.ckpt"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("num_torn", [1, 2])
 def test_checkpoints_torn_at_random_are_passed_over(tmp_path: Path, num_torn: int, whole: dict[str, Any]) -> None:
     config, places = search_config(tmp_path), random.Random(num_torn)

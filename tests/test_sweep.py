@@ -19,6 +19,7 @@ from trainers.runs.state import RunState, state_of
 from trainers.sweeps.records import read_sweep
 from trainers.sweeps.survey import NEVER_BEGAN, exit_code, survey
 
+pytestmark = pytest.mark.slow  # whole sweeps, in processes
 COMMAND = Path(sys.executable).parent / "espalier-search"
 STATUS = Path(sys.executable).parent / "espalier-status"
 TINY = (*MOBILE, *SHORT, "strategy.pool_size=32")

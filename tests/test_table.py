@@ -248,6 +248,7 @@ def test_a_table_profile_survives_yaml(tmp_path: Path) -> None:
     assert load_profile(tmp_path / "mine.yaml").price(pointwise(16, 16, 7))["latency_ms"] == 0.25
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
 def test_blocks_of_four_phones_that_the_table_lacks_are_priced_within_a_few_percent() -> None:
     script = runpy.run_path(str(ROOT / "tests" / "benchmarks" / "table_interpolation.py"))

@@ -70,6 +70,7 @@ def test_a_reader_that_has_gone_is_no_error(tmp_path: Path, arguments: tuple[str
     assert (ended.returncode, ended.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
 def test_a_search_whose_lines_cannot_be_written_goes_on(runs: Path) -> None:
     with open("/dev/full", "w", encoding="utf-8") as full:

@@ -104,6 +104,7 @@ def test_a_run_as_it_was_written_passes(finished: Path, capsys: pytest.CaptureFi
         assert f"ok           {due}" in lines
 
 
+@pytest.mark.slow
 def test_cells_and_a_device_of_several_units_pass(tmp_path: Path) -> None:
     config = tiny_config(tmp_path, *CELLS, "hardware=[nb201_pixel3,split_phone_server]", "strategy.pool_size=32")
     run_search(config, lambda line: None, command=COMMAND)
