@@ -8,6 +8,7 @@ import pytest
 from interrupted_search import append, interrupted, one_thread, search_config, start, wait  # noqa: F401  # a fixture
 
 import trainers.search.module
+import trainers.search.training
 from hardware_models.budgets.cost_table import CostTable
 from trainers.runs.code import Code, running_code
 from trainers.runs.state import state_of
