@@ -2,6 +2,8 @@
 
 import hashlib
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -188,9 +190,13 @@ def test_every_job_of_a_sweep_has_the_plugins_of_its_command(search: Cli, tmp_pa
 
 @pytest.mark.slow
 @pytest.mark.parametrize("launcher", ["joblib", "processes", "submitit_local"])
-def test_workers_of_a_launcher_import_plugins_again(search: Cli, tmp_path: Path, launcher: str) -> None:
-    code, *_ = search("-m", *LADDER, "seed=0,1", "sweep=seeds", f"hydra/launcher={launcher}")
-    assert code == 0 and len(runs(tmp_path)) == 2
+def test_workers_of_a_launcher_import_plugins_again(tmp_path: Path, launcher: str) -> None:
+    copy_examples(tmp_path)
+    sweep = ("-m", *LADDER, "seed=0,1", "sweep=seeds", f"hydra/launcher={launcher}", f"paths.runs={tmp_path}/runs")
+    command = [str(Path(sys.executable).parent / "espalier-search"), *sweep]
+    ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert ended.returncode == 0, ended.stderr
+    assert len(runs(tmp_path)) == 2
 
 
 def test_names_of_plugins_are_read_as_people_write_them() -> None:
