@@ -185,6 +185,7 @@ def search(*arguments):
         signal.raise_signal(number)
     return {"status": "done", "objective": {"validation_accuracy": 0.5, "utilisation": 0.5}}
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in the background
 trainers.cli.tune.work = search
 trainers.cli.tune.main()
 """
