@@ -1,9 +1,9 @@
-"""Names of the costs that are budgeted, and of what a budget is held against."""
+"""Names of the costs that are budgeted, and of what a budget is checked against."""
 
 from typing import Literal, get_args
 
 Metric = Literal["latency_ms", "gflops", "params_m", "peak_memory_mb"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
-# What a budget is held against: the upper bound of an estimate, or the estimate itself.
+# What a budget is checked against: the upper bound of an estimate, or the estimate itself.
 Margin = Literal["upper", "point"]
 MARGINS: tuple[Margin, ...] = get_args(Margin)

@@ -2,12 +2,11 @@
 
 import sys
 from collections.abc import Callable, Iterator, Mapping
-from difflib import get_close_matches
 from functools import cached_property
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, TypeVar
 
-from search_spaces.errors import InvalidInputError
+from search_spaces.errors import InvalidInputError, did_you_mean
 
 Part = TypeVar("Part")
 OWN_PACKAGES = ("search_spaces", "hardware_models", "trainers")  # whose parts come with Espalier
@@ -15,9 +14,10 @@ _REGISTRIES: "dict[str, Registry[Any]]" = {}
 
 
 class Registry(Mapping[str, Part]):
-    """Parts of one kind by name. An installed package adds its own by an entry point in the group `espalier.<kind>`,
+    """Parts of one kind by name, each imported when it is first asked for.
 
-    a module that a command names with `plugins=` by `register`. A part is imported when it is first asked for.
+    An installed package adds its own by an entry point in the group `espalier.<kind>`, a module that a command names
+    with `plugins=` by `register`.
     """
 
     def __init__(self, kind: str) -> None:
@@ -75,10 +75,8 @@ class Registry(Mapping[str, Part]):
                     f"{self.kind}: {name!r} of {point.value} cannot be imported: {type(error).__name__}: {error}"
                 ) from error
             return part
-        close = get_close_matches(name, list(self), n=2)
-        meant = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
         raise InvalidInputError(
-            f"{self.kind}: no {name!r}; {meant}allowed: {', '.join(self)}; "
+            f"{self.kind}: no {name!r}; {did_you_mean(name, self)}; "
             "a part of your own needs plugins=<its module> in the command, or its package installed"
         )
 

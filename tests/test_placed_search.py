@@ -84,4 +84,4 @@ def test_the_same_search_held_against_the_estimate_says_so(tmp_path: Path) -> No
     terminal = result["devices"]["iot_terminal"]
     assert terminal["met"] and terminal["margin"] == "point"
     assert terminal["predicted"]["latency_ms"] <= limit_ms < terminal["upper"]["latency_ms"]
-    assert any("held against the estimate" in line for line in lines)
+    assert any("checked against the estimate" in line for line in lines)

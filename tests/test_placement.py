@@ -214,7 +214,7 @@ LINKS_MBIT = (1, 3, 10, 20, 50, 100, 200, 500, 1000)
 
 
 def splits_of(payload_bits: int | None) -> list[tuple[int, int]]:
-    """First and end of what runs on the server for each link, each held against the best of all split points."""
+    """First and end of what runs on the server for each link, each checked against the best of all split points."""
     space = yaml_space("mobile")
     chain, _ = network_chain(space, space.choices([0] * len(space.decisions)))
     found = []

@@ -1,4 +1,4 @@
-"""The published look-up tables of the data folder, read whole and held against what else is known of them."""
+"""The published look-up tables of the data folder, read whole and checked against what else is known of them."""
 
 import csv
 import gzip

@@ -39,9 +39,9 @@ def test_the_code_that_searched_is_told_and_that_it_was_not_that_of_its_commit(
 @pytest.mark.parametrize(
     ("margin", "timed", "told"),
     [
-        ("upper", None, "held against the upper bound, which covers 90.0 % of"),
-        ("point", None, "held against the estimate;"),
-        ("upper", measured(3.0), "held against the measurement."),
+        ("upper", None, "checked against the upper bound, which covers 90.0 % of"),
+        ("point", None, "checked against the estimate;"),
+        ("upper", measured(3.0), "checked against the measurement."),
     ],
 )
 def test_only_a_bound_is_said_to_cover_networks(

@@ -68,7 +68,7 @@ class BudgetProblem:
         self.limits_M = np.array([self._largest_total(m) for m in METRICS])
 
     def held(self, metric: str, total: float) -> float:
-        """The figure that the budget of `metric` is held against, of a network or set of them that sums to `total`."""
+        """The figure that the budget of `metric` is checked against, of networks whose prices sum to `total`."""
         return self.profile.upper(metric, total) if self.margin == "upper" else self.profile.estimate(metric, total)
 
     def held_all(self, totals_M: Array) -> Array:
@@ -91,7 +91,7 @@ class BudgetProblem:
         return feasible
 
     def utilisation(self, indices: Sequence[int]) -> dict[str, float]:
-        """Share of each budget that a network uses, by the figure that the budget is held against."""
+        """Share of each budget that a network uses, by the figure that the budget is checked against."""
         return self.utilisation_of(self.table.named(indices, self.device))
 
     def utilisation_of(self, totals: Mapping[str, float]) -> dict[str, float]:
@@ -100,12 +100,12 @@ class BudgetProblem:
         return {m: float(shares_M[k]) for k, m in enumerate(METRICS) if np.isfinite(self.limits_M[k])}
 
     def shares(self, totals: Array) -> Array:
-        """Share of each budget (..., M) that sums (..., M) use, by the figures held against it; 0 without a budget."""
+        """Share of each budget (..., M) that sums (..., M) use, by the checked figures; 0 without a budget."""
         shares: Array = self._estimates(totals) / self._estimates(self.limits_M)
         return shares
 
     def is_bound(self, metric: str) -> bool:
-        """Whether the figure that this budget is held against is the upper bound of an estimate."""
+        """Whether the figure that this budget is checked against is the upper bound of an estimate."""
         return metric == "latency_ms" and self.margin == "upper" and self.profile.bound is not None
 
     def with_best_placement(self, indices: Sequence[int]) -> tuple[int, ...]:
@@ -246,7 +246,7 @@ class BudgetProblem:
         )
 
     def _beside_estimate(self, metric: str, held: float) -> str:
-        """What else is to be known of a figure that a budget is held against: that it is a bound, and of what."""
+        """What else is to be known of a figure that a budget is checked against: that it is a bound, and of what."""
         bound = self.profile.bound
         if bound is None or not self.is_bound(metric):
             return ""

@@ -224,7 +224,7 @@ def show_speed(chains: list[Chain]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--chains", type=int, default=200, help="random chains held against brute force")
+    parser.add_argument("--chains", type=int, default=200, help="random chains checked against brute force")
     parser.add_argument("--networks", type=int, default=500, help="random mobile networks")
     arguments = parser.parse_args()
     compare_with_brute_force(arguments.chains)

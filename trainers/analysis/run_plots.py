@@ -68,7 +68,7 @@ def plot_costs(run: Run) -> Figure:
         plain_numbers(axes.yaxis)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         legend_below(axes)
-    name_rows(grid, "share of budget, by what is held against it\n(dashes: most expensive network left)")
+    name_rows(grid, "share of budget, by what is checked against it\n(dashes: most expensive network left)")
     return figure
 
 

@@ -92,7 +92,7 @@ def run_command(app: App) -> int:
     try:
         offer_sections(line.overrides)
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(_task(app, line, ended))()
-    except JobFailedError:  # which its user has been told
+    except JobFailedError:  # which has been reported
         pass
     except KeyboardInterrupt as error:
         status = status_of(error)
@@ -200,7 +200,7 @@ def _record(name: str, folder: Path | None, status: ExitStatus, *, command: str,
     except RunInUseError:  # which says itself how it ends
         return
     except (RunFolderError, InvalidInputError) as error:
-        if status.reason is None:  # else its user has been told why it ended
+        if status.reason is None:  # else the reason has been reported
             say(name, str(error))
 
 

@@ -1,4 +1,4 @@
-"""SVG text of matplotlib as it stands in a page: in the page's colours and fonts, ids told apart, few bytes."""
+"""SVG text of matplotlib as it stands in a page: in the page's colours and fonts, distinct ids, few bytes."""
 
 import io
 import re

@@ -65,7 +65,7 @@ def _thin(line: Line2D) -> None:
 @style()
 def plot_candidates(devices: Mapping[str, DeviceResult]) -> Figure:
     """Of each device in result.json, validation accuracy of its candidates against the share of its tightest budget
-    that each uses, by the figure that budgets are held against before anything is measured; as many random networks
+    that each uses, by the figure that budgets are checked against before anything is measured; as many random networks
     within the same budgets beside them; a star on the one taken.
     """
     figure, grid = panels(list(devices), height=2.8)

@@ -40,7 +40,7 @@ STATES = {
 
 @dataclass(frozen=True)
 class Bar:
-    """A budget as a bar: percent of its length that is predicted, that is held against the budget, and the budget."""
+    """A budget as a bar: percent of its length that is predicted, that is checked, and the budget."""
 
     metric: str
     predicted: float
@@ -116,7 +116,7 @@ def dict_of(result: Result | None) -> dict[str, Any]:
 
 
 def bars(device: Certified) -> list[Bar]:
-    """A bar per budget; its length is the budget, or what is held against it where that is more."""
+    """A bar per budget; its length is the budget, or what is checked against it where that is more."""
     found = []
     for metric, budget in device.budgets.items():
         held = device.utilisation[metric] * budget

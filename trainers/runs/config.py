@@ -21,7 +21,7 @@ Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
 # One of digits alone is a number to YAML and to Hydra, and yet the name that was meant.
 SweepName = Annotated[FolderName, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
-# What is not asked of a search, by dotted keys: where files lie, how many threads compute, who is told of it. Threads
+# What is not asked of a search, by dotted keys: where files lie, how many threads compute, who logs it. Threads
 # round sums differently, as processors do: a result names both, and the same command is the same run on any machine.
 ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher")  # keys that stand in a fingerprint only with a value
 NOT_IN_FINGERPRINT = (

@@ -32,7 +32,7 @@ class OutOfMemoryError(EspalierError):
 
 
 class JobFailedError(EspalierError):
-    """A job has ended in this state with this exit code; its user has been told why."""
+    """A job has ended in this state with this exit code; the reason has been reported."""
 
     def __init__(self, state: str, code: int, reason: str) -> None:
         super().__init__(state, code, reason)  # all of them, or it could not be sent between processes

@@ -30,7 +30,7 @@ def share(operation: str) -> str:
 
 
 def expected(device: str, metric: str) -> str:
-    """Cost of the average network, by the figure that the budget is held against."""
+    """Cost of the average network, by the figure that the budget is checked against."""
     return f"hw/{device}/{metric}_expected"
 
 

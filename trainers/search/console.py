@@ -55,7 +55,7 @@ def report_verdict(result: Result, folder: Path, report: Report) -> None:
     for name, device in result.devices.items():
         met = "met" if device.met else f"NOT MET ({device.refuted_by})"
         most = f"most used: {device.binding}, {device.used:.1%}"
-        report(f"{name}: budgets {met}, held against {held_against(device)}; {most}")
+        report(f"{name}: budgets {met}, checked against {held_against(device)}; {most}")
         report(f"  network         {device.notation}")
         for line in placement_lines(device):
             report(line)

@@ -3,7 +3,6 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
 
 import torch
 from torch import nn
@@ -23,8 +22,6 @@ class Score:
 
 class Evaluator(ABC):
     """Scores networks on the validation split, each by the same protocol."""
-
-    needs_supernet: ClassVar[bool]  # whether one must be trained first
 
     @abstractmethod
     def validate(self, indices: tuple[int, ...]) -> Score:

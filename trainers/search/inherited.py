@@ -12,8 +12,6 @@ from trainers.search.plan import Plan
 class Inherited(Evaluator):
     """Each network is validated once, with batch-norm statistics of its own."""
 
-    needs_supernet = True
-
     def __init__(self, plan: Plan, supernet: Supernet) -> None:
         self.plan, self.supernet, self.settings = plan, supernet, plan.config.trainer
         self.scores: dict[tuple[int, ...], Score] = {}

@@ -57,10 +57,9 @@ class Schedule:
 
 
 class SearchModule(pl.LightningModule):
-    """A supernet and its architecture parameters under budgets. `optimizer`, `arch_optimizer` make its optimizers,
+    """A supernet and its architecture parameters under budgets.
 
-    `learning_rate` the schedule of the first.
-
+    `optimizer` and `arch_optimizer` make its optimizers, `learning_rate` the schedule of the first.
     Sums are split among threads and by instruction set, so the same bits need the same of both: a search that is
     resumed goes on with the `threads` that it began with, and knows all `processors` that it has been on. It knows all
     `code` that it has been trained by too, the running code last.

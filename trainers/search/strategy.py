@@ -58,11 +58,6 @@ def sections(config: SearchConfig) -> dict[str, Section]:
     return found | {part: section for part, section in own.items() if section is not None}
 
 
-def make_searcher(parts: Mapping[str, Section]) -> Searcher:
-    searcher: Searcher = _make(parts, "searcher")
-    return searcher
-
-
 def make_strategy(
     parts: Mapping[str, Section],
     *,
@@ -79,7 +74,7 @@ def make_strategy(
         relaxation=_make(parts, "relaxation", Searched(supernet, logits, constraint, task, state)),
         constraint=constraint,
         sampler=_make(parts, "sampler", constraint, warmup_steps=warmup_steps),
-        searcher=make_searcher(parts),
+        searcher=_make(parts, "searcher"),
     )
 
 
