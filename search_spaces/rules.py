@@ -1,11 +1,10 @@
 """Linear conditions between choices, as exactly two inputs per node: declared by a space, held by all that draws."""
 
-# Shapes: S networks, n decisions, N choices of all decisions, R rules, J combinations of the choices of a group.
+# Shapes: S networks, or states of a group; n decisions, N choices of all decisions, C of one decision, R rules.
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
-from math import prod
+from itertools import combinations, product
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -21,8 +20,8 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 TOLERANCE = 1e-9
-MOST_LISTED = 2**16  # combinations of the decisions that rules join, up to which they are listed one by one
-MOST_DRAWS = 1000  # networks drawn per network wanted, where there are too many combinations to list
+DECIMALS = 9  # to which sums are told apart
+MOST_SUMS = 2**16  # that the coefficients of a group's choices may have after any of its decisions
 
 
 @dataclass(frozen=True)
@@ -43,26 +42,42 @@ class Rule:
         return self.low - TOLERANCE <= total <= self.high + TOLERANCE
 
 
+@dataclass(frozen=True)
+class Group:
+    """Decisions that rules join, and the states that a network passes as they are chosen one after the other.
+
+    A state stands for what the rules' coefficients sum to so far. `steps` has for each decision the state (S, C) that
+    each choice leads to, counted anew after each decision; -1 where the rules cannot hold any more.
+    """
+
+    decisions: tuple[int, ...]
+    steps: tuple[Indices, ...]
+
+
 class RuleMatrix:
     """The rules of a space as rows over all choices, and the groups of decisions that they join.
 
-    Raises: UnknownDecisionError for a rule about a choice that the space lacks.
+    It alone draws what rules allow. Raises: UnknownDecisionError for a rule about a choice that the space lacks;
+    InvalidInputError for rules whose coefficients have too many different sums.
     """
 
     def __init__(self, decisions: Sequence["Decision"], rules: Sequence[Rule]) -> None:
         self.first_choice = np.concatenate([[0], np.cumsum([len(decision.choices) for decision in decisions])])
         self.matrix_RN = np.zeros((len(rules), int(self.first_choice[-1])))
-        place = {(d.name, c): int(a) + k for d, a in self._starts(decisions) for k, c in enumerate(d.choices)}
+        places = [(decision.name, choice) for decision in decisions for choice in decision.choices]
+        place = {key: k for k, key in enumerate(places)}
         for row, rule in enumerate(rules):
             for key, coefficient in rule.coefficients.items():
                 if key not in place:
                     raise UnknownDecisionError(f"rule {rule.name} is about {key}, which the space lacks")
                 self.matrix_RN[row, place[key]] = coefficient
+        self.names = [rule.name for rule in rules]
         self.low_R, self.high_R = (np.array([getattr(rule, side) for rule in rules]) for side in ("low", "high"))
-        self.groups = self._joined()
+        self.groups = [self._group(decisions_joined) for decisions_joined in self._joined()]
 
-    def _starts(self, decisions: Sequence["Decision"]) -> "zip[tuple[Decision, np.int64]]":
-        return zip(decisions, self.first_choice[:-1], strict=True)
+    def _block(self, decision: int) -> slice:
+        """The choices of a decision among all."""
+        return slice(int(self.first_choice[decision]), int(self.first_choice[decision + 1]))
 
     def _joined(self) -> list[tuple[int, ...]]:
         """Decisions that share a rule, directly or through others."""
@@ -73,98 +88,114 @@ class RuleMatrix:
             groups = [*apart, joined.union(*(group for group in groups if group & joined))]
         return [tuple(sorted(group)) for group in groups if group]
 
+    def _group(self, decisions: tuple[int, ...]) -> Group:
+        blocks = [self.matrix_RN[:, self._block(k)].T for k in decisions]
+        own = np.any([block_CR.any(axis=0) for block_CR in blocks], axis=0)
+        blocks, low_R, high_R = [b[:, own] for b in blocks], self.low_R[own] - TOLERANCE, self.high_R[own] + TOLERANCE
+        least_R, most_R = sum(b.min(axis=0) for b in blocks), sum(b.max(axis=0) for b in blocks)
+        steps, sums_SR = [], np.zeros((1, int(own.sum())))
+        for block_CR in blocks:
+            least_R, most_R = least_R - block_CR.min(axis=0), most_R - block_CR.max(axis=0)
+            sums_SCR = sums_SR[:, None] + block_CR
+            possible_SC = ((sums_SCR + most_R >= low_R) & (sums_SCR + least_R <= high_R)).all(axis=2)
+            sums_SR, reached = np.unique(sums_SCR[possible_SC].round(DECIMALS), axis=0, return_inverse=True)
+            if len(sums_SR) > MOST_SUMS:
+                names = ", ".join(name for name, its in zip(self.names, own, strict=True) if its)
+                raise InvalidInputError(
+                    f"rules {names}: their coefficients have more than {MOST_SUMS:,} different sums; "
+                    "give multiples of one number"
+                )
+            step_SC = np.full(possible_SC.shape, -1)
+            step_SC[possible_SC] = reached.ravel()
+            steps.append(step_SC)
+        return Group(decisions, tuple(steps))
+
+    def _scores(self, group: Group, scores_N: Array, join: np.ufunc) -> list[Array]:
+        """For each decision, of each state and choice (S, C), the scores of all that may follow joined by `join`."""
+        scores: list[Array] = []
+        ahead_S = np.zeros(group.steps[-1].max() + 1)
+        for decision, step_SC in zip(reversed(group.decisions), reversed(group.steps), strict=True):
+            scores.append(scores_N[self._block(decision)] + np.append(ahead_S, -np.inf)[step_SC])
+            ahead_S = join.reduce(scores[-1], axis=1)
+        if not np.isfinite(ahead_S).all():
+            raise InvalidInputError("no network of these choices obeys the rules of the space; loosen them")
+        return scores[::-1]
+
     def sums(self, indices_Sn: Indices) -> Array:
         """What the coefficients of networks (S, n) sum to, (S, R)."""
         sums_SR: Array = self.matrix_RN[:, indices_Sn + self.first_choice[:-1]].sum(axis=2).T
         return sums_SR
 
-    def missed_by(self, sums: Array) -> Array:
-        """The most (...,) by which sums (..., R) lie outside of any rule, 0 where all hold."""
-        outside = np.maximum(self.low_R - sums, sums - self.high_R)
-        missed: Array = np.where(outside > TOLERANCE, outside, 0.0).max(axis=-1, initial=0.0)
-        return missed
+    def hold(self, sums: Array) -> Mask:
+        """Whether all rules hold (...,) at these sums (..., R)."""
+        return np.asarray(((sums >= self.low_R - TOLERANCE) & (sums <= self.high_R + TOLERANCE)).all(axis=-1))
 
     def obeyed(self, indices_Sn: Indices) -> Mask:
         """Which networks (S, n) obey all rules, (S,)."""
-        if not len(self.matrix_RN):
-            return np.ones(len(indices_Sn), dtype=bool)
-        return np.asarray(self.missed_by(self.sums(indices_Sn)) == 0)
+        return self.hold(self.sums(indices_Sn))
 
     def reduced(self, mask_N: Mask) -> Mask:
-        """The choices of `mask_N` without those that break a rule whatever the rest takes, as far as bounds show."""
+        """The choices of `mask_N` that some network of them takes which obeys the rules.
+
+        Raises: InvalidInputError if no network does.
+        """
         mask_N = mask_N.copy()
-        starts = self.first_choice[:-1]
-        while len(self.matrix_RN):
-            least_Rn = np.minimum.reduceat(np.where(mask_N, self.matrix_RN, np.inf), starts, axis=1)
-            most_Rn = np.maximum.reduceat(np.where(mask_N, self.matrix_RN, -np.inf), starts, axis=1)
-            if not np.isfinite(least_Rn).all():  # a decision is left without choice: no network obeys the rules
-                return mask_N
-            own = np.repeat(np.arange(len(starts)), np.diff(self.first_choice))
-            lowest_RN = self.matrix_RN + (least_Rn.sum(axis=1, keepdims=True) - least_Rn)[:, own]
-            highest_RN = self.matrix_RN + (most_Rn.sum(axis=1, keepdims=True) - most_Rn)[:, own]
-            possible_RN = lowest_RN <= self.high_R[:, None] + TOLERANCE
-            possible_RN &= highest_RN >= self.low_R[:, None] - TOLERANCE
-            smaller_N = mask_N & possible_RN.all(axis=0)
-            if (smaller_N == mask_N).all():
-                break
-            mask_N = smaller_N
+        for group in self.groups:
+            scores = self._scores(group, np.where(mask_N, 0.0, -np.inf), np.maximum)
+            states = np.zeros(1, dtype=np.int64)
+            for decision, step_SC, scores_SC in zip(group.decisions, group.steps, scores, strict=True):
+                taken_SC = np.isfinite(scores_SC[states])
+                mask_N[self._block(decision)] = taken_SC.any(axis=0)
+                states = np.unique(step_SC[states][taken_SC])
         return mask_N
 
-    def combinations(self, group: Sequence[int], mask_N: Mask, *, most: int) -> Indices | None:
-        """All combinations (J, len(group)) of the choices in `mask_N`, rules aside; None if there are more than `most`.
+    def redraw(self, indices_Sn: Indices, logits_N: Array, generator: np.random.Generator) -> Indices:
+        """Networks (S, n) whose decisions that rules join are drawn again: softmax of the logits, given the rules.
 
-        They are indices of choices within their decisions.
+        Without rules they stay. Choices with a logit of -inf are not drawn. Raises: InvalidInputError if no network of
+        the others obeys the rules.
         """
-        blocks = list(pairwise(self.first_choice))
-        alive = [np.flatnonzero(mask_N[blocks[k][0] : blocks[k][1]]) for k in group]
-        if prod(map(len, alive)) > most:
-            return None
-        return np.stack([grid.ravel() for grid in np.meshgrid(*alive, indexing="ij")], axis=1)
+        return self._walk(
+            indices_Sn, logits_N, np.logaddexp, lambda scores: scores + generator.gumbel(size=scores.shape)
+        )
 
-    def allowed_combinations(self, group: tuple[int, ...], mask_N: Mask) -> Indices | None:
-        """Those of a whole group of `groups` that obey the rules; None if there are too many to list."""
-        combinations_Jk = self.combinations(group, mask_N, most=MOST_LISTED)
-        if combinations_Jk is None:
-            return None
-        own_R = self._rows_of(group)
-        columns_Jk = combinations_Jk + self.first_choice[list(group)]
-        return combinations_Jk[self._holds(self.matrix_RN[:, columns_Jk].sum(axis=2).T, own_R)]
+    def best(self, scores_N: Array) -> tuple[int, ...]:
+        """The network (n,) with the largest sum of scores that obeys the rules."""
+        alone_1n = np.array([[int(scores_N[self._block(k)].argmax()) for k in range(len(self.first_choice) - 1)]])
+        return tuple(self._walk(alone_1n, scores_N, np.maximum, lambda scores: scores)[0].tolist())
 
-    def _holds(self, sums_JR: Array, own_R: Mask) -> Mask:
-        within_JR = (sums_JR >= self.low_R - TOLERANCE) & (sums_JR <= self.high_R + TOLERANCE)
-        return np.asarray((within_JR | ~own_R).all(axis=1))
-
-    def _rows_of(self, group: Sequence[int]) -> Mask:
-        """Rules (R,) about a decision of the group."""
-        about = [self.matrix_RN[:, self.first_choice[k] : self.first_choice[k + 1]].any(axis=1) for k in group]
-        rows_R: Mask = np.logical_or.reduce(about)
-        return rows_R
-
-    def sample(self, size: int, generator: np.random.Generator) -> Indices:
-        """Networks (size, n) drawn uniformly from those that obey the rules.
-
-        Raises: InvalidInputError if there is none, or none is met by chance where there are too many to list.
-        """
-        indices_Sn = np.stack([generator.integers(count, size=size) for count in np.diff(self.first_choice)], axis=1)
-        everything_N = np.ones(int(self.first_choice[-1]), dtype=bool)
+    def _walk(
+        self, indices_Sn: Indices, scores_N: Array, join: np.ufunc, perturbed: Callable[[Array], Array]
+    ) -> Indices:
+        """Networks whose joined decisions take, one after the other, the choice of the largest perturbed score."""
+        indices_Sn = indices_Sn.copy()
         for group in self.groups:
-            allowed_Jk = self.allowed_combinations(group, everything_N)
-            if allowed_Jk is None:
-                allowed_Jk = self._met_by_chance(group, size, generator)
-            elif len(allowed_Jk):
-                allowed_Jk = allowed_Jk[generator.integers(len(allowed_Jk), size=size)]
-            if len(allowed_Jk) < size:
-                raise InvalidInputError("no network obeys the rules of the space, or too few to draw; loosen them")
-            indices_Sn[:, list(group)] = allowed_Jk[:size]
+            state_S = np.zeros(len(indices_Sn), dtype=np.int64)
+            scores = self._scores(group, scores_N, join)
+            for decision, step_SC, scores_SC in zip(group.decisions, group.steps, scores, strict=True):
+                indices_Sn[:, decision] = perturbed(scores_SC[state_S]).argmax(axis=1)
+                state_S = step_SC[state_S, indices_Sn[:, decision]]
         return indices_Sn
 
-    def _met_by_chance(self, group: tuple[int, ...], size: int, generator: np.random.Generator) -> Indices:
-        own_R, counts = self._rows_of(group), np.diff(self.first_choice)[list(group)]
-        met: list[Indices] = []
-        for _ in range(MOST_DRAWS):
-            drawn_Sk = np.stack([generator.integers(count, size=size) for count in counts], axis=1)
-            sums_SR = self.matrix_RN[:, drawn_Sk + self.first_choice[list(group)]].sum(axis=2).T
-            met.append(drawn_Sk[self._holds(sums_SR, own_R)])
-            if sum(map(len, met)) >= size:
-                break
-        return np.concatenate(met)
+    def sample(self, size: int, generator: np.random.Generator) -> Indices:
+        """Networks (size, n) drawn uniformly from those that obey the rules. Raises: InvalidInputError if none does."""
+        indices_Sn = np.stack([generator.integers(count, size=size) for count in np.diff(self.first_choice)], axis=1)
+        return self.redraw(indices_Sn, np.zeros(int(self.first_choice[-1])), generator)
+
+    def neighbours(self, indices: Sequence[int], mask_N: Mask) -> Indices:
+        """Networks (S, n) of the choices in `mask_N` that differ in one choice and obey the rules.
+
+        Of decisions that rules join they may differ in two.
+        """
+        alive = [np.flatnonzero(mask_N[self._block(k)]).tolist() for k in range(len(indices))]
+        changes: list[tuple[int, ...]] = [(decision,) for decision in range(len(indices))]
+        changes += [pair for group in self.groups for pair in combinations(group.decisions, 2)]
+        rows = []
+        for changed in changes:
+            others = [[k for k in alive[decision] if k != indices[decision]] for decision in changed]
+            for choices in product(*others):
+                row = np.array(indices)
+                row[list(changed)] = choices
+                rows.append(row)
+        networks_Sn = np.array(rows, dtype=np.int64).reshape(-1, len(indices))
+        return networks_Sn[self.obeyed(networks_Sn)]

@@ -1,22 +1,21 @@
 """A pool of networks within budget, drawn from a softmax distribution conditioned on being within budget."""
 
 # Shapes: S networks, n decisions, M metrics, F factors, N choices of all decisions, C choices of one decision,
-# J combinations of choices of decisions that are drawn together, R rules.
+# J combinations of choices of decisions that are drawn together.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hardware_models.budgets.cost_table import PEAK, Array, CostTable, Indices, Mask
-from search_spaces.rules import MOST_LISTED
 
 Floats = NDArray[np.float64]
 ANNEALING_SWEEPS = 6
 ROUNDING = 1e-12  # costs are kept up to date move by move, which drifts by less than this share
 MOST_COMBINATIONS = 128  # of decisions drawn together: a table of all networks and combinations is made
-MISSED_WEIGHT = 1e6  # a network that breaks rules goes back to them before it gets cheaper
 START_DRAWS = 4  # networks drawn per place in the pool before annealing; those already within budget are exact draws
 
 
@@ -30,19 +29,18 @@ class Move:
 
 @dataclass
 class _State:
-    """Networks as they move: their entries in each factor, costs in the metrics that can bind, and sums of rules."""
+    """Networks as they move: their entries in each factor, and costs in the metrics that can bind."""
 
     indices_Sn: Indices
     positions_FS: Indices
     totals_MS: Floats
-    sums_SR: Floats
 
 
 class GibbsChains:
     """S networks moved decision by decision, each draw exact given the others, within the limits of one device.
 
     The stationary distribution is proportional to exp(sum of logits) on the networks of the choices in `mask_N` that
-    obey the space's rules and whose costs are within `limits_M`, and zero elsewhere. Decisions that share a rule are
+    obey the space's rules and whose costs are within `limits_M`, and zero elsewhere. Decisions that rules join are
     drawn together, all of a group or, where that would be too many combinations, some at a time.
     """
 
@@ -57,32 +55,21 @@ class GibbsChains:
         self.summed, self.peak = table.summed[device][self.metrics], table.peak[device]
         self.blocks = list(zip(table.first_choice[:-1], table.first_choice[1:], strict=True))
         self.rules = table.rules
-        self.groups = [(group, self.rules.allowed_combinations(group, mask_N)) for group in self.rules.groups]
-        ruled = {decision for group in self.rules.groups for decision in group}
+        self.ruled = {decision for group in self.rules.groups for decision in group.decisions}
         self.singles = [
             Move((decision,), np.arange(last - first)[:, None])
             for decision, (first, last) in enumerate(self.blocks)
-            if decision not in ruled
+            if decision not in self.ruled
         ]
 
     def draw(self, logits_N: Floats, size: int) -> Indices:
-        """Networks (size, n) drawn independently: softmax of `logits_N` within `mask_N`, no limits.
-
-        Groups of decisions that rules join are drawn together, within the rules if their combinations can be listed.
-        """
-        columns = []
-        for first, last in self.blocks:
-            logits_C = np.where(self.mask_N[first:last], logits_N[first:last], -np.inf)
-            gumbel_SC = self.generator.gumbel(size=(size, last - first))
-            columns.append((logits_C + gumbel_SC).argmax(axis=1))
-        drawn_Sn = np.stack(columns, axis=1).astype(np.int64)
-        for group, allowed_Jk in self.groups:
-            if allowed_Jk is not None and len(allowed_Jk):
-                logits_J = self._logits(logits_N, Move(group, allowed_Jk))
-                weights_J = np.exp(logits_J - logits_J.max())
-                rows_S = self.generator.choice(len(allowed_Jk), size=size, p=weights_J / weights_J.sum())
-                drawn_Sn[:, list(group)] = allowed_Jk[rows_S]
-        return drawn_Sn
+        """Networks (size, n) drawn independently: softmax of `logits_N` within `mask_N`, given the rules, no limits."""
+        masked_N = np.where(self.mask_N, logits_N, -np.inf)
+        columns = [
+            (masked_N[first:last] + self.generator.gumbel(size=(size, last - first))).argmax(axis=1)
+            for first, last in self.blocks
+        ]
+        return self.rules.redraw(np.stack(columns, axis=1).astype(np.int64), masked_N, self.generator)
 
     def costs(self, indices_Sn: Indices) -> Floats:
         """Costs (M', S) in the metrics that can bind."""
@@ -91,73 +78,57 @@ class GibbsChains:
     def start(self, logits_N: Floats, size: int, known_Sn: Indices) -> Indices:
         """Networks (size, n) within limits: independent draws, the rest annealed into them; `known_Sn` if all fail."""
         drawn_Sn = self.draw(logits_N, START_DRAWS * size)
-        missed_S = self.rules.missed_by(self.rules.sums(drawn_Sn))
-        if len(self.metrics) == 0 and not missed_S.any():
+        if len(self.metrics) == 0:
             return drawn_Sn[:size]
-        ratio_S = (self.costs(drawn_Sn) / self.limits[:, None]).max(axis=0, initial=0.0)
-        chosen = np.argsort((ratio_S > 1) | (missed_S > 0), kind="stable")[:size]
-        chosen_Sn, ratio_S, missed_S = drawn_Sn[chosen], ratio_S[chosen], missed_S[chosen]
-        num_sweeps = ANNEALING_SWEEPS if (ratio_S > 1).any() or missed_S.any() else 0
+        ratio_S = (self.costs(drawn_Sn) / self.limits[:, None]).max(axis=0)
+        chosen = np.argsort(ratio_S > 1, kind="stable")[:size]
+        chosen_Sn, ratio_S = drawn_Sn[chosen], ratio_S[chosen]
+        num_sweeps = ANNEALING_SWEEPS if (ratio_S > 1).any() else 0
         for left in (1 - sweep / ANNEALING_SWEEPS for sweep in range(1, num_sweeps + 1)):
-            slack_S = np.maximum(1.0, 1 + (ratio_S - 1) * left)
-            chosen_Sn = self.sweep(chosen_Sn, logits_N, slack_S=slack_S, missed_S=missed_S * left)
-        within_S = (self.costs(chosen_Sn) <= self.limits[:, None]).all(axis=0) & self.rules.obeyed(chosen_Sn)
+            chosen_Sn = self.sweep(chosen_Sn, logits_N, slack_S=np.maximum(1.0, 1 + (ratio_S - 1) * left))
+        within_S = (self.costs(chosen_Sn) <= self.limits[:, None]).all(axis=0)
         sources_Sn = chosen_Sn[within_S] if within_S.any() else known_Sn
         refill = self.generator.integers(len(sources_Sn), size=int((~within_S).sum()))
         chosen_Sn[~within_S] = sources_Sn[refill]
         return chosen_Sn
 
-    def sweep(
-        self,
-        indices_Sn: Indices,
-        logits_N: Floats,
-        *,
-        slack_S: Floats | None = None,
-        missed_S: Floats | float = 0.0,
-    ) -> Indices:
-        """Each network after one draw of each decision, the decisions in random order.
+    def sweep(self, indices_Sn: Indices, logits_N: Floats, *, slack_S: Floats | None = None) -> Indices:
+        """Each network, which obeys the rules, after one draw of each decision, the decisions in random order.
 
-        `slack_S` (at least 1) widens the limits of each network, `missed_S` its rules; one outside even those takes its
-        cheapest choice.
+        `slack_S` (at least 1) widens the limits of each network; one outside even those takes its cheapest choice.
         """
         limits_MS = self.limits[:, None] * (1 - ROUNDING) * (1.0 if slack_S is None else slack_S)
         # Factors first: sums and maxima over them then run along whole rows.
         positions_FS = np.ascontiguousarray(self.table.positions(indices_Sn).T)
         totals_MS = self.summed[:, positions_FS].sum(axis=1) + self.table.constant[self.device, self.metrics][:, None]
-        state = _State(indices_Sn.copy(), positions_FS, totals_MS, self.rules.sums(indices_Sn))
+        state = _State(indices_Sn.copy(), positions_FS, totals_MS)
         moves = [*self.singles, *self._group_moves()]
         for place in self.generator.permutation(len(moves)):
             move = moves[place]
             first, last = self.blocks[move.decisions[0]]
             if len(move.decisions) > 1 or self.mask_N[first:last].sum() > 1:
-                self._move(move, logits_N, state, limits_MS, np.broadcast_to(missed_S, len(indices_Sn)))
+                self._move(move, logits_N, state, limits_MS)
         return state.indices_Sn
 
     def _group_moves(self) -> Iterator[Move]:
         """Moves that draw each group of decisions once, whole or in random parts of few combinations."""
-        for group, allowed_Jk in self.groups:
-            if allowed_Jk is not None and len(allowed_Jk) <= MOST_COMBINATIONS:
-                yield Move(group, allowed_Jk)
-                continue
-            part: list[int] = []
-            for decision in self.generator.permutation(group).tolist():
-                if self.rules.combinations([*part, decision], self.mask_N, most=MOST_COMBINATIONS) is None and part:
-                    yield self._part(part)
-                    part = []
-                part.append(decision)
-            yield self._part(part)
-
-    def _part(self, decisions: list[int]) -> Move:
-        combinations_Jk = self.rules.combinations(decisions, self.mask_N, most=MOST_LISTED)
-        assert combinations_Jk is not None  # a decision has fewer choices
-        return Move(tuple(decisions), combinations_Jk)
+        for group in self.rules.groups:
+            alive = {k: np.flatnonzero(self.mask_N[slice(*self.blocks[k])]) for k in group.decisions}
+            parts: list[list[int]] = [[]]
+            for decision in self.generator.permutation(group.decisions).tolist():
+                if parts[-1] and prod(len(alive[k]) for k in [*parts[-1], decision]) > MOST_COMBINATIONS:
+                    parts.append([])
+                parts[-1].append(decision)
+            for part in parts:
+                grids = np.meshgrid(*(alive[k] for k in part), indexing="ij")
+                yield Move(tuple(part), np.stack([grid.ravel() for grid in grids], axis=1))
 
     def _logits(self, logits_N: Floats, move: Move) -> Floats:
         """Sum of the logits (J,) of each combination."""
         logits_J: Floats = logits_N[move.combinations_Jk + self.table.first_choice[list(move.decisions)]].sum(axis=1)
         return logits_J
 
-    def _move(self, move: Move, logits_N: Floats, state: _State, limits_MS: Floats, missed_S: Floats) -> None:
+    def _move(self, move: Move, logits_N: Floats, state: _State, limits_MS: Floats) -> None:
         """Draws the decisions of a move for each network given the others; updates `state` in place."""
         decisions, combinations_Jk = list(move.decisions), move.combinations_Jk
         strides_kF = self.table.strides[decisions]
@@ -176,14 +147,12 @@ class GibbsChains:
         columns_Jk = combinations_Jk + self.table.first_choice[decisions]
         excess_SJ = (checked_MSJ / limits_MS[:, :, None]).max(axis=0, initial=0.0)
         excess_SJ[:, ~self.mask_N[columns_Jk].all(axis=1)] = np.inf
-        allowed_SJ = excess_SJ <= 1
-        if self.rules.groups:
+        if decisions[0] in self.ruled:
             own_JR = self.rules.matrix_RN[:, columns_Jk].sum(axis=2).T
             old_SR = self.rules.matrix_RN[:, old_Sk + self.table.first_choice[decisions]].sum(axis=2).T
-            sums_SJR = (state.sums_SR - old_SR)[:, None, :] + own_JR
-            missed_SJ = self.rules.missed_by(sums_SJR)
-            allowed_SJ &= missed_SJ <= missed_S[:, None]
-            excess_SJ = excess_SJ + missed_SJ * MISSED_WEIGHT
+            rest_SR = self.rules.sums(state.indices_Sn) - old_SR
+            excess_SJ[~self.rules.hold(rest_SR[:, None, :] + own_JR)] = np.inf
+        allowed_SJ = excess_SJ <= 1
         noise_SJ = self.generator.gumbel(size=excess_SJ.shape)
         keys_SJ = np.where(allowed_SJ, self._logits(logits_N, move) + noise_SJ, -np.inf)
         new_S = np.where(allowed_SJ.any(axis=1), keys_SJ.argmax(axis=1), excess_SJ.argmin(axis=1))
@@ -191,8 +160,6 @@ class GibbsChains:
         state.indices_Sn[:, decisions] = combinations_Jk[new_S]
         state.positions_FS[factors] = without_FS + offsets_FJ[:, new_S]
         state.totals_MS[:] = costs_MSJ[:, rows, new_S]
-        if self.rules.groups:
-            state.sums_SR[:] = sums_SJR[rows, new_S]
 
     def _peaks(self, positions_FS: Indices, factors: Indices, positions_FSJ: Indices) -> Floats:
         """Activation peak (M', S, J) of each network under each combination, zero but in the row of peak memory."""

@@ -145,7 +145,7 @@ def against_largest(table: CostTable, batches: tuple[Batch, Batch], num_rounds: 
         tier_table(mobile_space(resolutions=table.space.deploy_shape[1:2])), batches, arch_every=1, budgets=False
     )
     space, supernet = table.space, module.supernet
-    path = largest_path(module.state.table.first_choice)
+    path = largest_path(module.state.table.rules)
     alone = space.network(space.choices(path)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = batches[0]
     logits_N = torch.zeros(table.space.num_choices, requires_grad=True)
@@ -220,7 +220,7 @@ def step_of(module: SearchModule, batches: tuple[Batch, Batch]) -> Step:
 def largest_network_mb(table: CostTable, batch: Batch) -> float:
     """Memory that the largest network through the supernet holds for backward: the peak of a search's warm-up."""
     supernet = table.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    selection = table.space.selection(largest_path(table.first_choice))
+    selection = table.space.selection(largest_path(table.rules))
     return saved_activation_mb(training_step(supernet, lambda: supernet(batch[0], selection), batch[1]))
 
 
@@ -242,7 +242,7 @@ def main() -> None:
     )
     space = mobile_space()
     table = tier_table(space)
-    largest = space.network(space.choices(largest_path(table.first_choice)))
+    largest = space.network(space.choices(largest_path(table.rules)))
     macs = round(1e9 * recount(largest, (3, arguments.image, arguments.image)).gflops)
     print(header(lightning=pl.__version__, nni="3.0"))
     print(f"batch {arguments.batch}, {arguments.image} px, {arguments.threads} threads, SGD with momentum throughout")

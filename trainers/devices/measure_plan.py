@@ -16,7 +16,7 @@ from search_spaces.space import SearchSpace
 from trainers.devices.command_config import CalibrateConfig, MeasureConfig, paths_of
 from trainers.runs.validation import check_arguments
 
-DRAWS_PER_NETWORK = 10_000  # until a space is taken to have too few networks that obey its rules
+DRAWS_PER_NETWORK = 100  # until a space is taken to have too few networks that obey its rules
 
 
 @dataclass(frozen=True)
@@ -67,16 +67,19 @@ def random_networks(space: SearchSpace, num_networks: int, random: Random) -> li
         raise InvalidInputError(
             f"networks: got {num_networks}, but {space.name} has {space.num_networks}; ask for fewer"
         )
-    drawn: dict[int, None] = {}
+    drawn: dict[tuple[int, ...], None] = {}
+    logits_N = np.zeros(space.num_choices)
+    generator = np.random.default_rng(random.getrandbits(32) if space.rules else 0)  # without rules it draws nothing
     for _ in range(DRAWS_PER_NETWORK * num_networks):
         number = random.randrange(space.num_networks)
-        if space.rule_matrix.obeyed(np.array([_indices(space, number)]))[0]:
-            drawn[number] = None
+        row_1n = np.array([_indices(space, number)])
+        row_1n = space.rule_matrix.redraw(row_1n, logits_N, generator)
+        drawn[tuple(row_1n[0].tolist())] = None
         if len(drawn) == num_networks:
             break
     else:
         raise InvalidInputError(f"networks: got {num_networks}, but few of {space.name} obey its rules; ask for fewer")
-    networks = (architecture_of(space, space.choices(_indices(space, number))) for number in drawn)
+    networks = (architecture_of(space, space.choices(indices)) for indices in drawn)
     return [network_item(space.name, space, architecture) for architecture in networks]
 
 

@@ -124,15 +124,8 @@ def _validated(problem: BudgetProblem, indices: tuple[int, ...], evaluate: Evalu
 def _swaps(
     problem: BudgetProblem, survivors: Survivors, scores_N: Array, leader: tuple[int, ...]
 ) -> list[tuple[int, ...]]:
-    """Feasible networks that differ from the leader in one choice, best-scored first."""
-    starts = problem.table.first_choice
-    swaps = [
-        (*leader[:decision], choice, *leader[decision + 1 :])
-        for decision in range(len(leader))
-        for choice in np.flatnonzero(survivors.mask_N[starts[decision] : starts[decision + 1]]).tolist()
-        if choice != leader[decision]
-    ]
-    if not swaps:
-        return []
-    feasible = [swap for swap, ok in zip(swaps, problem.is_feasible(np.array(swaps)), strict=True) if ok]
-    return sorted(feasible, key=lambda s: (-scores_N[np.array(s) + starts[:-1]].sum(), s))
+    """Feasible neighbours of the leader, which differ in one choice or as little as rules allow, best-scored first."""
+    swaps_Sn = problem.table.rules.neighbours(leader, survivors.mask_N)
+    feasible = [tuple(swap) for swap in swaps_Sn[problem.is_feasible(swaps_Sn)].tolist()]
+    starts = problem.table.first_choice[:-1]
+    return sorted(feasible, key=lambda swap: (-scores_N[np.array(swap) + starts].sum(), swap))

@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 
 import numpy as np
 
-from hardware_models.budgets.cost_table import Indices
 from search_spaces.registry import Registry
+from search_spaces.rules import RuleMatrix
 from trainers.search.constraints.constraint import Constraint
 
 
@@ -30,13 +30,13 @@ class FromLogits(PathSampler):
 
     def path(self, step: int, device: int) -> tuple[int, ...]:
         if step < self.warmup_steps and step % (len(self.constraint.search.problems) + 1) == 0:
-            return largest_path(self.constraint.table.first_choice)
+            return largest_path(self.constraint.table.rules)
         return self.constraint.draw(device)
 
 
-def largest_path(first_choice: Indices) -> tuple[int, ...]:
-    """The network of every decision's last choice."""
-    return tuple(int(size) - 1 for size in np.diff(first_choice))
+def largest_path(rules: RuleMatrix) -> tuple[int, ...]:
+    """The network of every decision's last choice, or of as late ones as the rules allow."""
+    return rules.best(np.concatenate([np.arange(size, dtype=float) for size in np.diff(rules.first_choice)]))
 
 
 SAMPLERS: Registry[type[PathSampler]] = Registry("samplers")

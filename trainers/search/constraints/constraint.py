@@ -19,8 +19,9 @@ from trainers.search.search_state import SearchState
 class Constraint:
     """Keeps costs within the budgets of `state.problems`, or near them, while the logits are trained.
 
-    This base constrains nothing: decisions are independent, each a softmax of its active logits. A subclass conditions
-    the distribution on the budgets, or adds a penalty. Its keyword-only arguments are its configuration.
+    This base constrains nothing: decisions are independent, each a softmax of its active logits, but for the space's
+    rules, which every network that is drawn obeys. A subclass conditions the distribution on the budgets, or adds a
+    penalty. Its keyword-only arguments are its configuration.
     """
 
     def __init__(self, state: SearchState, logits: ArchitectureParameters, generator: np.random.Generator) -> None:
@@ -34,11 +35,15 @@ class Constraint:
         return torch.cat([torch.softmax(masked_N[a:b], dim=0) for a, b in pairwise(self.table.first_choice)])
 
     def draw(self, device: int) -> tuple[int, ...]:
-        """A network (n,) of the active choices of one device."""
+        """A network (n,) of the active choices of one device, as `probabilities` weigh them given the space's rules."""
         with torch.no_grad():
             p_N = self.probabilities(device).double().numpy()
         blocks = pairwise(self.table.first_choice)
-        return tuple(int(self.generator.choice(b - a, p=p_N[a:b] / p_N[a:b].sum())) for a, b in blocks)
+        alone = [self.generator.choice(b - a, p=p_N[a:b] / p_N[a:b].sum()) for a, b in blocks]
+        # An active choice stays possible where its probability has underflowed: the incumbent may need it.
+        logits_N = np.log(np.maximum(p_N, np.finfo(np.float64).tiny))
+        logits_N[~self.search.survivors[device].mask_N] = -np.inf
+        return tuple(self.table.rules.redraw(np.array([alone]), logits_N, self.generator)[0].tolist())
 
     def penalty(self, device: int, p_N: Tensor) -> Tensor:
         """What the architecture loss adds for the cost of these probabilities."""
