@@ -24,7 +24,7 @@ from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import PEAK, Array, CostTable, Indices, Mask
 from hardware_models.counting import operations_of, peak_activation_mb, recount
 from hardware_models.latency_models.latency_model import LATENCY_MODELS, LatencyModel
-from hardware_models.latency_models.roofline import PRICE_KINDS
+from hardware_models.latency_models.roofline import price_kinds
 from hardware_models.profile import METRICS, HardwareProfile, profile_from_dict
 from search_spaces.blocks import without_resize
 from search_spaces.errors import InvalidInputError
@@ -109,7 +109,7 @@ def price(model: LatencyModel, operation: Operation) -> float | None:
 
 def made_up_profile(name: str, *, gops: float, gb_per_s: float, overhead_ms: float) -> HardwareProfile:
     """A device that prices every kind of operation, with a bound on its latency."""
-    kinds = {kind: {"throughput_gops": gops, "overhead_ms": overhead_ms} for kind in PRICE_KINDS}
+    kinds = {kind: {"throughput_gops": gops, "overhead_ms": overhead_ms} for kind in price_kinds()}
     latency = {"model": "roofline", "weight_gb_per_s": gb_per_s, "activation_gb_per_s": gb_per_s, "kinds": kinds}
     content: dict[str, Any] = {
         "title": name,

@@ -92,10 +92,11 @@ def one_operand(operation: Operation) -> tuple[Shape, ...]:
 class OperationKind:
     """All that is known of one kind of operation. A new kind is one record, registered in `KINDS`.
 
-    `price_kind` names the roofline's kind of an operation (pointwise, dense, depthwise, grouped, linear, pool,
-    elementwise). `read_module(module, in_sizes, out_sizes)` gives the operation of one call of a module, None if the
-    module is of another kind; sizes are torch's, without the batch. `build_node(graph, name, operation, inputs)` adds
-    its ONNX nodes to a `hardware_models.measuring.graph.Graph` and returns the name of the output.
+    `price_kind` names what profiles price an operation as: a kind of the roofline (pointwise, dense, depthwise,
+    grouped, linear, pool, elementwise), or the name of a registered kind, as its own.
+    `read_module(module, in_sizes, out_sizes)` gives the operation of one call of a module, None if the module is of
+    another kind; sizes are torch's, without the batch. `build_node(graph, name, operation, inputs)` adds its ONNX nodes
+    to a `hardware_models.measuring.graph.Graph` and returns the name of the output.
     """
 
     price_kind: Callable[[Operation], str]

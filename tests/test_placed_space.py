@@ -168,6 +168,7 @@ def test_the_certified_placement_is_never_slower_than_the_segments(name: str) ->
                     assert placed.costs["peak_memory_mb"] <= limits["peak_memory_mb"] * (1 + 1e-9)
                 else:
                     fastest = fastest_placement(table.devices[index], placed.chain)
+                    assert fastest is not None
                     assert placed.costs["latency_ms"] == pytest.approx(fastest.latency_ms, rel=1e-9)
 
 

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from priced_profiles import FILES, ROOFLINE
 from spaces import ROOT
+from toy_spaces import EMBEDDING
 
-from hardware_models.latency_models.roofline import price_kind, priced_as
+from hardware_models.calibration.fitting import roofline_columns, roofline_features
+from hardware_models.latency_models.roofline import PRICE_KINDS, price_kind, priced_as
 from hardware_models.profile import METRICS, HardwareProfile, load_profile, profile_from_dict
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation
+from search_spaces.operation import KINDS, Operation
 
 MODELS = {path.stem: yaml.safe_load(path.read_text(encoding="utf-8"))["latency"]["model"] for path in FILES}
 SHAPE = (32, 16, 16)
@@ -89,6 +91,19 @@ def test_a_kind_without_a_price_is_an_error_that_names_it_and_the_profile() -> N
     with pytest.raises(InvalidInputError, match=r"made_up has no latency for conv \(priced as depthwise\)") as caught:
         profile_from_dict("made_up", ROOFLINE).price(OPERATIONS["depthwise"])
     assert "dense, elementwise" in str(caught.value) and "hardware.made_up.latency" in str(caught.value)
+
+
+def test_a_kind_of_a_plugin_is_priced_by_a_rate_of_its_own_name() -> None:
+    assert KINDS["embedding"] is EMBEDDING
+    operation = Operation("embedding", (10, 6, 1), (4, 6, 1))
+    with pytest.raises(InvalidInputError, match=r"made_up .*embedding"):
+        profile_from_dict("made_up", ROOFLINE).price(operation)
+    rate = {"throughput_gops": None, "overhead_ms": 0.5}
+    profile = profile_from_dict("made_up", changed(latency__kinds__embedding=rate))
+    # 40 weights; a row of 6 tokens read, 24 numbers written; fp16.
+    assert profile.price(operation)["latency_ms"] == pytest.approx(0.5 + 40 * 2 / 4e6 + 30 * 2 / 2e6)
+    with pytest.raises(InvalidInputError, match="embedding"):
+        roofline_features([operation], roofline_columns(PRICE_KINDS, overhead_per_kind=True))
 
 
 def test_kinds_of_convolution_are_told_apart_by_kernel_and_groups() -> None:

@@ -23,7 +23,7 @@ def read_embedding(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Opera
 
 
 EMBEDDING = OperationKind(
-    price_kind=lambda operation: "elementwise",
+    price_kind=lambda operation: "embedding",
     read_module=read_embedding,
     params=lambda operation: operation.in_shape[0] * operation.out_shape[0],
     operands=lambda operation: [(1, *operation.in_shape[1:])],

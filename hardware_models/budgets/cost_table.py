@@ -52,8 +52,6 @@ class CostTable:
         self._torch_peak = torch.from_numpy(self.peak)
         self._torch_factor = torch.from_numpy(np.repeat(np.arange(len(self.factors)), np.diff(self.offsets)))
 
-        self._index_pairs()
-
     @property
     def digest(self) -> str:
         """sha256 of every price, and of the choices and devices that they belong to."""
@@ -103,21 +101,25 @@ class CostTable:
 
     def worst_without(self, mask_N: Mask, device: int) -> Array:
         """`worst` (N, M) after each choice of `mask_N` alone is removed; -inf where it is its decision's last."""
-        alive_E = self.entries_alive(mask_N)
         values = np.concatenate([self.summed[device], self.peak[device][None]])
-        values = np.where(alive_E, values, -np.inf)[:, self._pair_entries]
-        # Largest entry of each factor that takes a choice, of each factor, and of each factor without that choice.
-        with_choice = np.maximum.reduceat(values, self._pair_starts, axis=1)
-        best = np.maximum.reduceat(with_choice, self._group_starts, axis=1)[:, self._pair_group]
-        is_best = with_choice == best
-        num_best = np.add.reduceat(is_best, self._group_starts, axis=1)[:, self._pair_group]
-        second = np.maximum.reduceat(np.where(is_best, -np.inf, with_choice), self._group_starts, axis=1)
-        without = np.where(is_best & (num_best == 1), second[:, self._pair_group], best)
+        values = np.where(self.entries_alive(mask_N), values, -np.inf)
         costs_NM = np.tile(self.worst(mask_N, device), (len(mask_N), 1))
-        np.add.at(costs_NM, self._pair_choice, (without - best)[:-1].T)
-        factor_peaks = np.maximum.reduceat(np.where(alive_E, self.peak[device], -np.inf), self.offsets[:-1])
+        factor_peaks = np.maximum.reduceat(values[-1], self.offsets[:-1])
         peaks_NF = np.tile(factor_peaks, (len(mask_N), 1))
-        peaks_NF[self._pair_choice, self._pair_factor] = without[-1]
+        for column, factor in enumerate(self.factors):
+            own = values[:, self.offsets[column] : self.offsets[column + 1]].reshape(
+                len(values), *factor.peak.shape[1:]
+            )
+            for axis, decision in enumerate(factor.scope, start=1):
+                # Largest entry of the factor with each choice, with any, and without that choice.
+                with_choice = own.max(axis=tuple(other for other in range(1, own.ndim) if other != axis))
+                best, where = with_choice.max(axis=1, keepdims=True), with_choice.argmax(axis=1)[:, None]
+                others = with_choice.copy()
+                np.put_along_axis(others, where, -np.inf, axis=1)
+                without = np.where(np.arange(own.shape[axis]) == where, others.max(axis=1, keepdims=True), best)
+                block = slice(self.first_choice[decision], self.first_choice[decision + 1])
+                costs_NM[block] += (without - best)[:-1].T
+                peaks_NF[block, column] = without[-1]
         costs_NM[:, PEAK] += peaks_NF.max(axis=1) - factor_peaks.max()
         return costs_NM
 
@@ -167,17 +169,3 @@ class CostTable:
             for axis, decision in enumerate(factor.scope):
                 self.strides[decision, column] = int(np.prod(shape[axis + 1 :], dtype=np.int64))
         return np.concatenate(rows)
-
-    def _index_pairs(self) -> None:
-        """Orders entries by pair (factor, choice) and pairs by group (factor, decision), for `worst_without`."""
-        num_choices = int(self.first_choice[-1])
-        entry, column = np.nonzero(self.entry_choices < num_choices)
-        factor = np.repeat(np.arange(len(self.factors)), np.diff(self.offsets))
-        pair = factor[entry] * num_choices + self.entry_choices[entry, column]
-        order = np.argsort(pair, kind="stable")
-        pairs, self._pair_starts = np.unique(pair[order], return_index=True)
-        self._pair_entries = entry[order]
-        self._pair_factor, self._pair_choice = pairs // num_choices, pairs % num_choices
-        decision = np.searchsorted(self.first_choice, self._pair_choice, side="right") - 1
-        group = self._pair_factor * len(self.first_choice) + decision
-        _, self._group_starts, self._pair_group = np.unique(group, return_index=True, return_inverse=True)

@@ -11,7 +11,15 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 from scipy.stats import spearmanr
 
-from hardware_models.latency_models.roofline import PRICE_KINDS, KindRate, PriceKind, Roofline, priced_as, work
+from hardware_models.latency_models.roofline import (
+    PRICE_KINDS,
+    KindRate,
+    PriceKind,
+    Roofline,
+    describe,
+    priced_as,
+    work,
+)
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -99,6 +107,8 @@ def roofline_features(operations: Sequence[Operation], columns: Sequence[str], *
     kinds = [kind for kind in PRICE_KINDS if f"throughput:{kind}" in amounts]
     for operation in operations:
         kind = priced_as(operation, kinds)
+        if kind not in kinds:
+            raise InvalidInputError(f"no rate is fitted for {describe(operation)}; fitted: {', '.join(kinds)}")
         overhead = "overhead" if "overhead" in amounts else f"overhead:{kind}"
         for column, amount in (
             (f"throughput:{kind}", work(operation) * 1e-9),

@@ -1,15 +1,27 @@
 """Roofline pricing: an operation takes the time of its work, of its weights, of its activations, and of its start."""
 
 from collections.abc import Collection, Mapping
-from typing import ClassVar, Literal, get_args
+from typing import Annotated, ClassVar, Literal
+
+from pydantic import AfterValidator
 
 from hardware_models.latency_models.latency_model import LatencyModel
 from hardware_models.schema import NonNegative, Positive, Section
-from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation, kind_of
+from search_spaces.operation import KINDS, Operation, kind_of
 
-PriceKind = Literal["pointwise", "dense", "winograd", "depthwise", "grouped", "linear", "pool", "elementwise"]
-PRICE_KINDS: tuple[PriceKind, ...] = get_args(PriceKind)
+PriceKind = str  # one of these, or the name of a registered kind of operation
+PRICE_KINDS = ("pointwise", "dense", "winograd", "depthwise", "grouped", "linear", "pool", "elementwise")
+
+
+def price_kinds() -> tuple[PriceKind, ...]:
+    """What a profile may have a rate for: the kinds that Espalier fits, and every registered kind by its name."""
+    return tuple(dict.fromkeys((*PRICE_KINDS, *KINDS)))
+
+
+def _known(kind: PriceKind) -> PriceKind:
+    if kind not in price_kinds():
+        raise ValueError(", ".join(price_kinds()))
+    return kind
 
 
 class KindRate(Section):
@@ -37,7 +49,7 @@ class Roofline(LatencyModel):
     model: Literal["roofline"]
     weight_gb_per_s: Positive | None
     activation_gb_per_s: Positive | None
-    kinds: Mapping[PriceKind, KindRate]
+    kinds: Mapping[Annotated[PriceKind, AfterValidator(_known)], KindRate]
 
     @property
     def priced(self) -> str:
@@ -73,12 +85,8 @@ def suits_winograd(operation: Operation) -> bool:
 
 
 def price_kind(operation: Operation) -> PriceKind:
-    """The kind of `operation`, Winograd's left aside. Raises: InvalidInputError if its record names another."""
-    name = kind_of(operation).price_kind(operation)
-    for kind in PRICE_KINDS:
-        if kind == name:
-            return kind
-    raise InvalidInputError(f"{operation.kind}: got the price kind {name!r}, allowed: {', '.join(PRICE_KINDS)}")
+    """The kind that the record of `operation` names, Winograd's left aside."""
+    return kind_of(operation).price_kind(operation)
 
 
 def describe(operation: Operation) -> str:

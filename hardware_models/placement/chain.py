@@ -23,21 +23,6 @@ class Chain:
     operations: tuple[Operation, ...]
     moving: tuple[int, ...]
 
-    def __post_init__(self) -> None:
-        if len(self.moving) != len(self.operations) + 1:
-            raise InvalidInputError(
-                f"a chain of {len(self.operations)} operations has {len(self.operations) + 1} places where a unit can "
-                f"take over; got {len(self.moving)}"
-            )
-
-
-@dataclass(frozen=True)
-class Placement:
-    """The unit of each operation of a chain, and the latency of it all in ms, transfers included."""
-
-    units: tuple[str, ...]
-    latency_ms: float
-
 
 def chain_of(operations: Sequence[Operation]) -> Chain:
     """A chain by what its operations declare: each takes over what it reads and what it holds for later ones."""
@@ -67,8 +52,6 @@ def network_chain(space: SearchSpace, choices: Mapping[str, Choice]) -> tuple[Ch
 
 def placed_costs(profile: HardwareProfile, chain: Chain, units: Sequence[str]) -> dict[str, float]:
     """Costs of a chain by metric with each operation on the unit given; memory is that of the device's own units."""
-    if len(units) != len(chain.operations):
-        raise InvalidInputError(f"got {len(units)} units for {len(chain.operations)} operations; give each one")
     prices = [profile.price(op, unit=unit) for op, unit in zip(chain.operations, units, strict=True)]
     moves = transfers_of(profile, chain, units)
     sums = {column: sum(price[column] for price in prices) for column in SUMMED}

@@ -6,64 +6,27 @@ best there is. For residual and cell graphs some of it might better stay behind;
 placement which can be run, and a bound above the best one's.
 """
 
-# Shapes: S networks, L operations of the longest of them, U units.
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import PEAK
-from hardware_models.placement.chain import Chain, Placement, network_chain, placed_costs, transfers_of
-from hardware_models.placement.memory_placement import fastest_within_memory
+from hardware_models.placement.chain import Chain, network_chain, placed_costs, transfers_of
 from hardware_models.placement.placed_space import PlacedSpace, unit_decision
 from hardware_models.profile import HardwareProfile
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation
 
-Array = NDArray[np.float64]
-Indices = NDArray[np.int64]
-PROBE = 10**6  # elements that a link is timed with: its time is a constant plus a rate
+ROUNDING = 1e-12  # relative: sums of the same numbers in another order differ by less
 
 
-def segment_placement(space: PlacedSpace, profile: HardwareProfile, choices: Mapping[str, Any]) -> tuple[str, ...]:
-    """The unit of each operation of a network whose segments run where its choices say."""
-    _, segments = network_chain(space, choices)
-    return tuple(choices[unit_decision(profile.name, segment)] for segment in segments)
+@dataclass(frozen=True)
+class Placement:
+    """The unit of each operation of a chain, and the latency of it all in ms, transfers included."""
 
-
-def fastest_placement(profile: HardwareProfile, chain: Chain) -> Placement:
-    """The placement of least latency. Raises: InvalidInputError if the profile has no units, or a unit no price."""
-    return fastest_placements(profile, [chain])[0]
-
-
-def fastest_placements(profile: HardwareProfile, chains: Sequence[Chain]) -> list[Placement]:
-    """The placement of least latency of each chain, by dynamic programming over its operations, all chains at once."""
-    if not profile.units:
-        raise InvalidInputError(f"profile {profile.name} has one latency model and no units to place operations on")
-    if not chains:
-        return []
-    times_SLU, moving_SL, last_S, output_S = _padded(profile, chains)
-    links = _Links(profile)
-    rows = np.arange(len(chains))
-    best_SU = links.entering_ms(moving_SL[:, 0]) + times_SLU[:, 0]
-    came_from_LSU = np.zeros((times_SLU.shape[1], *best_SU.shape), dtype=np.int64)
-    for step in range(1, times_SLU.shape[1]):
-        reached_SUU = best_SU[:, :, None] + links.transfer_ms(moving_SL[:, step])
-        came_from_LSU[step] = reached_SUU.argmin(axis=1)
-        runs_S1 = (step <= last_S)[:, None]
-        best_SU = np.where(runs_S1, reached_SUU.min(axis=1) + times_SLU[:, step], best_SU)
-    total_SU = best_SU + links.leaving_ms(output_S)
-    units_SL = np.zeros(moving_SL.shape, dtype=np.int64)
-    unit_S = total_SU.argmin(axis=1)
-    for step in reversed(range(times_SLU.shape[1])):
-        units_SL[:, step] = unit_S
-        unit_S = np.where(step <= last_S, came_from_LSU[step, rows, unit_S], unit_S)
-    names = tuple(profile.units)
-    return [Placement(tuple(names[u] for u in units_SL[s, : last_S[s] + 1]), float(total_SU[s].min())) for s in rows]
+    units: tuple[str, ...]
+    latency_ms: float
 
 
 @dataclass(frozen=True)
@@ -87,13 +50,15 @@ def place(problem: BudgetProblem, indices: Sequence[int]) -> PlacedChain:
     chain, _ = network_chain(space, choices)
     by_segment = _placed_chain(profile, chain, segment_placement(space, profile, choices))
     memory_mb = float(problem.limits_M[PEAK])
-    if np.isfinite(memory_mb):
-        fits = by_segment.costs["peak_memory_mb"] <= memory_mb
-        at_most_ms = by_segment.costs["latency_ms"] if fits else np.inf
-        found = fastest_within_memory(profile, chain, memory_mb=memory_mb, at_most_ms=at_most_ms)
-    else:
-        found = fastest_placement(profile, chain)
+    at_most_ms = by_segment.costs["latency_ms"] if by_segment.costs["peak_memory_mb"] <= memory_mb < inf else inf
+    found = fastest_placement(profile, chain, memory_mb=memory_mb, at_most_ms=at_most_ms)
     return by_segment if found is None else _placed_chain(profile, chain, found.units)
+
+
+def segment_placement(space: PlacedSpace, profile: HardwareProfile, choices: Mapping[str, Any]) -> tuple[str, ...]:
+    """The unit of each operation of a network whose segments run where its choices say."""
+    _, segments = network_chain(space, choices)
+    return tuple(choices[unit_decision(profile.name, segment)] for segment in segments)
 
 
 def _placed_chain(profile: HardwareProfile, chain: Chain, units: tuple[str, ...]) -> PlacedChain:
@@ -101,41 +66,92 @@ def _placed_chain(profile: HardwareProfile, chain: Chain, units: tuple[str, ...]
     return PlacedChain(chain, units, placed_costs(profile, chain, units), moved_mb)
 
 
-class _Links:
-    """Times of the links between the units of a device, each a constant plus a rate times the elements that move."""
+def fastest_placement(
+    profile: HardwareProfile, chain: Chain, *, memory_mb: float = inf, at_most_ms: float = inf
+) -> Placement | None:
+    """The placement of least latency with `peak_memory_mb` of at most `memory_mb`, or none if there is none.
 
-    def __init__(self, profile: HardwareProfile) -> None:
-        names = tuple(profile.units)
-        none, some = (
-            np.array([[profile.transfer(n, a, b)["latency_ms"] for b in names] for a in names]) for n in (0, PROBE)
-        )
-        self.constant_UU, self.ms_per_element_UU = none, (some - none) / PROBE
-        self.entry = names.index(profile.entry or "")
-
-    def transfer_ms(self, elements_S: Indices) -> Array:
-        """Times (S, U, U) from one unit to another."""
-        times: Array = self.constant_UU + elements_S[:, None, None] * self.ms_per_element_UU
-        return times
-
-    def entering_ms(self, elements_S: Indices) -> Array:
-        return self.transfer_ms(elements_S)[:, self.entry, :]
-
-    def leaving_ms(self, elements_S: Indices) -> Array:
-        return self.transfer_ms(elements_S)[:, :, self.entry]
+    `at_most_ms`, the latency of a placement known to fit, makes it faster to find. Labels are extended operation by
+    operation; one goes if another is no worse in latency and memory, or if even an unlimited rest would be too slow.
+    Raises: InvalidInputError if the profile has no units, or a unit no price.
+    """
+    if profile.entry is None:
+        raise InvalidInputError(f"profile {profile.name} has one latency model and no units to place operations on")
+    steps = _steps(profile, chain)
+    limits = memory_mb * (1 + ROUNDING), at_most_ms * (1 + ROUNDING)
+    labels = {profile.entry: [_Label(0.0, 0.0, 0.0, ())]}
+    for step, rest in zip(steps, _least_to_go(steps), strict=True):
+        labels = {unit: _best(_extended(labels, step, unit), limits, rest[unit]) for unit in step.run}
+    if not labels[profile.entry]:
+        return None
+    fastest = labels[profile.entry][0]
+    return Placement(fastest.units[:-1], fastest.latency_ms)
 
 
-def _padded(profile: HardwareProfile, chains: Sequence[Chain]) -> tuple[Array, Indices, Indices, Indices]:
-    """Times (S, L, U), moving elements (S, L), the place of each chain's last operation (S,) and its output (S,)."""
-    known: dict[Operation, list[float]] = {}
-    for chain in chains:
-        for op in chain.operations:
-            if op not in known:
-                known[op] = [profile.price(op, unit=unit)["latency_ms"] for unit in profile.units]
-    longest = max(len(chain.operations) for chain in chains)
-    times_SLU = np.zeros((len(chains), longest, len(profile.units)))
-    moving_SL = np.zeros((len(chains), longest), dtype=np.int64)
-    for row, chain in enumerate(chains):
-        times_SLU[row, : len(chain.operations)] = [known[op] for op in chain.operations]
-        moving_SL[row, : len(chain.operations)] = chain.moving[:-1]
-    last_S = np.array([len(chain.operations) - 1 for chain in chains])
-    return times_SLU, moving_SL, last_S, np.array([chain.moving[-1] for chain in chains])
+@dataclass(frozen=True, slots=True)
+class _Label:
+    """A way to have run the operations so far, the last on a given unit: its latency and what it took of memory."""
+
+    latency_ms: float
+    weight_mb: float
+    activation_mb: float
+    units: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Prices of one operation by unit and of the transfers before it by pair: ms, and MB in the device's memory."""
+
+    run: dict[str, tuple[float, float, float]]
+    move: dict[tuple[str, str], tuple[float, float]]
+
+
+def _steps(profile: HardwareProfile, chain: Chain) -> list[_Step]:
+    """A step for each operation, and a last one that runs nothing where the output is needed."""
+    steps: list[_Step] = []
+    sources = entry = [profile.entry or ""]
+    for operation, elements in zip((*chain.operations, None), chain.moving, strict=True):
+        run = dict.fromkeys(entry, (0.0, 0.0, 0.0))
+        if operation is not None:
+            prices = {unit: profile.price(operation, unit=unit) for unit in profile.units}
+            run = {unit: (p["latency_ms"], p["weight_mb"], p["activation_mb"]) for unit, p in prices.items()}
+        moves = {(a, b): profile.transfer(elements, a, b) for a in sources for b in run}
+        steps.append(_Step(run, {pair: (move["latency_ms"], move["activation_mb"]) for pair, move in moves.items()}))
+        sources = list(run)
+    return steps
+
+
+def _least_to_go(steps: Sequence[_Step]) -> list[dict[str, float]]:
+    """The least latency of all that follows each step, by the unit that it runs on."""
+    to_go = [dict.fromkeys(steps[-1].run, 0.0)]
+    for before, step in zip(reversed(steps[:-1]), reversed(steps), strict=False):
+        after = to_go[-1]
+        to_go.append({a: min(step.move[a, b][0] + step.run[b][0] + after[b] for b in step.run) for a in before.run})
+    return to_go[::-1]
+
+
+def _extended(labels: dict[str, list[_Label]], step: _Step, unit: str) -> list[_Label]:
+    """Every label after one more step, run on `unit`."""
+    run_ms, weight_mb, activation_mb = step.run[unit]
+    extended = []
+    for source, reached in labels.items():
+        move_ms, moved_mb = step.move[source, unit]
+        for label in reached:
+            latency_ms = label.latency_ms + move_ms + run_ms
+            peak_mb = max(label.activation_mb, moved_mb, activation_mb)
+            extended.append(_Label(latency_ms, label.weight_mb + weight_mb, peak_mb, (*label.units, unit)))
+    return extended
+
+
+def _best(labels: Sequence[_Label], limits: tuple[float, float], to_go_ms: float) -> list[_Label]:
+    """The labels that can still end within the limits and that no other is at least as good as, fastest first."""
+    memory_mb, at_most_ms = limits
+    kept: list[_Label] = []
+    for label in sorted(labels, key=lambda one: (one.latency_ms, one.weight_mb, one.activation_mb)):
+        if label.weight_mb + label.activation_mb > memory_mb or label.latency_ms + to_go_ms > at_most_ms:
+            continue
+        if memory_mb == inf:
+            return [label]
+        if not any(o.weight_mb <= label.weight_mb and o.activation_mb <= label.activation_mb for o in kept):
+            kept.append(label)
+    return kept

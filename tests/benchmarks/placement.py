@@ -20,7 +20,7 @@ import numpy as np
 import yaml
 
 from hardware_models.placement.chain import Chain, chain_of, network_chain, placed_costs
-from hardware_models.placement.placement import fastest_placement, fastest_placements
+from hardware_models.placement.placement import fastest_placement
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.mobile.space import MobileSpace
 from search_spaces.operation import Operation
@@ -151,7 +151,7 @@ def random_networks(space: MobileSpace, size: int) -> list[Chain]:
 def work_by_unit(profile: HardwareProfile, chains: list[Chain]) -> tuple[Mapping[str, float], float]:
     """Share of all multiply-adds by unit, and the mean latency in ms."""
     macs = dict.fromkeys(profile.units, 0)
-    placements = fastest_placements(profile, chains)
+    placements = [fastest_placement(profile, chain) for chain in chains]
     for chain, placement in zip(chains, placements, strict=True):
         for operation, where in zip(chain.operations, placement.units, strict=True):
             macs[where] += operation.macs
@@ -216,7 +216,8 @@ def show_speed(chains: list[Chain]) -> None:
     for name in ("split_phone_server", "three_units"):
         profile = load_profile(CONF / "hardware" / f"{name}.yaml")
         wall, processor = time.perf_counter(), time.process_time()
-        fastest_placements(profile, chains)
+        for chain in chains:
+            fastest_placement(profile, chain)
         wall, processor = time.perf_counter() - wall, time.process_time() - processor
         rate = len(chains) / processor
         print(f"   {name:20} {wall:.3f} s wall, {processor:.3f} s processor: {rate:,.0f} networks a second")

@@ -12,7 +12,7 @@ from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
-from hardware_models.latency_models.roofline import PRICE_KINDS
+from hardware_models.latency_models.roofline import price_kinds
 from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import Architecture, build_network, make_space, read_architecture
 from search_spaces.errors import InvalidInputError
@@ -27,13 +27,8 @@ from trainers.search.certificate import Certificate, certify
 from trainers.search.evaluation import Score, score
 from trainers.search.plan import is_host, load_profile
 
-# In place of prices that were measured on another day: all but latency is counted, and needs none.
-NO_PRICES = {
-    "model": "roofline",
-    "weight_gb_per_s": None,
-    "activation_gb_per_s": None,
-    "kinds": {kind: {"throughput_gops": None, "overhead_ms": 0.0} for kind in PRICE_KINDS},
-}
+# Beside its kinds, in place of prices that were measured on another day: all but latency is counted, and needs none.
+NO_PRICES = {"model": "roofline", "weight_gb_per_s": None, "activation_gb_per_s": None}
 
 
 @dataclass(frozen=True)
@@ -72,8 +67,9 @@ def rebuild(folder: Path, config: SearchConfig, result: Result, data: ImageData 
     first = next(iter(architectures.values()))
     space = make_space(config.space, num_classes=first.spec.get("num_classes", 2))
     hosts = tuple(name for name, mapping in config.hardware.items() if is_host(mapping))
+    no_prices = {**NO_PRICES, "kinds": {kind: {"throughput_gops": None, "overhead_ms": 0.0} for kind in price_kinds()}}
     profiles = [
-        profile_from_dict(name, {**result.devices[name].profile.model_dump(), **mapping, "latency": NO_PRICES})
+        profile_from_dict(name, {**result.devices[name].profile.model_dump(), **mapping, "latency": no_prices})
         if name in hosts
         else load_profile(name, mapping, config)
         for name, mapping in config.hardware.items()
