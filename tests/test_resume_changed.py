@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from interrupted_search import append, interrupted, one_thread, search_config, start, wait  # noqa: F401  # a fixture
 
-import trainers.search.module
+import trainers.search.provenance
 import trainers.search.training
 from hardware_models.budgets.cost_table import CostTable
 from trainers.runs.code import Code, running_code
@@ -34,7 +34,7 @@ def test_a_search_that_is_resumed_under_other_code_says_so_and_lists_both(tmp_pa
     interrupted(config, after_epoch=2)
 
     def change_code() -> None:
-        trainers.search.module.code_of = lambda content: other
+        trainers.search.provenance.code_of = lambda content: other
 
     assert wait(start(config, before=change_code, report=lambda line: append(said, line))) == 0
     (line,) = (line for line in said.read_text(encoding="utf-8").splitlines() if line.startswith("resumed"))

@@ -43,6 +43,7 @@ from trainers.data.task import Classification
 from trainers.runs.code import running_code
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.module import Schedule, SearchModule
+from trainers.search.provenance import Computed
 from trainers.search.samplers import largest_path
 from trainers.search.search_state import SearchState
 from trainers.search.strategy import PRESETS, make_strategy
@@ -77,6 +78,7 @@ def search(table: CostTable, batches: tuple[Batch, Batch], *, arch_every: int, b
     parameters = ArchitectureParameters(space.num_choices, len(problems), offset_decay=0.02)
     strategy = make_strategy(
         {part: {"name": name} for part, name in PRESETS["pool"].items()},
+        remedies={},
         supernet=space.supernet().to(memory_format=torch.channels_last),  # type: ignore[call-overload]
         logits=parameters,
         task=Classification(),
@@ -92,7 +94,7 @@ def search(table: CostTable, batches: tuple[Batch, Batch], *, arch_every: int, b
         learning_rate=partial(torch.optim.lr_scheduler.ConstantLR, factor=1.0),
         arch_optimizer=partial(torch.optim.Adam, lr=0.03, betas=(0.5, 0.999)),
         clip_norm=5.0,
-        code=running_code(),
+        computed=Computed(torch.get_num_threads(), [], [running_code()]),
     )
     trainer = pl.Trainer(max_epochs=1, accelerator="cpu", devices=1, barebones=True)
     trainer.fit(module, DataLoader([batches], batch_size=None))  # type: ignore[arg-type]

@@ -11,7 +11,8 @@ from search_spaces.registry import registry
 
 GROUPS = {  # kind of part: group that chooses one
     **{"spaces": "space", "datasets": "data", "loggers": "logger"},
-    **{kind: kind.removesuffix("s") for kind in ("relaxations", "constraints", "samplers", "searchers")},
+    **{kind: kind.removesuffix("s") for kind in ("relaxations", "constraints", "samplers", "searchers", "evaluators")},
+    "remedies": "remedy",
 }
 GIVEN = {
     "num_classes",
@@ -42,10 +43,13 @@ def offer_sections(arguments: Iterable[str]) -> None:
         parts = registry(kind)
         for name in parts:
             if not parts.is_built_in(name):
-                section = {"name": name, **(_defaults(parts[name]) if name in words else {})}
+                section = _defaults(parts[name]) if name in words else {}
+                package = f"remedy.{name}" if kind == "remedies" else group
+                if kind != "remedies":  # of which there may be several, each in a section of its name
+                    section = {"name": name, **section}
                 if kind == "datasets":
                     section |= DATA | {"root": "${paths.data}" if "root" in _parameters(parts[name]) else None}
-                ConfigStore.instance().store(name, section, group=group, package=group, provider="espalier")
+                ConfigStore.instance().store(name, section, group=group, package=package, provider="espalier")
 
 
 def _defaults(part: Callable[..., Any]) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from search_spaces.errors import InvalidInputError
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, class_quantiles, key_generator
+from trainers.data.task import TASKS
 from trainers.runs.validation import dotted, problems_of, refusal
 
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
@@ -179,6 +180,7 @@ class ImageData:
                 f"{image_set.origin} has {stored} channels, cannot give {channels}; ask for {stored}"
             )
         self.name, self.origin, self.num_classes = image_set.name, image_set.origin, image_set.num_classes
+        self.task = TASKS[image_set.task]()
         self.splits, self.image_size, self.channels = splits, image_size, channels
         self._shift, self._flip = shift, flip
         self._labels_N = image_set.labels

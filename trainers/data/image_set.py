@@ -33,6 +33,7 @@ class ImageSet:
     num_classes: int
     is_test: Tensor | None
     origin: str
+    task: str = "classification"  # by its name in the registry of tasks
 
     def __post_init__(self) -> None:
         """Raises: DataError for tensors of other shapes or types."""

@@ -96,6 +96,8 @@ def plot_latency(devices: Mapping[str, DeviceResult]) -> Figure:
     looks_of = looks(list(devices))
     for place, (name, device) in enumerate(devices.items()):
         look, x, y = looks_of[name], device.predicted["latency_ms"], device.accuracy.inherited
+        if y is None or device.accuracy.random is None:
+            continue  # no supernet gave weights
         axes.hlines(y, x, device.upper.get("latency_ms", x), color=look.color, linewidth=1)
         axes.scatter(x, y, s=40, color=look.color, marker=look.marker, label=name, zorder=3)
         mark_rise(strip, place, random=device.accuracy.random, own=y, look=look)

@@ -55,7 +55,9 @@ def own_result(folder: Path) -> Result:
 
 
 def epochs(path: Path) -> list[dict[str, float]]:
-    """The rows of `metrics.csv`, each without what it leaves open."""
+    """The rows of `metrics.csv`, each without what it leaves open; none where no supernet was trained."""
+    if not path.exists():
+        return []
     with path.open(newline="", encoding="utf-8") as file:
         return [{name: float(text) for name, text in row.items() if text} for row in csv.DictReader(file)]
 
@@ -67,10 +69,13 @@ def last_figures(result: Result) -> dict[str, float]:
     figures |= {metric_names.met(name): float(device.met) for name, device in devices.items()}
     for name, device in devices.items():
         accuracy = dict(device.accuracy)
-        figures |= {metric_names.result(f"{name}/accuracy_{kind}"): accuracy[kind] for kind in ACCURACIES}
+        tested = [kind for kind in ACCURACIES if accuracy[kind] is not None]
+        figures |= {metric_names.result(f"{name}/accuracy_{kind}"): accuracy[kind] for kind in tested}
     for kind, gap in (("supernet", metric_names.GAP_SUPERNET), ("inherited", metric_names.GAP_INHERITED)):
-        lost = [device.accuracy.finetuned - getattr(device.accuracy, kind) for device in devices.values()]
-        figures[gap] = sum(lost) / len(lost)
+        before = {name: getattr(device.accuracy, kind) for name, device in devices.items()}
+        if None not in before.values():
+            lost = [device.accuracy.finetuned - before[name] for name, device in devices.items()]
+            figures[gap] = sum(lost) / len(lost)
     figures[metric_names.DEVICE_HOURS] = (search.train_seconds + search.derive_seconds) / 3600
     return figures
 
@@ -109,7 +114,8 @@ def _pictures(logger: RunLogger, folder: Path, result: Result) -> None:
     from search_spaces.architecture import architecture_svg
     from trainers.reports.plots import alpha_heat_map  # matplotlib takes a second
 
-    logger.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(folder / "alphas.npz"))
+    if result.search.steps:
+        logger.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(folder / "alphas.npz"))
     for name in result.devices:
         architecture = read_architecture(architecture_file(folder, name))
         logger.picture(metric_names.architecture_picture(name), architecture_svg(architecture))

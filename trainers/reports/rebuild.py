@@ -19,7 +19,6 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular
 from search_spaces.space import Choice
 from trainers.data.datasets import ImageData
-from trainers.data.task import TASKS
 from trainers.runs.config import SearchConfig
 from trainers.runs.result import Result
 from trainers.runs.state import architecture_file, weights_file
@@ -105,7 +104,7 @@ def _network(
         fault = str(error)
     tested: Score | str = data if isinstance(data, str) else "its weights cannot be used"
     if fault is None and not isinstance(data, str):
-        tested = score(network, data, "test", task=TASKS["classification"](), images=None, batch_size=batch_size)
+        tested = score(network, data, "test", images=None, batch_size=batch_size)
     return Network(architecture, indices, certificate, tested, fault)
 
 

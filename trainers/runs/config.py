@@ -23,7 +23,8 @@ FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_
 SweepName = Annotated[FolderName, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
 # What is not asked of a search, by dotted keys: where files lie, how many threads compute, who logs it. Threads
 # round sums differently, as processors do: a result names both, and the same command is the same run on any machine.
-ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher")  # keys that stand in a fingerprint only with a value
+# Keys that stand in a fingerprint only with a value.
+ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", "remedy")
 NOT_IN_FINGERPRINT = (
     *("paths", "sweep", "logger", "tags", "trial"),
     *("data.root", "trainer.threads", "trainer.checkpoint_seconds"),
@@ -109,10 +110,12 @@ class SearchConfig(Section):
     hardware: Annotated[dict[FolderName, dict[str, Any]], Field(min_length=1)]  # whose files are named after them
     data: dict[str, Any]
     strategy: dict[str, Any]
-    relaxation: dict[str, Any] | None = None  # these four replace parts of the strategy
+    relaxation: dict[str, Any] | None = None  # these five replace parts of the strategy
     constraint: dict[str, Any] | None = None
     sampler: dict[str, Any] | None = None
     searcher: dict[str, Any] | None = None
+    evaluator: dict[str, Any] | None = None
+    remedy: Annotated[dict[str, dict[str, Any]], BeforeValidator(lambda found: found or {})] = {}  # by name
     optimizer: dict[str, Any]
     arch_optimizer: dict[str, Any]
     schedule: dict[str, Any] = SCHEDULE
@@ -161,7 +164,7 @@ def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     boards = kept.pop("boards", None)
     if boards:
         kept["boards"] = sorted(boards)  # what is measured may be cut; where it is reached does not matter
-    kept = {key: value for key, value in kept.items() if value is not None or key not in ASKED_IF_SET}
+    kept = {key: value for key, value in kept.items() if value or key not in ASKED_IF_SET}
     for key in NOT_IN_FINGERPRINT:
         section, _, name = key.partition(".")
         if not name:

@@ -11,14 +11,14 @@ from trainers.runs.result import SCHEMA, Certified, Hashes, Number, Part
 
 
 class Supernet(Hashes):
-    id: str
+    id: str | None  # where none was trained
 
 
 class Made(Part):
-    """A file that was made of its parent."""
+    """A file that was made of its parent, if it has one."""
 
     id: str
-    parent: str
+    parent: str | None
     file: str
 
 
@@ -39,7 +39,7 @@ class Lineage(Part):
 
 
 def lineage(
-    run: str, supernet: str, hashes: Hashes, devices: Mapping[str, Certified], files: Mapping[str, str]
+    run: str, supernet: str | None, hashes: Hashes, devices: Mapping[str, Certified], files: Mapping[str, str]
 ) -> Lineage:
     """The lineage of a run whose supernet has the digest `supernet`, and whose `files` have these hashes.
 

@@ -85,12 +85,15 @@ class Stay(Part):
 
 
 class Accuracy(Part):
-    """Test accuracy inside the supernet, with inherited weights, fine-tuned, and of the best random network."""
+    """Test accuracy inside the supernet, with inherited weights, fine-tuned, and of the best random network.
 
-    supernet: Share
-    inherited: Share
+    Where no supernet gave weights there is `finetuned` alone: trained from scratch.
+    """
+
+    supernet: Share | None
+    inherited: Share | None
     finetuned: Share
-    random: Share
+    random: Share | None
     images: Count
 
 
@@ -209,13 +212,16 @@ class DeviceResult(Certified):
 
 
 class Search(Part):
-    """Time, memory and course of a search; `choices_alive` and `worst_surviving_share` are by device."""
+    """Time, memory and course of a search; `choices_alive` and `worst_surviving_share` are by device.
+
+    `entropy` and `step_over_floor` are of the training of a supernet.
+    """
 
     train_seconds: Number
     derive_seconds: Number
     steps: Count
-    entropy: Share
-    step_over_floor: Number
+    entropy: Share | None
+    step_over_floor: Number | None
     peak_memory_mb: Count | None
     choices_alive: dict[str, Count]
     worst_surviving_share: dict[str, Number]

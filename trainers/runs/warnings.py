@@ -49,7 +49,7 @@ def _of_search(result: Result) -> Iterator[Warned]:
     if result.code.changed:
         why = "its files are not those of the commit, which alone does not make this again; their hash is recorded"
         yield Warned(None, "Espalier changed since its commit", why)
-    if result.search.entropy > UNDECIDED and result.strategy != BASELINE:
+    if (result.search.entropy or 0) > UNDECIDED and result.strategy != BASELINE:
         why = "the strategy still weighs most choices alike, so validation of candidates decided more than the search"
         yield Warned(None, "the search did not decide", why, (("entropy", ("search", "entropy")),))
     if result.data.images.test < FEW_IMAGES:
@@ -76,6 +76,8 @@ def _of_budgets(name: str, device: DeviceResult) -> Iterator[Warned]:
 
 def _of_accuracy(name: str, device: DeviceResult, *, is_baseline: bool) -> Iterator[Warned]:
     accuracy = device.accuracy
+    if accuracy.supernet is None or accuracy.inherited is None or accuracy.random is None:
+        return
     if abs(accuracy.inherited - accuracy.supernet) > GAP:
         why = "the network does otherwise on its own than inside the supernet, which ranked it: doubt the ranking"
         yield Warned(name, "wide discretisation gap", why, _accuracies(name, "supernet", "inherited"))

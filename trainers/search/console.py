@@ -68,7 +68,8 @@ def report_verdict(result: Result, folder: Path, report: Report) -> None:
             if device.measured and metric == "latency_ms":
                 figures.append(f"measured {device.measured.latency_ms:.4g}")
             report(f"  {metric:15} budget {limit:<7g} {', '.join(figures)} {UNITS[metric]}")
-        shown = "  ".join(f"{kind} {share:.3f}" for kind, share in device.accuracy if kind != "images")
+        shares = [(kind, share) for kind, share in device.accuracy if kind != "images" and share is not None]
+        shown = "  ".join(f"{kind} {share:.3f}" for kind, share in shares)
         report(f"  accuracy        {shown}  ({device.accuracy.images:,} test images)")
         larger = [c for c in device.larger_candidates_that_lost or [] if c.utilisation >= device.used + NOTICEABLE]
         for lost in larger[:3]:

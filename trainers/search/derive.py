@@ -1,4 +1,4 @@
-"""From a trained supernet to one certified network per device, with its accuracies and the random baseline's."""
+"""From what was trained to one certified network per device, with its accuracies and the random baseline's."""
 
 # Shapes: N choices of all decisions.
 
@@ -14,12 +14,15 @@ from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
 from trainers.search.candidates import Candidate, random_candidates
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
-from trainers.search.evaluation import Score, finetune, score
+from trainers.search.evaluation import Evaluator, Score, finetune, fit, score
 from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
 from trainers.search.module import SearchModule
+from trainers.search.optimizers import make_optimizer, make_schedule
 from trainers.search.plan import Plan
-from trainers.search.searchers import Request
+from trainers.search.search_state import SearchState
+from trainers.search.searchers import Request, Searcher
+from trainers.search.strategy import make_part
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,8 @@ class Derived:
     """One device's network. Accuracies are shares of the test split; those of candidates, of the validation split.
 
     `supernet` has the batch-norm statistics of the supernet, `inherited` recalibrated ones, `finetuned` some more
-    steps of training; `random` is `inherited` for the best of as many random feasible networks.
+    steps of training; `random` is `inherited` for the best of as many random feasible networks. Where no supernet gives
+    weights, `finetuned` is trained from scratch and the others are none.
     """
 
     device: str
@@ -36,44 +40,59 @@ class Derived:
     verdict: Verdict
     candidates: tuple[Candidate, ...]
     random_candidates: tuple[Candidate, ...]
-    supernet: Score
-    inherited: Score
+    supernet: Score | None
+    inherited: Score | None
     finetuned: Score
-    random: Score
+    random: Score | None
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search knows when its training is over, and the parts that choose networks by it.
+
+    `starts` are the choices of each device before any pruning; `module` trained the supernet, if there is one.
+    """
+
+    state: SearchState
+    starts: Sequence[Survivors]
+    module: SearchModule | None
+    searcher: Searcher
+    evaluator: Evaluator
+
+    def logits_of(self, device: int) -> Array | None:
+        return None if self.module is None else self.module.logits_of(device)
 
 
 def derive(
-    plan: Plan, module: SearchModule, starts: Sequence[Survivors], report: Callable[[str], None]
+    plan: Plan,
+    state: SearchState,
+    starts: Sequence[Survivors],
+    module: SearchModule | None,
+    report: Callable[[str], None],
 ) -> list[Derived]:
     """One network per device, in the order of the problems. `starts` are the choices before any pruning."""
-    evaluator = Inherited(plan, module.supernet)
-    return [_derive(plan, module, evaluator, device, starts[device], report) for device in range(len(plan.problems))]
+    supernet = None if module is None else module.supernet
+    evaluator = make_part(plan.strategy, "evaluator", plan, supernet)
+    found = Found(state, starts, module, make_part(plan.strategy, "searcher"), evaluator)
+    return [_derive(plan, found, device, report) for device in range(len(plan.problems))]
 
 
-def _derive(
-    plan: Plan,
-    module: SearchModule,
-    evaluator: Inherited,
-    device: int,
-    start: Survivors,
-    report: Callable[[str], None],
-) -> Derived:
-    problem, settings = plan.problems[device], plan.config.trainer
-    report(f"{problem.name}: choosing its network by validation, beside {settings.candidates} random ones")
-    candidates, randoms = _candidates(plan, module, evaluator, device, start)
-    verdict = _verdict(plan, evaluator, problem, candidates, module.logits_of(device))
+def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]) -> Derived:
+    problem, evaluator = plan.problems[device], found.evaluator
+    num_random = plan.config.trainer.candidates
+    report(f"{problem.name}: choosing its network by validation, beside {num_random} random ones")
+    candidates, randoms = _candidates(plan, found, device)
+    verdict = _verdict(plan, found, device, candidates)
     indices = verdict.candidate.indices
     network = evaluator.network(indices)
-    inherited = _test(plan, network)
-    finetune(
-        network,
-        plan.data,
-        task=plan.task,
-        steps=settings.finetune_steps,
-        lr=settings.finetune_lr,
-        batch_size=settings.batch_size,
-        seed=plan.config.seed,
-    )
+    before: dict[str, Score | None] = dict.fromkeys(("supernet", "inherited", "random"))
+    if isinstance(evaluator, Inherited):
+        before = {
+            "supernet": _test(plan, evaluator.extract(indices)),
+            "inherited": _test(plan, network),
+            "random": _test(plan, evaluator.network(randoms[0].indices)),
+        }
+    _train(plan, network, from_scratch=not isinstance(evaluator, Inherited))
     derived = Derived(
         device=problem.name,
         architecture=architecture_of(*unplaced(plan.space, plan.space.choices(indices))),
@@ -81,49 +100,58 @@ def _derive(
         verdict=verdict,
         candidates=tuple(candidates),
         random_candidates=tuple(randoms),
-        supernet=_test(plan, evaluator.extract(indices)),
-        inherited=inherited,
         finetuned=_test(plan, network),
-        random=_test(plan, evaluator.network(randoms[0].indices)),
+        **before,
     )
     report(_line(derived))
     return derived
 
 
-def _candidates(
-    plan: Plan, module: SearchModule, evaluator: Inherited, device: int, start: Survivors
-) -> tuple[list[Candidate], list[Candidate]]:
+def _train(plan: Plan, network: nn.Module, *, from_scratch: bool) -> None:
+    """Trains a network further; one that no supernet gave its weights gets all the steps that a supernet would get."""
+    config, settings = plan.config, plan.config.trainer
+    batches: dict[str, int] = {"batch_size": settings.batch_size, "seed": config.seed}
+    if not from_scratch:
+        finetune(network, plan.data, steps=settings.finetune_steps, lr=settings.finetune_lr, **batches)
+        return
+    optimizer = make_optimizer(config.optimizer, "optimizer")(network.parameters())
+    schedule = make_schedule(config.schedule, steps=settings.steps)(optimizer)
+    fit(network, plan.data, optimizer, schedule, steps=settings.steps, clip_norm=settings.clip_norm, **batches)
+
+
+def _candidates(plan: Plan, found: Found, device: int) -> tuple[list[Candidate], list[Candidate]]:
     """The validated networks of a device, each where it runs best, and as many random ones; best first."""
     problem, num_candidates = plan.problems[device], plan.config.trainer.candidates
-    generator = np.random.default_rng([plan.config.seed, device])
-    randoms = random_candidates(problem, start, evaluator.validate, num_candidates=num_candidates, generator=generator)
-    found = module.strategy.searcher.search(
-        Request(
-            problem,
-            module.state.survivors[device],
-            module.logits_of(device),
-            evaluator.validate,
-            num_candidates=num_candidates,
-            random_candidates=randoms,
-            generator=generator,
-        )
+    generator, evaluate = np.random.default_rng([plan.config.seed, device]), found.evaluator.validate
+    randoms = random_candidates(
+        problem, found.starts[device], evaluate, num_candidates=num_candidates, generator=generator
     )
-    return [_with_best_placement(problem, candidate) for candidate in found], randoms
+    request = Request(
+        problem,
+        found.state.survivors[device],
+        found.logits_of(device),
+        evaluate,
+        num_candidates=num_candidates,
+        random_candidates=randoms,
+        generator=generator,
+    )
+    candidates = found.searcher.search(request)
+    return [_with_best_placement(problem, candidate) for candidate in candidates], randoms
 
 
-def _verdict(
-    plan: Plan, evaluator: Inherited, problem: BudgetProblem, candidates: Sequence[Candidate], scores_N: Array
-) -> Verdict:
+def _verdict(plan: Plan, found: Found, device: int, candidates: Sequence[Candidate]) -> Verdict:
     """The first candidate that its certificate does not refute; after the last, the best-scored of all others."""
+    problem, evaluator, logits_N = plan.problems[device], found.evaluator, found.logits_of(device)
+    scores_N = np.zeros(plan.space.num_choices) if logits_N is None else logits_N
     num_own, max_cuts = plan.table.num_own, plan.config.trainer.max_cuts
 
     def fallback(tightened: BudgetProblem, refuted: Sequence[tuple[int, ...]]) -> Candidate | None:
         tried = [indices[:num_own] for indices in refuted]  # one that was refuted is so wherever it is placed
-        found = tightened.select(scores_N, forbidden=tried) or problem.tightest()
-        if found.indices[:num_own] in tried:
+        indices = (tightened.select(scores_N, forbidden=tried) or problem.tightest()).indices
+        if indices[:num_own] in tried:
             return None
-        utilisation = max(problem.utilisation(found.indices).values())
-        return _with_best_placement(problem, Candidate(found.indices, utilisation, evaluator.validate(found.indices)))
+        utilisation = max(problem.utilisation(indices).values())
+        return _with_best_placement(problem, Candidate(indices, utilisation, evaluator.validate(indices)))
 
     with machine_of(plan.config.boards.get(problem.name)) as machine:
 
@@ -143,10 +171,11 @@ def _with_best_placement(problem: BudgetProblem, candidate: Candidate) -> Candid
 
 
 def _test(plan: Plan, network: nn.Module) -> Score:
-    return score(network, plan.data, "test", task=plan.task, images=None, batch_size=plan.config.trainer.batch_size)
+    return score(network, plan.data, "test", images=None, batch_size=plan.config.trainer.batch_size)
 
 
 def _line(derived: Derived) -> str:
-    accuracy = f"inherited {derived.inherited.accuracy:.3f}, finetuned {derived.finetuned.accuracy:.3f}"
+    scores = {"inherited": derived.inherited, "finetuned": derived.finetuned, "random": derived.random}
+    shown = ", ".join(f"{kind} {score.accuracy:.3f}" for kind, score in scores.items() if score is not None)
     used = max(derived.verdict.certificate.held.utilisation.values())
-    return f"{derived.device}: {accuracy}, random {derived.random.accuracy:.3f}, uses {used:.0%} of its binding budget"
+    return f"{derived.device}: {shown}, uses {used:.0%} of its binding budget"

@@ -1,19 +1,26 @@
-"""Scores of networks: what an evaluator offers, the score of a network on a split, and fine-tuning."""
+"""Scores of networks: what an evaluator offers, the score of a network on a split, and its own training."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import torch
 from torch import nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
+from search_spaces.registry import Registry
+from search_spaces.space import Supernet
 from trainers.data.datasets import Batch, ImageData, Split
-from trainers.data.task import Task
+
+if TYPE_CHECKING:
+    from trainers.search.plan import Plan
 
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy as a share in [0, 1], and mean cross-entropy in nats, over `images` images."""
+    """Accuracy as a share in [0, 1], and mean cross-entropy in nats, over `images` images; 0 images: looked up."""
 
     accuracy: float
     loss: float
@@ -21,15 +28,29 @@ class Score:
 
 
 class Evaluator(ABC):
-    """Scores networks on the validation split, each by the same protocol."""
+    """Scores networks for the validation split, each by the same protocol.
+
+    `supernet` is trained where the evaluator needs one, else none. Keyword-only arguments are its configuration.
+    """
+
+    needs_supernet: ClassVar[bool] = False  # whether its scores are of weights that a trained supernet gives
+
+    def __init__(self, plan: "Plan", supernet: Supernet | None) -> None:
+        self.plan, self.supernet = plan, supernet
 
     @abstractmethod
     def validate(self, indices: tuple[int, ...]) -> Score:
         """The score of one network of the space, given by the positions (n,) of its choices."""
 
-    @abstractmethod
     def network(self, indices: tuple[int, ...]) -> nn.Module:
-        """The stand-alone network with the weights that it was scored with, in eval mode."""
+        """The stand-alone network in eval mode: fresh, a function of the seed, unless scoring has given it weights."""
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.plan.config.seed)
+            network = self.plan.space.network(self.plan.space.choices(indices)).eval()
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+
+
+EVALUATORS: Registry[type[Evaluator]] = Registry("evaluators")
 
 
 def first_images(batches: Iterator[Batch], images: int) -> Iterator[Batch]:
@@ -43,27 +64,38 @@ def first_images(batches: Iterator[Batch], images: int) -> Iterator[Batch]:
 
 
 @torch.no_grad()
-def score(
-    network: nn.Module, data: ImageData, split: Split, *, task: Task, images: int | None, batch_size: int
-) -> Score:
+def score(network: nn.Module, data: ImageData, split: Split, *, images: int | None, batch_size: int) -> Score:
     """Score of a network in eval mode on a split, on its first `images` images or on all of them."""
     network.eval()
     batches = data.batches(split, batch_size=batch_size, seed=0, epoch=0, augment=False)
     total, loss, count = 0.0, 0.0, 0
     for x, y in batches if images is None else first_images(batches, images):
         outputs = network(x)
-        total += task.total_score(outputs, y)
-        loss += float(task.total_loss(outputs, y))
+        total += data.task.total_score(outputs, y)
+        loss += float(data.task.total_loss(outputs, y))
         count += len(y)
     return Score(total / count, loss / count, count)
 
 
-def finetune(
-    network: nn.Module, data: ImageData, *, task: Task, steps: int, lr: float, batch_size: int, seed: int
-) -> None:
+def finetune(network: nn.Module, data: ImageData, *, steps: int, lr: float, batch_size: int, seed: int) -> None:
     """Trains a network in place on the weights split: SGD with Nesterov momentum, learning rate falling as a cosine."""
     optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
+    fit(network, data, optimizer, schedule, steps=steps, batch_size=batch_size, seed=seed)
+
+
+def fit(
+    network: nn.Module,
+    data: ImageData,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    clip_norm: float | None = None,
+) -> None:
+    """Trains a network in place on the weights split for `steps` batches; it ends in eval mode."""
     network.train()
     done, epoch = 0, 0
     while done < steps:
@@ -71,7 +103,9 @@ def finetune(
             if done == steps:
                 break
             optimizer.zero_grad(set_to_none=True)
-            task.loss(network(x), y).backward()
+            data.task.loss(network(x), y).backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
             optimizer.step()
             schedule.step()
             done += 1

@@ -12,8 +12,12 @@ from trainers.search.plan import Plan
 class Inherited(Evaluator):
     """Each network is validated once, with batch-norm statistics of its own."""
 
+    needs_supernet = True
+    supernet: Supernet
+
     def __init__(self, plan: Plan, supernet: Supernet) -> None:
-        self.plan, self.supernet, self.settings = plan, supernet, plan.config.trainer
+        super().__init__(plan, supernet)
+        self.settings = plan.config.trainer
         self.scores: dict[tuple[int, ...], Score] = {}
         self.statistics = {name: buffer.clone() for name, buffer in supernet.named_buffers()}
 
@@ -22,9 +26,8 @@ class Inherited(Evaluator):
         if own not in self.scores:
             network = Path(self.supernet, self.plan.space.selection(indices))
             self._recalibrate(network)
-            images, batch_size, task = self.settings.validation_images, self.settings.batch_size, self.plan.task
-            data = self.plan.data
-            self.scores[own] = score(network, data, "validation", task=task, images=images, batch_size=batch_size)
+            images, batch_size = self.settings.validation_images, self.settings.batch_size
+            self.scores[own] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
         return self.scores[own]
 
     def network(self, indices: tuple[int, ...]) -> nn.Module:

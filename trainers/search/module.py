@@ -16,13 +16,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from hardware_models.budgets.cost_table import Array
-from hardware_models.measuring.runner import cpu_model
 from search_spaces.errors import EspalierError
 from trainers.runs.code import Code
-from trainers.runs.plugins import code_of
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.optimizers import make_optimizer, make_schedule
 from trainers.search.plan import Plan
+from trainers.search.provenance import Computed
 from trainers.search.relaxations.relaxation import Batch, Searched, Update
 from trainers.search.search_state import SearchState
 from trainers.search.strategy import Strategy, make_strategy
@@ -59,10 +58,8 @@ class Schedule:
 class SearchModule(pl.LightningModule):
     """A supernet and its architecture parameters under budgets.
 
-    `optimizer` and `arch_optimizer` make its optimizers, `learning_rate` the schedule of the first.
-    Sums are split among threads and by instruction set, so the same bits need the same of both: a search that is
-    resumed goes on with the `threads` that it began with, and knows all `processors` that it has been on. It knows all
-    `code` that it has been trained by too, the running code last.
+    `optimizer` and `arch_optimizer` make its optimizers, `learning_rate` the schedule of the first. A search that is
+    resumed goes on with the threads that it began with, as `computed` says.
     """
 
     def __init__(
@@ -75,7 +72,7 @@ class SearchModule(pl.LightningModule):
         learning_rate: Callable[[Optimizer], LRScheduler],
         arch_optimizer: Callable[[Any], Optimizer],
         clip_norm: float,
-        code: Code,
+        computed: Computed,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -84,7 +81,7 @@ class SearchModule(pl.LightningModule):
         self.strategy, self.schedule, self.clip_norm = strategy, schedule, clip_norm
         self._make_optimizer, self._make_arch_optimizer = optimizer, arch_optimizer
         self._make_schedule = learning_rate
-        self.threads, self.processors, self.code = torch.get_num_threads(), [cpu_model()], [code]
+        self.computed = computed
         self.pass_seconds = self.step_seconds = self._seconds_before = 0.0
         self._started = time.perf_counter()
         self.state.start_utilities(self.probabilities())
@@ -101,6 +98,10 @@ class SearchModule(pl.LightningModule):
         logits: Array = self.parameters_of_architecture(device).double().numpy()
         return logits
 
+    def on_train_end(self) -> None:
+        for remedy in self.strategy.remedies.values():
+            remedy.after_training()
+
     def configure_optimizers(self) -> Any:
         optimizer = self._make_optimizer(self.supernet.parameters())
         learning_rate = self._make_schedule(optimizer)
@@ -112,8 +113,10 @@ class SearchModule(pl.LightningModule):
             return
         started = time.perf_counter()
         num_devices = len(state.problems)
-        self._weights_step(batch[0], strategy.sampler.path(state.step, state.step % num_devices))
-        learns, warm = strategy.searcher.trains_logits, state.step < self.schedule.warmup_steps
+        for remedy in strategy.remedies.values():
+            remedy.before_step(state.step / self.schedule.steps)
+        self._weights_step(batch, strategy.sampler.path(state.step, state.step % num_devices))
+        learns, warm = strategy.trains_logits, state.step < self.schedule.warmup_steps
         if learns and not warm and state.step % self.schedule.arch_every == 0:
             self._architecture_step(batch, state.step // self.schedule.arch_every % num_devices)
         state.step += 1
@@ -135,11 +138,12 @@ class SearchModule(pl.LightningModule):
         checkpoint["search"] = {
             **{key: state[key] for key in ("step", "prune_log", "utilities")},
             **self.strategy.relaxation.state_dict(),
+            "remedies": {name: remedy.state_dict() for name, remedy in self.strategy.remedies.items()},
             "totals": self.totals,
             "seconds": (self.pass_seconds, self.step_seconds, self.train_seconds),
             "strategy": {"survivors": state["survivors"], **self.strategy.constraint.state_dict()},
             "random": torch.get_rng_state(),
-            "computed": (self.threads, self.processors, [vars(code) for code in self.code]),
+            "computed": (self.computed.threads, self.computed.processors, [vars(c) for c in self.computed.code]),
         }
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -149,17 +153,17 @@ class SearchModule(pl.LightningModule):
         self.state.load_state_dict({**search, "survivors": search["strategy"]["survivors"]})
         self.strategy.constraint.load_state_dict(search["strategy"])
         self.strategy.relaxation.load_state_dict(search)
+        for name, remedy in self.strategy.remedies.items():
+            remedy.load_state_dict(search["remedies"][name])
         self.supernet.restrict(self.state.active())
         torch.set_rng_state(search["random"])
-        self.threads, processors, before = search["computed"]
-        torch.set_num_threads(self.threads)
-        self.processors = list(dict.fromkeys([*processors, *self.processors]))
-        earlier = [Code(**fields) for fields in before]
-        self.code = [*(code for code in earlier if code.content != self.code[-1].content), self.code[-1]]
+        threads, processors, code = search["computed"]
+        self.computed.join(threads, processors, [Code(**fields) for fields in code])
+        torch.set_num_threads(threads)
 
-    def _weights_step(self, batch: Batch, path: tuple[int, ...]) -> None:
+    def _weights_step(self, batch: tuple[Batch, Batch], path: tuple[int, ...]) -> None:
         optimizer = self._optimizers()[0]
-        inputs, targets = batch
+        inputs, targets = batch[0]
         with self._timed():
             outputs = self.supernet(inputs, self.state.table.space.selection(path))
             loss = self.task.loss(outputs, targets)
@@ -170,6 +174,8 @@ class SearchModule(pl.LightningModule):
             # A fused SGD needs a momentum for every weight before a path that leaves some out.
             for weight in self.supernet.parameters():
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
+        for remedy in self.strategy.remedies.values():
+            remedy.on_weights_gradient(*batch)
         self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
         optimizer.step()
         scheduler = self.lr_schedulers()
@@ -188,6 +194,7 @@ class SearchModule(pl.LightningModule):
                 backward=self.manual_backward,
                 timed=self._timed,
                 check=lambda loss: self._check(loss, "architecture"),
+                added=[remedy.architecture_loss for remedy in self.strategy.remedies.values()],
             )
         )
         size = sum(parameter.detach().abs().sum() for parameter in self.parameters_of_architecture.parameters())
@@ -217,7 +224,7 @@ class SearchModule(pl.LightningModule):
             )
 
 
-def make_module(plan: Plan, state: SearchState) -> SearchModule:
+def make_module(plan: Plan, state: SearchState, computed: Computed) -> SearchModule:
     """The module that trains a supernet of the plan's space; `state` has the choices that it starts with."""
     config, settings = plan.config, plan.config.trainer
     supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -232,9 +239,10 @@ def make_module(plan: Plan, state: SearchState) -> SearchModule:
     )
     strategy = make_strategy(
         plan.strategy,
+        remedies=plan.config.remedy,
         supernet=supernet,
         logits=logits,
-        task=plan.task,
+        task=plan.data.task,
         state=state,
         warmup_steps=schedule.warmup_steps,
         generator=np.random.default_rng(config.seed),
@@ -247,5 +255,5 @@ def make_module(plan: Plan, state: SearchState) -> SearchModule:
         learning_rate=make_schedule(config.schedule, steps=settings.steps),
         arch_optimizer=make_optimizer(config.arch_optimizer, "arch_optimizer"),
         clip_norm=settings.clip_norm,
-        code=code_of(config.model_dump(mode="json")),
+        computed=computed,
     )

@@ -13,12 +13,12 @@ from search_spaces.architecture import CHANNELS, SPACES, make_space
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import SearchSpace
 from trainers.data.datasets import ImageData, data_config, load_data
-from trainers.data.task import TASKS, Task
 from trainers.runs.config import SearchConfig
 from trainers.runs.validation import check_arguments, untitled
 from trainers.search.constraints.constraint import CONSTRAINTS
 from trainers.search.machines import machine_of
 from trainers.search.optimizers import check_optimizer, check_schedule, make_callbacks
+from trainers.search.remedies import REMEDIES
 from trainers.search.strategy import PRESETS, REGISTRIES, Section, sections
 
 LEAST_CLASSES = 2  # of a space that is made to be looked at: how many there are the data tell
@@ -38,7 +38,6 @@ class Plan:
     table: CostTable
     problems: tuple[BudgetProblem, ...]
     strategy: Mapping[str, Section]
-    task: Task
     measured: frozenset[str]
 
 
@@ -55,8 +54,7 @@ def prepare(config: SearchConfig) -> Plan:
     for board in config.boards.values():  # now, and not when the search is over
         with machine_of(board):
             pass
-    task, measured = TASKS["classification"](), measured_devices(config)
-    return Plan(config, data, table.space, table, problems, sections(config), task, measured)
+    return Plan(config, data, table.space, table, problems, sections(config), measured_devices(config))
 
 
 def measured_devices(config: SearchConfig) -> frozenset[str]:
@@ -70,6 +68,7 @@ def part_problems(config: SearchConfig) -> list[str]:
         lambda: _check_space(config.space),
         *(lambda part=part: _check_part(config, part) for part in ("strategy", *REGISTRIES)),
         *(lambda key=key: check_optimizer(getattr(config, key), key) for key in ("optimizer", "arch_optimizer")),
+        *(lambda name=name: _check_remedy(config, name) for name in config.remedy),
         lambda: check_schedule(config.schedule, steps=config.trainer.steps),
         lambda: make_callbacks(config.callbacks),
         lambda: data_config(config.data),
@@ -102,6 +101,10 @@ def _check_part(config: SearchConfig, part: str) -> None:
     elif content is not None:
         given = frozenset({"warmup_steps"}) if part == "sampler" else frozenset[str]()
         check_arguments(part, REGISTRIES[part], content, given=given)
+
+
+def _check_remedy(config: SearchConfig, name: str) -> None:
+    check_arguments(f"remedy.{name}", REMEDIES, {**config.remedy[name], "name": name}, given=frozenset())
 
 
 def is_host(mapping: Mapping[str, Any]) -> bool:

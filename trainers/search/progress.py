@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import torch.nn.functional as F
 from pytorch_lightning.callbacks import RichProgressBar
 from torch import Tensor
 
@@ -56,7 +55,7 @@ class EpochReport(pl.Callback):
         if self.rows:
             other = ", with other files of Espalier than before: no uninterrupted run gives its result"
             line = f"resumed after epoch {done} of {trainer.max_epochs}"
-            self.report(line + (other if len(pl_module.code) > 1 else ""))
+            self.report(line + (other if len(pl_module.computed.code) > 1 else ""))
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -174,9 +173,9 @@ def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> 
         network = Path(module.supernet, module.state.table.space.selection(survivors.incumbent)).train()
         batches = data.batches("validation", batch_size=batch_size, seed=0, epoch=0, augment=False)
         for x, y in first_images(batches, VALIDATION_IMAGES):
-            logits = network(x)
-            losses.append(float(F.cross_entropy(logits, y)))
-            shares.append(float((logits.argmax(1) == y).float().mean()))
+            outputs = network(x)
+            losses.append(float(data.task.loss(outputs, y)))
+            shares.append(float(torch.tensor(data.task.total_score(outputs, y)) / len(y)))
     for name, buffer in module.supernet.named_buffers():
         buffer.copy_(kept[name])
     return {

@@ -3,18 +3,45 @@
 import hashlib
 import platform
 from collections.abc import Sequence
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from hardware_models.measuring.runner import cpu_model
 from search_spaces.regular_files import check_regular
+from trainers.runs.code import Code
 from trainers.runs.plugins import code_of
 from trainers.runs.result import Hashes
 from trainers.search.plan import Plan
 
 PACKAGES = ("espalier", "torch", "pytorch-lightning", "fvcore", "scipy", "numpy", "onnxruntime")
+
+
+@dataclass
+class Computed:
+    """What has computed a search: the threads of torch, and the processors and code of all attempts, the running last.
+
+    Sums are split among threads and by instruction set, so the same bits need the same of both.
+    """
+
+    threads: int
+    processors: list[str]
+    code: list[Code]
+
+    def join(self, threads: int, processors: Sequence[str], code: Sequence[Code]) -> None:
+        """Goes on from an earlier attempt, with its threads."""
+        self.threads = threads
+        self.processors = list(dict.fromkeys([*processors, *self.processors]))
+        running = self.code[-1]
+        self.code = [*(each for each in code if each.content != running.content), running]
+
+
+def computed_here(plan: Plan) -> Computed:
+    code = code_of(plan.config.model_dump(mode="json"))
+    return Computed(torch.get_num_threads(), [cpu_model()], [code])
 
 
 def versions() -> dict[str, str]:

@@ -35,33 +35,44 @@ from trainers.runs.warnings import WELL_USED
 from trainers.search.candidates import Candidate
 from trainers.search.certificate import Certificate
 from trainers.search.derive import Derived
+from trainers.search.evaluation import Score
 from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
 from trainers.search.progress import entropy_of, weights_of
-from trainers.search.provenance import file_hashes, hashes, versions, weights_digest
+from trainers.search.provenance import Computed, file_hashes, hashes, versions, weights_digest
 from trainers.search.prune_log import prune_rows, write_prune_log
+from trainers.search.search_state import SearchState
 
 MEAN_DECIMALS = 12  # fewer than the noise of a sum, more than any number of images tells apart
 NOT_MEASURABLE = "the device is neither this machine nor one of boards"
 RUN_FILES = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv", "lineage.json")
+OF_TRAINING = ("metrics.csv", "alphas.npz")  # of a supernet
+
+
+def run_files(*, steps: int) -> list[str]:
+    """The files of a run, beside those of its devices, whose supernet was trained for so many steps."""
+    return [name for name in RUN_FILES if steps or name not in OF_TRAINING]
 
 
 def write_result(
     plan: Plan,
-    module: SearchModule,
+    state: SearchState,
+    module: SearchModule | None,
     derived: Sequence[Derived],
     folder: RunFolder,
     *,
+    computed: Computed,
     seconds: dict[str, float],
     peak_memory_mb: float | None,
 ) -> Result:
     """Writes every file of the result, result.json last, and returns its content."""
     files = _write_networks(plan, derived, folder.path)
     choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
-    rows = prune_rows(module.state.prune_log, plan.space, choices, last_step=module.state.step)
+    rows = prune_rows(state.prune_log, plan.space, choices, last_step=state.step)
     write_prune_log(folder.path / "prune.csv", rows)
     devices = {network.device: _device(plan, network) for network in derived}
-    record = lineage(plan.config.run_key, weights_digest(module.supernet), hashes(plan), devices, files)
+    supernet = None if module is None else weights_digest(module.supernet)
+    record = lineage(plan.config.run_key, supernet, hashes(plan), devices, files)
     write_text(folder.path / "lineage.json", record.to_json())
     result = Result(
         schema=SCHEMA,
@@ -85,14 +96,14 @@ def write_result(
         devices=devices,
         objective=objective(devices, seconds=sum(seconds.values())),
         transfer={network.device: transfer(plan.problems, network.verdict.candidate.indices) for network in derived},
-        search=_search(module, seconds, peak_memory_mb),
+        search=_search(state, module, seconds=seconds, peak_memory_mb=peak_memory_mb),
         hashes=hashes(plan),
-        files=files | file_hashes(folder.path, RUN_FILES),
+        files=files | file_hashes(folder.path, run_files(steps=state.step)),
         versions=versions(),
-        threads=module.threads,
-        processors=module.processors,
-        code=CodeRecord(**vars(module.code[-1])),
-        earlier_code=[CodeRecord(**vars(code)) for code in module.code[:-1]],
+        threads=computed.threads,
+        processors=computed.processors,
+        code=CodeRecord(**vars(computed.code[-1])),
+        earlier_code=[CodeRecord(**vars(code)) for code in computed.code[:-1]],
     )
     write_text(folder.path / "result.json", result.to_json())
     return result
@@ -143,14 +154,16 @@ def transfer(problems: Iterable[BudgetProblem], indices: tuple[int, ...]) -> dic
     return found
 
 
-def _search(module: SearchModule, seconds: dict[str, float], peak_memory_mb: float | None) -> Search:
-    devices = list(zip(module.state.problems, module.state.survivors, strict=True))
+def _search(
+    state: SearchState, module: SearchModule | None, *, seconds: dict[str, float], peak_memory_mb: float | None
+) -> Search:
+    devices = list(zip(state.problems, state.survivors, strict=True))
     return Search(
         train_seconds=round(seconds["train"], 2),
         derive_seconds=round(seconds["derive"], 2),
-        steps=module.state.step,
-        entropy=round(entropy_of(module, weights_of(module)), 4),
-        step_over_floor=round(module.step_seconds / module.pass_seconds, 3),
+        steps=state.step,
+        entropy=None if module is None else round(entropy_of(module, weights_of(module)), 4),
+        step_over_floor=None if module is None else round(module.step_seconds / module.pass_seconds, 3),
         peak_memory_mb=None if peak_memory_mb is None else round(peak_memory_mb),
         choices_alive={problem.name: int(survivors.mask_N.sum()) for problem, survivors in devices},
         worst_surviving_share={
@@ -200,11 +213,11 @@ def _device(plan: Plan, derived: Derived) -> DeviceResult:
         **dict(found),
         cut=[CutRow(**dict(_row(plan, c)), refuted_by=refuted.refuted_by or "") for c, refuted in verdict.refuted],
         accuracy=Accuracy(
-            supernet=derived.supernet.accuracy,
-            inherited=derived.inherited.accuracy,
+            supernet=_accuracy(derived.supernet),
+            inherited=_accuracy(derived.inherited),
             finetuned=derived.finetuned.accuracy,
-            random=derived.random.accuracy,
-            images=derived.inherited.images,
+            random=_accuracy(derived.random),
+            images=derived.finetuned.images,
         ),
         validation=Validation(**asdict(taken.validation)),
         larger_candidates_that_lost=_larger(plan, derived, found.used),
@@ -212,6 +225,10 @@ def _device(plan: Plan, derived: Derived) -> DeviceResult:
         candidates=[_row(plan, candidate) for candidate in derived.candidates],
         random_candidates=[_row(plan, candidate) for candidate in derived.random_candidates],
     )
+
+
+def _accuracy(score: Score | None) -> float | None:
+    return None if score is None else score.accuracy
 
 
 def _larger(plan: Plan, derived: Derived, used: float) -> list[CandidateRow] | None:

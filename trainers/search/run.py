@@ -25,9 +25,10 @@ from trainers.search.derive import derive
 from trainers.search.memory import count_peak_anew, memory_named, peak_mb
 from trainers.search.module import make_module
 from trainers.search.plan import Plan, is_host, measured_devices, prepare
-from trainers.search.provenance import origin
+from trainers.search.provenance import computed_here, origin
 from trainers.search.result_writer import write_result
 from trainers.search.search_state import PruneRecord, SearchState
+from trainers.search.strategy import needs_supernet
 from trainers.search.training import train
 
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
@@ -136,12 +137,14 @@ def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[Sear
     state = _feasible(plan, report)
     starts = list(state.survivors)
     watchers = [callback.on_epoch for callback in callbacks]
-    module = train(plan, make_module(plan, state), folder, report, watchers=watchers)
-    clock, train_seconds = time.perf_counter(), module.train_seconds
-    derived = derive(plan, module, starts, report)
+    computed, module = computed_here(plan), None
+    if needs_supernet(plan.strategy):
+        module = train(plan, make_module(plan, state, computed), folder, report, watchers=watchers)
+    clock, train_seconds = time.perf_counter(), 0.0 if module is None else module.train_seconds
+    derived = derive(plan, state, starts, module, report)
     seconds = {"train": train_seconds, "derive": time.perf_counter() - clock}
     peak = peak_mb() if counts_anew else None
-    return write_result(plan, module, derived, folder, seconds=seconds, peak_memory_mb=peak)
+    return write_result(plan, state, module, derived, folder, computed=computed, seconds=seconds, peak_memory_mb=peak)
 
 
 def _feasible(plan: Plan, report: Report) -> SearchState:

@@ -1,4 +1,4 @@
-"""A strategy: a relaxation, a constraint, a sampler of paths and a searcher, named together or one by one."""
+"""A strategy: a relaxation, a constraint, a sampler of paths, a searcher and an evaluator, by one name or by theirs."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,13 @@ from search_spaces.space import Supernet
 from trainers.data.task import Task
 from trainers.runs.config import SearchConfig
 from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
+from trainers.search.evaluation import EVALUATORS
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.relaxations.relaxation import RELAXATIONS, Relaxation, Searched
+from trainers.search.remedies import REMEDIES, Remedy
 from trainers.search.samplers import SAMPLERS, PathSampler
 from trainers.search.search_state import SearchState
-from trainers.search.searchers import SEARCHERS, Searcher
+from trainers.search.searchers import SEARCHERS
 
 Section = Mapping[str, Any]  # `name` of a part and its arguments
 REGISTRIES: dict[str, Registry[Any]] = {
@@ -23,29 +25,33 @@ REGISTRIES: dict[str, Registry[Any]] = {
     "constraint": CONSTRAINTS,
     "sampler": SAMPLERS,
     "searcher": SEARCHERS,
+    "evaluator": EVALUATORS,
+}
+DEFAULT = {
+    "relaxation": "straight_through",
+    "constraint": "pool",
+    "sampler": "logits",
+    "searcher": "differentiable",
+    "evaluator": "inherited",
 }
 # The parts that a name of a strategy stands for. Arguments in its section are those of the constraint.
 PRESETS: dict[str, dict[str, str]] = {
-    "pool": {"relaxation": "straight_through", "constraint": "pool", "sampler": "logits", "searcher": "differentiable"},
-    "random": {"relaxation": "straight_through", "constraint": "pool", "sampler": "logits", "searcher": "random"},
-    "penalty": {
-        "relaxation": "straight_through",
-        "constraint": "penalty",
-        "sampler": "logits",
-        "searcher": "differentiable",
-    },
-    "dual": {"relaxation": "straight_through", "constraint": "dual", "sampler": "logits", "searcher": "differentiable"},
+    "pool": DEFAULT,
+    "random": {**DEFAULT, "searcher": "random"},
+    "penalty": {**DEFAULT, "constraint": "penalty"},
+    "dual": {**DEFAULT, "constraint": "dual"},
 }
 
 
 @dataclass(frozen=True)
 class Strategy:
-    """The parts of one search."""
+    """The parts of one search that train its supernet. Where none learns logits, nothing is pruned either."""
 
     relaxation: Relaxation
     constraint: Constraint
     sampler: PathSampler
-    searcher: Searcher
+    remedies: Mapping[str, Remedy]
+    trains_logits: bool
 
 
 def sections(config: SearchConfig) -> dict[str, Section]:
@@ -61,6 +67,7 @@ def sections(config: SearchConfig) -> dict[str, Section]:
 def make_strategy(
     parts: Mapping[str, Section],
     *,
+    remedies: Mapping[str, Section],
     supernet: Supernet,
     logits: ArchitectureParameters,
     task: Task,
@@ -69,16 +76,24 @@ def make_strategy(
     generator: np.random.Generator,
 ) -> Strategy:
     """The strategy of checked sections, as `sections` gives them. `generator` is the one of all its random draws."""
-    constraint: Constraint = _make(parts, "constraint", state, logits, generator)
+    constraint: Constraint = make_part(parts, "constraint", state, logits, generator)
+    searched = Searched(supernet, logits, constraint, task, state)
     return Strategy(
-        relaxation=_make(parts, "relaxation", Searched(supernet, logits, constraint, task, state)),
+        relaxation=make_part(parts, "relaxation", searched),
         constraint=constraint,
-        sampler=_make(parts, "sampler", constraint, warmup_steps=warmup_steps),
-        searcher=_make(parts, "searcher"),
+        sampler=make_part(parts, "sampler", constraint, warmup_steps=warmup_steps),
+        remedies={name: REMEDIES[name](searched, **arguments) for name, arguments in remedies.items()},
+        trains_logits=SEARCHERS[parts["searcher"]["name"]].trains_logits,
     )
 
 
-def _make(parts: Mapping[str, Section], part: str, *given: Any, **more: Any) -> Any:
+def needs_supernet(parts: Mapping[str, Section]) -> bool:
+    """Whether the searcher learns from a supernet, or the evaluator scores with its weights."""
+    searcher, evaluator = SEARCHERS[parts["searcher"]["name"]], EVALUATORS[parts["evaluator"]["name"]]
+    return searcher.trains_logits or evaluator.needs_supernet
+
+
+def make_part(parts: Mapping[str, Section], part: str, *given: Any, **more: Any) -> Any:
     section = parts[part]
     arguments = {key: value for key, value in section.items() if key != "name"}
     return REGISTRIES[part][section["name"]](*given, **more, **arguments)

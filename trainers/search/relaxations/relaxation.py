@@ -3,7 +3,7 @@
 # Shapes: B batch, N choices of all decisions.
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -52,7 +52,8 @@ class Update:
     """One turn of the architecture: the device, a batch of each training split, and the tools of the trainer.
 
     `backward` propagates a loss, `timed` counts what runs within it as work on the supernet, `check` raises
-    TrainingDivergedError unless a loss is finite.
+    TrainingDivergedError unless a loss is finite. `added` are terms of the loss that remedies add: functions of the
+    device and its probabilities (N,).
     """
 
     device: int
@@ -62,6 +63,7 @@ class Update:
     backward: Callable[[Tensor], Any]
     timed: Callable[[], Any]
     check: Callable[[Tensor], None]
+    added: Sequence[Callable[[int, Tensor], Tensor]] = ()
 
 
 class Relaxation(ABC):
@@ -83,6 +85,8 @@ class Relaxation(ABC):
         with searched.frozen_weights():
             loss, p_N = self.loss(update)
             total = loss + searched.constraint.penalty(device, p_N) + searched.logits.penalty(device)
+            for added in update.added:
+                total = total + added(device, p_N)
             update.optimizer.zero_grad(set_to_none=True)
             with update.timed():
                 update.backward(total)
