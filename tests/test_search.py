@@ -108,8 +108,8 @@ def test_the_pruning_log_replayed_gives_the_surviving_masks_and_the_network(sear
 
 def test_what_pruning_leaves_is_within_budget_whichever_way_it_is_chosen(search: Run) -> None:
     pruned = [row for row in read_csv(search.folder / "prune.csv") if row["reason"] == "budget"]
-    assert bool(pruned) == search.module.strategy.searcher.trains_logits
-    if search.module.strategy.searcher.trains_logits:
+    assert bool(pruned) == search.module.strategy.trains_logits
+    if search.module.strategy.trains_logits:
         shares = search.result["search"]["worst_surviving_share"]
         assert max(shares.values()) <= 1
         assert max(shares.values()) > 0
@@ -154,7 +154,7 @@ def test_accuracies_are_shares_of_the_test_images(search: Run) -> None:
 
 def test_random_leaves_the_architecture_parameters_as_they_were_and_others_move_them(search: Run) -> None:
     moved = [bool(p.abs().max() > 0) for p in search.module.parameters_of_architecture.parameters()]
-    assert moved == [search.module.strategy.searcher.trains_logits] * 2
+    assert moved == [search.module.strategy.trains_logits] * 2
 
 
 def test_the_report_names_every_device_budget_and_the_result(search: Run) -> None:
