@@ -1,14 +1,14 @@
 """Studies in tests whose trials this process runs itself, without jobs."""
 
+import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
+from optuna import Trial
 from optuna.distributions import FloatDistribution
 
-from trainers.tuning import study_storage
 from trainers.tuning.study import open_study
-from trainers.tuning.trials import Outcome, Trials
+from trainers.tuning.trials import PROCESS, Outcome, Trials
 from trainers.tuning.tuning_config import TuningConfig, validate_tuning
 
 SPACE = {"x": FloatDistribution(0, 1)}
@@ -35,8 +35,8 @@ def ended(accuracy: float, **figures: float) -> Outcome:
     return Outcome("done", {"validation_accuracy": accuracy, **figures})
 
 
-def lose_patience(trials: Trials, monkeypatch: pytest.MonkeyPatch) -> None:
-    """From now on these trials take each running trial of another process for lost."""
-    monkeypatch.setattr(study_storage, "GRACE_SECONDS", -1)
-    if hasattr(trials.storage, "_backend"):
-        trials.storage._backend.grace_period = -1
+def lose(trial: Trial) -> None:
+    """The process that runs a trial is gone."""
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    trial.set_user_attr(PROCESS, {**trial.user_attrs[PROCESS], "pid": gone.pid})

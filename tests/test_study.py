@@ -18,9 +18,9 @@ from tiny_search import MOBILE, tiny_config
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.cli.search import run_search
 from trainers.runs.exit_status import SearchStoppedError
-from trainers.tuning.search_space import fixed_values, num_points
+from trainers.tuning.search_space import fixed_values
 from trainers.tuning.study import open_study
-from trainers.tuning.study_storage import StudyError, open_storage, study_place
+from trainers.tuning.study_storage import StudyError, answering, open_storage, storage_url
 from trainers.tuning.trial import watcher
 from trainers.tuning.trials import Outcome, Trials
 from trainers.tuning.tuning_config import validate_tuning
@@ -39,26 +39,28 @@ from trainers.tuning.tuning_config import validate_tuning
     ],
 )
 def test_a_storage_is_named_by_its_file_or_url(text: str, url: str) -> None:
-    assert study_place(text).url == url == study_place(url).url
+    assert storage_url(text) == url == storage_url(url)
 
 
 @pytest.mark.parametrize(
     "text",
     [
-        *("somewhere", "mysql://me@host/base", "sqlite://", "postgresql://me@127.0.0.1", "postgresql://[/base"),
+        *("somewhere", "mysql://me@host/base", "sqlite://"),
         *("postgresql://me:secret@127.0.0.1/base", "postgresql://me@127.0.0.1/base?password=secret"),
     ],
 )
 def test_a_storage_that_cannot_be_one_is_refused_without_its_password(text: str) -> None:
     with pytest.raises(InvalidInputError) as refusal:
-        study_place(text)
+        storage_url(text)
     assert "password=secret" not in str(refusal.value) and ":secret" not in str(refusal.value)
 
 
-@pytest.mark.parametrize("text", ["postgresql://me@127.0.0.1:1/base", "/proc/none/study.db", "/proc/none/s.journal"])
+@pytest.mark.parametrize(
+    "text", ["postgresql+psycopg://me@127.0.0.1:1/base", "/proc/none/study.db", "/proc/none/s.journal"]
+)
 def test_a_storage_that_does_not_open_is_a_clear_error(text: str) -> None:
     with pytest.raises(EspalierError):
-        open_storage(study_place(text))
+        open_storage(text if "://" in text else storage_url(text))
 
 
 @pytest.mark.parametrize("name", ["precious.db", "precious.journal"])
@@ -66,7 +68,7 @@ def test_a_file_that_is_no_study_is_left_as_it_is(tmp_path: Path, name: str) -> 
     precious = tmp_path / name
     precious.write_text('{"my": "thesis"}\n')
     with pytest.raises(EspalierError):
-        open_storage(study_place(str(precious)))
+        open_storage(storage_url(str(precious)))
     assert precious.read_text() == '{"my": "thesis"}\n'
 
 
@@ -76,7 +78,7 @@ def test_a_full_disk_is_an_error_of_the_study(tmp_path: Path, monkeypatch: pytes
 
     trials = trials_of(config(tmp_path, storage=f"{tmp_path}/s.journal"))
     monkeypatch.setattr("optuna.storages.journal.JournalFileBackend.append_logs", full)
-    with pytest.raises(StudyError, match="No space left on device"):
+    with pytest.raises(StudyError, match="No space left on device"), answering(trials.config.url):
         trials.ask(1)
 
 
@@ -101,7 +103,7 @@ def test_settings_are_refused_by_the_names_that_a_user_gives_them(tmp_path: Path
     ("objectives", "key"),
     [
         ({"validation_accuracy": "maximize", "seconds": "minimize"}, "hydra.sweeper.pruner.name"),
-        ({"seconds": "minimize"}, "hydra.sweeper.pruner.metric"),  # it would prune the best trials
+        ({"seconds": "minimize"}, "hydra.sweeper.pruner.name"),  # it would prune the best trials
     ],
 )
 def test_a_pruner_that_would_mislead_is_refused(tmp_path: Path, objectives: dict[str, str], key: str) -> None:
@@ -128,12 +130,11 @@ def test_a_study_goes_on_only_over_what_it_was_begun_with(
 ) -> None:
     settings = config(tmp_path)
     trials = Trials(open_study(settings, SPACE, {"seed": 0}), settings, SPACE)
-    [trial], _ = trials.ask(1)
+    trials.ask(1)
     assert len(open_study(settings, SPACE, {"seed": 0}).trials) == 1
-    with pytest.raises(InvalidInputError, match="cannot be continued"):
+    with pytest.raises(InvalidInputError) as refusal:
         open_study(config(tmp_path, **changes), space, fixed)
-    trials.tell(trial, Outcome("failed", {}))
-    assert open_study(config(tmp_path, **changes), space, fixed).trials == []  # nothing was lost
+    assert refusal.value.fields[-1] in ("seed", "x", "constraints", "pruner")
 
 
 def test_the_content_of_tables_and_the_order_of_devices_belong_to_a_study(tmp_path: Path) -> None:
@@ -165,26 +166,24 @@ def test_a_study_of_another_program_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("override", "expected", "points"),
+    ("override", "expected"),
     [
-        ("x=interval(0,1.5)", FloatDistribution(0, 1.5), math.inf),
-        ("x=interval(2.0,2.0)", FloatDistribution(2.0, 2.0), 1),
-        ("x=tag(log,interval(0.003,0.3))", FloatDistribution(0.003, 0.3, log=True), math.inf),
-        ("x=int(interval(1,8))", IntDistribution(1, 8), 8),
-        ("x=tag(log,int(interval(1,64)))", IntDistribution(1, 64, log=True), 64),
-        ("x=range(1,9)", IntDistribution(1, 8), 8),  # as range of Python, without its end
-        ("x=range(1,9,3)", IntDistribution(1, 7, step=3), 3),
-        ("x=range(9,1,-4)", IntDistribution(5, 9, step=4), 2),
-        ("x=range(0.5,2.5,0.5)", FloatDistribution(0.5, 2.0, step=0.5), 4),
-        ("x=a,b,a", CategoricalDistribution(["a", "b"]), 2),
-        ("x=choice([1,2],{k:1},true,'a b')", CategoricalDistribution(["[1,2]", "{k:1}", "True", "a\\ b"]), 4),
+        ("x=interval(0,1.5)", FloatDistribution(0, 1.5)),
+        ("x=interval(2.0,2.0)", FloatDistribution(2.0, 2.0)),
+        ("x=tag(log,interval(0.003,0.3))", FloatDistribution(0.003, 0.3, log=True)),
+        ("x=int(interval(1,8))", IntDistribution(1, 8)),
+        ("x=tag(log,int(interval(1,64)))", IntDistribution(1, 64, log=True)),
+        ("x=range(1,9)", IntDistribution(1, 8)),  # as range of Python, without its end
+        ("x=range(1,9,3)", IntDistribution(1, 7, step=3)),
+        ("x=range(9,1,-4)", IntDistribution(5, 9, step=4)),
+        ("x=range(0.5,2.5,0.5)", FloatDistribution(0.5, 2.0, step=0.5)),
+        ("x=a,b,a", CategoricalDistribution(["a", "b"])),
+        ("x=choice([1,2],{k:1},true,'a b')", CategoricalDistribution(["[1,2]", "{k:1}", "True", "a\\ b"])),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
-def test_an_override_of_hydra_means_this_distribution(override: str, expected: BaseDistribution, points: float) -> None:
-    found = distribution_of(OverridesParser.create().parse_override(override))
-    assert found == expected
-    assert num_points({"x": found, "n": IntDistribution(7, 8)}) == 2 * points
+def test_an_override_of_hydra_means_this_distribution(override: str, expected: BaseDistribution) -> None:
+    assert distribution_of(OverridesParser.create().parse_override(override)) == expected
 
 
 @pytest.mark.parametrize(
@@ -204,11 +203,11 @@ def test_an_override_that_means_no_distribution_is_refused(override: str) -> Non
 
 def test_epochs_are_reported_once_over_all_attempts(tmp_path: Path) -> None:
     trials = trials_of(config(tmp_path))
-    [trial], _ = trials.ask(1)
-    where = {"storage": trials.config.place.url, "study": "s", "number": trial.number}
+    [trial] = trials.ask(1)
+    where = {"storage": trials.config.url, "study": "s", "number": trial.number}
     watcher(**where)({"epoch": 1, "val/acc": 0.5})
     trials.give_back()
-    [trial], _ = trials.ask(1)
+    [trial] = trials.ask(1)
     again = watcher(**where)
     again({"epoch": 1, "val/acc": 0.9})
     again({"epoch": 2, "val/loss": 0.1})  # an epoch without the metric
@@ -218,9 +217,9 @@ def test_epochs_are_reported_once_over_all_attempts(tmp_path: Path) -> None:
 
 def test_a_search_that_diverges_is_pruned(tmp_path: Path) -> None:
     trials = trials_of(config(tmp_path))
-    [trial], _ = trials.ask(1)
+    [trial] = trials.ask(1)
     with pytest.raises(SearchStoppedError):
-        watcher(storage=trials.config.place.url, study="s", number=trial.number)({"epoch": 1, "val/acc": math.nan})
+        watcher(storage=trials.config.url, study="s", number=trial.number)({"epoch": 1, "val/acc": math.nan})
 
 
 @pytest.mark.parametrize("file", ["study.db", "study.journal"])
@@ -229,8 +228,8 @@ def test_a_storage_that_is_away_for_some_epochs_costs_one_warning_and_ends_no_se
 ) -> None:
     home, away = tmp_path / "home", tmp_path / "away"
     trials = trials_of(config(home, storage=f"{home}/{file}"))
-    [trial], _ = trials.ask(1)
-    watch = watcher(storage=trials.config.place.url, study="s", number=trial.number)
+    [trial] = trials.ask(1)
+    watch = watcher(storage=trials.config.url, study="s", number=trial.number)
     watch({"epoch": 1, "val/acc": 0.1})
     home.rename(away)
     watch({"epoch": 2, "val/acc": 0.2})
@@ -246,12 +245,12 @@ def test_a_storage_that_is_away_for_some_epochs_costs_one_warning_and_ends_no_se
 @pytest.mark.slow
 def test_a_pruned_search_ends_at_once_and_keeps_no_checkpoint(tmp_path: Path) -> None:
     trials = trials_of(config(tmp_path))
-    [good], _ = trials.ask(1)
+    [good] = trials.ask(1)
     for epoch in range(2, 20):
         good.report(1.0, epoch)  # no search can be as good
     trials.tell(good, ended(1.0))
-    [bad], _ = trials.ask(1)
-    trial = {"storage": trials.config.place.url, "study": "s", "number": bad.number, "metric": "val/acc"}
+    [bad] = trials.ask(1)
+    trial = {"storage": trials.config.url, "study": "s", "number": bad.number, "metric": "val/acc"}
     changes = ("strategy.pool_size=32", "trainer.steps=40", "trainer.checkpoint_seconds=0")
     search = tiny_config(tmp_path / "runs", *MOBILE, *changes)
     search = search.model_validate({**search.model_dump(), "trial": trial})

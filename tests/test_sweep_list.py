@@ -9,21 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import TUNE, Found, console
 from surroundings import clear_environment
 from test_status import NOW, write_run
 
-import trainers.cli.search
-import trainers.tuning.study_loop
-from search_spaces.errors import InvalidInputError
-from trainers.runs.exit_status import status_with
+from trainers.runs.exit_status import RunFolderError, RunInUseError, status_with
 from trainers.runs.files import write_text
 from trainers.runs.folder import RunFolder
 from trainers.runs.state import state_of
 from trainers.sweeps import sweep
 from trainers.sweeps.records import FILE, Job, read_sweep
 from trainers.sweeps.survey import NEVER_BEGAN, exit_code, job_rows, summary, survey, sweep_exit_codes
-from trainers.sweeps.sweep import add_job, begin_sweep, end_sweep, record_end, stop_jobs
+from trainers.sweeps.sweep import begin_sweep, end_sweep, record_end, stop_jobs
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +29,7 @@ def own_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def begin(folder: Path, *, command: str = "all", seeds: tuple[int, ...] = (0, 1, 2)) -> None:
     jobs = [Job(overrides=[f"seed={seed}"], folder=f"key{seed}") for seed in seeds]
-    begin_sweep(folder, command=command, launcher="basic", jobs=jobs, open_ended=not jobs)
+    begin_sweep(folder, command=command, launcher="basic", jobs=jobs)
 
 
 def rewrite(folder: Path, **fields: Any) -> None:
@@ -54,7 +50,7 @@ def test_jobs_are_queued_while_their_sweep_runs_and_never_began_when_it_has_ende
     write_run(tmp_path / "key0", "done")
     write_run(tmp_path / "key1", "failed")  # by an earlier command
     assert states(tmp_path) == ({"key0": "done", "key1": "queued", "job 2": "queued"}, [], 4)
-    end_sweep(interrupted="ended by SIGTERM")
+    end_sweep()
     assert states(tmp_path) == ({"key0": "done", "key1": "failed", "job 2": NEVER_BEGAN}, ["all"], 1)
     begin(tmp_path)
     for number in (1, 2):
@@ -117,18 +113,19 @@ def test_a_list_of_an_earlier_version_is_passed_over_and_a_torn_one_is_a_row(tmp
 
 
 def test_a_reason_that_jobs_share_is_told_once_with_those_that_it_ended(tmp_path: Path) -> None:
-    few, many = "steps: got 0", "margin:\n  got 'foo'"
-    jobs = [Job(overrides=[f"seed={n}"], refused=few if n < 5 else many) for n in range(15)]
-    begin_sweep(tmp_path, command="all", launcher="basic", jobs=[*jobs, Job(overrides=["seed=15"], folder="key15")])
-    write_run(tmp_path / "key15", "failed", error="gone")
+    jobs = [
+        Job(overrides=[f"seed={n}"], refused="steps: got 0" if n < 2 else "margin:\n  got 'foo'") for n in range(12)
+    ]
+    begin_sweep(tmp_path, command="all", launcher="basic", jobs=[*jobs, Job(overrides=["seed=12"], folder="key12")])
+    write_run(tmp_path / "key12", "failed", error="gone")
     found = read_sweep(tmp_path)
     assert found is not None
+    many = ", ".join(f"seed={n}" for n in range(2, 10))
     assert summary(job_rows(found, tmp_path, running=False)) == [
-        "16 jobs: 15 refused, 1 failed",
-        *("  refused     5 jobs: steps: got 0", "              seed=0, seed=1, seed=2, seed=3, seed=4"),
-        "  refused     10 jobs: margin: got 'foo'",
-        "              seed=5, seed=6, seed=7, seed=8, seed=9, seed=10, seed=11, seed=12 and 2 more",
-        "  failed      seed=15: gone",
+        "13 jobs: 12 refused, 1 failed",
+        "  refused     seed=0, seed=1: steps: got 0",
+        f"  refused     {many} and 2 more: margin: got 'foo'",
+        "  failed      seed=12: gone",
     ]
 
 
@@ -168,19 +165,18 @@ def test_jobs_in_other_processes_are_ended_with_the_sweep(tmp_path: Path) -> Non
 # Studies, whose trials are chosen one by one
 
 
-def test_a_study_adds_each_job_once_and_goes_on_with_its_list(tmp_path: Path) -> None:
+def test_the_jobs_of_a_study_are_the_runs_that_have_begun_since_it_did(tmp_path: Path) -> None:
     begin(tmp_path, seeds=())
-    for _ in range(2):
-        add_job(Job(overrides=["seed=5"], folder="key5"))
-    write_run(tmp_path / "key5", "done")
-    assert states(tmp_path) == ({"key5": "done"}, [], 0)  # so far
-    end_sweep(interrupted="ended by SIGTERM")
-    assert states(tmp_path) == ({"key5": "done", "command": "interrupted"}, ["all"], 1)
-    begin(tmp_path, seeds=())
-    add_job(Job(overrides=["seed=6"], folder="key6"))
-    write_run(tmp_path / "key6", "stopped")
+    write_run(tmp_path / "earlier", "failed")
+    now = datetime.now(UTC).isoformat()
+    write_run(tmp_path / "key5", "done", started=now)
+    write_run(tmp_path / "key6", "failed", started=now)
+    runs = {"earlier": "failed", "key5": "done", "key6": "failed"}
+    assert states(tmp_path) == (runs, ["espalier-search earlier"], 1)  # so far
     end_sweep()
-    assert states(tmp_path) == ({"key5": "done", "key6": "stopped"}, [], 0)
+    assert states(tmp_path) == (runs, ["espalier-search earlier", "all"], 1)
+    found = read_sweep(tmp_path)
+    assert found is not None and sweep_exit_codes(job_rows(found, tmp_path, running=False)) == [0, 1]
 
 
 def test_a_study_without_a_job_leaves_nothing(tmp_path: Path) -> None:
@@ -189,41 +185,12 @@ def test_a_study_without_a_job_leaves_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_job_of_a_sweep_whose_jobs_are_known_is_not_added(tmp_path: Path) -> None:
-    begin(tmp_path, seeds=(0,))
-    add_job(Job(overrides=["seed=9"], folder="key9"))
-    found = read_sweep(tmp_path)
-    assert found is not None and len(found.jobs) == 1
+# Folders that take nothing
 
 
-def test_a_signal_between_two_trials_is_written_down(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def search(config: Any, *arguments: Any, **more: Any) -> Found:
-        write_run(config.run_folder, "done")
-        return Found()
-
-    def interrupt(*arguments: Any) -> str:
-        raise KeyboardInterrupt(signal.SIGTERM)
-
-    monkeypatch.setattr(trainers.cli.search, "run_search", search)
-    monkeypatch.setattr(trainers.tuning.study_loop, "trial_line", interrupt)
-    tune = console(TUNE, monkeypatch, capsys, tmp_path)
-    code, _, errors = tune("trials=3", "optimizer.lr=interval(0.01,0.1)", "pruner=none")
-    assert (code, "Traceback" in errors) == (143, False), errors
-    rows, commands = survey(Path("runs/tune"), now=NOW)
-    assert [row.state for row in rows] == ["done", "interrupted"]
-    assert len(commands) == 1 and commands[0].startswith("espalier-tune ")
-
-
-# Folders and disks that take nothing
-
-
-@pytest.mark.parametrize("file", ["runs", "runs/s"])
-def test_a_file_where_a_sweep_has_a_folder_is_an_error_with_its_path(tmp_path: Path, file: str) -> None:
-    (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
-    (tmp_path / file).write_text("kept")
-    with pytest.raises(Exception, match=f"cannot write {tmp_path}/runs/s"):
+def test_a_file_where_a_sweep_has_a_folder_is_an_error_with_its_path(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("kept")
+    with pytest.raises(RunFolderError, match=f"{tmp_path}/runs/s"):
         begin(tmp_path / "runs" / "s")
     assert sweep.VARIABLE not in os.environ
 
@@ -234,14 +201,9 @@ def test_a_run_that_another_process_is_at_is_left_as_it_is(tmp_path: Path) -> No
     run.start({field: {} for field in ("hashes", "code", "versions")})
     try:
         began = datetime.now(UTC) + timedelta(seconds=9)
-        with pytest.raises(Exception, match="is being run by"):
+        with pytest.raises(RunInUseError):
             record_end(run.path, status_with("refused", "x"), command="second", began=began)
         assert state_of(run.path).state == "running"
     finally:
         run.close("interrupted")
         run.release()
-
-
-def test_a_folder_without_runs_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError):
-        survey(tmp_path)

@@ -8,15 +8,15 @@ from typing import Any
 
 import optuna
 import pytest
-from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState
-from studies import config, ended, lose_patience, trials_of
+from studies import config, ended, lose, trials_of
 
 from search_spaces.errors import InvalidInputError
+from trainers.tuning import trials as module
 from trainers.tuning.study import current_trials
 from trainers.tuning.study_lines import last_lines
-from trainers.tuning.study_loop import MAX_LOSSES, JobsLostError, run_study, usable
-from trainers.tuning.trials import Outcome, Trials
+from trainers.tuning.study_loop import MAX_ATTEMPTS, run_study, usable
+from trainers.tuning.trials import PROCESS, Outcome, Trials
 from trainers.tuning.tuning_config import TuningConfig
 
 Batches = list[list[int]]  # of numbers of trials
@@ -27,20 +27,20 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> TuningConfig:
     return config(tmp_path, storage=f"{tmp_path}/{request.param}", n_trials=3)
 
 
-def run(trials: Trials, outcomes: list[Any], *, otherwise: Outcome | None = None) -> tuple[Batches, list[float]]:
-    """Runs a study whose jobs end so, one after the other; the batches, and the seconds that it waited."""
-    batches, waited = Batches(), list[float]()
+def run(trials: Trials, outcomes: list[Any]) -> Batches:
+    """Runs a study whose jobs end so, one after the other, and then well; the batches."""
+    batches = Batches()
 
     def launch(batch: Sequence[optuna.Trial]) -> list[Outcome]:
         batches.append([trial.number for trial in batch])
-        found = [outcomes.pop(0) if outcomes else otherwise or ended(0.5) for _ in batch]
+        found = [outcomes.pop(0) if outcomes else ended(0.5) for _ in batch]
         for outcome in found:
             if isinstance(outcome, BaseException):
                 raise outcome
         return found
 
-    run_study(trials, launch, lambda line: None, wait=waited.append)
-    return batches, waited
+    run_study(trials, launch, lambda line: None, wait=lambda seconds: None)
+    return batches
 
 
 def states(trials: Trials) -> list[str]:
@@ -50,37 +50,33 @@ def states(trials: Trials) -> list[str]:
 # Processes that share a study
 
 
-def test_a_lost_trial_is_run_by_another_process_and_not_told_by_the_first(
-    settings: TuningConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_lost_trial_is_run_by_another_process_and_not_told_by_the_first(settings: TuningConfig) -> None:
     first, second = trials_of(settings), trials_of(settings)
-    [lost], _ = first.ask(1)
+    [lost] = first.ask(1)
     lost.report(0.5, 1)
-    [other], _ = second.ask(1)
+    [other] = second.ask(1)
     assert other.params != lost.params  # as long as the first process may be alive
-    lose_patience(second, monkeypatch)
-    [again], _ = second.ask(1)
-    assert (again.params, second.first_attempt(again)) == (lost.params, lost.number)
+    lose(lost)
+    [again] = second.ask(1)
+    assert (again.params, second.attempts(again)) == (lost.params, [lost.number, again.number])
     assert first.tell(lost, ended(0.1)) is None
     told = second.tell(again, ended(0.9))
     assert told is not None and (told.values, told.intermediate_values) == ([0.9], {1: 0.5})
 
 
-def test_a_trial_whose_process_died_before_its_first_heartbeat_is_run(
+def test_a_trial_whose_process_died_before_its_first_sign_is_run(
     settings: TuningConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     trials = trials_of(settings)
     trials.storage.create_new_trial(trials.study._study_id)  # as `ask` begins
-    trials.ask(1)
-    lose_patience(trials, monkeypatch)
-    del trials.running[1]
-    run(trials, [])
+    monkeypatch.setattr("trainers.runs.state.SILENCE_SECONDS", -1)
+    assert run(trials, []) == [[1], [2], [3]]  # the first repeats it
     assert states(trials) == ["COMPLETE"] * 3
 
 
 def test_a_process_waits_for_trials_of_others_until_the_study_has_all(settings: TuningConfig) -> None:
     mine, other = trials_of(settings), trials_of(settings)
-    [trial], _ = other.ask(1)
+    [trial] = other.ask(1)
     waited = list[float]()
 
     def wait(seconds: float) -> None:
@@ -92,22 +88,16 @@ def test_a_process_waits_for_trials_of_others_until_the_study_has_all(settings: 
     assert states(mine) == ["COMPLETE"] * 3
 
 
-def test_heartbeats_are_sent_while_jobs_run(settings: TuningConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    beats, sent = list[int](), threading.Event()
-    monkeypatch.setattr("trainers.tuning.study_storage.HEARTBEAT_SECONDS", 0.01)
-    trials = trials_of(settings)
-    record = trials.storage.record_heartbeat
-    [trial], _ = trials.ask(1)
-
-    def note(trial_id: int) -> None:
-        record(trial_id)
-        beats.append(trial_id)
-        sent.set()
-
-    monkeypatch.setattr(trials.storage, "record_heartbeat", note)
+def test_a_trial_is_signed_while_its_job_runs(settings: TuningConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    trials, signed = trials_of(settings), threading.Event()
+    [trial] = trials.ask(1)
+    first, sign = trial.user_attrs[PROCESS], trials._sign
+    monkeypatch.setattr(module, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(trials, "_sign", lambda trial: (sign(trial), signed.set()))
     with trials.alive():
-        assert sent.wait(60)
-    assert set(beats) == {trial._trial_id}
+        assert signed.wait(60)
+    again = trials.study.trials[0].user_attrs[PROCESS]
+    assert again["time"] > first["time"] and {**again, "time": 0} == {**first, "time": 0}
 
 
 # Jobs that do not end
@@ -125,11 +115,9 @@ def test_an_interrupted_study_runs_its_trial_again_with_the_same_parameters(sett
     assert interrupted in [trial.params for trial in current_trials(again.study)]
 
 
-@pytest.mark.parametrize("lost", [JobsLostError("a worker was killed"), Outcome("interrupted", {})])
-def test_jobs_that_are_lost_run_three_times_at_most(tmp_path: Path, lost: Any) -> None:
+def test_jobs_that_are_lost_run_three_times_at_most(tmp_path: Path) -> None:
     trials = trials_of(config(tmp_path, n_trials=1))
-    batches, _ = run(trials, [lost] * 9)
-    assert len(batches) == MAX_LOSSES
+    assert len(run(trials, [Outcome("interrupted", {})] * 9)) == MAX_ATTEMPTS
     assert states(trials) == ["FAIL"]
 
 
@@ -139,18 +127,15 @@ def test_a_failed_trial_runs_again_when_the_command_is_repeated(settings: Tuning
     assert sorted(states(trials)) == ["COMPLETE", "COMPLETE", "FAIL"]
     failed = trials.study.trials[1].params
     again = trials_of(settings)
-    batches, _ = run(again, [])
+    batches = run(again, [])
     assert [[again.study.trials[number].params for number in batch] for batch in batches] == [[failed]]
     assert states(again) == ["COMPLETE"] * 3
 
 
-def test_trials_whose_run_folder_is_in_use_run_after_the_others_and_less_and_less_often(tmp_path: Path) -> None:
-    trials = trials_of(config(tmp_path, n_trials=3))
-    busy = Outcome("busy", {})
-    batches, waited = run(trials, [busy, ended(0.1), ended(0.2), *[busy] * 7])
-    assert batches == [[0], [1], [2], *[[0]] * 8]
-    assert waited == [1, 2, 4, 8, 16, 32, 60, 60]
-    assert states(trials) == ["COMPLETE"] * 3
+def test_a_trial_whose_run_folder_is_in_use_runs_when_that_run_has_ended(tmp_path: Path) -> None:
+    trials = trials_of(config(tmp_path, n_trials=2, n_jobs=2))
+    assert run(trials, [Outcome("busy", {}), ended(0.1), Outcome("busy", {})]) == [[0, 1], [0], [0]]
+    assert states(trials) == ["COMPLETE"] * 2
 
 
 def test_a_study_all_of_whose_trials_are_refused_ends(tmp_path: Path) -> None:
@@ -161,32 +146,7 @@ def test_a_study_all_of_whose_trials_are_refused_ends(tmp_path: Path) -> None:
 
 
 def test_the_time_of_a_study_ends_it_between_trials(tmp_path: Path) -> None:
-    trials = trials_of(config(tmp_path, timeout_s=1e-9))
-    assert run(trials, []) == ([], [])
-
-
-# Parameters that were tried
-
-
-def test_an_ended_trial_of_the_same_parameters_is_not_repeated(settings: TuningConfig) -> None:
-    trials = trials_of(settings)
-    for _ in range(2):
-        trials.study.enqueue_trial({"x": 0.25})
-    [first], _ = trials.ask(1)
-    trials.tell(first, ended(0.5))
-    [third], told = trials.ask(1)
-    assert third.params != first.params
-    assert [(trial.number, trial.values, trial.user_attrs["same_as"]) for trial in told] == [(1, [0.5], 0)]
-
-
-def test_a_number_with_other_last_digits_is_the_same_point(tmp_path: Path) -> None:
-    trials = trials_of(config(tmp_path), {"x": FloatDistribution(0, 0.6, step=0.3)})
-    found = []
-    for x in (0.3, 0.1 + 0.2, 0.6, 0.0):
-        trials.study.enqueue_trial({"x": x})
-        trials.ask(1)
-        found.append(trials.tried_all())
-    assert found == [False, False, False, True]
+    assert run(trials_of(config(tmp_path, timeout_s=1e-9)), []) == []
 
 
 # What is told
@@ -223,7 +183,7 @@ def test_only_a_trial_within_every_constraint_is_an_answer(
 ) -> None:
     settings = config(tmp_path, constraints={"seconds": 8})
     trials = trials_of(settings)
-    [trial], _ = trials.ask(1)
+    [trial] = trials.ask(1)
     told = trials.tell(trial, outcome)
     assert told is not None and (told.state, told.constraints) == (state, constraints)
     is_answer = constraints == {"seconds": -2}

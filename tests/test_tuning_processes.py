@@ -17,11 +17,9 @@ from optuna.trial import FrozenTrial
 from postgres import postgres_url  # noqa: F401  # a fixture
 
 from trainers.tuning.study import attempts_before, current_trials
-from trainers.tuning.study_storage import open_storage, study_place
+from trainers.tuning.study_storage import open_storage, storage_url
 
-TRIALS = {"sqlite": 8, "journal": 8, "postgresql": 20}
-SHORT = "from trainers.tuning import study_storage; study_storage.HEARTBEAT_SECONDS, study_storage.GRACE_SECONDS = 1, 5"
-RUN = f"import runpy, sys; {SHORT}; sys.argv.pop(0); runpy.run_path(sys.argv[0], run_name='__main__')"
+TRIALS = {"sqlite": 8, "journal": 8, "postgresql+psycopg": 20}
 
 
 @pytest.fixture(params=["sqlite", "journal", "postgresql"])
@@ -33,13 +31,13 @@ def storage(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 
 class Workers:
-    """Processes of one study in `folder`, which take a trial over after 5 s; those alive at the end are killed."""
+    """Processes of one study in `folder`; those alive at the end are killed."""
 
     def __init__(self, folder: Path, storage: str) -> None:
         self.folder, self.storage, self.started = folder, storage, list[subprocess.Popen[bytes]]()
-        self.trials = TRIALS[study_place(storage).kind]
+        self.trials = TRIALS[storage_url(storage).partition(":")[0]]
         self.arguments = [
-            *(sys.executable, "-c", RUN, toy_study.__file__, "-m", f"paths.runs={folder}/runs", f"log={folder}/log"),
+            *(sys.executable, toy_study.__file__, "-m", f"paths.runs={folder}/runs", f"log={folder}/log"),
             *("x=interval(0,1)", "epoch_seconds=0.03", "hydra.sweeper.pruner.name=none"),
             *(f"hydra.sweeper.n_trials={self.trials}", f"hydra.sweeper.storage='{storage}'"),
             f"hydra.sweeper.study_name={folder.name}",
@@ -62,7 +60,7 @@ class Workers:
 
     def study(self) -> tuple[list[FrozenTrial], list[FrozenTrial]]:
         """The trials of the study, and all attempts at them."""
-        opened = open_storage(study_place(self.storage))
+        opened = open_storage(storage_url(self.storage))
         study = optuna.load_study(study_name=self.folder.name, storage=opened)
         found = current_trials(study), study.trials
         if hasattr(opened, "engine"):

@@ -37,10 +37,10 @@ from trainers.runs.exit_status import (
 )
 from trainers.runs.plugins import import_plugins, named_plugins
 from trainers.runs.state import FINISHED
-from trainers.runs.validation import refusal, untitled
+from trainers.runs.validation import refusal
 from trainers.sweeps import sweep
-from trainers.sweeps.records import Job, Sweep, read_sweep
-from trainers.sweeps.survey import has_begun, job_rows, summary, sweep_exit_codes
+from trainers.sweeps.records import begun, read_sweep
+from trainers.sweeps.survey import job_rows, summary, sweep_exit_codes
 
 DONE, ERROR, REFUSED = 0, 1, 2
 Ended = dict[tuple[str, ...], ExitStatus]  # by overrides
@@ -88,15 +88,14 @@ def run_command(app: App) -> int:
     flags = ["--multirun"] if app.sweeps and line.runs and not line.is_sweep else []
     own = [search_path(line.config_dir)] if line.config_dir else []
     sys.argv[1:] = [*flags, *line.flags, *own, *line.overrides]
-    ended, codes, interrupted = Ended(), [DONE], None
+    ended, codes, interrupted = Ended(), [DONE], False
     try:
         offer_sections(line.overrides)
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(_task(app, line, ended))()
     except JobFailedError:  # which has been reported
         pass
     except KeyboardInterrupt as error:
-        status = status_of(error)
-        interrupted = status.reason
+        status, interrupted = status_of(error), True
         codes.append(_fail(app.name, status.exit_code, f"interrupted; {app.interrupted.format(command=command)}"))
     except SystemExit as end:  # of Hydra, when it has answered; or of `Start`
         codes.append(int(end.code or DONE))
@@ -106,7 +105,7 @@ def run_command(app: App) -> int:
         if not line.needs_plugins:  # where TAB was pressed
             return DONE
         codes.append(_code_of(error, app))
-    codes += _end_sweep(app.name, interrupted)
+    codes += _end_sweep(app.name)
     codes += [status.exit_code for status in ended.values()]
     return codes[1] if interrupted else _worst(codes)
 
@@ -144,7 +143,7 @@ def _run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tupl
         typed = _typed(app, config)
         folder = app.folder(typed)
         if folder is not None and sweep.in_sweep():
-            sweep.add_job(Job(overrides=task_overrides(HydraConfig.get()), folder=sweep.name_in_sweep(folder)))
+            sweep.name_in_sweep(folder)
         result = app.work(typed, command)
         status = status_with(result["status"])
         returned = {"status": status.state, "objective": dict(result.get("objective", {})), "folder": str(folder)}
@@ -159,7 +158,8 @@ def _run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tupl
         status = status_of(error)
         traceback.print_exc()
         say(app.name, f"{status.reason}; internal error, please report it")
-    if sweep.in_sweep() and status.state != "busy":
+    is_own = folder is not None and sweep.in_sweep() and folder.resolve().parent == sweep.sweep_folder()
+    if folder is not None and is_own and status.state != "busy":
         _record(app.name, folder, status, command=command, began=began)
     return status, returned
 
@@ -189,14 +189,10 @@ def _typed(app: App, config: DictConfig) -> Any:
         raise InvalidInputError(explained(error)) from error
 
 
-def _record(name: str, folder: Path | None, status: ExitStatus, *, command: str, began: datetime) -> None:
-    """Writes how a job of a sweep ended: into its run folder, or beside its overrides if it got to none."""
+def _record(name: str, folder: Path, status: ExitStatus, *, command: str, began: datetime) -> None:
+    """Writes how a job of a sweep ended into its run folder."""
     try:
-        if folder is not None and folder.resolve().parent == sweep.sweep_folder():
-            sweep.record_end(folder, status, command=command, began=began)
-        elif status.state == "refused":
-            overrides = task_overrides(HydraConfig.get())
-            sweep.add_job(Job(overrides=overrides, refused=untitled(InvalidInputError(str(status.reason)))))
+        sweep.record_end(folder, status, command=command, began=began)
     except RunInUseError:  # which says itself how it ends
         return
     except (RunFolderError, InvalidInputError) as error:
@@ -214,13 +210,13 @@ def _code_of(error: Exception, app: App) -> int:
 
     Once a job has begun its configuration was right: what fails then is the surroundings, a process, or Espalier.
     """
-    begun = sweep.in_sweep() and has_begun(sweep.sweep_folder())
-    if isinstance(error, CONFIGURATION) and (not begun or isinstance(error, StudyRefusedError)):
+    has_begun = sweep.in_sweep() and _has_begun(sweep.sweep_folder())
+    if isinstance(error, CONFIGURATION) and (not has_begun or isinstance(error, StudyRefusedError)):
         code = status_of(error).exit_code if isinstance(error, EspalierError) else REFUSED
         return _fail(app.name, code, explained(error))
     if isinstance(error, EspalierError):
         return _fail(app.name, status_of(error).exit_code, str(error))
-    if begun:
+    if has_begun:
         sweep.await_jobs()  # of a launcher that has lost one
         if isinstance(error, RuntimeError):  # as joblib's and submitit's are
             return _fail(app.name, ERROR, f"a process of the sweep is gone ({type(error).__name__})")
@@ -228,23 +224,29 @@ def _code_of(error: Exception, app: App) -> int:
     return _fail(app.name, ERROR, f"{status_of(error).reason}; internal error, please report it")
 
 
-def _end_sweep(name: str, interrupted: str | None) -> list[int]:
+def _has_begun(folder: Path) -> bool:
+    """Whether a job of the sweep in a folder has begun."""
+    found = read_sweep(folder)
+    return found is not None and bool(begun(found, folder))
+
+
+def _end_sweep(name: str) -> list[int]:
     """The exit codes of the jobs of the sweep that this was, if it was one, after a summary of it."""
     if not sweep.in_sweep():
         return []
-    folder, codes = sweep.sweep_folder(), list[int]()
+    folder = sweep.sweep_folder()
+    sweep.end_sweep()
     try:
-        sweep.end_sweep(interrupted=interrupted)
-        ended: Sweep | None = read_sweep(folder)
-    except EspalierError as error:  # of a full disk
+        ended = read_sweep(folder)
+    except InvalidInputError as error:
         return [_fail(name, ERROR, str(error))]
-    if ended is None or not ended.jobs:
-        return codes
+    if ended is None:
+        return []
     rows = job_rows(ended, folder, running=False)
     for line in summary(rows):
         tell(line)
     tell(f"report  {_report_of(folder)}")
-    return [*codes, *sweep_exit_codes(rows)]
+    return sweep_exit_codes(rows)
 
 
 def _worst(codes: Iterable[int]) -> int:

@@ -4,13 +4,14 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from itertools import product
 from pathlib import Path
 from typing import Any
 
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from pydantic import ValidationError, create_model
@@ -18,6 +19,7 @@ from pydantic import ValidationError, create_model
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.cli.command import App, say, tell
 from trainers.cli.composition import CONFIGURATION, explained, task_overrides, values_of_job
+from trainers.cli.overrides import as_written
 from trainers.cli.tune import SEARCHES
 from trainers.runs.exit_status import EXIT_CODES
 from trainers.runs.validation import problems_of, refusal, untitled
@@ -33,14 +35,12 @@ class Start(Callback):
         try:
             folder = sweep_folder(config.paths.runs, config.sweep)
             _keep_together(config, name=folder.name)
-            _check_numbers(config)
             launcher, known = str(config.hydra.runtime.choices["hydra/launcher"]), knows_its_jobs(config.hydra.sweeper)
             jobs = _jobs(SEARCHES[name], config, folder) if known else []
             if launcher in sweep.ALL_AT_ONCE:
                 threads = (os.cpu_count() or 1) // _at_once(config, len(jobs))
                 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
-            command = shlex.join([name, *sys.argv[1:]])
-            sweep.begin_sweep(folder, command=command, launcher=launcher, jobs=jobs, open_ended=not known)
+            sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
             if launcher in sweep.ALL_AT_ONCE and jobs:  # they print nothing here until the last has ended
                 follow = shlex.join(["espalier-status", str(folder)])
                 tell(f"{len(jobs)} job{'s' * (len(jobs) != 1)} begin; this follows them: {follow}")
@@ -74,40 +74,25 @@ def _keep_together(config: DictConfig, *, name: str) -> None:
     if several:
         raise refusal(f"{key}: got {given[key].get_value_string()}, {one}" for key in several)
     if "sweep" not in given:
-        plain = f"sweep={name}"
-        means_itself = _parser().parse_override(plain).value() == name  # and not a number, say
-        config.hydra.overrides.task.append(plain if means_itself else f"sweep='{name}'")  # Hydra reads them after this
+        config.hydra.overrides.task.append(as_written(f"sweep={name}"))  # Hydra reads them after this
 
 
 def _given(config: DictConfig) -> list[Override]:
     """What the command and its sweeper say of the jobs."""
     params = _sweeper(config).get("params")
     added = [f"{key}={value}" for key, value in params.items()] if isinstance(params, dict) else []
-    return _parser().parse_overrides([*added, *task_overrides(config.hydra)])
-
-
-def _parser() -> OverridesParser:
-    return OverridesParser.create(GlobalHydra.instance().config_loader())
-
-
-def _check_numbers(config: DictConfig) -> None:
-    """Raises: InvalidInputError for numbers of jobs at once that Hydra and joblib assert or fail on."""
-    batch, at_once = _sweeper(config).get("max_batch_size"), config.hydra.launcher.get("n_jobs")
-    problems = []
-    if batch is not None and batch < 1:
-        problems.append(f"hydra.sweeper.max_batch_size: got {batch}; allowed: 1 or more, or null for all")
-    if at_once == 0:
-        problems.append("hydra.launcher.n_jobs: got 0; allowed: 1 or more, or -1 for as many as there are cores")
-    if problems:
-        raise refusal(problems)
+    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
+    return parser.parse_overrides([*added, *task_overrides(config.hydra)])
 
 
 def _jobs(app: App, config: DictConfig, folder: Path) -> list[Job]:
     """The jobs that the command asks for. Raises: InvalidInputError if there are none, or none can be used."""
     loader = GlobalHydra.instance().config_loader()
-    jobs = [
-        _job(app, values_of_job(loader, config, overrides), overrides, folder) for overrides in _combinations(config)
-    ]
+    try:
+        (combinations,) = BasicSweeper.split_arguments(_given(config), max_batch_size=None)
+    except HydraException as error:
+        raise refusal([f"{error}; espalier-tune takes intervals"]) from error
+    jobs = [_job(app, values_of_job(loader, config, overrides), overrides, folder) for overrides in combinations]
     refused = [job.refused for job in jobs if job.refused is not None]
     if len(refused) == len(jobs):
         raise refusal(dict.fromkeys(line for problems in refused for line in problems.split("\n  ")))
@@ -120,27 +105,6 @@ def _job(app: App, content: dict[str, Any], overrides: list[str], folder: Path) 
         return Job(overrides=overrides, folder=None if own is None else sweep.name_in_sweep(own, folder))
     except InvalidInputError as error:
         return Job(overrides=overrides, refused=untitled(error))
-
-
-def _combinations(config: DictConfig) -> list[list[str]]:
-    """The overrides of each job, as Hydra's own sweeper combines them. Raises: InvalidInputError if there are none."""
-    values: dict[str, list[str]] = {}
-    problems = []
-    for override in _given(config):
-        key = override.get_key_element()
-        if not override.is_sweep_override():
-            values[key] = [f"{key}={override.get_value_element_as_str()}"]
-            continue
-        given = override.get_value_string()
-        if not override.is_discrete_sweep():
-            problems.append(f"{key}: got {given}; allowed: values, as 1,2 or range(1,9); espalier-tune takes intervals")
-            continue
-        values[key] = [f"{key}={value}" for value in override.sweep_string_iterator()]
-        if not values[key]:
-            problems.append(f"{key}: got {given}, which is no value; name some")
-    if problems:
-        raise refusal(problems)
-    return [list(each) for each in product(*values.values())]
 
 
 def _at_once(config: DictConfig, num_jobs: int) -> int:

@@ -1,42 +1,39 @@
 """`sweep.json`: the jobs of a sweep, written as it begins. What became of each is what its run folder says."""
 
+import shlex
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
+from search_spaces.errors import InvalidInputError
 from trainers.runs.files import read_as, read_json
+from trainers.runs.state import RunState, state_of
 
 FILE = "sweep.json"
 
 
-class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-class Job(Record):
+class Job(BaseModel):
     """A job of a sweep: its overrides and the name of its run folder, or why its configuration is `refused`."""
+
+    model_config = ConfigDict(frozen=True, strict=True)
 
     overrides: list[str]
     folder: str | None = None
     refused: str | None = None
 
 
-class Sweep(Record):
-    """A command that runs several jobs in a folder.
+class Sweep(BaseModel):
+    """A command that runs several jobs in a folder; `jobs` are all of them, or none of a study, which finds its own."""
 
-    All jobs are known as it begins, unless it is `open_ended`: a study adds each as it starts. `ended` is none while it
-    runs, or if it was killed; `interrupted` says which signal ended it.
-    """
+    model_config = ConfigDict(frozen=True, strict=True)
 
     schema_version: Literal[3] = 3
     command: str
     launcher: str
-    open_ended: bool
     started: AwareDatetime
-    ended: AwareDatetime | None = None
-    interrupted: str | None = None
     pid: Annotated[int, Field(gt=0)]
     pid_start: str | None
     host: str
@@ -54,16 +51,32 @@ def read_sweep(folder: Path) -> Sweep | None:
     return read_as(path, Sweep)
 
 
-def sweep_folders(folder: Path) -> list[Path]:
-    """Where sweeps have been: the folder itself, or those in it."""
-    return sorted(path.parent for depth in ("", "*/") for path in folder.glob(depth + FILE))
+def begun(sweep: Sweep, folder: Path, *, now: datetime | None = None) -> dict[str, RunState]:
+    """The state of each run of a sweep that has begun since the sweep did, by the name of its folder."""
+    names = [job.folder for job in sweep.jobs] or sorted(path.parent.name for path in folder.glob("*/status.json"))
+    states = {name: known_state(folder / name, now=now) for name in names if name is not None}
+    return {name: state for name, state in states.items() if state is not None and state.started >= sweep.started}
 
 
-def own_overrides(jobs: Sequence[Job]) -> list[str | None]:
-    """What tells each job from the others: its overrides that not all have; none for a job alone."""
-    if len(jobs) == 1:
-        return [None]
-    shared = set.intersection(*(set(job.overrides) for job in jobs)) if jobs else set()
-    # What tells a trial apart is what it was given, and not where its study is.
-    own = [[o for o in job.overrides if o not in shared and not o.startswith("trial=")] for job in jobs]
-    return [" ".join(overrides) or f"job {number}" for number, overrides in enumerate(own)]
+def known_state(run: Path, *, now: datetime | None = None) -> RunState | None:
+    """The state of a run; none if it has none, or it is torn."""
+    try:
+        return state_of(run, now=now)
+    except InvalidInputError:
+        return None
+
+
+def jobs_of(sweep: Sweep, folder: Path, *, now: datetime | None = None) -> list[Job]:
+    """The jobs of a sweep; those of a study are the runs that have begun since it did."""
+    runs = {} if sweep.jobs else begun(sweep, folder, now=now)
+    return sweep.jobs or [Job(overrides=overrides_in(run.command), folder=name) for name, run in runs.items()]
+
+
+def overrides_in(command: str) -> list[str]:
+    return [argument for argument in shlex.split(command)[1:] if "=" in argument]
+
+
+def own_overrides(jobs: Sequence[Sequence[str]]) -> list[str | None]:
+    """What tells each job from the others: its overrides that not all have; none if there are none."""
+    shared = set.intersection(*map(set, jobs)) if jobs else set()
+    return [" ".join(override for override in overrides if override not in shared) or None for overrides in jobs]

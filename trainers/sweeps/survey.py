@@ -1,7 +1,6 @@
 """What became of the runs of a folder, why, and the commands that finish what is open."""
 
 import os
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -10,8 +9,9 @@ from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import EXIT_CODES
-from trainers.runs.state import FINISHED, RunState, state_of, why_lost
-from trainers.sweeps.records import FILE, Job, Sweep, own_overrides, read_sweep, sweep_folders
+from trainers.runs.state import FINISHED, RunState, state_of, this_process, why_lost
+from trainers.sweeps.records import FILE, Sweep, begun, jobs_of, known_state, overrides_in, own_overrides, read_sweep
+from trainers.sweeps.sweep import in_sweep
 
 NEVER_BEGAN = "never began"  # a job without a run folder whose sweep has ended: nobody will run it
 NAMED = 8  # jobs that ended alike and are named at the end of a sweep; `espalier-status` names each
@@ -26,7 +26,7 @@ FINAL = (*FINISHED, "stopped", "infeasible")  # what it does not
 
 @dataclass(frozen=True)
 class Row:
-    """A run, a job of a sweep that has no run folder, or a study that was cut short, which has a `command` alone.
+    """A run, or a job of a sweep that has no run folder; `command` is what finishes it, if it is to be repeated.
 
     `seconds` are those since its last heartbeat if it runs, else those that it took. `overrides` are those that not all
     jobs of its sweep have; none outside a sweep of several. `accuracy` is the mean over devices of the validation
@@ -63,59 +63,59 @@ def survey(folder: Path, *, now: datetime | None = None) -> tuple[list[Row], lis
     moment = now or datetime.now(UTC)
     runs = sorted({path.parent for depth in ("", "*/", "*/*/") for path in folder.glob(f"{depth}status.json")})
     rows = {run: _row(run, os.path.relpath(run, folder), now=moment) for run in runs}
-    others: list[Row] = []
-    commands = [row.command for row in rows.values() if row.command is not None and row.state in AGAIN]
-    for place in sweep_folders(folder):
-        prefix = os.path.relpath(place, folder)
+    for place in {run.parent for run in runs}:
+        _name_by_commands({run: row for run, row in rows.items() if run.parent == place}, rows)
+    for path in sorted(path for depth in ("", "*/") for path in folder.glob(depth + FILE)):
         try:
-            sweep = read_sweep(place)
+            sweep = read_sweep(path.parent)
         except InvalidInputError as error:
-            others.append(Row(os.path.normpath(f"{prefix}/{FILE}"), "unreadable", str(error)))
+            rows[path] = Row(os.path.relpath(path, folder), "unreadable", str(error))
             continue
-        if sweep is None:
-            continue
-        running = is_running(sweep, place, now=moment)
-        own = job_rows(sweep, place, prefix=prefix, running=running, now=moment)
-        for number, (job, row) in enumerate(zip(sweep.jobs, own, strict=True)):
-            run = place / (job.folder or "")
-            if run in rows:
-                whole = replace(rows[run], overrides=row.overrides)
-                own[number] = rows[run] = (
-                    replace(whole, state="queued", reason=None) if row.state == "queued" else whole
-                )
-            else:
-                others.append(row)
-        cut_short = [] if running else _cut_short(sweep, own, prefix=prefix)
-        others += cut_short
-        theirs = {row.command for row in own}
-        commands = [command for command in commands if command not in theirs]
-        if not running and any(row.state in AGAIN for row in (*own, *cut_short)):
-            commands.append(sweep.command)
-    for run, name in _by_their_commands(rows).items():
-        rows[run] = replace(rows[run], overrides=name)
-    if not (rows or others):
+        if sweep is not None:
+            _add_jobs(rows, sweep, path.parent, prefix=os.path.relpath(path.parent, folder), now=moment)
+    if not rows:
         raise InvalidInputError(f"no runs in {folder}; give the folder of a run, of a sweep, or paths.runs")
-    return [*rows.values(), *others], list(dict.fromkeys(commands))
+    commands = [row.command for row in rows.values() if row.command is not None and row.state in AGAIN]
+    return list(rows.values()), list(dict.fromkeys(commands))
+
+
+def _name_by_commands(runs: Mapping[Path, Row], rows: dict[Path, Row]) -> None:
+    """Tells runs of one folder apart by overrides that not all of their commands have."""
+    given = {run: overrides_in(row.command) for run, row in runs.items() if row.command is not None}
+    for run, name in zip(given, own_overrides(list(given.values())), strict=True):
+        rows[run] = replace(rows[run], overrides=name)
+
+
+def _add_jobs(rows: dict[Path, Row], sweep: Sweep, place: Path, *, prefix: str, now: datetime) -> None:
+    """Adds what a sweep knows of its jobs: their overrides, those without a folder, and the command of those open."""
+    running = is_running(sweep, place, now=now)
+    for job, row in zip(jobs_of(sweep, place), job_rows(sweep, place, running=running, now=now), strict=True):
+        run = place / (job.folder or row.run)
+        known = rows.get(run, replace(row, run=os.path.normpath(f"{prefix}/{row.run}")))
+        if row.state == "queued":
+            known = replace(known, state="queued", reason=None)
+        command = known.command
+        if known.state in AGAIN:
+            command = None if running else sweep.command
+        rows[run] = replace(known, overrides=row.overrides, command=command)
 
 
 def is_running(sweep: Sweep, folder: Path, *, now: datetime) -> bool:
     """Whether the process of a sweep runs; on another host it does as long as one of its runs gives a sign."""
-    if sweep.ended is not None:
-        return False
-    signs = [
-        sweep.started,
-        *(state.heartbeat for job in sweep.jobs if (state := _state(job, folder, now=now)) is not None),
-    ]
+    if sweep.model_dump(include={"pid", "pid_start", "host"}) == this_process():
+        return in_sweep()
+    signs = [sweep.started, *(state.heartbeat for state in begun(sweep, folder, now=now).values())]
     silent_s = (now - max(signs)).total_seconds()
     return why_lost(sweep.pid, sweep.pid_start, host=sweep.host, silent_s=silent_s) is None
 
 
-def job_rows(sweep: Sweep, folder: Path, *, prefix: str = ".", running: bool, now: datetime | None = None) -> list[Row]:
+def job_rows(sweep: Sweep, folder: Path, *, running: bool, now: datetime | None = None) -> list[Row]:
     """A row per job of a sweep: its state, as its status.json says, and its reason."""
     rows = []
-    for number, (job, name) in enumerate(zip(sweep.jobs, own_overrides(sweep.jobs), strict=True)):
-        state = _state(job, folder, now=now)
-        run = os.path.normpath(f"{prefix}/{f'job {number}' if state is None else job.folder}")
+    jobs = jobs_of(sweep, folder, now=now)
+    for number, (job, name) in enumerate(zip(jobs, own_overrides([job.overrides for job in jobs]), strict=True)):
+        state = None if job.folder is None else known_state(folder / job.folder, now=now)
+        run = f"job {number}" if state is None or job.folder is None else job.folder
         if job.refused is not None:
             row = Row(run, "refused", job.refused)
         elif state is None:
@@ -139,42 +139,14 @@ def summary(rows: Sequence[Row]) -> list[str]:
     states = ", ".join(f"{count} {state}" for state, count in counts.items())
     lines = [f"{len(rows)} job{'s' * (len(rows) != 1)}: {states}"]
     for (state, reason), names in alike.items():
-        lines.append(f"  {state:11} {names[0] if len(names) == 1 else f'{len(names)} jobs'}: {reason}")
-        if len(names) > 1:
-            more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-            lines.append(f"{'':14}{', '.join(names[:NAMED])}{more}")
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        lines.append(f"  {state:11} {', '.join(names[:NAMED])}{more}: {reason}")
     return lines
 
 
 def sweep_exit_codes(rows: Iterable[Row]) -> list[int]:
-    """The exit code of each job of a sweep that has ended."""
-    return [EXIT_CODES.get(row.state, 1) for row in rows]
-
-
-def has_begun(folder: Path) -> bool:
-    """Whether a job of the last sweep of a folder has begun. Raises: InvalidInputError if its list is torn."""
-    sweep = read_sweep(folder)
-    states = [_state(job, folder, now=None) for job in sweep.jobs] if sweep is not None else []
-    return sweep is not None and any(state is not None and state.started >= sweep.started for state in states)
-
-
-def _state(job: Job, folder: Path, *, now: datetime | None) -> RunState | None:
-    try:
-        return None if job.folder is None else state_of(folder / job.folder, now=now)
-    except InvalidInputError:
-        return None
-
-
-def _by_their_commands(rows: Mapping[Path, Row]) -> dict[Path, str]:
-    """What tells runs apart that no sweep in their folder lists: overrides that not all of them have."""
-    found: dict[Path, str] = {}
-    for place in {run.parent for run in rows}:
-        commands = {run: row.command for run, row in rows.items() if run.parent == place}
-        given = {run: [o for o in shlex.split(text)[1:] if "=" in o] for run, text in commands.items() if text}
-        shared = set.intersection(*map(set, given.values())) if given else set()
-        own = {run: " ".join(o for o in overrides if o not in shared) for run, overrides in given.items()}
-        found |= {run: name for run, name in own.items() if name and rows[run].overrides is None}
-    return found
+    """The exit code of each job of a sweep that has ended; other processes of a study may be at theirs."""
+    return [EXIT_CODES.get(row.state, 1) for row in rows if row.state != "running"]
 
 
 def _row(run: Path, name: str, *, now: datetime) -> Row:
@@ -183,9 +155,8 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
     except InvalidInputError as error:
         return Row(name, "unreadable", str(error))
     found: str = state.state
-    reason = state.reason
-    accuracy: float | None = None
-    met: list[bool] | None = None
+    reason, accuracy = state.reason, None
+    met: list[bool] = []
     if found in FINISHED:
         from trainers.runs.result import missing_files, read_result  # a large schema
 
@@ -207,20 +178,11 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
         epochs=state.epochs,
         seconds=_seconds(state, now=now),
         accuracy=accuracy,
-        met=None if met is None else sum(met),
-        devices=None if met is None else len(met),
+        met=sum(met) if met else None,
+        devices=len(met) or None,
     )
 
 
 def _seconds(state: RunState, *, now: datetime) -> float:
     since, until = (state.heartbeat, now) if state.state == "running" else (state.started, state.heartbeat)
     return max(0.0, (until - since).total_seconds())
-
-
-def _cut_short(sweep: Sweep, own: Sequence[Row], *, prefix: str) -> list[Row]:
-    """A row for a study that would go on if it were repeated, unless a run or job of it already says so."""
-    killed = sweep.ended is None or sweep.interrupted is not None
-    if not (sweep.open_ended and killed) or any(row.state in AGAIN for row in own):
-        return []
-    reason = sweep.interrupted or f"process {sweep.pid} is gone: killed, or out of memory"
-    return [Row(os.path.normpath(f"{prefix}/command"), "interrupted", reason, command=sweep.command)]

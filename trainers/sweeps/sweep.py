@@ -5,46 +5,33 @@ Jobs may run in processes of their own; what they share with the sweep is its fo
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
-from filelock import FileLock
 
-from search_spaces.errors import InvalidInputError
-from trainers.runs.exit_status import ExitStatus, RunFolderError
+from trainers.runs.exit_status import ExitStatus
 from trainers.runs.files import write_text
-from trainers.runs.state import FINISHED, state_of, this_process
+from trainers.runs.state import FINISHED, this_process
 from trainers.runs.validation import refusal
-from trainers.sweeps.records import FILE, Job, Sweep, read_sweep
+from trainers.sweeps.records import FILE, Job, Sweep, begun, known_state, read_sweep
 
 VARIABLE = "ESPALIER_SWEEP"  # of the environment: the folder of the sweep that a process belongs to
 ALL_AT_ONCE = ("processes", "submitit_local")  # launchers whose jobs are processes that begin together
-LOCK = ".lock"
 PATIENCE_SECONDS = 60.0  # for jobs to write a checkpoint and their status when the sweep is interrupted
 SIGNAL_SECONDS = 0.5  # between signals to jobs: one that begins meanwhile has to be ended too
 
 
-def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Job], open_ended: bool = False) -> None:
-    """Writes the list of jobs; this process and its children belong to the sweep from now on.
+def begin_sweep(folder: Path, *, command: str, launcher: str, jobs: Sequence[Job]) -> None:
+    """Writes the list of jobs, none of a study; this process and its children belong to the sweep from now on.
 
-    An open-ended sweep goes on with the list of the same command. Raises: RunFolderError if it cannot be written.
+    Raises: RunFolderError if it cannot be written.
     """
-
-    def begin(before: Sweep | None) -> Sweep:
-        kept = before.jobs if before is not None and open_ended and before.command == command else []
-        return Sweep(
-            command=command,
-            launcher=launcher,
-            open_ended=open_ended,
-            started=_now(),
-            jobs=[*kept, *jobs],
-            **this_process(),
-        )
-
-    _change(folder, begin)
+    started = datetime.now(UTC).replace(microsecond=0)
+    sweep = Sweep(command=command, launcher=launcher, started=started, jobs=list(jobs), **this_process())
+    write_text(folder / FILE, sweep.model_dump_json(indent=2) + "\n")
     os.environ[VARIABLE] = str(folder.resolve())
 
 
@@ -57,11 +44,15 @@ def sweep_folder() -> Path:
     return Path(os.environ[VARIABLE])
 
 
-def add_job(job: Job) -> None:
-    """Adds a job to the list of an open-ended sweep, unless it has it. Raises: RunFolderError."""
-    sweep = read_sweep(sweep_folder())
-    if sweep is not None and sweep.open_ended:
-        _change(sweep_folder(), lambda sweep: _with_job(sweep, job))
+def name_in_sweep(folder: Path, common: Path | None = None) -> str:
+    """The name of a run's folder in the folder of its sweep. Raises: InvalidInputError if it lies elsewhere."""
+    own, common = folder.resolve(), (common or sweep_folder()).resolve()
+    if own.parent != common:
+        problem = (
+            f"paths.runs: got {folder.parent}, but this sweep is in {common}; set paths.runs and sweep in the command"
+        )
+        raise refusal([problem])
+    return own.name
 
 
 def record_end(folder: Path, status: ExitStatus, *, command: str, began: datetime) -> None:
@@ -69,12 +60,9 @@ def record_end(folder: Path, status: ExitStatus, *, command: str, began: datetim
 
     Raises: RunFolderError or InvalidInputError if it cannot be written; RunInUseError if another process is at the run.
     """
-    try:
-        known = state_of(folder)
-        if known.started >= began or known.state in (*FINISHED, status.state):
-            return
-    except InvalidInputError:  # there is none, or it is torn
-        pass
+    known = known_state(folder)
+    if known is not None and (known.started >= began or known.state in (*FINISHED, status.state)):
+        return
     from trainers.runs.folder import RunFolder  # imports the schema of results
 
     run = RunFolder(folder, command=command)
@@ -104,47 +92,14 @@ def await_jobs() -> None:
         psutil.wait_procs(_children())
 
 
-def end_sweep(*, interrupted: str | None = None) -> None:
-    """Writes that the sweep of this process has ended, and by which signal; a study without jobs leaves no list.
-
-    Raises: RunFolderError.
-    """
+def end_sweep() -> None:
+    """This process belongs to no sweep any more; a study of which no run has begun leaves no list."""
     folder = Path(os.environ.pop(VARIABLE))
     sweep = read_sweep(folder)
-    if sweep is not None and not sweep.jobs and interrupted is None:
-        for name in (FILE, LOCK):
-            (folder / name).unlink(missing_ok=True)
+    if sweep is not None and not sweep.jobs and not begun(sweep, folder):
+        (folder / FILE).unlink()
         if not any(folder.iterdir()):
             folder.rmdir()
-        return
-    _change(folder, lambda sweep: sweep and sweep.model_copy(update={"ended": _now(), "interrupted": interrupted}))
-
-
-def _change(folder: Path, change: Callable[[Sweep | None], Sweep | None]) -> None:
-    """Changes the list under a lock: processes that share a study share the list."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder / LOCK, timeout=PATIENCE_SECONDS):
-            after = change(_readable(folder))
-            if after is not None:
-                write_text(folder / FILE, after.model_dump_json(indent=2) + "\n")
-    except OSError as error:
-        raise RunFolderError(
-            f"cannot write {folder}: {error.strerror or error}; free space or allow writing there and repeat"
-        ) from error
-
-
-def _readable(folder: Path) -> Sweep | None:
-    try:
-        return read_sweep(folder)
-    except InvalidInputError:  # torn, and about to be replaced
-        return None
-
-
-def _with_job(sweep: Sweep | None, job: Job) -> Sweep | None:
-    if sweep is None or any(job.overrides == other.overrides for other in sweep.jobs):
-        return None
-    return sweep.model_copy(update={"jobs": [*sweep.jobs, job]})
 
 
 def _children() -> list[Any]:
@@ -157,18 +112,3 @@ def _children() -> list[Any]:
         except psutil.Error:
             continue
     return found
-
-
-def _now() -> datetime:
-    return datetime.now(UTC).replace(microsecond=0)
-
-
-def name_in_sweep(folder: Path, common: Path | None = None) -> str:
-    """The name of a run's folder in the folder of its sweep. Raises: InvalidInputError if it lies elsewhere."""
-    own, common = folder.resolve(), (common or sweep_folder()).resolve()
-    if own.parent != common:
-        problem = (
-            f"paths.runs: got {folder.parent}, but this sweep is in {common}; set paths.runs and sweep in the command"
-        )
-        raise refusal([problem])
-    return own.name

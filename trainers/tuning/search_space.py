@@ -1,6 +1,5 @@
-"""The search space of a study: how many points it has, examples of them, and what no trial changes."""
+"""The search space of a study: examples of its points, and what no trial changes."""
 
-import math
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -10,31 +9,13 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
 
-def num_points(space: "Mapping[str, BaseDistribution]") -> float:
-    """How many trials a search space has that are not alike; infinity if a key may take any number of an interval."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    counts: list[float] = []
-    for distribution in space.values():
-        if isinstance(distribution, CategoricalDistribution):
-            counts.append(len(distribution.choices))
-        elif isinstance(distribution, FloatDistribution | IntDistribution) and not distribution.single():
-            width, step = distribution.high - distribution.low, distribution.step
-            counts.append(math.inf if step is None else round(width / step) + 1)
-    return math.prod(counts)
-
-
 def examples(space: "Mapping[str, BaseDistribution]") -> list[dict[str, Any]]:
     """Parameters of a few trials that together take each choice and both ends of each interval."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    ends: dict[str, Sequence[Any]] = {}
-    for key, distribution in space.items():
-        if isinstance(distribution, CategoricalDistribution):
-            ends[key] = distribution.choices
-        elif isinstance(distribution, FloatDistribution | IntDistribution):
-            ends[key] = [distribution.low, distribution.high]
-    longest = max((len(values) for values in ends.values()), default=1)
+    ends: dict[str, Sequence[Any]] = {
+        key: distribution.choices if hasattr(distribution, "choices") else [distribution.low, distribution.high]  # type: ignore[attr-defined]
+        for key, distribution in space.items()
+    }
+    longest = max(map(len, ends.values()), default=1)
     return [{key: values[min(k, len(values) - 1)] for key, values in ends.items()} for k in range(longest)]
 
 
@@ -47,23 +28,22 @@ def fixed_values(jobs: Iterable[Mapping[str, Any]], space: Iterable[str], own: C
     searched = {key.lstrip("+") for key in space}
     found: dict[str, list[Any]] = {}
     for job in jobs:
+        asked = {key: value for key, value in fingerprint_fields(job).items() if key not in own}
         hardware = job.get("hardware")
         more = {"content of look-up tables": table_hashes(hardware), "order of devices": list(hardware or ())}
-        for key, value in (_dotted(fingerprint_fields(job), own) | more).items():
+        for key, value in (_dotted(asked) | more).items():
             if key not in searched and value not in found.setdefault(key, []):
                 found[key].append(value)
     return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
 
 
-def _dotted(content: Any, left_out: Container[str], prefix: str = "") -> dict[str, Any]:
-    """The values of nested mappings by their dotted keys, without those `left_out` and what is below them."""
+def _dotted(content: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted keys."""
     if not (isinstance(content, Mapping) and content):
         return {prefix: content}
     found: dict[str, Any] = {}
     for name, value in content.items():
-        key = f"{prefix}.{name}" if prefix else str(name)
-        if key not in left_out:
-            found |= _dotted(value, left_out, key)
+        found |= _dotted(value, f"{prefix}.{name}" if prefix else str(name))
     return found
 
 
@@ -74,8 +54,7 @@ def unknown_figures(job: Mapping[str, Any], names: Iterable[str], space: Iterabl
         return []
     allowed = ["validation_accuracy", "utilisation", "seconds"]
     for device, profile in hardware.items():
-        budgets = profile.get("budgets") if isinstance(profile, Mapping) else None
-        limited = [metric for metric, limit in (budgets or {}).items() if limit is not None]
+        limited = [metric for metric, limit in (profile.get("budgets") or {}).items() if limit is not None]
         allowed += [f"{device}/{figure}" for figure in ("validation_accuracy", *limited)]
     return [
         f"{name}: no such figure of a search; allowed: {', '.join(allowed)}" for name in names if name not in allowed

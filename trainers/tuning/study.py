@@ -5,7 +5,7 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InvalidInputError
-from trainers.tuning.study_storage import answering, experimental, open_storage
+from trainers.tuning.study_storage import experimental, open_storage
 from trainers.tuning.tuning_config import GpConfig, TpeConfig, TuningConfig
 
 if TYPE_CHECKING:
@@ -23,8 +23,7 @@ def open_study(config: TuningConfig, space: "Mapping[str, BaseDistribution]", fi
     """The study of this name, begun now or continued.
 
     `fixed` are the values of the configuration that no trial changes. Raises: InvalidInputError if the study was
-    begun with other ones, with another search space or with other objectives: its trials could not be compared;
-    StudyError if its storage does not answer.
+    begun with other ones, with another search space or with other objectives: its trials could not be compared.
     """
     import optuna
     from optuna.distributions import distribution_to_json
@@ -37,29 +36,20 @@ def open_study(config: TuningConfig, space: "Mapping[str, BaseDistribution]", fi
         "pruner": {**config.pruner.model_dump(), "name": config.pruner_name},
         "fixed": dict(fixed),
     }
-    storage, name, directions = open_storage(config.place), config.study_name, list(config.objectives.values())
-    with answering(config.place), experimental():
-        study = optuna.create_study(storage=storage, study_name=name, directions=directions, load_if_exists=True)
-        if _is_void(study) and ABOUT in study.user_attrs and differences(study.user_attrs[ABOUT], about):
-            optuna.delete_study(storage=storage, study_name=name)
-            study = optuna.create_study(storage=storage, study_name=name, directions=directions)
-        if not study.get_trials(deepcopy=False) and ABOUT not in study.user_attrs:
+    name, directions = config.study_name, list(config.objectives.values())
+    study = optuna.create_study(
+        storage=open_storage(config.url), study_name=name, directions=directions, load_if_exists=True
+    )
+    if not study.get_trials(deepcopy=False) and ABOUT not in study.user_attrs:
+        with experimental():
             study.set_metric_names(list(config.objectives))
-            study.set_user_attr(ABOUT, about)
-        problems = differences(study.user_attrs.get(ABOUT), about)
-    if problems:
-        title = f"the study {name} at {config.place.url} cannot be continued with this:"
+        study.set_user_attr(ABOUT, about)
+    if problems := differences(study.user_attrs.get(ABOUT), about):
+        title = f"the study {name} at {config.url} cannot be continued with this:"
         advice = "repeat its own command, or give the study another name or place"
         raise InvalidInputError("\n  ".join([title, *problems]) + f"\n{advice}")
     study.pruner = pruner_of_study(study)
     return study
-
-
-def _is_void(study: "Study") -> bool:
-    """Whether nothing would be lost with a study: all of its trials have failed."""
-    from optuna.trial import TrialState
-
-    return all(trial.state == TrialState.FAIL for trial in study.get_trials(deepcopy=False))
 
 
 def differences(begun: Any, now: Mapping[str, Any]) -> list[str]:

@@ -6,7 +6,6 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from trainers.tuning.study import attempts_before, current_trials, feasible
-from trainers.tuning.trials import SAME_AS
 from trainers.tuning.tuning_config import TuningConfig
 
 if TYPE_CHECKING:
@@ -20,10 +19,10 @@ def trial_line(study: "Study", trial: "FrozenTrial", config: TuningConfig) -> st
     """`trial 3 (4/30)  done  validation_accuracy 0.91  optimizer.lr=0.012  best 0.93 of trial 1`"""
     notes, attempts = trial.user_attrs, attempts_before(trial)
     ended = sum(other.state.is_finished() for other in current_trials(study))
-    word = notes["status"] if SAME_AS not in notes else f"same as trial {notes[SAME_AS]}, {notes['status']}"
     over = [name for name, excess in trial.constraints.items() if excess > 0 and name in config.constraints]
-    parts = [f"trial {trial.number} ({ended}/{config.n_trials})", word + (f", over {', '.join(over)}" if over else "")]
-    names, figures = dict.fromkeys([*config.objectives, *config.constraints]), notes["figures"] or {}
+    word = notes["status"] + (f", over {', '.join(over)}" if over else "")
+    parts = [f"trial {trial.number} ({ended}/{config.n_trials})", word]
+    names, figures = dict.fromkeys([*config.objectives, *config.constraints]), notes["figures"]
     parts += [f"{name} {figures[name]:.4g}" for name in names if name in figures]
     parts.append(_parameters(trial))
     if attempts:
@@ -48,7 +47,7 @@ def last_lines(study: "Study", config: TuningConfig) -> list[str]:
     else:
         lines.append(f"front of {len(best)}:")
         lines += _table(sorted(best, key=lambda t: t.values)[:SHOWN], config)
-    where = config.place.path if config.place.kind == "journal" else config.place.url
+    where = config.url.removeprefix("journal:///")
     missing = "" if find_spec("optuna_dashboard") else "  (pip install optuna-dashboard)"
     return [*lines, f"next  optuna-dashboard {where}{missing}"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 
 from trainers.runs.exit_status import SearchStoppedError
 from trainers.runs.metric_names import EPOCH, VALIDATION_ACCURACY
-from trainers.tuning.study_storage import StudyError, answering, open_storage, study_place
+from trainers.tuning.study_storage import StudyError, answering, open_storage
 
 
 def watcher(
@@ -14,16 +14,15 @@ def watcher(
 ) -> Callable[[Mapping[str, float]], None]:
     """A function that takes the row of an epoch, reports its `metric` to the study and may end the search.
 
-    `number` is that of the trial's first attempt. Rows without the metric are passed over, and so are epochs that an
-    interrupted attempt has reported. A storage that is away costs one warning, and the search goes on.
+    `storage` is a URL, `number` that of the trial's first attempt. Rows without the metric are passed over, and so are
+    epochs that an interrupted attempt has reported. A storage that is away costs one warning, and the search goes on.
     Raises, when called: SearchStoppedError if the study's pruner ends the trial.
     """
     import optuna
 
     from trainers.tuning.study import attempts_before, comparable_study
 
-    place = study_place(storage)
-    loaded = comparable_study(open_storage(place), study)
+    loaded = comparable_study(open_storage(storage), study)
     attempts = [t for t in optuna.Study.get_trials(loaded) if number in (t.number, *attempts_before(t))]
     trial = optuna.trial.Trial(loaded, attempts[-1]._trial_id)
     known = set(attempts[-1].intermediate_values)
@@ -36,7 +35,7 @@ def watcher(
             return
         epoch, prune = int(row[EPOCH]), math.isnan(value)
         try:
-            with answering(place):
+            with answering(storage):
                 if epoch not in known:
                     trial.report(value, epoch)
                     known.add(epoch)

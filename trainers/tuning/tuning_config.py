@@ -9,7 +9,7 @@ from search_spaces.errors import InvalidInputError
 from trainers.runs.config import Count, Line, Positive, Section
 from trainers.runs.metric_names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 from trainers.runs.validation import Place, problems_of
-from trainers.tuning.study_storage import StudyPlace, study_place
+from trainers.tuning.study_storage import storage_url
 
 Direction = Literal["maximize", "minimize"]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
@@ -74,41 +74,34 @@ class TuningConfig(Section):
     pruner: PrunerConfig
 
     @property
-    def place(self) -> StudyPlace:
-        return study_place(self.storage)
+    def url(self) -> str:
+        return storage_url(self.storage)
 
     @property
     def pruner_name(self) -> str:
         """The pruner in force: none, median or hyperband."""
         if self.pruner.name != "auto":
             return self.pruner.name
-        single = len(self.objectives) == 1 and next(iter(self.objectives)).endswith("validation_accuracy")
-        return "median" if single and self._agrees else "none"
+        return "median" if self._agrees and next(iter(self.objectives)).endswith("validation_accuracy") else "none"
 
     @property
     def _agrees(self) -> bool:
-        """Whether the metric of the epochs gets better in the direction in which the one objective does."""
-        return SENSE.get(self.pruner.metric) == next(iter(self.objectives.values()))
+        """Whether there is one objective, which gets better in the direction in which the metric of the epochs does."""
+        return list(self.objectives.values()) == [SENSE.get(self.pruner.metric)]
 
     def problems(self, keys: Mapping[str, str]) -> list[str]:
         """What is wrong with it beyond single values; `keys` are the names under which a user sets its fields."""
         found, metric, name = [], self.pruner.metric, self.pruner.name
         try:
-            _ = self.place
+            _ = self.url
         except InvalidInputError as error:
             found.append(f"{_shown(('storage',), keys)}: {error}")
         if metric not in SENSE:
             found.append(f"{_shown(('pruner', 'metric'), keys)}: got {metric!r}, allowed: {', '.join(SENSE)}")
-        elif name in ("median", "hyperband") and len(self.objectives) > 1:
-            found.append(
-                f"{_shown(('pruner', 'name'), keys)}: {name} compares one objective, got {len(self.objectives)}; "
-                "choose none, or one objective"
-            )
         elif name in ("median", "hyperband") and not self._agrees:
-            (objective, direction) = next(iter(self.objectives.items()))
             found.append(
-                f"{_shown(('pruner', 'metric'), keys)}: {metric} is to {SENSE[metric]}, objective {objective} to "
-                f"{direction}, so the best trials would be pruned; choose another metric, or none as pruner"
+                f"{_shown(('pruner', 'name'), keys)}: {name} needs one objective to {SENSE[metric]}, as {metric} "
+                f"is, got {self.objectives}; choose none, one objective, or another metric"
             )
         return found
 
@@ -127,8 +120,8 @@ def _shown(place: Place, keys: Mapping[str, str]) -> str:
     path = [str(part) for part in place]
     if path[0] == "sampler":
         del path[1:2]  # its kind
-    for length in range(len(path), 0, -1):
-        start = ".".join(path[:length])
-        if start in keys:
-            return ".".join([keys[start], *path[length:]])
-    return ".".join(["hydra.sweeper", *path])
+    name = ".".join(path)
+    for setting, key in keys.items():
+        if name == setting or name.startswith(f"{setting}."):
+            return key + name.removeprefix(setting)
+    return f"hydra.sweeper.{name}"

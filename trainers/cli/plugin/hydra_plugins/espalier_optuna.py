@@ -49,6 +49,7 @@ class EspalierOptunaSweeper(Sweeper):
         Raises: InvalidInputError that lists everything wrong with it, before any work; StudyError if its storage goes
         away.
         """
+        from trainers.cli.command import tell
         from trainers.tuning.study import current_trials, open_study
         from trainers.tuning.study_lines import last_lines
         from trainers.tuning.study_loop import run_study
@@ -56,16 +57,13 @@ class EspalierOptunaSweeper(Sweeper):
         from trainers.tuning.trials import Trials
 
         config, fixed, space, unchanged = self._checked(arguments)
-        study = open_study(config, space, unchanged)
-        trials = Trials(study, config, space)
-        with answering(config.place):
+        with answering(config.url):
+            study = open_study(config, space, unchanged)
+            trials = Trials(study, config, space)
             ended = sum(trial.state.is_finished() for trial in current_trials(study))
-        _print(f"study {config.study_name} at {config.place.url}  {ended}/{config.n_trials} trials")
-        run_study(trials, lambda batch: self._launch(batch, fixed, trials), _print)
-        with answering(config.place):
-            lines = last_lines(study, config)
-        for line in lines:
-            _print(line)
+            tell(f"study {config.study_name} at {config.url}  {ended}/{config.n_trials} trials")
+            run_study(trials, lambda batch: self._launch(batch, fixed, trials), tell)
+            tell("\n".join(last_lines(study, config)))
         return []
 
     def _checked(
@@ -107,7 +105,7 @@ class EspalierOptunaSweeper(Sweeper):
         return {str(k): defaults.get(str(k)) if v is None and k in defaults else v for k, v in settings.items()}
 
     def _launch(self, batch: "Sequence[Trial]", fixed: Sequence[str], trials: "Trials") -> "list[Outcome]":
-        from trainers.tuning.study_loop import JobsLostError
+        from trainers.tuning.trials import Outcome
 
         assert self.launcher is not None
         jobs = []
@@ -116,16 +114,13 @@ class EspalierOptunaSweeper(Sweeper):
             jobs.append([*fixed, *parameter_overrides(trial.params), *watch])
         try:
             returned = self.launcher.launch(jobs, initial_job_idx=self.num_launched)
-            self.num_launched += len(jobs)
         except (HydraException, OmegaConfBaseException):
             raise
-        except Exception as error:
-            raise JobsLostError(f"{type(error).__name__}: {' '.join(str(error).split())[:200]}") from error
+        except Exception as error:  # of a launcher that has lost its jobs, as when a worker is killed
+            reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+            return [Outcome("interrupted", {}, error=reason)] * len(batch)
+        self.num_launched += len(jobs)
         return [outcome_of(job) for job in returned]
-
-
-def _print(line: str) -> None:
-    print(line, flush=True)
 
 
 def read_space(overrides: Iterable[Override]) -> "tuple[list[str], dict[str, BaseDistribution], list[str]]":
@@ -154,40 +149,24 @@ def read_space(overrides: Iterable[Override]) -> "tuple[list[str], dict[str, Bas
 
 def distribution_of(override: Override) -> "BaseDistribution":
     """The distribution that a sweep override means. Raises: ValueError if it is none."""
-    from optuna.distributions import CategoricalDistribution
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if override.is_choice_sweep():  # of texts, as they stand in overrides: a value may be a list or a name of a group
-        choices = list(dict.fromkeys(override.sweep_string_iterator()))
-        if not choices:
-            raise ValueError("it has no choices")
-        return CategoricalDistribution(choices)
+        return CategoricalDistribution(list(dict.fromkeys(override.sweep_string_iterator())))
     sweep = override.value()
     assert isinstance(sweep, RangeSweep | IntervalSweep)
-    unknown = sorted(sweep.tags - {"log"})
-    if unknown:
-        raise ValueError(f"tag {unknown[0]}, allowed: log")
-    if isinstance(sweep, IntervalSweep):
-        assert sweep.start is not None and sweep.end is not None
-        return _numbers(sweep.start, sweep.end, None, log="log" in sweep.tags)
-    values = sorted(sweep.range())
-    if not values:
-        raise ValueError("the range is empty")
-    step = abs(sweep.step) if len(values) > 1 else 1
-    return _numbers(values[0], values[-1], step, log="log" in sweep.tags)
-
-
-def _numbers(low: float, high: float, step: float | None, *, log: bool) -> "BaseDistribution":
-    from optuna.distributions import FloatDistribution, IntDistribution
-
-    if low > high:
-        raise ValueError(f"its start {low} is above its end {high}")
-    if log and low <= 0:
-        raise ValueError(f"its start is {low}, and a logarithm needs one above 0")
-    if log and step not in (None, 1):
-        raise ValueError("a range of steps has no logarithm; use an interval")
+    if unknown := sweep.tags - {"log"}:
+        raise ValueError(f"tag {min(unknown)}, allowed: log")
+    log, low, high, step = "log" in sweep.tags, sweep.start, getattr(sweep, "end", None), None
+    if isinstance(sweep, RangeSweep):
+        values = sorted(sweep.range())
+        if not values:
+            raise ValueError("the range is empty")
+        low, high, step = values[0], values[-1], abs(sweep.step) if len(values) > 1 else 1
+    assert low is not None and high is not None
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=log, step=int(step or 1))
-    return FloatDistribution(low, high, log=log, step=None if log else step)
+    return FloatDistribution(low, high, log=log, step=step)
 
 
 def parameter_overrides(params: Mapping[str, Any]) -> list[str]:
@@ -199,9 +178,9 @@ def trial_override(trials: "Trials", trial: "Trial") -> str:
     from trainers.cli.overrides import quoted
 
     config = trials.config
-    texts = {"storage": config.place.url, "study": config.study_name, "metric": config.pruner.metric}
+    texts = {"storage": config.url, "study": config.study_name, "metric": config.pruner.metric}
     parts = [f"{key}:{quoted(text)}" for key, text in texts.items()]
-    return f"trial={{{','.join(parts)},number:{trials.first_attempt(trial)}}}"
+    return f"trial={{{','.join(parts)},number:{trials.attempts(trial)[0]}}}"
 
 
 def outcome_of(job: JobReturn) -> "Outcome":
