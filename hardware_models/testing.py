@@ -11,7 +11,7 @@ class TestMine(CostContracts):
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cache
 from itertools import pairwise, product
 from math import inf, isclose
 from typing import Any
@@ -127,22 +127,26 @@ def made_up_profile(name: str, *, gops: float, gb_per_s: float, overhead_ms: flo
     return profile_from_dict(name, content)
 
 
+@cache
+def _made_up_table(space: SearchSpace) -> CostTable:
+    """One for all contracts of a space: a large one takes seconds to make."""
+    slow = made_up_profile("slow", gops=10.0, gb_per_s=50.0, overhead_ms=0.001)
+    return CostTable(space, [slow, made_up_profile("starved", gops=200.0, gb_per_s=2.0, overhead_ms=0.05)])
+
+
 class CostContracts:
-    """Set `space` to a small version. `profiles` are two made-up devices; `num_networks` are recounted."""
+    """Set `space` to a small version, priced on two made-up devices; `num_networks` are recounted."""
 
     space: SearchSpace
     num_networks = 5
 
-    @cached_property
-    def profiles(self) -> Sequence[HardwareProfile]:
-        return (
-            made_up_profile("slow", gops=10.0, gb_per_s=50.0, overhead_ms=0.001),
-            made_up_profile("starved", gops=200.0, gb_per_s=2.0, overhead_ms=0.05),
-        )
-
-    @cached_property
+    @property
     def table(self) -> CostTable:
-        return CostTable(self.space, self.profiles)
+        return _made_up_table(self.space)
+
+    @property
+    def profiles(self) -> Sequence[HardwareProfile]:
+        return self.table.devices
 
     def networks(self, size: int, *, seed: int) -> Indices:
         """Networks (S, n), drawn uniformly from those that obey the space's rules."""

@@ -1,4 +1,4 @@
-"""What all tests share: processors, a part for each of several processes; what must be there; a disk easily filled."""
+"""What all tests share: one thread for each process; what must be there; a disk easily filled."""
 
 import os
 import subprocess
@@ -7,9 +7,8 @@ from pathlib import Path
 
 import pytest
 
-if "PYTEST_XDIST_WORKER_COUNT" in os.environ:  # before torch is imported
-    share = (os.cpu_count() or 1) // int(os.environ["PYTEST_XDIST_WORKER_COUNT"])
-    os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
+# Before torch is imported: threads that wait for a processor that another process has take ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 VARIABLE = "ESPALIER_REQUIRE"  # of the environment: those of NEEDS whose tests may not be skipped, with commas between
 # What tests are skipped without, and what the reason then says. Those of Debian's packages are named by the package.
