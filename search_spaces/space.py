@@ -153,9 +153,9 @@ class SearchSpace(ABC):
     @abstractmethod
     def supernet(self) -> Supernet: ...
 
-    @abstractmethod
     def network(self, choices: Mapping[str, Choice]) -> nn.Module:
         """The stand-alone network of these choices, freshly initialised: what `Supernet.extract` fills."""
+        return self.supernet().extract(choices)
 
     def inputs_of(self, choices: Mapping[str, Choice]) -> Mapping[str, TensorSpec]:
         """What this network takes when deployed."""

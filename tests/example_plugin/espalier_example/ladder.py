@@ -23,23 +23,15 @@ class LadderSpace(SearchSpace):
         self.decisions = tuple(Decision(f"kernel{step}", (1, 3, 5)) for step in range(steps))
         stem = [Operation("conv", image, maps, kernel=3)]
         head = [Operation("global_pool", maps, vector), Operation("linear", vector, (num_classes, 1, 1))]
-        self.sites = (  # what runs where, for each choice of the decisions named
-            Site("stem", (), lambda chosen: stem),
-            *(
-                Site(d.name, (d.name,), lambda chosen: [Operation("conv", maps, maps, *chosen.values())])
-                for d in self.decisions
-            ),
-            Site("head", (), lambda chosen: head),
-        )
+        rung = lambda chosen: [Operation("conv", maps, maps, kernel=next(iter(chosen.values())))]  # of each kernel size
+        rungs = [Site(decision.name, (decision.name,), rung) for decision in self.decisions]
+        self.sites = (Site("stem", (), lambda _: stem), *rungs, Site("head", (), lambda _: head))
 
     def spec(self) -> dict[str, Any]:
         return self.arguments
 
     def supernet(self) -> Supernet:
         return Ladder(self, **self.arguments)
-
-    def network(self, choices: Mapping[str, Choice]) -> nn.Module:
-        return self.supernet().extract(choices)
 
 
 class Ladder(Supernet):
@@ -64,5 +56,4 @@ class Ladder(Supernet):
 
 
 def convolution(inputs: int, outputs: int, *, kernel: int) -> nn.Module:
-    conv = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
+    return nn.Sequential(nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2), nn.BatchNorm2d(outputs), nn.ReLU())
