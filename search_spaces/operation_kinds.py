@@ -1,7 +1,8 @@
 """The kinds of operation that come with Espalier, registered as entry points of `espalier.operations`."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from math import prod
+from pkgutil import resolve_name
 from typing import Any
 
 from search_spaces.errors import InvalidInputError
@@ -81,60 +82,34 @@ def _side(module: Any, value: int | tuple[int, ...]) -> int:
     return sides.pop()
 
 
-def _read_conv(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
-    from torch import nn
+def _reads(
+    kind: str,
+    module_class: str,
+    fields: Callable[[Any], Mapping[str, Any]] = lambda module: {},
+    *,
+    shape: Callable[[Sizes], Shape] = map_shape,
+) -> Callable[[Any, Sequence[Sizes], Sizes], Operation | None]:
+    """`read_module` of a class, named so that torch is imported only to read a module; `fields` beside the shapes."""
 
-    if not isinstance(module, nn.Conv2d):
-        return None
-    kernel, stride = _side(module, module.kernel_size), _side(module, module.stride)
-    shapes = map_shape(inputs[0]), map_shape(output)
-    return Operation("conv", *shapes, kernel, stride, module.groups, module.bias is not None)
+    def read(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
+        if not isinstance(module, resolve_name(module_class)):
+            return None
+        return Operation(kind, shape(inputs[0]), shape(output), **fields(module))
+
+    return read
 
 
-def _read_linear(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
-    from torch import nn
-
-    if not isinstance(module, nn.Linear):
-        return None
-    return Operation("linear", features_shape(inputs[0]), features_shape(output), bias=module.bias is not None)
+def _window_of(module: Any) -> dict[str, Any]:
+    return {"kernel": _side(module, module.kernel_size), "stride": _side(module, module.stride)}
 
 
-def _read_pool(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
-    from torch import nn
-
-    if not isinstance(module, nn.AvgPool2d | nn.MaxPool2d):
-        return None
-    kind = "avg_pool" if isinstance(module, nn.AvgPool2d) else "max_pool"
-    kernel, stride = _side(module, module.kernel_size), _side(module, module.stride)
-    return Operation(kind, map_shape(inputs[0]), map_shape(output), kernel, stride)
+def _bias_of(module: Any) -> dict[str, Any]:
+    return {"bias": module.bias is not None}
 
 
 def _read_global_pool(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
-    from torch import nn
-
-    if not isinstance(module, nn.AdaptiveAvgPool2d) or output[1:] != (1, 1):
-        return None
-    return Operation("global_pool", map_shape(inputs[0]), map_shape(output))
-
-
-def _read_add(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
-    from search_spaces.blocks import Add
-
-    return Operation("add", map_shape(inputs[0]), map_shape(output)) if isinstance(module, Add) else None
-
-
-def _read_scale(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
-    from search_spaces.blocks import Scale
-
-    return Operation("scale", map_shape(inputs[0]), map_shape(output)) if isinstance(module, Scale) else None
-
-
-def _read_batch_norm(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
-    from torch import nn
-
-    if not isinstance(module, nn.BatchNorm2d):
-        return None
-    return Operation("batch_norm", map_shape(inputs[0]), map_shape(output))
+    read = _reads("global_pool", "torch.nn:AdaptiveAvgPool2d")
+    return read(module, inputs, output) if output[1:] == (1, 1) else None
 
 
 # ONNX nodes
@@ -165,9 +140,11 @@ def _build_linear(graph: Any, name: str, operation: Operation, inputs: Sequence[
     return graph.node("Gemm", name, [flat, *weights], transB=1)
 
 
-def _build_pool(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
-    kind = "AveragePool" if operation.kind == "avg_pool" else "MaxPool"
-    return graph.node(kind, name, list(inputs), **_window(operation))
+def _builds(
+    operator: str, *, window: Callable[[Operation], Mapping[str, Any]] = lambda operation: {}
+) -> Callable[[Any, str, Operation, Sequence[str]], str]:
+    """`build_node` of one ONNX operator without weights."""
+    return lambda graph, name, operation, inputs: graph.node(operator, name, list(inputs), **window(operation))
 
 
 def _build_global_pool(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
@@ -181,14 +158,6 @@ def _build_batch_norm(graph: Any, name: str, operation: Operation, inputs: Seque
     return graph.node("BatchNormalization", name, [*inputs, *statistics])
 
 
-def _build_add(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
-    return graph.node("Add", name, list(inputs))
-
-
-def _build_scale(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
-    return graph.node("Mul", name, list(inputs))
-
-
 # The kinds
 
 
@@ -196,7 +165,9 @@ CONV = OperationKind(
     price_kind=_conv_price,
     macs=weighted_macs,
     params=weighted_params,
-    read_module=_read_conv,
+    read_module=_reads(
+        "conv", "torch.nn:Conv2d", lambda module: {**_window_of(module), "groups": module.groups, **_bias_of(module)}
+    ),
     build_node=_build_conv,
     contradictions=(window_fits,),
     has_window=True,
@@ -208,7 +179,7 @@ LINEAR = OperationKind(
     price_kind=lambda operation: "linear",
     macs=weighted_macs,
     params=weighted_params,
-    read_module=_read_linear,
+    read_module=_reads("linear", "torch.nn:Linear", _bias_of, shape=features_shape),
     build_node=_build_linear,
     contradictions=(keeps_sides,),
     has_bias=True,
@@ -216,19 +187,20 @@ LINEAR = OperationKind(
 )
 
 
-def _pool(operator: str) -> OperationKind:
+def _pool(kind: str, module_class: str, operator: str) -> OperationKind:
     return OperationKind(
         price_kind=lambda operation: "pool",
         work=lambda operation: operation.out_elements * operation.kernel**2,
-        read_module=_read_pool,
-        build_node=_build_pool,
+        read_module=_reads(kind, module_class, _window_of),
+        build_node=_builds(operator, window=_window),
         contradictions=(keeps_channels, window_fits),
         has_window=True,
-        fvcore={operator: None},
+        fvcore={f"aten::{kind}2d": None},
     )
 
 
-AVG_POOL, MAX_POOL = _pool("aten::avg_pool2d"), _pool("aten::max_pool2d")
+AVG_POOL = _pool("avg_pool", "torch.nn:AvgPool2d", "AveragePool")
+MAX_POOL = _pool("max_pool", "torch.nn:MaxPool2d", "MaxPool")
 GLOBAL_POOL = OperationKind(
     price_kind=lambda operation: "pool",
     macs=lambda operation: prod(operation.in_shape),
@@ -240,8 +212,8 @@ GLOBAL_POOL = OperationKind(
 ADD = OperationKind(
     price_kind=lambda operation: "elementwise",
     operands=lambda operation: (operation.in_shape, operation.in_shape),
-    read_module=_read_add,
-    build_node=_build_add,
+    read_module=_reads("add", "search_spaces.blocks:Add"),
+    build_node=_builds("Add"),
     contradictions=(keeps_channels, keeps_sides),
     fvcore={"aten::add": None, "aten::add_": None},
 )
@@ -249,8 +221,8 @@ ADD = OperationKind(
 SCALE = OperationKind(
     price_kind=lambda operation: "elementwise",
     operands=lambda operation: (operation.in_shape, (operation.in_shape[0], 1, 1)),
-    read_module=_read_scale,
-    build_node=_build_scale,
+    read_module=_reads("scale", "search_spaces.blocks:Scale"),
+    build_node=_builds("Mul"),
     contradictions=(keeps_channels, keeps_sides),
     fvcore={"aten::mul": None, "aten::mul_": None},
     timed_as="reordered",
@@ -259,7 +231,7 @@ SCALE = OperationKind(
 BATCH_NORM = OperationKind(
     price_kind=lambda operation: "elementwise",
     params=lambda operation: 2 * operation.in_shape[0],
-    read_module=_read_batch_norm,
+    read_module=_reads("batch_norm", "torch.nn:BatchNorm2d"),
     build_node=_build_batch_norm,
     contradictions=(keeps_channels, keeps_sides),
     fvcore={"aten::batch_norm": lambda inputs, outputs: 0},

@@ -168,10 +168,7 @@ def _factor(space: SearchSpace, name: str, scope: Sequence[str], costs: Costs, *
         costs({d.name: d.choices[k] for d, k in zip(decisions, where, strict=True)})
         for where in product(*(range(size) for size in shape))
     ]
-    if unit is None:
-        summed, peak = (np.stack(part, axis=-1) for part in zip(*cells, strict=True))
-    else:
-        places = (*places, position[unit])
-        shape = (*shape, len(space.decision(unit).choices))
-        summed, peak = (np.stack(part, axis=-2) for part in zip(*cells, strict=True))
+    summed, peak = (np.stack(part, axis=axis) for axis, part in zip((2, 1), zip(*cells, strict=True), strict=True))
+    if unit is not None:
+        places, shape = (*places, position[unit]), (*shape, len(space.decision(unit).choices))
     return Factor(places, summed.reshape(*summed.shape[:2], *shape), peak.reshape(len(peak), *shape))

@@ -192,20 +192,13 @@ class NasBench201Space(SearchSpace):
             Operation("linear", features, (self.num_classes, 1, 1)),
         ]
 
-    def _cells(self, choices: Mapping[str, Any]) -> tuple[Operation, ...]:
-        return self._live_cells(live_operations(choices))
-
-    @cache  # noqa: B019 - a space lives as long as its program
-    def _live_cells(self, live: tuple[tuple[int, int, str], ...]) -> tuple[Operation, ...]:
+    def _cells(self, choices: Mapping[str, Any]) -> list[Operation]:
+        live = live_operations(choices)
         per_cell = [op for stage in range(NUM_STAGES) for op in cell_operations(live, self.stage_shape(stage))]
-        return tuple(per_cell) * self.num_cells
+        return per_cell * self.num_cells
 
     def _stage_cells(self, stage: int, choices: Mapping[str, Any]) -> tuple[Operation, ...]:
-        return self._live_stage(stage, live_operations(choices))
-
-    @cache  # noqa: B019 - as above
-    def _live_stage(self, stage: int, live: tuple[tuple[int, int, str], ...]) -> tuple[Operation, ...]:
-        return tuple(cell_operations(live, self.stage_shape(stage))) * self.num_cells
+        return cell_operations(live_operations(choices), self.stage_shape(stage)) * self.num_cells
 
 
 def always(value: Value) -> Callable[[Mapping[str, Any]], Value]:
@@ -218,7 +211,8 @@ def live_operations(choices: Mapping[str, Choice]) -> tuple[tuple[int, int, str]
     return tuple((source, target, str(choices[edge_name(source, target)])) for source, target in live_edges(choices))
 
 
-def cell_operations(live: tuple[tuple[int, int, str], ...], shape: Shape) -> list[Operation]:
+@cache
+def cell_operations(live: tuple[tuple[int, int, str], ...], shape: Shape) -> tuple[Operation, ...]:
     """Operations of one cell in the order they run, with what each leaves in memory for later."""
     steps: list[tuple[Operation | None, tuple[int, ...]]] = []  # what runs, and what it reads; step k writes tensor k
 
@@ -244,7 +238,7 @@ def cell_operations(live: tuple[tuple[int, int, str], ...], shape: Shape) -> lis
         alive = sizes[step] + sum(sizes[tensor] for tensor in range(step) if last_read[tensor] >= step)
         # An addition of a tensor to itself has one operand in memory and not two: what it holds is less than nothing.
         operations.append(replace(run_here, held=alive - run_here.in_elements - run_here.out_elements))
-    return operations
+    return tuple(operations)
 
 
 def _size(shape: Shape) -> int:
