@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from spaces import draw, yaml_space
 
-from hardware_models.measuring.layers import LAYER_COLUMNS, layers_path
 from hardware_models.profile import HardwareProfile, profile_from_dict
 from search_spaces.operation import Operation
+from trainers.devices.measurement import write_layers
 
 KINDS = ("pointwise", "dense", "winograd", "depthwise", "grouped", "linear")
 RATES = {"pointwise": 20.0, "dense": 12.0, "winograd": 30.0, "depthwise": 8.0, "grouped": 6.0, "linear": 10.0}
@@ -41,26 +41,11 @@ def true_times(networks: Mapping[str, Sequence[Operation]], device: HardwareProf
     return {name: sum(device.price(op)["latency_ms"] for op in ops) for name, ops in networks.items()}
 
 
-def write_networks(
-    path: Path,
-    networks: Mapping[str, Sequence[Operation]],
-    times: Mapping[str, float | str],
-    unread: Mapping[str, Sequence[Operation]] | None = None,
-) -> Path:
-    """A file of measured networks with its layers beside it; `unread` operations are marked there."""
+def write_networks(path: Path, networks: Mapping[str, Sequence[Operation]], times: Mapping[str, float | str]) -> Path:
+    """A file of measured networks with its layers beside it."""
     with path.open("w", encoding="utf-8", newline="") as file:
         csv.writer(file).writerows([("network", "latency_ms"), *times.items()])
-    rows: list[tuple[str | int, ...]] = []
-    for name, operations in networks.items():
-        dead = [op.notation for op in (unread or {}).get(name, ())]
-        alive = [op.notation for op in operations]
-        for notation in dead:
-            alive.remove(notation)
-        for reached, notations in (("true", alive), ("false", dead)):
-            rows += [(name, notation, notations.count(notation), reached) for notation in dict.fromkeys(notations)]
-    columns = LAYER_COLUMNS if unread is None else (*LAYER_COLUMNS, "reached")
-    with layers_path(path).open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([columns, *(row[: len(columns)] for row in rows)])
+    write_layers(path, networks)
     return path
 
 

@@ -88,7 +88,7 @@ def test_networks_become_a_profile_with_its_report(command: Cli, bench: Path) ->
     assert all(row["ratio"] == pytest.approx(row["measured_ms"] / row["predicted_ms"]) for row in worst)
     assert re.findall(r"^worst  (\S+)", output, re.MULTILINE) == [row["name"] for row in worst]
     with Image.open("hardware/my_phone.report/predicted_measured.png") as picture:
-        assert picture.width == picture.height > 500
+        assert min(picture.size) > 500
         assert len(set(np.asarray(picture.convert("L")).flat)) > 50  # something is drawn
 
 

@@ -1,4 +1,4 @@
-"""Calibration: known devices are found again, dead code is told from live, the file says what was found."""
+"""Calibration: known devices are found again, the file says what was found."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from calibrations import calibrated, grid, refused
+from calibrations import calibrated, grid
 from measured_networks import (
     mobile_networks,
     true_device,
@@ -19,17 +19,12 @@ from hardware_models.calibration.calibration import Calibration
 from hardware_models.calibration.population import load_population
 from hardware_models.calibration.profile_file import Description, profile_text
 from hardware_models.calibration.roofline_design import network_design, population_design, roofline_amounts
-from hardware_models.calibration.roofline_fit import drops_dead_code, executed
 from hardware_models.latency_models.roofline import Roofline
 from hardware_models.latency_models.table import Table
-from hardware_models.measuring.layers import read_layers
 from hardware_models.measuring.measurements import read_measurements
 from hardware_models.profile import load_profile, profile_from_dict
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
-
-CONV, ADD = Operation("conv", (8, 7, 7), (4, 7, 7), 3), Operation("add", (4, 7, 7), (4, 7, 7))
-
 
 # Known devices
 
@@ -90,17 +85,23 @@ def test_operations_give_a_table_that_is_exact_where_measured_and_tried_between(
     assert found.bound.n == found.error.n
 
 
-def test_a_kind_that_no_network_has_is_priced_in_proportion_and_named(tmp_path: Path) -> None:
-    networks = mobile_networks(12)
-    found = calibrated(write_networks(tmp_path / "bench.csv", networks, true_times(networks, true_device())))
-    assert set(found.fitted.unmeasured) == {"winograd", "grouped"}
-    assert {"throughput:winograd", "throughput:grouped"} <= set(found.fitted.undecided)
-    assert (
-        "throughput:pointwise"
-        not in calibrated(
-            write_operations(tmp_path / "ops.csv", {op: true_device().price(op)["latency_ms"] for op in grid()})
-        ).fitted.undecided
-    )
+@pytest.fixture(scope="module")
+def bench(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Calibration]:
+    """Twelve networks of a known device, and what they are calibrated to."""
+    networks, folder = mobile_networks(12), tmp_path_factory.mktemp("bench")
+    path = write_networks(folder / "bench.csv", networks, true_times(networks, true_device()))
+    return path, calibrated(path)
+
+
+def test_a_kind_that_no_network_has_is_priced_in_proportion_and_named(
+    tmp_path: Path, bench: tuple[Path, Calibration]
+) -> None:
+    fitted = bench[1].fitted
+    assert set(fitted.unmeasured) == {"winograd", "grouped"}
+    assert {"throughput:winograd", "throughput:grouped"} <= set(fitted.undecided)
+    times = {op: true_device().price(op)["latency_ms"] for op in grid()}
+    by_operation = calibrated(write_operations(tmp_path / "ops.csv", times)).fitted
+    assert "throughput:pointwise" not in by_operation.undecided
 
 
 @pytest.mark.slow
@@ -140,56 +141,6 @@ def test_an_overhead_of_pools_is_fitted_only_where_operations_tell_it(tmp_path: 
     assert ["overhead:pool" in names for names in columns] == [True, False]
 
 
-# Dead code
-
-
-def networks_with_dead_code() -> tuple[dict[str, tuple[Operation, ...]], dict[str, tuple[Operation, ...]]]:
-    networks = mobile_networks(16)
-    dead = {name: networks[f"net{15 - i}"][5 : 5 + 6 * (i % 4)] for i, name in enumerate(networks)}
-    return {name: (*operations, *dead[name]) for name, operations in networks.items()}, dead
-
-
-@pytest.mark.parametrize("drops", [True, False])
-def test_a_runtime_that_drops_dead_code_is_told_from_one_that_runs_it(tmp_path: Path, drops: bool) -> None:
-    networks, dead = networks_with_dead_code()
-    run = mobile_networks(16) if drops else networks
-    path = write_networks(tmp_path / "bench.csv", networks, true_times(run, true_device()), dead)
-    found = calibrated(path)
-    assert found.fitted.drops_dead_code is drops
-    assert found.error.mape < 0.05
-
-
-def test_dead_code_is_not_known_where_it_takes_next_to_no_time_or_is_not_marked(tmp_path: Path) -> None:
-    networks = mobile_networks(12)
-    tiny = Operation("add", (8, 4, 4), (8, 4, 4))
-    with_dead = {name: (*operations, tiny) for name, operations in networks.items()}
-    times = true_times(with_dead, true_device())
-    marked = write_networks(tmp_path / "marked.csv", with_dead, times, {name: [tiny] for name in networks})
-    assert calibrated(marked).fitted.drops_dead_code is None
-    unmarked = read_measurements(write_networks(tmp_path / "unmarked.csv", with_dead, times))
-    assert drops_dead_code(unmarked.rows, bytes_per_element=4) is None
-
-
-def test_dead_operations_are_read_from_the_layers(tmp_path: Path) -> None:
-    path = write_networks(tmp_path / "b.csv", {"a": [CONV, CONV, ADD]}, {"a": 1.0}, {"a": [CONV, ADD]})
-    [row] = read_measurements(path).rows
-    assert sorted(op.kind for op in row.operations) == ["add", "conv", "conv"]
-    assert (set(row.unread), len(row.unread)) == ({CONV, ADD}, 2)
-    assert executed(row, drops_dead_code=True) == (CONV,)
-    assert executed(row, drops_dead_code=False) == row.operations
-    layers = tmp_path / "b.layers.csv"
-    layers.write_text(layers.read_text().replace("false", "no"))
-    with pytest.raises(InvalidInputError, match="line 3: reached: got 'no'"):
-        read_layers(layers)
-
-
-def test_a_network_of_dead_operations_alone_is_refused(tmp_path: Path) -> None:
-    networks = dict(mobile_networks(10))
-    unread = {"net2": networks["net2"]}
-    path = write_networks(tmp_path / "bench.csv", networks, true_times(networks, true_device()), unread)
-    refused(path, "line 4: 'net2': nothing reads any of its operations")
-
-
 # The file
 
 
@@ -197,10 +148,8 @@ def described(**changes: object) -> Description:
     return replace(Description("dev", 'Dev 5 "é": x', "ort", 4, "fp32", ("Assumed.",)), **changes)  # type: ignore[arg-type]
 
 
-def test_the_profile_that_is_written_says_what_was_found(tmp_path: Path) -> None:
-    networks = mobile_networks(20)
-    path = write_networks(tmp_path / "bench.csv", networks, true_times(networks, true_device()))
-    found = calibrated(path)
+def test_the_profile_that_is_written_says_what_was_found(tmp_path: Path, bench: tuple[Path, Calibration]) -> None:
+    path, found = bench
     text = profile_text(found, read_measurements(path), described())
     assert text.startswith("# @package hardware.dev\n")
     (tmp_path / "dev.yaml").write_text(text, encoding="utf-8")
@@ -213,12 +162,12 @@ def test_the_profile_that_is_written_says_what_was_found(tmp_path: Path) -> None
     assert profile.bound.factor >= found.bound.factor
     assert profile.inferred[-1] == "Assumed."
     assert any("winograd, grouped" in sentence for sentence in profile.inferred)
-    assert any("throughput of depthwise" in sentence for sentence in profile.inferred)
+    assert any("throughput:depthwise" in sentence for sentence in profile.inferred)
     assert "sha256" in profile.source and "the file does not say on what" in profile.source
     priced = true_device().model_copy(update={"latency": found.fitted.latency})
     written = true_device().model_copy(update={"latency": profile.latency})
-    for name, ms in true_times(networks, priced).items():
-        assert true_times(networks, written)[name] == pytest.approx(ms, rel=1e-3)
+    for name, ms in true_times(mobile_networks(12), priced).items():
+        assert true_times(mobile_networks(12), written)[name] == pytest.approx(ms, rel=1e-3)
 
 
 def test_a_table_that_is_written_keeps_its_entries(tmp_path: Path) -> None:
@@ -239,17 +188,13 @@ def test_numbers_that_python_writes_with_an_exponent_are_numbers_in_yaml(tmp_pat
     assert isinstance(overhead, float) and overhead < 1e-4
 
 
-def test_the_bound_is_never_rounded_down(tmp_path: Path) -> None:
-    networks = mobile_networks(10)
-    path = write_networks(tmp_path / "bench.csv", networks, true_times(networks, true_device()))
-    found = calibrated(path)
+def test_the_bound_is_never_rounded_down(bench: tuple[Path, Calibration]) -> None:
+    path, found = bench
     for factor, shown in ((1.2341, 1.235), (1.234, 1.234), (1.0, 1.0), (12.3401, 12.35)):
         raised = replace(found, bound=found.bound.model_copy(update={"factor": factor}))
         assert yaml.safe_load(profile_text(raised, read_measurements(path), described()))["bound"]["factor"] == shown
 
 
-def test_text_that_a_configuration_would_read_as_a_reference_is_refused(tmp_path: Path) -> None:
-    networks = mobile_networks(10)
-    path = write_networks(tmp_path / "bench.csv", networks, true_times(networks, true_device()))
-    with pytest.raises(InvalidInputError, match=r"reads '\$\{' as a reference"):
-        profile_text(calibrated(path), read_measurements(path), described(title="a ${b}"))
+def test_text_that_a_configuration_would_read_as_a_reference_is_refused(bench: tuple[Path, Calibration]) -> None:
+    with pytest.raises(InvalidInputError, match=r"\$\{"):
+        profile_text(bench[1], read_measurements(bench[0]), described(title="a ${b}"))

@@ -20,8 +20,7 @@ from spaces import ROOT
 
 from hardware_models.calibration.calibration import calibrate
 from hardware_models.calibration.profile_file import Description, profile_text
-from hardware_models.measuring.layers import layers_path
-from hardware_models.measuring.measurements import read_measurements
+from hardware_models.measuring.measurements import layers_path, read_measurements
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.errors import EspalierError
 from search_spaces.operation import Operation

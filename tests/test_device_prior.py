@@ -10,7 +10,6 @@ from hardware_models.calibration.device_prior import (
     DevicePrior,
     choose_measurements,
     fit_device,
-    log_evidence,
 )
 
 BENCHMARKS = str(Path(__file__).parent / "benchmarks")
@@ -118,12 +117,3 @@ def test_a_designed_set_leaves_less_variance_than_any_random_set_of_its_size() -
 
     random = [variance_left(list(generator.choice(200, 5, replace=False))) for _ in range(50)]
     assert variance_left(choose_measurements(prior, candidates_NP, 5)) < min(random)
-
-
-def test_the_evidence_tells_which_operations_a_runtime_executes() -> None:
-    all_MP = np.array([[1.0, 3.0], [1.0, 2.0], [1.0, 3.0], [1.0, 1.0], [1.0, 0.0]])
-    reached_MP = np.array([[1.0, 1.0], [1.0, 2.0], [1.0, 2.0], [1.0, 0.0], [1.0, 0.0]])
-    prior = two_features(noise=0.03)
-    for truth, other in ((all_MP, reached_MP), (reached_MP, all_MP)):
-        y_M = truth @ np.array([2.0, 1.0])
-        assert log_evidence(prior, truth, y_M) > log_evidence(prior, other, y_M) + 1

@@ -14,8 +14,8 @@ ORDER = (
     ("trainers.runs",),
     ("trainers.data",),
     ("trainers.search",),
-    ("trainers.analysis", "trainers.devices", "trainers.loggers", "trainers.sweeps"),
-    ("trainers.reports", "trainers.tuning"),
+    ("trainers.analysis", "trainers.loggers", "trainers.sweeps"),
+    ("trainers.devices", "trainers.reports", "trainers.tuning"),
     ("trainers.cli",),
 )
 LEVEL = {room: level for level, rooms in enumerate(ORDER) for room in rooms}
@@ -33,7 +33,7 @@ FENCES = {  # package: files and folders that may import it
     "fvcore": ["hardware_models/counting.py"],
     # Sent to boards as it is, so it cannot import from another file.
     "onnxruntime": ["hardware_models/measuring/runner.py"],
-    "matplotlib": ["trainers/devices/calibrate_plot.py", "trainers/reports/plots.py", "trainers/analysis/"],
+    "matplotlib": ["trainers/reports/plots.py", "trainers/analysis/"],
     "pytorch_lightning": ["trainers/search/", "trainers/loggers/"],
 }
 FILES = sorted(

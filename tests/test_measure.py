@@ -255,13 +255,6 @@ def test_host_that_cannot_be_measured_is_refused(change: dict, message: str, tmp
         resolve_profile("host", {"threads": 1, "latency": {"model": "host"}, **change}, tmp_path)
 
 
-def test_damaged_cache_is_refused_with_what_to_do(tmp_path: Path) -> None:
-    path = tmp_path / f"host-{host._fingerprint(1, QUICK)}.yaml"
-    path.write_text("latency: [", encoding="utf-8")
-    with pytest.raises(InvalidInputError, match="delete it to measure again"):
-        measure_host_profile(threads=1, cache_dir=tmp_path, effort=QUICK, progress=lambda line: None)
-
-
 def test_a_host_profile_that_cannot_be_kept_is_refused_before_it_is_measured(tmp_path: Path) -> None:
     (tmp_path / "a file").touch()
     with pytest.raises(InvalidInputError, match=r"paths\.cache: cannot write into .*: Not a directory"):

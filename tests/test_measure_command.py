@@ -27,8 +27,7 @@ from console import refused as told_once
 from spaces import ROOT
 
 import trainers.devices.measurement
-from hardware_models.measuring.layers import layers_path
-from hardware_models.measuring.measurements import read_measurements
+from hardware_models.measuring.measurements import layers_path, read_measurements
 from search_spaces.architecture import SPACES, architecture_of, build_network, read_architecture
 from search_spaces.errors import keys_of
 from search_spaces.space import SearchSpace
@@ -103,7 +102,7 @@ def test_every_example_of_the_help_is_a_command_that_is_understood(measure: Cli)
         ("space=mobile networks=3 board.port=22", "board.host"),
         ("space=mobile networks=3 board.host=-V board.port=70000", "board.host board.port"),
         ("space=mobile networks=3 board.host=a board.identity=none", "board.identity"),
-        ("space=mobile networks=3 log.machine=Pixel log.precision=int8", "log.machine log.precision"),
+        ("space=mobile networks=3 log.machine=Pixel", "log.machine"),
         ("space=nasbench201 networks=100000", "networks"),
         ("limit=3 board.port=3", "architecture limit board.host"),
     ],
@@ -120,7 +119,7 @@ def test_a_wrong_configuration_is_refused_by_its_keys(measure: Cli, arguments: s
         ("space=resnet networks=3", ("space/resnet", "mobile")),
         ("space=mobile networks=3 space.depths=[0]", ("space.depths",)),
         ("space=mobile networks=3 space.colour=1", ("space.colour",)),
-        ("space=mobile networks=3 output=/proc/bench.csv", ("cannot write /proc/bench.csv", "set output")),
+        ("space=mobile networks=3 output=/proc/bench.csv", ("/proc/bench.csv",)),
         ("repeat=3", ("repeat",)),
     ],
 )
@@ -185,7 +184,7 @@ def test_times_of_another_number_of_threads_are_kept_out(measure: Cli) -> None:
     done(measure(*CELLS, *QUICK, "networks=1"))
     code, _, errors = measure(*CELLS, *QUICK, "networks=2", "threads=2")
     assert code == 2
-    assert "number of threads: there '1', here '2'" in errors
+    assert keys_of(errors) == ("threads",)
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
@@ -291,7 +290,7 @@ def test_mean_of_a_log_is_marked_and_never_mixed_with_medians(measure: Cli, arch
     assert (measured.rows[0].latency_ms, measured.constants["statistic"]) == (5.0, "mean")
     code, _, errors = measure(f"architecture={architecture}", *phone(second))
     assert code == 2
-    assert "statistic: there 'mean', here 'median'" in errors
+    assert keys_of(errors) == ("statistic",)
 
 
 @pytest.mark.parametrize(
@@ -302,6 +301,7 @@ def test_mean_of_a_log_is_marked_and_never_mixed_with_medians(measure: Cli, arch
         ("log.precision=fp8", "log.precision"),
         ("architecture=null", "architecture log.path"),
         ("board.host=pi", "board.host"),
+        ("log.path=[a.log,b.log]", "log.path log.path"),
         ("log.path=none.log", "log.path"),
     ],
 )
@@ -314,7 +314,7 @@ def test_a_log_that_cannot_be_taken_over_is_refused_by_its_keys(
     refused(result)
     assert sorted(keys_of(result[2].removeprefix("espalier-measure: "))) == sorted(keys.split())
     log.write_text("nothing")
-    refused(measure(f"architecture={architecture}", *phone(log)), "run.log: no result")
+    refused(measure(f"architecture={architecture}", *phone(log)), "run.log")
 
 
 def test_home_is_expanded_where_hydra_cannot_read_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -2,7 +2,6 @@
 
 import csv
 import math
-import re
 from io import StringIO
 from pathlib import Path
 from random import Random
@@ -10,10 +9,10 @@ from random import Random
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from wrong_cells import wrong_cells
 
 from hardware_models.measuring.csv_file import MAX_LISTED
-from hardware_models.measuring.layers import layers_path
-from hardware_models.measuring.measurements import Measurements, read_measurements
+from hardware_models.measuring.measurements import LAYER_COLUMNS, Measurements, layers_path, read_measurements
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -57,84 +56,82 @@ def test_a_spreadsheets_marks_line_ends_and_spaces_are_taken(tmp_path: Path) -> 
 
 
 def test_lines_are_counted_in_the_file_and_not_in_the_rows(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match="line 4: latency_ms: got 'x'"):
+    with pytest.raises(InvalidInputError) as caught:
         read(tmp_path, 'network,latency_ms,machine\na,1,"two\nlines"\nb,x,"two\nlines"\n')
+    assert wrong_cells(caught.value) == [(4, "latency_ms")]
 
 
-@pytest.mark.parametrize("time", ["-1", "0", "nan", "inf", "1e999", "", "ten", "1,5 ms"])
-def test_time_that_is_no_positive_number_is_refused_by_its_line(tmp_path: Path, time: str) -> None:
-    with pytest.raises(InvalidInputError, match=rf"line 3: latency_ms: got '{re.escape(time)}'; allowed"):
+@pytest.mark.parametrize("time", ["-1", "0", "nan", "inf", "1e999", "1e-9", "1e12", "", "ten", "1,5 ms"])
+def test_time_that_nothing_takes_is_refused_by_its_line(tmp_path: Path, time: str) -> None:
+    with pytest.raises(InvalidInputError) as caught:
         read(tmp_path, f'network,latency_ms\na,1\nb,"{time}"\n')
+    assert wrong_cells(caught.value) == [(3, "latency_ms")]
 
 
 @pytest.mark.parametrize(
-    ("text", "words"),
+    ("text", "wrong"),
     [
-        ("network\na\n", "line 1: column 'latency_ms' is missing"),
-        ("model,latency_ms\na,1\n", "line 1: one column must be 'network' or 'operation', got neither"),
-        (
-            f"network,operation,latency_ms\na,{CONV},1\n",
-            "line 1: one column must be 'network' or 'operation', got both",
-        ),
-        ("network,latency_ms,colour\na,1,red\n", "line 1: unknown columns ['colour']"),
-        ("network,latency_ms,latency_ms\na,1,1\n", "line 1: column 'latency_ms' stands twice"),
-        ("network;latency_ms\na;1\n", "line 1: columns are separated by commas, got a semicolon"),
-        ("network\tlatency_ms\na\t1\n", "line 1: columns are separated by commas, got a tab"),
-        ("network,latency_ms\na,1,5\n", "line 2: 3 values for 2 columns"),
-        ("network,latency_ms\n,1\n", "line 2: no network is named"),
-        ("network,latency_ms\na,1\nb,2\na,3\n", "line 4: 'a' stands already in line 2"),
-        ("network,latency_ms\nc,1\n", "line 2: network 'c' has no operations in bench.layers.csv"),
-        ("network,latency_ms,threads\na,1,1\nb,1,2\n", "line 3: threads is '2', in line 2 '1'"),
-        ("network,latency_ms,precision\na,1,fp32\nb,1,\n", "line 3: precision is ''"),
-        ("network,latency_ms,statistic\na,1,mode\n", "line 2: statistic: got 'mode'"),
-        ("network,latency_ms,threads\na,1,0\n", "line 2: threads: got '0'"),
-        ("operation,latency_ms\nconv 8 -> 9,1\n", "line 2: not an operation"),
-        (f"operation,latency_ms\n{CONV},1\n{CONV} s1,2\n", f"line 3: '{CONV} s1' is '{CONV}'"),
-        ("network,latency_ms\n", "has a header and no rows"),
-        ("", "is empty"),
-        ('network,latency_ms\na,"1', "not readable as CSV"),
-        (b"network,latency_ms\na,\xff\n", "line 2: not UTF-8 text"),
+        ("network\na\n", [(1, "latency_ms")]),
+        ("model,latency_ms\na,1\n", [(1, "operation"), (1, "model")]),
+        (f"network,operation,latency_ms\na,{CONV},1\n", [(1, "operation")]),
+        ("network,latency_ms,colour\na,1,red\n", [(1, "colour")]),
+        ("network,latency_ms,latency_ms\na,1,1\n", [(1, "")]),
+        ("network,latency_ms\na,1,5\n", [(2, "")]),
+        ("network,latency_ms\n,1\n", [(2, "network")]),
+        ("network,latency_ms\na,1\nb,2\na,3\n", [(4, "")]),
+        ("network,latency_ms\nc,1\n", [(2, "")]),
+        ("network,latency_ms,threads\na,1,1\nb,1,2\n", [(3, "threads")]),
+        ("network,latency_ms,precision\na,1,fp32\nb,1,\n", [(3, "precision")]),
+        ("network,latency_ms,statistic\na,1,mode\n", [(2, "statistic")]),
+        ("network,latency_ms,threads\na,1,0\n", [(2, "threads")]),
+        ("operation,latency_ms\nconv 8 -> 9,1\n", [(2, "operation")]),
+        (f"operation,latency_ms\n{CONV},1\n{CONV} s1,2\n", [(3, "")]),
+        ("network,latency_ms\n", []),
+        ("", []),
+        ('network,latency_ms\na,"1', []),
+        (b"network,latency_ms\na,\xff\n", []),
     ],
 )
-def test_a_file_that_cannot_be_used_is_refused_by_its_line(tmp_path: Path, text: str | bytes, words: str) -> None:
-    with pytest.raises(InvalidInputError, match=re.escape(words)):
+def test_a_file_that_cannot_be_used_is_refused_by_its_lines(
+    tmp_path: Path, text: str | bytes, wrong: list[tuple[int, str]]
+) -> None:
+    with pytest.raises(InvalidInputError, match=r"bench\.csv") as caught:
         read(tmp_path, text)
+    assert wrong_cells(caught.value) == wrong
 
 
 @pytest.mark.parametrize(
-    ("layers", "words"),
+    ("layers", "wrong"),
     [
-        (None, "with columns network,operation,count"),
-        ("", "is empty"),
-        (f"network,operation\na,{CONV}\n", "line 1: columns must be network,operation,count"),
-        (f"network;operation;count\na;{CONV};1\n", "line 1: columns are separated by commas"),
-        (f"network,operation,count\na,{CONV},0\n", "line 2: count: got '0'"),
-        (f"network,operation,count\na,{CONV},1001\n", "line 2: count: got '1001'"),
-        (f"network,operation,count\na,{CONV},1\na,{CONV},1\n", "line 3: 'a, conv .*' stands already in line 2"),
-        ("network,operation,count\na,conv,1\n", "line 2: operation: got 'conv'; allowed: not an operation"),
-        (b"\xff", "line 1: not UTF-8"),
+        (None, []),
+        ("", []),
+        (f"network,operation\na,{CONV}\n", [(1, "count")]),
+        (f"network;operation;count\na;{CONV};1\n", [(1, column) for column in LAYER_COLUMNS] + [(1, "")]),
+        (f"network,operation,count\na,{CONV},0\n", [(2, "count")]),
+        (f"network,operation,count\na,{CONV},1001\n", [(2, "count")]),
+        (f"network,operation,count\na,{CONV},1\na,{CONV},1\n", [(3, "")]),
+        ("network,operation,count\na,conv,1\n", [(2, "operation")]),
+        (b"\xff", []),
     ],
 )
 def test_layers_that_cannot_be_used_are_refused_by_their_file_and_line(
-    tmp_path: Path, layers: str | bytes | None, words: str
+    tmp_path: Path, layers: str | bytes | None, wrong: list[tuple[int, str]]
 ) -> None:
-    with pytest.raises(InvalidInputError, match=rf"bench\.layers\.csv(.|\n)*{words}"):
+    with pytest.raises(InvalidInputError, match=r"bench\.layers\.csv") as caught:
         read(tmp_path, "network,latency_ms\na,1\n", layers)
+    assert wrong_cells(caught.value) == wrong
 
 
 def test_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"cannot read measurements from .*none\.csv: No such file"):
+    with pytest.raises(InvalidInputError, match=r"none\.csv"):
         read_measurements(tmp_path / "none.csv")
 
 
 def test_all_problems_are_told_at_once_in_their_order_and_many_are_counted(tmp_path: Path) -> None:
     rows = "".join(f"n{i},-{i + 1}\n" for i in range(30))
-    layers = "network,operation,count\n" + "".join(f"n{i},{ADD},1\n" for i in range(30))
-    with pytest.raises(InvalidInputError) as caught:
-        read(tmp_path, "network,latency_ms\n" + rows, layers)
-    lines = str(caught.value).splitlines()
-    assert [int(re.findall(r"\d+", line)[0]) for line in lines[1:-1]] == list(range(2, 2 + MAX_LISTED))
-    assert lines[-1].strip() == f"and {30 - MAX_LISTED} more"
+    with pytest.raises(InvalidInputError, match=f"and {30 - MAX_LISTED} more") as caught:
+        read(tmp_path, "network,latency_ms\n" + rows)
+    assert wrong_cells(caught.value) == [(line, "latency_ms") for line in range(2, 2 + MAX_LISTED)]
 
 
 CELL = st.one_of(
@@ -156,7 +153,7 @@ def tables(draw: st.DrawFn) -> str:
     return end.join([",".join(header), *(",".join(row) for row in rows)])
 
 
-FUZZED = settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @given(tables() | st.text(max_size=60), st.sampled_from([LAYERS, ""]) | tables())

@@ -16,7 +16,7 @@ from hardware_models.calibration.model_fit import MODEL_FITS, Fitted, times
 from hardware_models.calibration.population import load_population
 from hardware_models.calibration.roofline_design import roofline_amounts
 from hardware_models.calibration.roofline_fit import design_of
-from hardware_models.calibration.row_checks import row_problems, time_problems, unit_problems
+from hardware_models.calibration.row_checks import row_problems, unit_problems
 from hardware_models.measuring.csv_file import refusal
 from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import BYTES_PER_ELEMENT, LatencyBound, LatencyError, Precision
@@ -71,9 +71,6 @@ def check_rows(
 
     Raises: InvalidInputError that lists them by line.
     """
-    problems = [*problems, *time_problems(measurements)]
-    unread = [row for row in measurements.rows if len(row.unread) == len(row.operations)]
-    problems += [f"line {row.line}: {row.name!r}: nothing reads any of its operations" for row in unread]
     _refuse(measurements, iter(problems))
     networks = [row.operations for row in measurements.rows]
     amounts_NF = roofline_amounts(networks, bytes_per_element=BYTES_PER_ELEMENT[precision])

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hardware_models.calibration.device_prior import DeviceFit, DevicePrior, choose_measurements, fit_device
-from hardware_models.calibration.fitting import Array
+from hardware_models.calibration.device_prior import DevicePrior, choose_measurements, fit_device
 from hardware_models.calibration.model_fit import times
 from hardware_models.calibration.population import load_population
 from hardware_models.calibration.roofline_design import population_design, roofline_amounts
@@ -41,10 +40,15 @@ def propose(
     measured ones. Raises: InvalidInputError if there are fewer to choose from.
     """
     population = load_population()
-    fit, prior = population_design(population), population.prior(tuple(population.columns))
-    known = _device(prior, measured, bytes_per_element)
-    belief = prior if known is None else DevicePrior(known.coefficients_P, known.covariance_PP, known.noise)
-    names, features_CP = list(candidates), fit.features(_amounts(list(candidates.values()), bytes_per_element))
+    design, prior = population_design(population), population.prior(tuple(population.columns))
+    names, networks = list(candidates), list(candidates.values())
+    features_CP = design.features(roofline_amounts(networks, bytes_per_element=bytes_per_element))
+    belief, deviation_C = prior, None
+    if measured:
+        amounts_NF = roofline_amounts([row.operations for row in measured], bytes_per_element=bytes_per_element)
+        known = fit_device(prior, design.features(amounts_NF), times(measured), nonnegative=True)
+        belief = DevicePrior(known.coefficients_P, known.covariance_PP, known.noise)
+        deviation_C = known.deviation_ms(features_CP)
     latency_C = features_CP @ belief.mean_P
     low_ms, high_ms = np.quantile(latency_C, ORDINARY)
     allowed = [i for i in _distinct(candidates, measured) if low_ms <= latency_C[i] <= high_ms]
@@ -54,22 +58,9 @@ def propose(
             "latency (its central 80 %), different from each other and not measured yet; ask for fewer, or give more"
         )
     chosen = [allowed[i] for i in choose_measurements(belief, features_CP[allowed], num_networks)]
-    if known is None:
+    if deviation_C is None:
         return [Proposal(names[i], None, None) for i in chosen]
-    deviation_C = known.deviation_ms(features_CP)
     return [Proposal(names[i], float(latency_C[i]), float(deviation_C[i])) for i in chosen]
-
-
-def _device(prior: DevicePrior, measured: Sequence[MeasuredRow], bytes_per_element: int) -> DeviceFit | None:
-    if not measured:
-        return None
-    fit = population_design(load_population())
-    features_NP = fit.features(_amounts([row.operations for row in measured], bytes_per_element))
-    return fit_device(prior, features_NP, times(measured), nonnegative=True)
-
-
-def _amounts(networks: Sequence[Sequence[Operation]], bytes_per_element: int) -> Array:
-    return roofline_amounts(networks, bytes_per_element=bytes_per_element)
 
 
 def _distinct(candidates: Mapping[str, Sequence[Operation]], measured: Sequence[MeasuredRow]) -> list[int]:

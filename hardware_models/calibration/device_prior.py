@@ -89,21 +89,6 @@ def choose_measurements(prior: DevicePrior, candidates_NP: Array, num: int) -> l
     return chosen
 
 
-def log_evidence(prior: DevicePrior, x_MP: Array, y_M: Array) -> float:
-    """How well each measurement is predicted by the others, as a sum of Student-t log densities.
-
-    It compares ways of counting features, such as operations with and without those whose output nothing reads.
-    """
-    total = 0.0
-    for i in range(len(y_M)):
-        others = np.arange(len(y_M)) != i
-        fit = fit_device(prior, x_MP[others], y_M[others])
-        deviation = float(fit.deviation_ms(x_MP[i : i + 1])[0])
-        error = (y_M[i] - x_MP[i] @ fit.coefficients_P) / deviation
-        total -= (DEGREES_OF_FREEDOM + 1) / 2 * np.log1p(error**2 / DEGREES_OF_FREEDOM) + np.log(deviation)
-    return float(total)
-
-
 def _posterior(prior: DevicePrior, x_MP: Array, y_M: Array, precision_M: Array) -> tuple[Array, Array]:
     """Mean and covariance, in the form that needs no inverse of the prior's covariance, which may be singular."""
     information_PP = x_MP.T @ (x_MP * precision_M[:, None])

@@ -38,10 +38,6 @@ class HeldOut:
         ratio_N: Array = self.measured_N / self.predicted_N
         return ratio_N
 
-    def worst(self, num: int) -> list[int]:
-        """Positions of the predictions that are furthest off, as a factor, the worst first."""
-        return [int(i) for i in np.argsort(-np.abs(np.log(self.ratio_N)), kind="stable")[:num]]
-
 
 def groups_of(num_rows: int, *, seed: int = 0) -> Groups:
     """The group of each row (N,): one for each row, or ten drawn at random where there are many."""

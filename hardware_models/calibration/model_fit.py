@@ -24,14 +24,13 @@ class Fitted:
 
     `calibrator` maps the sum of a network's operations to its latency, None where the sum predicts it as well.
     `undecided` are fitted numbers that the typical device decides more than the rows, `unmeasured` kinds that no row
-    has and that are priced all the same. `drops_dead_code` is None where the rows do not decide it.
+    has and that are priced all the same.
     """
 
     latency: LatencyModel
     calibrator: Calibrator | None = None
     undecided: tuple[str, ...] = ()
     unmeasured: tuple[str, ...] = ()
-    drops_dead_code: bool | None = None
 
 
 class ModelFit(ABC):

@@ -52,10 +52,6 @@ def _sections(
         "params_m in 10^6 parameters, peak_memory_mb in 10^6 bytes.",
         {"budgets": dict.fromkeys(METRICS)},
     )
-    yield (
-        "Whether the runtime leaves out operations whose output nothing reads; null: not known.",
-        {"drops_dead_code": fitted.drops_dead_code},
-    )
     latency = fitted.latency.model_dump(mode="json", exclude_defaults=True)
     yield fitted.latency.formula, {"latency": {"model": fitted.latency.model, **latency}}
     if fitted.calibrator is not None:

@@ -6,95 +6,83 @@ input's channels, the hidden channels themselves (Once-for-all). A ratio of 1 ha
 Source of the format: mit-han-lab/proxylessnas (arXiv:1812.00332), mit-han-lab/once-for-all (arXiv:1908.09791).
 """
 
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Literal
 
-from hardware_models.importers.block_operations import eighths, mbconv
-from hardware_models.importers.look_up_tables import Block, BlockTable, Cells, no_device, read_rows
-from hardware_models.latency_models.interpolation import Entry
+from hardware_models.importers.measured_blocks import (
+    Block,
+    Flag,
+    MapShape,
+    Whole,
+    check_device,
+    eighths,
+    mbconv,
+    read_blocks,
+)
 from hardware_models.measuring.csv_file import read_csv
 from hardware_models.measuring.measurements import Measurements
-from search_spaces.operation import Operation, Shape
+from search_spaces.operation import Operation
 
-COLUMNS = ("source", "device", "op", "input", "output", "expand", "kernel", "stride", "idskip", "se", "hs", "mean_ms")
 FIRST_KERNEL = 3  # of `Conv`, whose kernel the tables leave out: both papers' networks begin with a 3x3 convolution
+KEY = ("source", "op", "input", "output", "expand", "kernel", "stride", "idskip", "se", "hs")
+
+
+class OfaBlock(Block):
+    """A layer before or after the blocks, or an inverted residual."""
+
+    source: str
+    device: str
+    op: Literal["Conv", "Conv_1", "Conv_2", "AvgPool2D", "Logits", "expanded_conv"]
+    input: MapShape
+    output: MapShape
+    expand: Whole | None = None
+    kernel: Whole | None = None
+    stride: Whole | None = None
+    idskip: Flag | None = None
+    se: Flag | None = None
+    hs: Flag | None = None
+
+    @property
+    def name(self) -> str:
+        values = (getattr(self, column) for column in (*KEY[:1], "device", *KEY[1:]))
+        return ":".join(_text(value) for value in values if value is not None)
+
+    def operations(self) -> Iterable[Operation]:
+        one = (self.input[0], 1, 1)
+        if self.op == "expanded_conv":
+            yield from self._inverted_residual()
+        elif self.op == "Conv":
+            stride = max(1, -(-self.input[1] // self.output[1]))
+            yield Operation("conv", self.input, self.output, FIRST_KERNEL, stride)
+        elif self.op in ("Conv_1", "Conv_2"):
+            yield Operation("conv", self.input, self.output)
+        elif self.op == "AvgPool2D" or self.input != one:  # a classifier pools a map first
+            yield Operation("global_pool", self.input, one)
+        if self.op == "Logits":
+            yield Operation("linear", one, self.output)
+
+    def _inverted_residual(self) -> Iterable[Operation]:
+        expand, c_in = self.need("expand"), self.input[0]
+        c_mid = expand if expand >= c_in > 1 else expand * c_in
+        block = mbconv(
+            self.input,
+            self.output[0],
+            hidden=None if expand == 1 else c_mid,
+            kernel=self.need("kernel"),
+            stride=self.need("stride"),
+            squeezed=eighths(c_mid / 4) if self.se else None,
+        )
+        return (operation for operation in block if self.idskip or operation.kind != "add")
+
+
+def _text(value: object) -> str:
+    return f"{value[1]}x{value[2]}x{value[0]}" if isinstance(value, tuple) else str(value)
 
 
 def import_ofa(path: Path, *, device: str | None) -> Measurements:
-    """The blocks of `device` that consist of operations a space may have."""
-    return read_ofa_blocks(path, device=device).measurements("block")
-
-
-def read_ofa_blocks(path: Path, *, device: str | None) -> BlockTable:
-    """The blocks of `device`, of all its sources: one table for each input size is one source.
-
-    Raises: InvalidInputError that lists what is wrong with the file, line by line, or names the devices that it has.
-    """
-    devices = {record.cells.get("device", ""): None for record in read_csv(path).records}
-    if device not in devices:
-        raise no_device(path, device, devices)
-    return read_rows(
-        path, COLUMNS, lambda cells: _block(cells) if cells.text("device") == device else None, device=device
-    )
-
-
-def _block(cells: Cells) -> Block | None:
-    op, ms = cells.text("op"), cells.time("mean_ms")
-    in_shape, out_shape = cells.shape("input"), cells.shape("output")
-    if op != "expanded_conv" and op not in _SINGLE:
-        cells.wrong(f"op: got {op!r}; allowed: expanded_conv, {', '.join(_SINGLE)}")
-        return None
-    name = ":".join(cells.text(column) for column in COLUMNS[:-1] if cells.text(column))
-    if op == "expanded_conv":
-        entry, operations = _inverted_residual(cells, in_shape, out_shape, ms)
-    else:
-        operations = _SINGLE[op](in_shape, out_shape)
-        entry = Entry((op,), (in_shape[1], in_shape[0], out_shape[0]), ms)
-    if not cells.problems and operations[-1].out_shape != out_shape:
-        cells.wrong(f"output: got {cells.text('output')!r}; the block makes {operations[-1].out_shape} of its input")
-    return Block(name, entry, cells.possible(operations), cells.record.line)
-
-
-def _inverted_residual(
-    cells: Cells, in_shape: Shape, out_shape: Shape, ms: float
-) -> tuple[Entry, tuple[Operation, ...]]:
-    c_in, side, _ = in_shape
-    expand, kernel, stride = cells.whole("expand"), cells.whole("kernel"), cells.whole("stride")
-    is_residual, has_squeeze, has_swish = cells.flag("idskip"), cells.flag("se"), cells.flag("hs")
-    c_mid = expand if expand >= c_in > 1 else expand * c_in
-    operations = tuple(
-        mbconv(
-            in_shape,
-            out_shape[0],
-            hidden=None if expand == 1 else c_mid,
-            kernel=kernel,
-            stride=stride,
-            squeezed=eighths(c_mid / 4) if has_squeeze else None,
-        )
-    )
-    if is_residual and in_shape != out_shape:
-        cells.wrong(f"idskip: got 1, but {cells.text('input')} cannot be added to {cells.text('output')}")
-    if not is_residual and operations[-1].kind == "add":
-        operations = operations[:-1]
-    flags = f"skip{is_residual:d} se{has_squeeze:d} hs{has_swish:d}"
-    category = ("expanded_conv", f"k{kernel}", f"s{stride}", flags, "plain" if expand == 1 else "expanded")
-    return Entry(category, (side, c_in, out_shape[0], c_mid), ms), operations
-
-
-def _first_convolution(in_shape: Shape, out_shape: Shape) -> tuple[Operation, ...]:
-    return (Operation("conv", in_shape, out_shape, FIRST_KERNEL, stride=max(1, -(-in_shape[1] // out_shape[1]))),)
-
-
-def _classifier(in_shape: Shape, out_shape: Shape) -> tuple[Operation, ...]:
-    """A linear layer, after a pool where its input is a map."""
-    one = (in_shape[0], 1, 1)
-    linear = Operation("linear", one, out_shape)
-    return (linear,) if in_shape == one else (Operation("global_pool", in_shape, one), linear)
-
-
-_SINGLE = {
-    "Conv": _first_convolution,
-    "Conv_1": lambda in_shape, out_shape: (Operation("conv", in_shape, out_shape),),
-    "Conv_2": lambda in_shape, out_shape: (Operation("conv", in_shape, out_shape),),
-    "AvgPool2D": lambda in_shape, out_shape: (Operation("global_pool", in_shape, out_shape),),
-    "Logits": _classifier,
-}
+    """The blocks of `device`, of all its sources: one table for each input size is one source."""
+    file = read_csv(path)
+    check_device(file, device, dict.fromkeys(cells.get("device", "") for _, cells in file.records))
+    own = file.where(lambda cells: cells["device"] == device)
+    return read_blocks(own, OfaBlock, key=KEY, time="mean_ms", device=device)

@@ -1,41 +1,79 @@
-"""CSV files of measurements as text: a header, rows by column, and the line of each for messages."""
+"""CSV files as rows that a pydantic model checks: a field for each column, a line for each wrong cell."""
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
 from io import StringIO
 from pathlib import Path
+from typing import Annotated, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from search_spaces.errors import InvalidInputError
+from search_spaces.operation import Operation, parse_operation
 
 MAX_LISTED = 20  # problems of one file in a message
-SEPARATORS = {";": "a semicolon", "\t": "a tab"}  # that spreadsheets write in place of a comma
+Milliseconds = Annotated[float, Field(ge=1e-6, le=1e9)]  # a nanosecond, eleven days
+parsed = cache(parse_operation)  # networks repeat their layers
+OperationCell = Annotated[Operation, BeforeValidator(parsed)]
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One row by column, cells stripped of spaces; `line` is where it begins, from 1."""
+class Row(BaseModel):
+    """A row of a file: its fields are columns, but for the `line` it begins in, from 1. An empty cell is left out."""
+
+    model_config = ConfigDict(frozen=True)
 
     line: int
-    cells: Mapping[str, str]
+
+
+RowT = TypeVar("RowT", bound=Row)
 
 
 @dataclass(frozen=True, slots=True)
 class CsvFile:
-    """The columns and rows of a file, at least one of each."""
+    """A file with its columns, and line and cells of each row, stripped of spaces."""
 
     path: Path
     columns: tuple[str, ...]
-    records: tuple[Record, ...]
+    records: tuple[tuple[int, Mapping[str, str]], ...]
 
-    def duplicates(self, key: Sequence[str]) -> Iterator[str]:
-        """Rows with the same cells in the columns `key` as an earlier one."""
-        first: dict[tuple[str, ...], int] = {}
-        for record in self.records:
-            name = tuple(record.cells[column] for column in key)
-            line = first.setdefault(name, record.line)
-            if line != record.line:
-                yield f"line {record.line}: {', '.join(name)!r} stands already in line {line}; keep one of them"
+    def where(self, keep: Callable[[Mapping[str, str]], bool]) -> "CsvFile":
+        """The file with those of its rows whose cells are to be kept."""
+        return replace(self, records=tuple(record for record in self.records if keep(record[1])))
+
+    def renamed(self, column: str, name: str) -> "CsvFile":
+        """The file with another name for a column, if it has that."""
+        new = {column: name}
+        records = ((line, {new.get(old, old): text for old, text in cells.items()}) for line, cells in self.records)
+        return replace(self, columns=tuple(new.get(old, old) for old in self.columns), records=tuple(records))
+
+    def rows(self, model: type[RowT], *, key: Sequence[str]) -> list[RowT]:
+        """The rows as `model` has them, no two with the same cells in the columns `key`.
+
+        Raises: InvalidInputError that lists columns that are missing or that a model with extra="forbid" does not know,
+        else wrong cells and repeated rows, by line.
+        """
+        problems = [f"line 1: {problem} (columns: {', '.join(self.columns)})" for problem in self._wrong_columns(model)]
+        rows, first = [], dict[tuple[str, ...], int]()
+        for line, cells in self.records if not problems else ():
+            name = tuple(cells.get(column, "") for column in key)
+            if first.setdefault(name, line) != line:
+                problems.append(f"line {line}: {', '.join(name)!r} stands already in line {first[name]}; keep one")
+            try:
+                rows.append(model.model_validate({"line": line} | {name: text for name, text in cells.items() if text}))
+            except ValidationError as error:
+                problems += cell_problems(error, line)
+        if problems or not rows:
+            raise refusal(self.path, problems or ["it has no row that is of use"])
+        return rows
+
+    def _wrong_columns(self, model: type[Row]) -> Iterator[str]:
+        fields = {name: field for name, field in model.model_fields.items() if name != "line"}
+        yield from (f"{name}: missing" for name in fields if fields[name].is_required() and name not in self.columns)
+        if model.model_config.get("extra") == "forbid":
+            allowed = ", ".join(fields)
+            yield from (f"{name}: unknown; allowed: {allowed}" for name in self.columns if name not in fields)
 
 
 def refusal(path: Path, problems: Sequence[str]) -> InvalidInputError:
@@ -44,53 +82,39 @@ def refusal(path: Path, problems: Sequence[str]) -> InvalidInputError:
     return InvalidInputError("\n  ".join([f"{path} cannot be used:", *problems[:MAX_LISTED], *more]))
 
 
+def cell_problems(error: ValidationError, line: int) -> Iterator[str]:
+    """A line for each wrong cell of a row: its column, what was got and what is allowed."""
+    for details in error.errors(include_url=False):
+        message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
+        column = ".".join(map(str, details["loc"]))
+        got = "nothing" if details["type"] == "missing" else repr(details["input"])
+        yield f"line {line}: {column}: got {got}; allowed: {message}" if column else f"line {line}: {message}"
+
+
 def read_csv(path: Path) -> CsvFile:
     """Raises: InvalidInputError if it is no text file with a header and a row, or lists rows that are not as wide."""
     path = Path(path)
     try:
-        rows = list(_rows(_text(path)))
-    except csv.Error as error:
-        raise refusal(path, [f"not readable as CSV: {error}"]) from error
-    if not rows:
-        raise InvalidInputError(f"{path} is empty; it needs a header of columns and a row for each measurement")
+        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark first
+        reader = csv.reader(StringIO(text, newline=""), strict=True)
+        rows, line = [], 1
+        for cells in reader:
+            rows.append((line, [cell.strip() for cell in cells]))
+            line = reader.line_num + 1
+    except OSError as error:
+        raise InvalidInputError(f"cannot read measurements from {path}: {error.strerror}; give a CSV file") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise refusal(path, [f"not readable as CSV in UTF-8: {error}"]) from error
+    rows = [(line, cells) for line, cells in rows if any(cells)]
+    if len(rows) < 2:
+        raise refusal(path, ["it needs a header of columns and a row for each measurement"])
     (_, header), *body = rows
-    problems = list(_header_problems(header)) or [
+    problems = [f"line 1: column {name!r} stands twice" for name in sorted(set(header)) if header.count(name) > 1]
+    problems += [
         f"line {line}: {len(cells)} values for {len(header)} columns; numbers have a point"
         for line, cells in body
         if len(cells) != len(header)
     ]
     if problems:
         raise refusal(path, problems)
-    if not body:
-        raise InvalidInputError(f"{path} has a header and no rows; measure something first")
-    records = tuple(Record(line, dict(zip(header, cells, strict=True))) for line, cells in body)
-    return CsvFile(path, tuple(header), records)
-
-
-def _text(path: Path) -> str:
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"cannot read measurements from {path}: {error.strerror}; give a CSV file") from error
-    try:
-        return content.decode("utf-8-sig")  # spreadsheets put a mark first
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise refusal(path, [f"line {line}: not UTF-8 text; save it as CSV in UTF-8"]) from error
-
-
-def _rows(text: str) -> Iterator[tuple[int, list[str]]]:
-    """Line and cells of each row that is not blank."""
-    reader, line = csv.reader(StringIO(text, newline=""), strict=True), 1
-    for cells in reader:
-        stripped = [cell.strip() for cell in cells]
-        if any(stripped):
-            yield line, stripped
-        line = reader.line_num + 1
-
-
-def _header_problems(header: Sequence[str]) -> Iterator[str]:
-    separator = next((name for mark, name in SEPARATORS.items() if mark in header[0]), None)
-    if len(header) == 1 and separator:
-        yield f"line 1: columns are separated by commas, got {separator}: {header[0]!r}; save the file with commas"
-    yield from (f"line 1: column {name!r} stands twice" for name in sorted(set(header)) if header.count(name) > 1)
+    return CsvFile(path, tuple(header), tuple((line, dict(zip(header, cells, strict=True))) for line, cells in body))

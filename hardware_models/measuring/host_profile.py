@@ -2,7 +2,6 @@
 
 import fcntl
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import date
@@ -68,24 +67,15 @@ def measure_host_profile(
         ) from error
     with lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # jobs of a sweep would disturb each other
-        return _read_or_measured(path, threads, effort, progress)
-
-
-def _read_or_measured(path: Path, threads: int, effort: Effort, progress: Callable[[str], None]) -> dict[str, Any]:
-    if path.is_file():
-        progress(f"host profile: read from {path}")
-        try:
+        if path.is_file():
+            progress(f"host profile: read from {path}")
             return dict(yaml.safe_load(path.read_text(encoding="utf-8")))
-        except (OSError, yaml.YAMLError, TypeError) as error:
-            raise InvalidInputError(
-                f"cannot read the measured host profile {path}: {error}; delete it to measure again"
-            ) from error
-    profile = _measure(threads, effort, progress)
-    unfinished = path.with_suffix(f".{os.getpid()}.tmp")
-    unfinished.write_text(yaml.safe_dump(profile, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    unfinished.replace(path)
-    progress(f"host profile: written to {path}")
-    return profile
+        profile = _measure(threads, effort, progress)
+        unfinished = path.with_suffix(".tmp")
+        unfinished.write_text(yaml.safe_dump(profile, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        unfinished.replace(path)
+        progress(f"host profile: written to {path}")
+        return profile
 
 
 def _fingerprint(threads: int, effort: Effort) -> str:

@@ -11,18 +11,10 @@ from pathlib import Path
 from typing import TextIO
 
 from hardware_models.measuring.csv_file import refusal
-from hardware_models.measuring.measurements import COLUMNS, Subject, read_measurements
+from hardware_models.measuring.measurements import COLUMNS, CONSTANTS, Subject, read_measurements
 from search_spaces.errors import InvalidInputError
 
-# What must be the same for times to be comparable, in words for the user.
-CONDITIONS = {
-    "machine": "machine",
-    "runtime": "runtime",
-    "precision": "precision",
-    "threads": "number of threads",
-    "versions": "versions",
-    "statistic": "statistic",
-}
+CONDITIONS = (*CONSTANTS, "versions")  # what must be the same for times to be comparable
 
 
 @dataclass(frozen=True)
@@ -69,25 +61,15 @@ def _continue(path: Path, file: TextIO, subject: Subject, conditions: Mapping[st
     file.truncate(len(whole))
     if not whole:
         _write(file, [subject, *COLUMNS])
-    return _measured(path, conditions) if len(whole) > len(header) else frozenset()
-
-
-def _measured(path: Path, conditions: Mapping[str, str]) -> frozenset[str]:
+    if len(whole) <= len(header):
+        return frozenset()
     rows = read_measurements(path).rows
-    differing = [
-        f"{words}: there {rows[0].fields.get(column) or 'none'!r}, here {conditions.get(column) or 'none'!r}"
-        for column, words in CONDITIONS.items()
-        if rows[0].fields.get(column, "") != conditions.get(column, "")
-    ]
+    there = {column: rows[0].fields.get(column, "") for column in CONDITIONS}
+    here = {column: conditions.get(column, "") for column in CONDITIONS}
+    differing = [column for column in CONDITIONS if there[column] != here[column]]
     if differing:
-        raise refusal(
-            path,
-            [
-                "it was measured under other conditions, and times in one file must be comparable",
-                *differing,
-                "restore them, or set output to another file",
-            ],
-        )
+        problems = [f"{column}: there {there[column]!r}, here {here[column]!r}" for column in differing]
+        raise refusal(path, [*problems, "times in one file must be comparable: restore them, or set output"])
     return frozenset(row.name for row in rows)
 
 

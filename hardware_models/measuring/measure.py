@@ -75,13 +75,8 @@ class ThisMachine(Machine):
     def __init__(self) -> None:
         self.description, self.governor, self.versions = machine_description(), runner.governor(), versions()
 
-    def run(
-        self, model: bytes, *, threads: int, warmup: int, repeats: int, feed: Mapping[str, np.ndarray]
-    ) -> tuple[list[float], list[np.ndarray]]:
-        return runner.run(model, threads=threads, warmup=warmup, repeats=repeats, feed=dict(feed))
-
-    def run_kernels(self, model: bytes, *, threads: int, warmup: int, repeats: int) -> list[float]:
-        return runner.run_kernels(model, threads=threads, warmup=warmup, repeats=repeats)
+    run = staticmethod(runner.run)
+    run_kernels = staticmethod(runner.run_kernels)
 
 
 def time_module(

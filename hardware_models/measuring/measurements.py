@@ -1,8 +1,8 @@
 """Measured times as CSV: whole networks, each with its operations in a second file beside it, or single operations.
 
 `bench.csv` has a column `network` or `operation` (written as `Operation.notation` does) and one `latency_ms`; a file of
-networks has beside it `bench.layers.csv` (see `layers`). Times are milliseconds at batch size 1. Importers read the
-tables of other projects as the same `Measurements`.
+networks has beside it `bench.layers.csv`, with columns `network,operation,count`. Times are milliseconds at batch
+size 1. Importers read the tables of other projects as the same `Measurements`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,30 +10,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Protocol
 
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ConfigDict, Field
 
-from hardware_models.measuring.csv_file import CsvFile, read_csv, refusal
-from hardware_models.measuring.layers import Layers, cell_problems, layers_path, read_layers
+from hardware_models.measuring.csv_file import CsvFile, Milliseconds, OperationCell, Row, parsed, read_csv, refusal
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation, parse_operation
+from search_spaces.operation import Operation
 from search_spaces.registry import Registry
 
 # A block is part of a network, several operations measured together; only other projects' tables have blocks.
 Subject = Literal["network", "operation", "block"]
-SUBJECTS: tuple[Subject, ...] = ("network", "operation")  # that a column of a CSV file is named after
 # `statistic` says what latency_ms is over the repeats, `median` or `mean`; where it is left out, the median.
 CONSTANTS = ("runtime", "threads", "precision", "machine", "statistic")
-COLUMNS = (
-    *("latency_ms", "p90_ms", "min_ms", "repeats", "warmup", "threads"),
-    *("runtime", "precision", "statistic", "machine", "versions", "governor", "date"),
-)
+MAX_COUNT = 1_000  # of one operation in one network; a larger one is a mistake and would fill the memory
 
 
 @dataclass(frozen=True, slots=True)
 class MeasuredRow:
     """One measured network or operation. `operations` are what it runs, each as often as it runs; `line` is from 1.
 
-    `unread` are those of them whose output nothing reads: a runtime may leave them out.
+    `fields` are the cells of the row as the file has them.
     """
 
     name: str
@@ -41,7 +36,6 @@ class MeasuredRow:
     operations: tuple[Operation, ...]
     line: int
     fields: Mapping[str, str]
-    unread: tuple[Operation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,12 +60,45 @@ class Importer(Protocol):
 IMPORTERS: Registry[Importer] = Registry("importers")
 
 
-class _Cells(BaseModel):
-    """The cells of a row that have a meaning here; empty ones are left out."""
+class _Times(Row):
+    """What is known of a measured row, in the order of the columns of a file that is written here."""
 
-    latency_ms: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    model_config = ConfigDict(extra="forbid")
+
+    latency_ms: Milliseconds
+    p90_ms: str = ""
+    min_ms: str = ""
+    repeats: str = ""
+    warmup: str = ""
     threads: Annotated[int, Field(ge=1)] = 1
+    runtime: str = ""
+    precision: str = ""
     statistic: Literal["median", "mean"] = "median"
+    machine: str = ""
+    versions: str = ""
+    governor: str = ""
+    date: str = ""
+
+
+class _Network(_Times):
+    network: str
+
+
+class _Operation(_Times):
+    operation: OperationCell
+
+
+class Layer(Row):
+    """An operation of a network, and how often the network runs it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    network: str
+    operation: OperationCell
+    count: Annotated[int, Field(ge=1, le=MAX_COUNT)]
+
+
+COLUMNS, LAYER_COLUMNS = (tuple(name for name in row.model_fields if name != "line") for row in (_Times, Layer))
 
 
 def read_measurements(path: Path, *, device: str | None = None) -> Measurements:
@@ -81,27 +108,40 @@ def read_measurements(path: Path, *, device: str | None = None) -> Measurements:
     """
     without_devices(device)
     file = read_csv(path)
-    subject = _subject(file)
-    times, problems = _times(file, subject)
-    problems += [*file.duplicates([subject]), *_changes(file)]
+    subject: Subject = "network" if "network" in file.columns else "operation"
+    model: type[_Times] = _Network if subject == "network" else _Operation
+    times, names = file.rows(model, key=[subject]), [cells[subject] for _, cells in file.records]
+    problems = list(_changes(file))
     if subject == "network":
-        layers = read_layers(layers_path(file.path)) if not problems else {}
-        problems += [
-            f"line {record.line}: network {record.cells[subject]!r} has no operations in {layers_path(file.path).name}"
-            for record in file.records
-            if layers and record.cells[subject] not in layers
-        ]
+        layers, beside = read_layers(layers_path(file.path)), layers_path(file.path).name
+        missing = [(name, row.line) for name, row in zip(names, times, strict=True) if name not in layers]
+        problems += [f"line {line}: network {name!r} has no operations in {beside}" for name, line in missing]
     else:
-        layers = _own_operations(file, problems)
+        layers = {name: (parsed(name),) for name in names}
+        first = {layers[name]: name for name in reversed(names)}
+        again = [(name, row.line) for name, row in zip(names, times, strict=True) if first[layers[name]] != name]
+        problems += [f"line {line}: {name!r} is {first[layers[name]]!r}; keep one of them" for name, line in again]
     if problems:
         raise refusal(file.path, problems)
     rows = tuple(
-        MeasuredRow(name, times[name], layers[name].operations, record.line, record.cells, layers[name].unread)
-        for record in file.records
-        for name in (record.cells[subject],)
+        MeasuredRow(name, row.latency_ms, layers[name], row.line, cells)
+        for name, row, (_, cells) in zip(names, times, file.records, strict=True)
     )
     constants = {column: rows[0].fields[column] for column in CONSTANTS if rows[0].fields.get(column)}
     return Measurements(file.path, subject, rows, constants)
+
+
+def layers_path(path: Path) -> Path:
+    """Where the operations of the networks in `path` stand."""
+    return path.with_name(f"{path.name.removesuffix('.csv')}.layers.csv")
+
+
+def read_layers(path: Path) -> dict[str, tuple[Operation, ...]]:
+    """What each network in a file of layers runs. Raises: InvalidInputError that lists what is wrong with it."""
+    layers: dict[str, list[Operation]] = {}
+    for row in read_csv(path).rows(Layer, key=["network", "operation"]):
+        layers.setdefault(row.network, []).extend([row.operation] * row.count)
+    return {name: tuple(operations) for name, operations in layers.items()}
 
 
 def without_devices(device: str | None) -> None:
@@ -110,61 +150,11 @@ def without_devices(device: str | None) -> None:
         raise InvalidInputError(f"device: got {device!r}; allowed: null, because this format has no devices")
 
 
-def _subject(file: CsvFile) -> Subject:
-    """What a file measures. Raises: InvalidInputError for columns that are missing or unknown."""
-    problems, subjects = [], [subject for subject in SUBJECTS if subject in file.columns]
-    if len(subjects) != 1:
-        found = "both" if subjects else f"neither (columns: {', '.join(file.columns)})"
-        problems.append(f"line 1: one column must be 'network' or 'operation', got {found}")
-    if "latency_ms" not in file.columns:
-        problems.append(f"line 1: column 'latency_ms' is missing (columns: {', '.join(file.columns)})")
-    unknown = [name for name in file.columns if name not in (*SUBJECTS, *COLUMNS)]
-    if unknown:
-        problems.append(f"line 1: unknown columns {unknown}; allowed: network or operation, {', '.join(COLUMNS)}")
-    if problems:
-        raise refusal(file.path, problems)
-    return subjects[0]
-
-
-def _times(file: CsvFile, subject: Subject) -> tuple[dict[str, float], list[str]]:
-    """Milliseconds by name, and what is wrong with the cells of each row."""
-    times: dict[str, float] = {}
-    problems: list[str] = []
-    for record in file.records:
-        if not record.cells[subject]:
-            problems.append(f"line {record.line}: no {subject} is named")
-        cells = {column: text for column, text in record.cells.items() if text or column == "latency_ms"}
-        try:
-            times[record.cells[subject]] = _Cells.model_validate(cells).latency_ms
-        except ValidationError as error:
-            problems += cell_problems(error, record.line)
-    return times, problems
-
-
 def _changes(file: CsvFile) -> Iterator[str]:
     """Rows taken on something else than the first: one profile cannot be fitted to both."""
-    first = file.records[0]
+    (first_line, first), *others = file.records
     for column in (column for column in CONSTANTS if column in file.columns):
-        other = next((record for record in file.records if record.cells[column] != first.cells[column]), None)
-        if other is not None:
-            yield (
-                f"line {other.line}: {column} is {other.cells[column]!r}, in line {first.line} "
-                f"{first.cells[column]!r}; split the file"
-            )
-
-
-def _own_operations(file: CsvFile, problems: list[str]) -> dict[str, Layers]:
-    """The operation that each row of a file of operations names; what is wrong joins `problems`."""
-    layers: dict[str, Layers] = {}
-    first: dict[Operation, str] = {}
-    for record in file.records:
-        name = record.cells["operation"]
-        try:
-            operation = parse_operation(name)
-        except InvalidInputError as error:
-            problems.append(f"line {record.line}: {error}")
-            continue
-        layers[name] = Layers((operation,))
-        if first.setdefault(operation, name) != name:  # the same one, its defaults spelled out
-            problems.append(f"line {record.line}: {name!r} is {first[operation]!r}; keep one of them")
-    return layers
+        other = next(((line, cells[column]) for line, cells in others if cells[column] != first[column]), None)
+        if other:
+            got = f"got {other[1]!r}, in line {first_line} {first[column]!r}"
+            yield f"line {other[0]}: {column}: {got}; split the file"

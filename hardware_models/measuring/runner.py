@@ -14,7 +14,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -38,11 +38,11 @@ _GOVERNOR = Path("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")
 
 
 def run(
-    model: bytes, *, threads: int, warmup: int, repeats: int, feed: dict[str, Any] | None = None
+    model: bytes, *, threads: int, warmup: int, repeats: int, feed: Mapping[str, Any] | None = None
 ) -> tuple[list[float], list[Any]]:
     """Milliseconds of each run after the warm-up, and the outputs. Random inputs unless `feed` gives them by name."""
     session = open_session(model, threads)
-    given = feed or random_feed(session)
+    given = dict(feed or random_feed(session))
     return run_times_ms(lambda: session.run(None, given), warmup, repeats), session.run(None, given)
 
 

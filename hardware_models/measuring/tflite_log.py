@@ -2,7 +2,7 @@
 
 Source of the format: TensorFlow, tensorflow/lite/tools/benchmark/benchmark_model.cc (OnBenchmarkEnd) and
 tensorflow/core/util/stats_calculator.h (Stat::OutputToStream). Times are in microseconds there. Older versions write no
-percentiles; the oldest call the summary "Average inference timings".
+percentiles.
 """
 
 import math
@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Literal
 
 from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import text_of
 
-_VALUE = r"([0-9.]+(?:e[+-]?[0-9]+)?)"
+_VALUE = r"([0-9]+(?:\.[0-9]*)?(?:e[+-]?[0-9]+)?)(?![0-9.])"
 # Android's log puts time, process and tag before each line, a shell nothing or the level.
 _PREFIX = re.compile(r"^(?:\S+ +\S+ +\d+ +\d+ )?(?:[VDIW][ /]tflite\s*(?:\( *\d+\))?: |INFO: |WARN(?:ING)?: )")
 _SUMMARY = re.compile(rf"Inference timings in us: .*\bInference \(avg\): {_VALUE}")
-_OLD_SUMMARY = re.compile(rf"Average inference timings in us: .*\bno stats: {_VALUE}")
 _STATISTICS = re.compile(r"count=([0-9]+) (.*)")  # profiles have such lines too, with words before `count`
 _FIELD = re.compile(rf"(\w+)={_VALUE}")
 _THREADS = re.compile(r"(?:Num threads|#threads used for CPU inference): \[([0-9]+)\]")
@@ -28,7 +28,6 @@ _FAILURE = re.compile(
 )
 # Delegates that were applied; those that were requested and missing leave a line that they are not supported.
 _APPLIED = re.compile(r"(?:Explicitly a|A)pplied (?:the )?(\w+) delegate|Created TensorFlow Lite (XNNPACK) delegate")
-_MAX_BYTES = 64 * 2**20  # logs have some hundred lines; this is something else
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,29 +92,19 @@ def _runtime(lines: Sequence[str]) -> str:
 
 
 def _summary(line: str) -> float | None:
-    found = _SUMMARY.match(line) or _OLD_SUMMARY.match(line)
-    return _number(found[1]) if found else None
+    found = _SUMMARY.match(line)
+    return float(found[1]) if found else None
 
 
 def _statistics(line: str) -> dict[str, float] | None:
     found = _STATISTICS.match(line)
     if found is None:
         return None
-    return {"count": float(found[1]), **{name: _number(value) for name, value in _FIELD.findall(found[2])}}
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
+    return {"count": float(found[1]), **{name: float(value) for name, value in _FIELD.findall(found[2])}}
 
 
 def _lines(path: Path) -> list[str]:
     try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InvalidInputError(f"cannot read the log {path}: {error.strerror}") from error
-    if len(content) > _MAX_BYTES or b"\0" in content:
-        raise InvalidInputError(f"{path} is no log of benchmark_model; give the text that it printed")
-    return [_PREFIX.sub("", line) for line in content.decode("utf-8", errors="replace").splitlines()]
+        return [_PREFIX.sub("", line) for line in text_of(path).splitlines()]
+    except (OSError, ValueError) as error:
+        raise InvalidInputError(f"cannot read the log {path}: {error}") from error

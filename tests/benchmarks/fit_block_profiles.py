@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 import yaml
 from fit_profiles import CONF, LEVEL, Numbers, shipped_number, with_numbers
-from table_interpolation import channels, kind, phone_blocks
+from table_interpolation import PhoneBlock, channels, kind, phone_blocks
 
 from hardware_models.calibration.fitting import (
     conformal_factor,
@@ -22,7 +22,6 @@ from hardware_models.calibration.fitting import (
     roofline_features,
     roofline_model,
 )
-from hardware_models.importers.look_up_tables import Block
 from hardware_models.latency_models.roofline import PriceKind
 
 PHONES = {"pixel1": "pixel1", "pixel4": "pixel4", "pixel6": "pixel6", "xiaomi_11": "xiaomi11"}  # profile: column
@@ -33,11 +32,11 @@ COLUMNS = roofline_columns(FITTED_KINDS, overhead_per_kind=False)
 FOLDS = 10
 
 
-def fitted_blocks(name: str) -> Sequence[Block]:
+def fitted_blocks(name: str) -> Sequence[PhoneBlock]:
     return [block for block in phone_blocks(PHONES[name]) if kind(block) in FITTED_BLOCKS]
 
 
-def folds(blocks: Sequence[Block]) -> np.ndarray:
+def folds(blocks: Sequence[PhoneBlock]) -> np.ndarray:
     """The fold of each block, from 0. Blocks of one (cin, cout) share theirs, whatever their kind."""
     pairs = sorted({channels(block)[1] for block in blocks})
     order = np.random.default_rng(0).permutation(len(pairs))
@@ -45,10 +44,10 @@ def folds(blocks: Sequence[Block]) -> np.ndarray:
     return np.array([fold[channels(block)[1]] for block in blocks])
 
 
-def held_out(blocks: Sequence[Block]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def held_out(blocks: Sequence[PhoneBlock]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times predicted by the fits without a block's fold, measured times, and the coefficients of the fit to all."""
     x_NP = np.stack([roofline_features(block.operations, COLUMNS) for block in blocks])
-    y_N, fold_N = np.array([block.ms for block in blocks]), folds(blocks)
+    y_N, fold_N = np.array([block.entry.ms for block in blocks]), folds(blocks)
     predicted_N = np.empty(len(blocks))
     for fold in range(FOLDS):
         out_N = fold_N == fold
@@ -87,7 +86,7 @@ def main() -> None:
             path.write_text(with_numbers(text, numbers), encoding="utf-8")
 
 
-def _print_residuals(blocks: Sequence[Block]) -> None:
+def _print_residuals(blocks: Sequence[PhoneBlock]) -> None:
     predicted_N, y_N, _ = held_out(blocks)
     for name in FITTED_BLOCKS:
         error_N = (predicted_N / y_N - 1)[[kind(block) == name for block in blocks]]

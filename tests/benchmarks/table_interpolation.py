@@ -9,19 +9,20 @@ beyond its entries. Reads the data folder at $ESPALIER_DATA, or `shared/data` be
 """
 
 import argparse
+import csv
 import gzip
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from hardware_models.importers.look_up_tables import Block
-from hardware_models.importers.phones import read_phone_blocks
-from hardware_models.latency_models.interpolation import LookUpTable
+from hardware_models.importers.phones import import_phones
+from hardware_models.latency_models.interpolation import Entry, LookUpTable
+from search_spaces.operation import Operation
 
 ROOT = Path(__file__).resolve().parents[2]
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
@@ -29,7 +30,21 @@ PHONES = ("pixel1", "pixel4", "pixel6", "xiaomi11")
 HELD_OUT = 0.1
 GOALS = {"at random": 0.03, "by unseen (cin, cout)": 0.08}  # MAPE on each phone
 
-Split = Callable[[Sequence[Block], np.random.Generator], np.ndarray]
+# What a price is interpolated over, by kind; attention blocks by the heads of 16 channels too.
+SIZES = dict.fromkeys(("conv", "transds", "mbpool"), ("hw", "cin", "cout", "expand"))
+SIZES |= {"firstconv": ("hw", "cin", "cout"), "transffn": ("hw", "cin", "expand"), "transattn": ("hw", "cin")}
+
+
+@dataclass(frozen=True)
+class PhoneBlock:
+    """A measured block: its key, its place in a table, and its operations, none where a space has no such ones."""
+
+    name: str
+    entry: Entry
+    operations: tuple[Operation, ...]
+
+
+Split = Callable[[Sequence[PhoneBlock], np.random.Generator], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -45,30 +60,43 @@ class Result:
         return float(errors.mean()) if len(errors) else float("nan")
 
 
-def phone_blocks(phone: str) -> Sequence[Block]:
+def phone_blocks(phone: str) -> Sequence[PhoneBlock]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "phones4_block_lut.csv"
         path.write_bytes(gzip.decompress((DATA / "latency" / "phones4_block_lut.csv.gz").read_bytes()))
-        return read_phone_blocks(path, device=phone).blocks
+        operations = {row.name: row.operations for row in import_phones(path, device=phone).rows}
+        with path.open(encoding="utf-8") as file:
+            return [
+                PhoneBlock(cells["key"], _entry(cells, phone), operations.get(cells["key"], ()))
+                for cells in csv.DictReader(file)
+            ]
 
 
-def kind(block: Block) -> str:
+def _entry(cells: Mapping[str, str], phone: str) -> Entry:
+    category = (cells["kind"], *(cells[column] for column in ("kernel", "stride", "se")))
+    sizes = [float(cells[column]) for column in SIZES[cells["kind"]]]
+    if cells["kind"] == "transattn":
+        sizes += [max(1, int(cells["cin"]) // 16), float(cells["v_scale"])]
+    return Entry(category, tuple(sizes), float(cells[f"ms_{phone}"]))
+
+
+def kind(block: PhoneBlock) -> str:
     return str(block.entry.category[0])
 
 
-def channels(block: Block) -> tuple[str, str]:
+def channels(block: PhoneBlock) -> tuple[str, str]:
     """Kind, and input and output channels as the table's key has them; blocks with one number keep it."""
     fields = block.name.split("_")
     numbers = {"conv": 2, "transds": 2, "firstconv": 2, "mbpool": 2, "transattn": 1, "transffn": 1}[fields[0]]
     return fields[0], "_".join(fields[2 : 2 + numbers])
 
 
-def random_split(blocks: Sequence[Block], random: np.random.Generator) -> np.ndarray:
+def random_split(blocks: Sequence[PhoneBlock], random: np.random.Generator) -> np.ndarray:
     """Which blocks are held out."""
     return random.random(len(blocks)) < HELD_OUT
 
 
-def pair_split(blocks: Sequence[Block], random: np.random.Generator) -> np.ndarray:
+def pair_split(blocks: Sequence[PhoneBlock], random: np.random.Generator) -> np.ndarray:
     """Which blocks are held out: all of a kind that have one of the pairs drawn for it."""
     drawn: set[tuple[str, str]] = set()
     pairs = sorted({channels(block) for block in blocks})
@@ -82,7 +110,7 @@ def pair_split(blocks: Sequence[Block], random: np.random.Generator) -> np.ndarr
 SPLITS: dict[str, Split] = {"at random": random_split, "by unseen (cin, cout)": pair_split}
 
 
-def held_out_result(blocks: Sequence[Block], split: str, seed: int) -> Result:
+def held_out_result(blocks: Sequence[PhoneBlock], split: str, seed: int) -> Result:
     """Errors of a table of the remaining blocks on those held out."""
     is_held_out = SPLITS[split](blocks, np.random.default_rng(seed))
     table = LookUpTable(block.entry for block, out in zip(blocks, is_held_out, strict=True) if not out)
@@ -92,7 +120,7 @@ def held_out_result(blocks: Sequence[Block], split: str, seed: int) -> Result:
         if price is None:
             refused[kind(block)] += 1
             continue
-        errors.append(abs(price / block.ms - 1))
+        errors.append(abs(price / block.entry.ms - 1))
         kinds.append(kind(block))
     return Result(np.array(errors), np.array(kinds), refused)
 

@@ -1,5 +1,7 @@
 """Pictures of what a latency model is worth: predictions beside measurements."""
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
@@ -10,10 +12,13 @@ NEAR = 0.2  # relative error that a band marks: what the field calls a usable la
 
 
 @style()
-def plot_predicted_against_measured(rows: pd.DataFrame) -> Figure:
+def plot_predicted_against_measured(
+    rows: pd.DataFrame, *, bound: float | None = None, named: Collection[str] = ()
+) -> Figure:
     """`measured_ms` against `predicted_ms` on logarithmic axes, a mark per `kind` if there is such a column.
 
-    The line is equality, the band 20 % around it.
+    The line is equality, the band 20 % around it, the broken line `bound` times the prediction. Points of the rows
+    whose `name` is in `named` carry it.
     """
     figure, (axes,) = panels([f"n = {len(rows)}"], width=5, height=4.2)
     both = rows[["predicted_ms", "measured_ms"]].to_numpy()
@@ -25,6 +30,11 @@ def plot_predicted_against_measured(rows: pd.DataFrame) -> Figure:
         own = rows[kinds == kind]
         label = f"{kind}, n = {len(own)}"
         axes.scatter(own["predicted_ms"], own["measured_ms"], s=16, alpha=0.8, label=label, **vars(look))
+    if bound is not None:
+        axes.plot(ends, bound * ends, color=GREY, linewidth=1, linestyle="--", label=f"bound, {bound:.3g}")
+    for row in rows[rows["name"].isin(named)].to_dict("records") if named else ():
+        place = row["predicted_ms"], row["measured_ms"]
+        axes.annotate(row["name"][:40], place, (4, -3), textcoords="offset points", fontsize=7)
     axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel="predicted, ms", ylabel="measured, ms")
     for axis in (axes.xaxis, axes.yaxis):
         plain_numbers(axis)

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def _check(content: dict[str, Any]) -> "CalibrateConfig":
-    from trainers.devices.command_config import validate_calibrate
+    from trainers.devices.command_config import CalibrateConfig, validate
 
-    return validate_calibrate(content)
+    return validate(CalibrateConfig, content)
 
 
 def _work(config: "CalibrateConfig", command: str) -> Mapping[str, Any]:

@@ -10,9 +10,9 @@ if TYPE_CHECKING:
 
 
 def _check(content: dict[str, Any]) -> "MeasureConfig":
-    from trainers.devices.command_config import validate_measure
+    from trainers.devices.command_config import MeasureConfig, validate
 
-    return validate_measure(content)
+    return validate(MeasureConfig, content)
 
 
 def _work(config: "MeasureConfig", command: str) -> Mapping[str, Any]:

@@ -15,7 +15,7 @@ from hardware_models.profile import BYTES_PER_ELEMENT
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidInputError
 from trainers.devices.calibrate_input import checked_candidates, checked_measurements, describe, precision_of
-from trainers.devices.calibration_report import summary, write_report
+from trainers.devices.calibration_report import CalibrationReport
 from trainers.devices.command_config import CalibrateConfig
 from trainers.devices.measure_plan import Item
 from trainers.runs.exit_status import RunFolderError
@@ -36,10 +36,11 @@ def run_calibrate(config: CalibrateConfig, report: Report) -> None:
         unusual_speed=config.unusual_speed,
     )
     text = profile_text(calibration, measurements, description)
+    found = CalibrationReport(calibration, measurements)
     with _writing():
-        write_report(config.report_folder, calibration, measurements)
+        found.write(config.report_folder)
         write_text(config.output_path, text)
-    for line in summary(calibration, measurements):
+    for line in found.summary():
         report(line)
     report(f"profile {config.output_path}  report {config.report_folder}")
     report(f"next  {_next_search(config, measurements)}")

@@ -4,13 +4,11 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from random import Random
-from typing import get_args
 
 from hardware_models.calibration.calibration import check_rows
 from hardware_models.calibration.model_fit import MODEL_FITS
 from hardware_models.calibration.profile_file import Description
-from hardware_models.measuring.layers import read_layers
-from hardware_models.measuring.measurements import IMPORTERS, Measurements
+from hardware_models.measuring.measurements import IMPORTERS, Measurements, read_layers
 from hardware_models.profile import BYTES_PER_ELEMENT, Precision
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -40,13 +38,12 @@ def checked_candidates(config: CalibrateConfig) -> tuple[Mapping[str, Item | Seq
     if measurements is not None:
         if measurements.subject != "network":
             raise InvalidInputError(
-                f"{measurements.path} measures single {measurements.subject}s; proposals need whole networks"
+                f"measurements: {measurements.path} has {measurements.subject}s; proposals need whole networks"
             )
         precision = precision_of(config, measurements) or "fp32"
         check_rows(measurements, precision=precision, unusual_speed=config.unusual_speed)
     if config.candidates is not None:
-        layers = read_layers(Path(os.path.expanduser(config.candidates)))
-        return {name: network.operations for name, network in layers.items()}, measurements
+        return read_layers(Path(os.path.expanduser(config.candidates))), measurements
     space = space_of(config)
     items = random_networks(space, min(RANDOM_CANDIDATES, space.num_networks), Random(config.seed))
     return {item.name: item for item in items}, measurements
@@ -93,15 +90,12 @@ def _contradictions(config: CalibrateConfig, measurements: Measurements) -> Iter
         if given is not None and stated is not None and str(given) != stated:
             yield f"{key}: got {given!r}, but {measurements.path} says {stated!r}; leave it out, or give the right file"
     stated = measurements.constants.get("precision")
-    if config.precision is None and stated is not None and precision_of(config, measurements) is None:
-        yield f"precision: {measurements.path} says {stated!r}; allowed: {', '.join(get_args(Precision))}"
+    if config.precision is None and stated not in (None, *BYTES_PER_ELEMENT):
+        yield f"precision: {measurements.path} says {stated!r}; allowed: {', '.join(BYTES_PER_ELEMENT)}"
 
 
 def _check_outputs(paths: Sequence[Path], *, overwrite: bool) -> None:
-    """Raises: InvalidInputError for outputs that exist, or a folder that cannot be written."""
+    """Raises: InvalidInputError for outputs that exist."""
     there = [str(path) for path in paths if os.path.exists(path)]
     if there and not overwrite:
         raise InvalidInputError(f"output: {' and '.join(there)} exist already; set output, or overwrite=true")
-    folder = next(parent for parent in paths[0].absolute().parents if os.path.exists(parent))
-    if not (os.path.isdir(folder) and os.access(folder, os.W_OK)):
-        raise InvalidInputError(f"output: cannot write into {folder}; set output to a place where you can")

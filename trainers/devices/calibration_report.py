@@ -1,87 +1,75 @@
 """What a calibration is worth, in words and as files: figures, predictions of rows held out, and a plot of them."""
 
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 from hardware_models.calibration.calibration import Calibration
 from hardware_models.measuring.measurements import Measurements
-from trainers.devices.calibrate_plot import write_plot
-from trainers.runs.files import write_csv, write_json
+from trainers.analysis import held_out, plot_predicted_against_measured
+from trainers.runs.files import write_bytes, write_csv, write_json
 
 WORST = 5  # rows reported by name
 GLITCH = 3.0  # a row this many times slower than any other, beside what is predicted, is measured again first
+COLUMNS = ("name", "line", "measured_ms", "predicted_ms", "ratio")
 
 
-def summary(calibration: Calibration, measurements: Measurements) -> Iterator[str]:
-    """The figures in words, a line each."""
-    error, bound, calibrator = calibration.error, calibration.bound, calibration.fitted.calibrator
-    yield f"{measurements.path}: {len(measurements.rows)} {measurements.subject}s, {error.n} of them held out in turn"
-    yield (
-        f"error  mean {error.mape:.1%}  median {error.median_ape:.1%}  within 10 %: {error.within_10_share:.0%}  "
-        f"within 20 %: {error.within_20_share:.0%}  Spearman {error.spearman:.3f}"
-    )
-    seen = "too few rows to try it" if bound.coverage is None else f"covered {bound.coverage:.1%} of them"
-    yield f"bound  {bound.factor:.4g} times the estimate at level {bound.level:g}, n {bound.n}; {seen}"
-    yield from _glitch(calibration, measurements)
-    if calibrator is not None:
-        points = "  ".join(f"{sum_ms:.4g} ms -> {ms:.4g} ms" for sum_ms, ms in calibrator.points)
-        yield f"map    from the sum of operations to the network: {points}"
-    for row in _worst_rows(calibration, measurements):
-        yield "worst  {name}  measured {measured_ms:.4g} ms  predicted {predicted_ms:.4g}  ratio {ratio:.3g}".format(
-            **row
+class CalibrationReport:
+    """The report of one calibration, the held-out predictions that are furthest off first."""
+
+    def __init__(self, calibration: Calibration, measurements: Measurements) -> None:
+        self._calibration, self._measurements = calibration, measurements
+        self._frame = held_out(calibration, measurements)
+        self._rows: list[dict[str, Any]] = self._frame[list(COLUMNS)].to_dict("records")
+        by_factor = sorted(self._rows, key=lambda row: max(row["ratio"], 1 / row["ratio"]), reverse=True)
+        self._worst = by_factor[:WORST]
+
+    def summary(self) -> Iterator[str]:
+        """The figures in words, a line each."""
+        error, bound, calibrator = (
+            self._calibration.error,
+            self._calibration.bound,
+            self._calibration.fitted.calibrator,
         )
-
-
-def write_report(folder: Path, calibration: Calibration, measurements: Measurements) -> None:
-    """figures.json, predictions.csv and predicted_measured.png."""
-    rows, fitted = _held_out_rows(calibration, measurements), calibration.fitted
-    figures = {
-        "measurements": str(measurements.path),
-        "subject": measurements.subject,
-        "rows": len(measurements.rows),
-        "error": calibration.error.model_dump(mode="json"),
-        "bound": calibration.bound.model_dump(mode="json"),
-        "calibrator": None if fitted.calibrator is None else fitted.calibrator.model_dump(mode="json"),
-        "undecided": list(fitted.undecided),
-        "unmeasured": list(fitted.unmeasured),
-        "drops_dead_code": fitted.drops_dead_code,
-        "worst": _worst_rows(calibration, measurements),
-    }
-    write_json(folder / "figures.json", figures)
-    write_csv(folder / "predictions.csv", rows, list(rows[0]))
-    write_plot(folder / "predicted_measured.png", rows, factor=calibration.bound.factor, level=calibration.bound.level)
-
-
-def _glitch(calibration: Calibration, measurements: Measurements) -> Iterator[str]:
-    """Which row alone sets the bound, if it is far slower than predicted beside all others."""
-    ratio_N = calibration.held_out.ratio_N
-    slowest, second, *_ = sorted(range(len(ratio_N)), key=lambda i: -float(ratio_N[i]))
-    if ratio_N[slowest] > GLITCH * ratio_N[second] and calibration.bound.factor > ratio_N[second]:
-        row = measurements.rows[calibration.held_out.rows[slowest]]
+        file = self._measurements
+        yield f"{file.path}: {len(file.rows)} {file.subject}s, {error.n} of them held out in turn"
         yield (
-            f"note   line {row.line} ({row.name}) alone sets the bound: measured {ratio_N[slowest]:.3g} times what the "
-            f"others predict, the next {ratio_N[second]:.3g}; measure it again"
+            f"error  mean {error.mape:.1%}  median {error.median_ape:.1%}  within 10 %: {error.within_10_share:.0%}  "
+            f"within 20 %: {error.within_20_share:.0%}  Spearman {error.spearman:.3f}"
         )
+        seen = "too few rows to try it" if bound.coverage is None else f"covered {bound.coverage:.1%} of them"
+        yield f"bound  {bound.factor:.4g} times the estimate at level {bound.level:g}, n {bound.n}; {seen}"
+        slowest, second, *_ = sorted(self._rows, key=lambda row: -row["ratio"])
+        if slowest["ratio"] > GLITCH * second["ratio"] and bound.factor > second["ratio"]:
+            yield (
+                f"note   line {slowest['line']} ({slowest['name']}) alone sets the bound: measured "
+                f"{slowest['ratio']:.3g} times what the others predict, the next {second['ratio']:.3g}; repeat it"
+            )
+        if calibrator is not None:
+            points = "  ".join(f"{sum_ms:.4g} ms -> {ms:.4g} ms" for sum_ms, ms in calibrator.points)
+            yield f"map    from the sum of operations to the network: {points}"
+        for row in self._worst:
+            times = f"measured {row['measured_ms']:.4g} ms  predicted {row['predicted_ms']:.4g}"
+            yield f"worst  {row['name']}  {times}  ratio {row['ratio']:.3g}"
 
-
-def _worst_rows(calibration: Calibration, measurements: Measurements) -> list[dict[str, Any]]:
-    """The held-out predictions that are furthest off, the worst first."""
-    rows = _held_out_rows(calibration, measurements)
-    return [rows[i] for i in calibration.held_out.worst(WORST)]
-
-
-def _held_out_rows(calibration: Calibration, measurements: Measurements) -> list[dict[str, Any]]:
-    """Name, line, times and their ratio of each held-out row."""
-    held_out = calibration.held_out
-    rows = [measurements.rows[i] for i in held_out.rows]
-    return [
-        {
-            "name": row.name,
-            "line": row.line,
-            "measured_ms": row.latency_ms,
-            "predicted_ms": float(predicted_ms),
-            "ratio": float(ratio),
+    def write(self, folder: Path) -> None:
+        """figures.json, predictions.csv and predicted_measured.png."""
+        fitted, bound = self._calibration.fitted, self._calibration.bound
+        figures = {
+            "measurements": str(self._measurements.path),
+            "subject": self._measurements.subject,
+            "rows": len(self._measurements.rows),
+            "error": self._calibration.error.model_dump(mode="json"),
+            "bound": bound.model_dump(mode="json"),
+            "calibrator": fitted.calibrator and fitted.calibrator.model_dump(mode="json"),
+            "undecided": list(fitted.undecided),
+            "unmeasured": list(fitted.unmeasured),
+            "worst": self._worst,
         }
-        for row, predicted_ms, ratio in zip(rows, held_out.predicted_N, held_out.ratio_N, strict=True)
-    ]
+        write_json(folder / "figures.json", figures)
+        write_csv(folder / "predictions.csv", self._rows, COLUMNS)
+        picture = BytesIO()
+        named = [row["name"] for row in self._worst]
+        plot_predicted_against_measured(self._frame, bound=bound.factor, named=named).savefig(picture, dpi=120)
+        write_bytes(folder / "predicted_measured.png", picture.getvalue())

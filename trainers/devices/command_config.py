@@ -4,7 +4,6 @@ The meaning of each key stands in conf/measure.yaml and conf/calibrate.yaml.
 """
 
 import os
-from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
 from glob import glob
 from importlib.resources import files
@@ -26,16 +25,6 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
 
 
-class CommandConfig(Section, ABC):
-    """What both commands have."""
-
-    plugins: list[Line]
-
-    @abstractmethod
-    def contradictions(self) -> Iterator[str]:
-        """What is wrong between keys that are right by themselves."""
-
-
 class LogConfig(Section):
     """Logs of a phone."""
 
@@ -44,9 +33,10 @@ class LogConfig(Section):
     precision: Precision | None
 
 
-class MeasureConfig(CommandConfig):
+class MeasureConfig(Section):
     """One measurement."""
 
+    plugins: list[Line]
     architecture: Paths | None
     networks: Annotated[int, Field(ge=1, le=100_000)] | None
     operations: bool
@@ -71,41 +61,36 @@ class MeasureConfig(CommandConfig):
         return self.output_path.with_suffix(".architectures")
 
     def contradictions(self) -> Iterator[str]:
+        """What is wrong between keys that are right by themselves."""
         yield from self.board.problems("board")
         yield from self._log_problems()
         given = {"architecture": self.architecture, "networks": self.networks, "operations": self.operations or None}
         chosen = [key for key, value in given.items() if value is not None]
         if len(chosen) != 1:
             yield f"{chosen[-1] if chosen else 'architecture'}: give one of {', '.join(given)}; got {chosen or 'none'}"
-        if self.space is None and chosen != ["architecture"] and chosen:
-            yield "space: got none; choose the space of the networks with space=<name>"
-        if self.space is not None and chosen == ["architecture"]:
-            yield "space: an architecture names its own; leave it out"
+        if chosen and (self.space is None) != (chosen == ["architecture"]):
+            yield "space: choose it with space=<name> for random networks and operations; an architecture names its own"
         yield from space_problems(self.space)
         if self.limit is not None and not self.operations:
             yield f"limit: got {self.limit}; it is for operations=true"
         yield from missing_files("architecture", self.architecture)
 
     def _log_problems(self) -> Iterator[str]:
-        log, paths = self.log, paths_of(self.log.path)
-        needed = {"machine": "'log.machine=\"Pixel 6, big cores\"'", "precision": "log.precision=fp32"}
-        if log.path is None:
-            yield from (f"log.{key}: it describes a log; give log.path" for key in needed if getattr(log, key))
-            return
+        log, num_logs, num_networks = self.log, len(paths_of(self.log.path)), len(paths_of(self.architecture))
         yield from missing_files("log.path", log.path)
-        for key, example in needed.items():
-            if getattr(log, key) is None:
-                yield f"log.{key}: got none; say what the log ran on or in, as {example}"
-        if self.board.host is not None:
+        for key, value in (("machine", log.machine), ("precision", log.precision)):
+            if (log.path is None) != (value is None):
+                yield f"log.{key}: got {value!r}; a log does not say it: give it with log.path, and only then"
+        if log.path is not None and self.board.host is not None:
             yield "board.host: nothing is measured beside a log; leave one of log.path and board.host out"
-        count = len(paths_of(self.architecture))
-        if count != len(paths):
-            yield f"log.path: {len(paths)} logs for {count} architectures; give each log the architecture that it ran"
+        if log.path is not None and num_logs != num_networks:
+            yield f"log.path: {num_logs} logs for {num_networks} architectures; give each log the one that it ran"
 
 
-class CalibrateConfig(CommandConfig):
+class CalibrateConfig(Section):
     """One calibration, or one proposal."""
 
+    plugins: list[Line]
     measurements: Line | None
     format: Line
     device: Line | None
@@ -141,6 +126,7 @@ class CalibrateConfig(CommandConfig):
         return self.output_path.with_suffix(".report")
 
     def contradictions(self) -> Iterator[str]:
+        """What is wrong between keys that are right by themselves."""
         yield from space_problems(self.space)
         yield from self._profile_problems() if self.propose is None else self._proposal_problems()
 
@@ -165,20 +151,11 @@ class CalibrateConfig(CommandConfig):
                 yield f"{key}: it is for a profile, and propose writes none; leave one of the two out"
 
 
-Config = TypeVar("Config", bound=CommandConfig)
+Config = TypeVar("Config", MeasureConfig, CalibrateConfig)
 
 
-def validate_measure(content: Mapping[str, Any]) -> MeasureConfig:
+def validate(schema: type[Config], content: Mapping[str, Any]) -> Config:
     """Raises: InvalidInputError that lists wrong keys or, where each is right by itself, contradictions."""
-    return _validate(MeasureConfig, content)
-
-
-def validate_calibrate(content: Mapping[str, Any]) -> CalibrateConfig:
-    """Raises: InvalidInputError that lists wrong keys or, where each is right by itself, contradictions."""
-    return _validate(CalibrateConfig, content)
-
-
-def _validate(schema: type[Config], content: Mapping[str, Any]) -> Config:
     problems = wrong_plugins(content.get("plugins"))
     try:
         config = schema.model_validate(content)

@@ -2,21 +2,21 @@
 
 import shlex
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 
 from hardware_models.measuring.journal import Journal, open_journal
-from hardware_models.measuring.layers import write_layers
 from hardware_models.measuring.measure import RUNTIME, Machine, Measurement, counted, time_module, time_operation
-from hardware_models.measuring.measurements import Subject
-from hardware_models.measuring.tflite_log import TfliteRun, read_tflite_log
+from hardware_models.measuring.measurements import LAYER_COLUMNS, Subject, layers_path, read_layers
+from hardware_models.measuring.tflite_log import read_tflite_log
 from search_spaces.architecture import Architecture, build_network, inputs_of
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
-from trainers.devices.command_config import LogConfig, MeasureConfig, paths_of
+from trainers.devices.command_config import MeasureConfig, paths_of
 from trainers.devices.measure_plan import Item, architecture_item, plan
-from trainers.runs.files import write_text
+from trainers.runs.files import write_csv, write_text
 from trainers.search.machines import machine_of
 
 Report = Callable[[str], None]
@@ -95,48 +95,59 @@ def cells(config: MeasureConfig, machine: Machine, measured: Measurement) -> dic
 
 
 def take_over_logs(config: MeasureConfig, report: Report) -> None:
-    """Writes a row for each log; a network that the file has already keeps its row."""
+    """Writes a row for each log; a network that the file has already keeps its row.
+
+    Raises: InvalidInputError for a log that cannot be used, or that was taken on something else than the file's rows.
+    """
     items = [architecture_item(path) for path in paths_of(config.architecture)]
-    logs = paths_of(config.log.path)
-    runs = [read_tflite_log(path) for path in logs]
-    shared = shared_conditions(config.log, logs, runs)
-    if len({item.name for item in items}) < len(items):
-        raise InvalidInputError("log.path: two logs for one architecture; one file has one row for a network")
-    with open_journal(config.output_path, "network", shared) as file:
-        write_files(config, items)
-        for item, run in zip(items, runs, strict=True):
+    runs = [read_tflite_log(path) for path in paths_of(config.log.path)]
+    assert config.log.machine is not None and config.log.precision is not None  # checked with the configuration
+    for item, run in zip(items, runs, strict=True):
+        conditions = {"machine": config.log.machine, "precision": config.log.precision, "runtime": run.runtime}
+        conditions |= {"threads": _text(run.threads), "statistic": run.statistic}
+        with open_journal(config.output_path, "network", conditions) as file:
+            write_files(config, [item])
             if item.name in file.done:
                 report(f"{item.name} is in {file.path} already and stays as it is")
                 continue
             times = {"latency_ms": _ms(run.latency_ms), "min_ms": _ms(run.min_ms)}
-            file.append(item.name, {**shared, **times, "repeats": _text(run.repeats), "warmup": _text(run.warmup)})
+            counts = {"repeats": _text(run.repeats), "warmup": _text(run.warmup)}
+            file.append(item.name, conditions | times | counts)
             report(f"{run.latency_ms:.4g} ms ({run.statistic})  {item.name}")
     _done(config.output_path, report)
 
 
-def shared_conditions(log: LogConfig, paths: Sequence[Path], runs: Sequence[TfliteRun]) -> dict[str, str]:
-    """What all rows of the logs share. Raises: InvalidInputError if they were not taken alike."""
-    assert log.machine is not None and log.precision is not None  # checked with the configuration
-    own = {"machine": log.machine, "precision": log.precision}
-    runs_on = [{"runtime": r.runtime, "threads": _text(r.threads), "statistic": r.statistic} for r in runs]
-    for path, values in zip(paths, runs_on, strict=True):
-        if values != runs_on[0]:
-            raise InvalidInputError(
-                f"log.path: {path} has {values}, {paths[0]} {runs_on[0]}; times in one file must be comparable: "
-                "set output to a file for each"
-            )
-    return {**own, **runs_on[0]}
-
-
 def write_files(config: MeasureConfig, items: Sequence[Item]) -> None:
     """Puts beside the output what the rows do not hold: the operations of networks, and random networks themselves."""
-    networks = {item.name: item for item in items if isinstance(item.subject, Architecture)}
+    networks = {item.name: item.subject for item in items if isinstance(item.subject, Architecture)}
     if networks:
-        write_layers(config.output_path, {name: item.operations for name, item in networks.items()})
+        write_layers(config.output_path, {item.name: item.operations for item in items})
     if config.networks is not None:
-        for name, item in networks.items():
-            assert isinstance(item.subject, Architecture)
-            write_text(config.architectures_folder / f"{name}.json", item.subject.to_json())
+        for name, architecture in networks.items():
+            write_text(config.architectures_folder / f"{name}.json", architecture.to_json())
+
+
+def write_layers(path: Path, networks: Mapping[str, Sequence[Operation]]) -> None:
+    """Puts the operations of networks beside the measurements at `path`, with those that are there already.
+
+    Raises: InvalidInputError if a network of the same name has other operations there.
+    """
+    beside = layers_path(path)
+    known = _counts(read_layers(beside) if beside.is_file() else {})
+    counts = _counts(networks)
+    changed = [name for name in counts if known.get(name, counts[name]) != counts[name]]
+    if changed:
+        raise InvalidInputError(f"{beside} has other operations for {', '.join(changed)}; set output to another file")
+    rows = [
+        dict(zip(LAYER_COLUMNS, (name, notation, count), strict=True))
+        for name, own in {**known, **counts}.items()
+        for notation, count in own.items()
+    ]
+    write_csv(beside, rows, LAYER_COLUMNS)
+
+
+def _counts(networks: Mapping[str, Sequence[Operation]]) -> dict[str, Counter[str]]:
+    return {name: Counter(operation.notation for operation in own) for name, own in networks.items()}
 
 
 def _done(path: Path, report: Report) -> None:
