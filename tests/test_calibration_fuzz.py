@@ -146,6 +146,7 @@ def sound_price(profile: HardwareProfile, operation: Operation) -> float | None:
     return prices["latency_ms"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("subject", ["network", "operation"])
 @given(data=st.data())
 @FUZZED

@@ -36,7 +36,7 @@ OPERATIONS = {
     "scale": Operation("scale", (16, 8, 8), (16, 8, 8)),
     "batch_norm": Operation("batch_norm", (16, 14, 14), (16, 14, 14)),
 }
-QUICK = Effort(operations_per_kind=3, fit_networks=6, held_out_networks=9, repeats=2)
+QUICK = Effort(operations_per_kind=1, fit_networks=6, held_out_networks=9, repeats=2)
 
 
 def check(measurement: Measurement, repeats: int) -> None:

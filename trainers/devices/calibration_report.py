@@ -21,18 +21,14 @@ class CalibrationReport:
     def __init__(self, calibration: Calibration, measurements: Measurements) -> None:
         self._calibration, self._measurements = calibration, measurements
         self._frame = held_out(calibration, measurements)
-        self._rows: list[dict[str, Any]] = self._frame[list(COLUMNS)].to_dict("records")
+        columns = [self._frame[column].tolist() for column in COLUMNS]
+        self._rows: list[dict[str, Any]] = [dict(zip(COLUMNS, row, strict=True)) for row in zip(*columns, strict=True)]
         by_factor = sorted(self._rows, key=lambda row: max(row["ratio"], 1 / row["ratio"]), reverse=True)
         self._worst = by_factor[:WORST]
 
     def summary(self) -> Iterator[str]:
         """The figures in words, a line each."""
-        error, bound, calibrator = (
-            self._calibration.error,
-            self._calibration.bound,
-            self._calibration.fitted.calibrator,
-        )
-        file = self._measurements
+        file, error, bound = self._measurements, self._calibration.error, self._calibration.bound
         yield f"{file.path}: {len(file.rows)} {file.subject}s, {error.n} of them held out in turn"
         yield (
             f"error  mean {error.mape:.1%}  median {error.median_ape:.1%}  within 10 %: {error.within_10_share:.0%}  "
@@ -46,7 +42,7 @@ class CalibrationReport:
                 f"note   line {slowest['line']} ({slowest['name']}) alone sets the bound: measured "
                 f"{slowest['ratio']:.3g} times what the others predict, the next {second['ratio']:.3g}; repeat it"
             )
-        if calibrator is not None:
+        if calibrator := self._calibration.fitted.calibrator:
             points = "  ".join(f"{sum_ms:.4g} ms -> {ms:.4g} ms" for sum_ms, ms in calibrator.points)
             yield f"map    from the sum of operations to the network: {points}"
         for row in self._worst:

@@ -25,6 +25,16 @@ Seed = Annotated[int, Field(ge=0, lt=2**32)]
 ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_length=60)]
 
 
+class CommandConfig(Section):
+    """What both commands have."""
+
+    plugins: list[Line]
+
+    def contradictions(self) -> Iterator[str]:
+        """What is wrong between keys that are right by themselves."""
+        yield from ()
+
+
 class LogConfig(Section):
     """Logs of a phone."""
 
@@ -33,10 +43,9 @@ class LogConfig(Section):
     precision: Precision | None
 
 
-class MeasureConfig(Section):
+class MeasureConfig(CommandConfig):
     """One measurement."""
 
-    plugins: list[Line]
     architecture: Paths | None
     networks: Annotated[int, Field(ge=1, le=100_000)] | None
     operations: bool
@@ -61,7 +70,6 @@ class MeasureConfig(Section):
         return self.output_path.with_suffix(".architectures")
 
     def contradictions(self) -> Iterator[str]:
-        """What is wrong between keys that are right by themselves."""
         yield from self.board.problems("board")
         yield from self._log_problems()
         given = {"architecture": self.architecture, "networks": self.networks, "operations": self.operations or None}
@@ -87,10 +95,9 @@ class MeasureConfig(Section):
             yield f"log.path: {num_logs} logs for {num_networks} architectures; give each log the one that it ran"
 
 
-class CalibrateConfig(Section):
+class CalibrateConfig(CommandConfig):
     """One calibration, or one proposal."""
 
-    plugins: list[Line]
     measurements: Line | None
     format: Line
     device: Line | None
@@ -126,7 +133,6 @@ class CalibrateConfig(Section):
         return self.output_path.with_suffix(".report")
 
     def contradictions(self) -> Iterator[str]:
-        """What is wrong between keys that are right by themselves."""
         yield from space_problems(self.space)
         yield from self._profile_problems() if self.propose is None else self._proposal_problems()
 
@@ -151,7 +157,7 @@ class CalibrateConfig(Section):
                 yield f"{key}: it is for a profile, and propose writes none; leave one of the two out"
 
 
-Config = TypeVar("Config", MeasureConfig, CalibrateConfig)
+Config = TypeVar("Config", bound=CommandConfig)
 
 
 def validate(schema: type[Config], content: Mapping[str, Any]) -> Config:
