@@ -68,7 +68,8 @@ class RooflineFit(ModelFit):
         if fitted.undecided:
             yield f"The typical device decides these more than the {self.subject}s: {', '.join(fitted.undecided)}."
         if fitted.unmeasured:
-            yield f"No {self.subject} has {', '.join(fitted.unmeasured)}: the typical device at this one's speed."
+            kinds = ", ".join(fitted.unmeasured)
+            yield f"No measured {self.subject} has {kinds}: their prices are the typical device's at this one's speed."
         if self.subject == "operation":
             yield "A network is the sum of its operations, each measured alone: fusion and caches are not in it."
         if self.subject == "block":
