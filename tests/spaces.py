@@ -6,10 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import torch.nn.functional as F
 import yaml
-from torch import Tensor
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import Array, CostTable, Indices, Mask
@@ -123,11 +120,3 @@ def random_mask(table: CostTable, generator: np.random.Generator, share: float) 
     for first, last in zip(table.first_choice[:-1], table.first_choice[1:], strict=True):
         mask_N[generator.integers(first, last)] = True
     return mask_N
-
-
-def one_hot(space: SearchSpace, indices: Any, dtype: torch.dtype) -> dict[str, Tensor]:
-    """The selection of one network as weight vectors."""
-    return {
-        d.name: F.one_hot(torch.tensor(int(k)), len(d.choices)).to(dtype)
-        for d, k in zip(space.decisions, indices, strict=True)
-    }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from spaces import PROFILES, draw, narrow_space, one_hot, random_limits, small_space, upper_costs, within
+from spaces import PROFILES, draw, narrow_space, random_limits, small_space, upper_costs, within
 from tiny_search import MOBILE_SPACE, composed, tiny_config
 from unit_profiles import bus, device, roofline, unit, wireless, with_units
 
@@ -23,6 +23,7 @@ from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError
 from search_spaces.mobile.space import MobileSpace
 from search_spaces.space import SearchSpace
+from search_spaces.testing import one_hot
 from trainers.runs.config import validate
 from trainers.search.certificate import certify
 from trainers.search.plan import prepare

@@ -2,7 +2,7 @@
 
 # Shapes: M metrics, F factors, E entries of all factors, N choices of all decisions, n decisions.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise, product
 
@@ -46,7 +46,14 @@ def best_network(
     if _empty(table, device, mask_N, limits_M):
         return None
     if _is_one_table(table):
-        return _best_of_all(table, device, mask_N, limits_M, scores_N, forbidden)
+
+        def values_of(networks_Sn: Indices) -> Array:
+            allowed_S = (table.of(networks_Sn, device) <= limits_M).all(axis=1)
+            for indices in forbidden:
+                allowed_S &= (networks_Sn[:, : len(indices)] != np.asarray(indices)).any(axis=1)
+            return np.where(allowed_S, scores_N[networks_Sn + table.first_choice[:-1]].sum(axis=1), -np.inf)
+
+        return _best_of_all(_networks(table, device, mask_N, scores_N), values_of)
     best: Solution | None = None
     for part_N in _parts(table, mask_N):
         bound = sum(scores_N[a:b][part_N[a:b]].max() for a, b in _blocks(table))
@@ -60,25 +67,15 @@ def best_network(
     return best
 
 
-def _best_of_all(
-    table: CostTable,
-    device: int,
-    mask_N: Mask,
-    limits_M: Array,
-    scores_N: Array,
-    forbidden: Sequence[Sequence[int]],
-) -> Solution | None:
-    """The best network of a table that `_is_one_table`, by looking at each."""
-    best: Solution | None = None
-    for networks_Sn in _networks(table, device, mask_N, scores_N):
-        allowed_S = (table.of(networks_Sn, device) <= limits_M).all(axis=1)
-        for indices in forbidden:
-            allowed_S &= (networks_Sn[:, : len(indices)] != np.asarray(indices)).any(axis=1)
-        values_S = scores_N[networks_Sn[allowed_S] + table.first_choice[:-1]].sum(axis=1)
-        found = _largest(networks_Sn[allowed_S], values_S)
-        if found is not None and (best is None or found.value > best.value):
-            best = found
-    return best
+def _best_of_all(parts: Iterable[Indices], values_of: Callable[[Indices], Array]) -> Solution | None:
+    """The network of the largest value above -inf, by looking at each."""
+    found = []
+    for networks_Sn in parts:
+        values_S = values_of(networks_Sn)
+        if values_S.max(initial=-np.inf) > -np.inf:
+            row = int(values_S.argmax())
+            found.append(Solution(tuple(networks_Sn[row].tolist()), float(values_S[row])))
+    return max(found, key=lambda solution: solution.value, default=None)
 
 
 def _best_of_part(
@@ -98,14 +95,12 @@ def _best_of_part(
 
 def tightest_network(table: CostTable, device: int, *, mask_N: Mask, limits_M: Array) -> Solution:
     """Network with the smallest largest ratio of cost to limit, and that ratio: at most 1 where a budget can be met."""
-    best: Solution | None = None
     if _is_one_table(table):
-        for networks_Sn in _networks(table, device, mask_N, np.zeros(len(mask_N))):
-            least = _largest(networks_Sn, -(table.of(networks_Sn, device) / limits_M).max(axis=1))
-            if least is not None and (best is None or -least.value < best.value):
-                best = Solution(least.indices, -least.value)
-        if best is not None:
-            return best
+        networks = _networks(table, device, mask_N, np.zeros(len(mask_N)))
+        least = _best_of_all(networks, lambda networks_Sn: -(table.of(networks_Sn, device) / limits_M).max(axis=1))
+        if least is not None:
+            return Solution(least.indices, -least.value)
+    best: Solution | None = None
     for part_N in _parts(table, mask_N):
         lower = np.max(table.cheapest(part_N, device) / limits_M)
         if best is not None and lower >= best.value:
@@ -145,17 +140,6 @@ def _networks(table: CostTable, device: int, mask_N: Mask, scores_N: Array) -> I
         where_Sn = np.broadcast_to(np.array(placement, dtype=np.int64), (len(own_Sn), len(placement)))
         networks_Sn = np.concatenate([own_Sn, where_Sn], axis=1)
         yield networks_Sn[table.rules.obeyed(networks_Sn)]
-
-
-def _largest(networks_Sn: Indices, values_S: Array) -> Solution | None:
-    if len(networks_Sn) == 0:
-        return None
-    row = int(values_S.argmax())
-    return Solution(_key(networks_Sn[row]), float(values_S[row]))
-
-
-def _key(network_n: Indices) -> tuple[int, ...]:
-    return tuple(int(k) for k in network_n)
 
 
 def _empty(table: CostTable, device: int, mask_N: Mask, limits_M: Array) -> bool:
