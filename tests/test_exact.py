@@ -2,7 +2,6 @@
 
 # Shapes: S networks, n decisions, M metrics, N choices of all decisions.
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from typing import Any
@@ -32,8 +31,6 @@ from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
-
-NUMBER = r"([0-9.]+(?:e[+-]?\d+)?)"
 
 
 class OpposedSpace(SearchSpace):
@@ -85,32 +82,27 @@ def test_a_budget_below_the_smallest_network_is_refused_with_its_numbers(name: s
     other = next(m for m in METRICS if m != metric)
     with pytest.raises(BudgetInfeasibleError) as caught:
         problem_of(table, {metric: 0.8 * smallest, other: 1e9}).start()
-    message = str(caught.value)
-    assert table.space.name in message
-    assert table.device_names[0] in message
-    assert other not in message
-    found = re.search(rf"{metric}: the smallest network needs {NUMBER} .*budget {NUMBER} \({NUMBER}x\)", message)
-    assert found is not None
-    assert [float(text) for text in found.groups()] == pytest.approx([smallest, 0.8 * smallest, 1.25], rel=1e-3)
-
-
-def test_a_latency_out_of_reach_at_its_bound_alone_is_told_with_its_estimate_and_what_holds_that() -> None:
-    table = cost_table(small_space("depths"))
-    profile = problem_of(table, {"latency_ms": 1.0}).profile
-    assert profile.bound is not None
-    smallest = upper_costs(table, all_networks(table.space), 0)[:, 0].min()
-    told = f"at the {profile.bound.level:.0%} bound of its estimate, {smallest / profile.bound.factor:.4g}"
-    with pytest.raises(BudgetInfeasibleError, match=re.escape(f"({told}; margin=point holds the estimate)")):
-        problem_of(table, {"latency_ms": 0.99 * smallest}).start()
-    with pytest.raises(BudgetInfeasibleError, match=re.escape(f"({told}),")):
-        problem_of(table, {"latency_ms": 0.99 * smallest / profile.bound.factor}).start()
+    assert caught.value.smallest == pytest.approx({metric: smallest}, rel=1e-6)
+    assert table.space.name in str(caught.value) and table.device_names[0] in str(caught.value)
 
 
 def test_every_budget_that_cannot_be_met_is_named() -> None:
     table = cost_table(small_space("depths"))
     smallest_M = upper_costs(table, all_networks(table.space), 0).min(axis=0)
-    with pytest.raises(BudgetInfeasibleError, match=r"latency_ms: .*\(2\.00x\); gflops: .*\(4\.00x\)"):
-        problem_of(table, {"latency_ms": smallest_M[0] / 2, "gflops": smallest_M[1] / 4}).start()
+    with pytest.raises(BudgetInfeasibleError) as caught:
+        problem_of(table, {"latency_ms": smallest_M[0] / 2, "gflops": smallest_M[1] / 4, "params_m": 1e9}).start()
+    smallest = {"latency_ms": smallest_M[0], "gflops": smallest_M[1]}
+    assert caught.value.smallest == pytest.approx(smallest, rel=1e-6)
+    for metric, figure in smallest.items():
+        assert f"{metric}: " in str(caught.value) and f"{figure:.4g}" in str(caught.value)
+    assert "margin=point" not in str(caught.value), "the estimate of latency is out of reach too"
+
+
+def test_a_latency_out_of_reach_at_its_bound_alone_is_told_with_the_setting_that_holds_the_estimate() -> None:
+    table = cost_table(small_space("depths"))
+    smallest = upper_costs(table, all_networks(table.space), 0)[:, 0].min()
+    with pytest.raises(BudgetInfeasibleError, match="margin=point"):
+        problem_of(table, {"latency_ms": 0.99 * smallest}).start()
 
 
 def test_budgets_reachable_alone_but_not_together_are_refused_with_the_ratio_they_lack() -> None:
@@ -119,11 +111,9 @@ def test_budgets_reachable_alone_but_not_together_are_refused_with_the_ratio_the
     limits = {"gflops": 1.5 * upper_SM[:, 1].min(), "params_m": 1.5 * upper_SM[:, 2].min()}
     ratio = np.maximum(upper_SM[:, 1] / limits["gflops"], upper_SM[:, 2] / limits["params_m"]).min()
     assert ratio > 1.05
-    with pytest.raises(BudgetInfeasibleError, match="reachable alone") as caught:
+    with pytest.raises(BudgetInfeasibleError) as caught:
         problem_of(table, limits).start()
-    found = re.search(rf"only if every one grows {NUMBER}x", str(caught.value))
-    assert found is not None
-    assert float(found[1]) == pytest.approx(ratio, abs=0.01)
+    assert caught.value.smallest == {} and caught.value.ratio == pytest.approx(ratio, rel=1e-4)
     # With as much room as it asks for, they can be met.
     survivors, _ = problem_of(table, {m: limit * ratio * 1.0001 for m, limit in limits.items()}).start()
     assert problem_of(table, {m: limit * ratio * 1.0001 for m, limit in limits.items()}).is_feasible(
@@ -222,8 +212,9 @@ def test_latency_budget_binds_the_upper_bound_and_not_the_estimate() -> None:
     assert bound is not None
     assert bound.factor > 1.1
     smallest = table.of(all_networks(table.space), 0)[:, 0].min()
-    with pytest.raises(BudgetInfeasibleError, match=f"needs {bound.factor * smallest:.4g} ms"):
+    with pytest.raises(BudgetInfeasibleError) as caught:
         problem_of(table, {"latency_ms": smallest * (1 + bound.factor) / 2}).start()
+    assert caught.value.smallest == pytest.approx({"latency_ms": bound.factor * smallest}, rel=1e-6)
     problem = problem_of(table, {"latency_ms": smallest * bound.factor * 1.001})
     incumbent = problem.start()[0].incumbent
     assert problem.utilisation(incumbent) == pytest.approx({"latency_ms": 1 / 1.001})

@@ -139,7 +139,7 @@ class BudgetProblem:
         mask_N = self._all_choices()
         tightest = self.tightest()
         if tightest.value > 1:
-            raise BudgetInfeasibleError(self._why_infeasible(max(self.utilisation(tightest.indices).values())))
+            raise self._infeasible(max(self.utilisation(tightest.indices).values()))
         kept_N = mask_N.copy()
         for choice in range(len(mask_N)):
             alone_N = mask_N.copy()
@@ -224,26 +224,20 @@ class BudgetProblem:
             return float("inf")
         return self.profile.largest_total(metric, self.limits[metric], margin=self.margin)
 
-    def _why_infeasible(self, ratio: float) -> str:
-        lines = []
-        for metric, smallest in self.reachable().items():
-            share = smallest / self.limits[metric]
-            if share > 1:
-                lines.append(
-                    f"{metric}: the smallest network needs {smallest:.4g} {UNITS[metric]}"
-                    f"{self._beside_estimate(metric, smallest)}, budget {self.limits[metric]:.4g} ({share:.2f}x)"
-                )
-        space = self.table.space.name
-        if lines:
-            what = "; ".join(lines)
-            return (
-                f"no network of space {space} meets the budgets of {self.name}: {what}; raise them or widen the space"
-            )
+    def _infeasible(self, ratio: float) -> BudgetInfeasibleError:
+        smallest = {metric: figure for metric, figure in self.reachable().items() if figure > self.limits[metric]}
+        lines = [
+            f"{metric}: the smallest network needs {figure:.4g} {UNITS[metric]}"
+            f"{self._beside_estimate(metric, figure)}, "
+            f"budget {self.limits[metric]:.4g} ({figure / self.limits[metric]:.2f}x)"
+            for metric, figure in smallest.items()
+        ]
         budgets = ", ".join(f"{metric} <= {limit:g}" for metric, limit in self.limits.items())
-        return (
-            f"no network of space {space} meets the budgets of {self.name} together ({budgets}): each is reachable "
-            f"alone, all of them only if every one grows {ratio:.2f}x; raise them or widen the space"
-        )
+        together = f" together ({budgets}): each is reachable alone, all of them only if every one grows {ratio:.2f}x"
+        why = f": {'; '.join(lines)}" if lines else together
+        subject = f"no network of space {self.table.space.name} meets the budgets of {self.name}"
+        message = f"{subject}{why}; raise them or widen the space"
+        return BudgetInfeasibleError(message, smallest=smallest, ratio=ratio)
 
     def _beside_estimate(self, metric: str, held: float) -> str:
         """What else is to be known of a figure that a budget is checked against: that it is a bound, and of what."""
