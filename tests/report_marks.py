@@ -13,7 +13,6 @@ import yaml
 
 from trainers.analysis.loading import load_run
 from trainers.analysis.run_files import read_table
-from trainers.reports.run_view import status_of
 
 WORDS = {True: {"yes", "within", "within budget"}, False: {"no", "over", "over budget"}}
 NUMBER = re.compile(r"(?<![\w.-])\d[\d,.]*")
@@ -54,7 +53,7 @@ def looked_up(content: Any, field: str) -> Any:
 def source_of(run: Path, source: str) -> Any:
     """What a report quotes from: a JSON or YAML file, the state of a run, or a line of `metrics.csv`."""
     if source == "status.json":
-        return status_of(load_run(run))
+        return load_run(run).state.model_dump(mode="json", by_alias=True)
     if source.startswith("metrics.csv line "):
         rows = read_table(run / "metrics.csv", required=("epoch",)).to_dict("records")
         return rows[int(source.rpartition(" ")[2]) - 2]

@@ -1,7 +1,8 @@
-"""Run folders for tests of reports: real small searches, and copies of them that ended otherwise."""
+"""Run folders for tests of reports: real searches, and copies of them that ended otherwise."""
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -10,14 +11,25 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from hardware_models.infeasible import BudgetInfeasibleError
 from hardware_models.measuring.measure import Measurement, versions
+from tests.sample_result import SAMPLE
 from tests.tiny_search import MOBILE, tiny_config
 from trainers.cli.search import run_search
 
 COMMAND = "espalier-search -m 'seed=range(2)' sweep=tiny"
 KEPT: list[TemporaryDirectory[str]] = []  # until the tests end
 RESULT_FILES = ("result.json", "lineage.json", "alphas.npz", "architectures", "weights", "report.html")
+
+
+def sampled(runs: Path, *, seed: int = 0) -> Path:
+    """The folder, in a sweep in `runs`, of a finished search of the sample, as if of this machine; weights are empty."""
+    (found,) = (SAMPLE / "strategies").glob(f"mobile-pool-seed{seed}-*")
+    copy = Path(shutil.copytree(found, runs / "tiny" / found.name))
+    change(copy / "status.json", command=COMMAND, host=socket.gethostname())
+    (copy / "weights").mkdir()
+    for path in (copy / "architectures").iterdir():
+        (copy / "weights" / f"{path.stem}.safetensors").touch()
+    return copy
 
 
 def searched(runs: Path, *overrides: str) -> Path:
@@ -35,21 +47,11 @@ def _made(overrides: tuple[str, ...]) -> Path:
     return config.run_folder
 
 
-def infeasible(runs: Path) -> Path:
-    """The folder of a search whose budget no network meets."""
-    config = tiny_config(runs, *MOBILE, "hardware.iot_terminal.budgets.latency_ms=0.01")
-    try:
-        run_search(config, lambda line: None, command=COMMAND)
-    except BudgetInfeasibleError:
-        return config.run_folder
-    raise AssertionError("a budget of a hundredth of a millisecond was met")
-
-
 def ended(run: Path, name: str, state: str, *, error: str | None, epoch: int = 1, **more: Any) -> Path:
     """A copy of a finished run beside it, as one that ended before it had a result."""
     copy = run.parent / name
     shutil.copytree(run, copy)
-    for file in RESULT_FILES:
+    for file in ("prune.csv", "metrics.csv", *RESULT_FILES) if state == "infeasible" else RESULT_FILES:
         shutil.rmtree(copy / file, ignore_errors=True)
         (copy / file).unlink(missing_ok=True)
     status = json.loads((copy / "status.json").read_text())
@@ -106,7 +108,7 @@ def set_field(run: Path, field: str, value: Any) -> None:
 
 
 def every_state(run: Path) -> dict[str, Path]:
-    """A run of each state but `done`, `unmet` and `infeasible`, beside a finished one."""
+    """A run of each state but `done` and `unmet`, beside a finished one."""
     later = (datetime.now(UTC) + timedelta(days=1)).isoformat(timespec="seconds")  # however slow the tests are
     return {
         "interrupted": ended(run, "interrupted", "interrupted", error="ended by SIGTERM"),
@@ -115,4 +117,5 @@ def every_state(run: Path) -> dict[str, Path]:
         "killed": ended(run, "killed", "running", error=None, pid=2**22 + 1),  # above the largest process id
         "running": ended(run, "running", "running", error=None, host="elsewhere", heartbeat=later),
         "queued": ended(run, "queued", "queued", error=None, progress=None),
+        "infeasible": ended(run, "infeasible", "infeasible", error="the fastest needs 0.1 ms", progress=None),
     }

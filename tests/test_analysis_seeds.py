@@ -14,7 +14,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.mobile.space import MobileSpace
 from search_spaces.nasbench201.space import NasBench201Space
 from trainers.analysis import Run, Sweep, anytime, stability
-from trainers.analysis.seeds import agreements, settings_of, used_decisions
+from trainers.analysis.seeds import agreements, used_decisions
 from trainers.runs.state import RunState
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -173,7 +173,7 @@ def test_a_changed_architecture_file_is_refused(tmp_path: Path) -> None:
 )
 def test_settings_are_what_a_result_depends_on_but_for_the_seed(tmp_path: Path, change: dict, same: bool) -> None:
     run = run_of(tmp_path, {"phone": network(space_of_depths())})
-    assert (settings_of(replace(run, config=run.config | change)) == settings_of(run)) is same
+    assert (replace(run, config=run.config | change).settings == run.settings) is same
 
 
 def test_anytime_is_the_best_accuracy_so_far_and_the_seconds_of_the_steps(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from tests.report_marks import (
     source_of,
     text_of,
 )
-from tests.reported_runs import change, every_state, infeasible, measured, searched, unmet
+from tests.reported_runs import change, every_state, measured, sampled, unmet
 from trainers.analysis.loading import load_run, load_sweep
 from trainers.analysis.seeds import stability
 from trainers.cli.report_command import run as espalier_report
@@ -50,8 +50,8 @@ class Runs:
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory: pytest.TempPathFactory) -> Runs:
     folder = tmp_path_factory.mktemp("runs")
-    done, second = searched(folder, "seed=0"), searched(folder, "seed=1")
-    others = {"infeasible": infeasible(folder), "unmet": unmet(done, "unmet"), **every_state(done)}
+    done, second = sampled(folder), sampled(folder, seed=1)
+    others = {"unmet": unmet(done, "unmet"), **every_state(done)}
     return Runs(done.parent, done, second, others)
 
 

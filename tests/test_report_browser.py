@@ -14,7 +14,7 @@ from PIL import Image
 from search_spaces.architecture import architecture_of, architecture_svg
 from search_spaces.nasbench201.space import NasBench201Space, parse_arch
 from tests.report_browser import CHROMIUM, PHONE, WIDE, chromium, opened
-from tests.reported_runs import every_state, searched, unmet
+from tests.reported_runs import every_state, sampled, unmet
 from tests.spaces import yaml_space
 from trainers.reports.report import write_report
 
@@ -43,7 +43,7 @@ def shots(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    run = searched(tmp_path_factory.mktemp("runs"), "seed=0")
+    run = sampled(tmp_path_factory.mktemp("runs"))
     folders = {"done": run, "unmet": unmet(run, "unmet"), "failed": every_state(run)["failed"], "sweep": run.parent}
     found = {name: write_report(folder) for name, folder in folders.items()}
     found["labels"] = write_report(labelled(run, tmp_path_factory.mktemp("labels")))

@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 
 from tests.report_marks import assert_true_to_files, parsed, text_of
-from tests.reported_runs import change, ended, infeasible, measured, searched
+from tests.reported_runs import change, ended, measured, sampled
 from trainers.reports.report import run_page, sweep_page
 
 
 @pytest.fixture
 def done(tmp_path: Path) -> Path:
     """A finished run, to change."""
-    return searched(tmp_path, "seed=0")
+    return sampled(tmp_path)
 
 
 def reproduction(page: str) -> str:
@@ -57,7 +57,7 @@ def test_only_a_bound_is_said_to_cover_networks(
 
 @pytest.mark.parametrize("state", ["interrupted", "infeasible"])
 def test_a_run_without_a_result_tells_the_code_and_hashes_that_it_started_from(done: Path, state: str) -> None:
-    run = infeasible(done.parents[1]) if state == "infeasible" else ended(done, state, state, error="ended by SIGTERM")
+    run = ended(done, state, state, error="ended by SIGTERM")
     page = run_page(run)
     shown = set(assert_true_to_files(page, run))
     assert {f"hashes.{name}" for name in ("config", "cost_table", "data_split")} <= shown

@@ -14,19 +14,18 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tests.reported_runs import searched
+from tests.reported_runs import sampled
 from tests.test_analysis_plots import TABLE, lines, marks, panel
 from trainers.analysis import plot_alphas, plot_costs, plot_gap, plot_pareto, plot_pruning
-from trainers.analysis.canvas import panels
 from trainers.analysis.loading import Run, load_run
-from trainers.reports.plots import MOST_POINTS, plot_candidates, plot_inside, plot_latency, themed_svg
+from trainers.reports.plots import plot_candidates, plot_inside, plot_latency, themed_svg
 from trainers.runs import metric_names
 from trainers.runs.result import DeviceResult
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return load_run(searched(tmp_path_factory.mktemp("runs"), "seed=0"))
+    return load_run(sampled(tmp_path_factory.mktemp("runs")))
 
 
 def devices_of(run: Run, **changes: Any) -> dict[str, DeviceResult]:
@@ -125,11 +124,3 @@ def test_the_heat_map_of_a_page_has_the_pixels_of_its_figure(run: Run) -> None:
         cells = axes.images[0]
         expected = cells.to_rgba(cells.get_array(), bytes=True)[..., :3]
         assert np.array_equal(np.asarray(picture.convert("RGB")), expected)
-
-
-def test_a_long_line_keeps_its_ends_and_fewer_points() -> None:
-    figure, (axes,) = panels([""])
-    axes.plot(range(1000), np.sin(range(1000)))
-    themed_svg(figure, name="long", words="words")
-    assert len(axes.lines[0].get_xdata()) == MOST_POINTS
-    assert [axes.lines[0].get_xdata()[place] for place in (0, -1)] == [0, 999]

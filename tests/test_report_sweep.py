@@ -9,7 +9,7 @@ import pytest
 
 from search_spaces.errors import InvalidInputError
 from tests.report_marks import loose_numbers, parsed, rows_of, text_of
-from tests.reported_runs import change, ended, searched, unmet
+from tests.reported_runs import change, ended, sampled, unmet
 from tests.test_status import write_run
 from trainers.reports.report import sweep_page, write_report
 from trainers.sweeps.records import Job
@@ -25,7 +25,7 @@ def no_sweep_around(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return searched(tmp_path_factory.mktemp("runs"), "seed=0")
+    return sampled(tmp_path_factory.mktemp("runs"))
 
 
 @pytest.fixture
@@ -145,12 +145,12 @@ def test_runs_and_searches_stand_in_the_order_of_the_numbers_in_their_labels(run
     whole = (run / "config.yaml").read_text(encoding="utf-8")
     for name, steps in (("a", 120), ("b", 40), ("c", 8)):
         copy = Path(shutil.copytree(run, run.parent / name))
-        text = whole.replace("\n  steps: 12\n", f"\n  steps: {steps}\n", 1)
+        text = whole.replace("\n  steps: 200\n", f"\n  steps: {steps}\n", 1)
         (copy / "config.yaml").write_text(text, encoding="utf-8")
     page = sweep_page(run.parent)
-    assert [row[0][:9] for row in rows_of(page, "runs")] == ["steps=8c", "steps=12m", "steps=40b", "steps=120"]
+    assert [row[0][:9] for row in rows_of(page, "runs")] == ["steps=8c", "steps=40b", "steps=120", "steps=200"]
     searches = [row[0] for row in rows_of(page, "strategies")]
-    assert list(dict.fromkeys(searches)) == [f"steps={steps}" for steps in (8, 12, 40, 120)]
+    assert list(dict.fromkeys(searches)) == [f"steps={steps}" for steps in (8, 40, 120, 200)]
 
 
 def test_what_is_open_is_finished_by_the_command_of_the_sweep_and_not_of_its_runs(run: Path) -> None:

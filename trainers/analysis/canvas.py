@@ -1,18 +1,19 @@
 """What all pictures share: colours that colour-blind readers tell apart, and a ground that any notebook shows."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from math import ceil
+from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-import matplotlib
+import matplotlib.style
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, NullLocator
-from numpy.typing import NDArray
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 # Source: Okabe and Ito, "Color universal design" (2008), without yellow, which is too light for lines on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -26,33 +27,9 @@ PER_ROW = 3  # panels beside one another: of more, the words in them are too sma
 LEGEND_INCHES = 0.17  # of a line of a legend, or of a label below all panels
 BELOW_LETTERS = 4.5  # heights from axes to a legend below their labels
 LEGEND_LETTERS = 14  # of these, an inch; wide ones
+MARKS = 8  # of a line over epochs, about: a report of many epochs stays small
 HANDLE_LETTERS = 8  # as wide as what stands before a word of a legend, and the space after it
-# Everything that a dark theme would change is set, so that a picture is the same in each.
-STYLE: Any = {
-    "figure.facecolor": "white",
-    "axes.facecolor": "white",
-    "savefig.facecolor": "white",
-    "axes.edgecolor": GREY,
-    "axes.labelcolor": INK,
-    "axes.titlesize": 10,
-    "axes.labelsize": 9,
-    "figure.labelsize": 9,
-    "axes.grid": False,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "text.color": INK,
-    "text.parse_math": False,  # a dollar sign in a name would begin a formula
-    "xtick.color": GREY,
-    "ytick.color": GREY,
-    "xtick.labelsize": 8,
-    "ytick.labelsize": 8,
-    "legend.fontsize": 8,
-    "legend.facecolor": "white",
-    "legend.edgecolor": "white",
-    "legend.framealpha": 0.85,
-    "font.family": "sans-serif",
-    "svg.hashsalt": "espalier",  # the same picture is the same file
-}
+style = partial(matplotlib.style.context, Path(__file__).with_name("espalier.mplstyle"))  # of a function that draws
 UNITS = {"latency_ms": "ms", "gflops": "GFLOPs", "params_m": "M parameters", "peak_memory_mb": "MB"}
 QUANTITIES = {
     "latency_ms": "latency, ms",
@@ -60,13 +37,6 @@ QUANTITIES = {
     "params_m": "parameters, million",
     "peak_memory_mb": "peak memory, MB",
 }
-
-
-@contextmanager
-def style() -> Iterator[None]:
-    """Decorates a function that draws: the look of its figure is that of `STYLE`, and no other figure's changes."""
-    with matplotlib.rc_context(STYLE):
-        yield
 
 
 @dataclass(frozen=True)
@@ -124,8 +94,12 @@ def plain_numbers(axis: Axis) -> None:
     axis.set_minor_locator(NullLocator())
 
 
-def legend_below(axes: Axes) -> None:
-    """A legend that covers no data."""
+def draw_epochs(axes: Axes) -> None:
+    """Names the axis of lines over epochs, with about `MARKS` marks each, and a legend that covers no data."""
+    for line in axes.lines:
+        line.set_markevery(max(1, len(np.asarray(line.get_xdata())) // MARKS))
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=BELOW_LETTERS, frameon=False)
 
 
@@ -156,11 +130,3 @@ def say(axes: Axes, text: str) -> None:
     """Tells why a picture has nothing to show, in its middle."""
     axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", color=GREY, fontsize=9, wrap=True)
     axes.set(xticks=[], yticks=[])
-
-
-def write_cells(axes: Axes, texts: Sequence[Sequence[str]], *, light: NDArray[Any]) -> None:
-    """Text in the middle of each cell of a heat map; white where `light` says that its ground is dark."""
-    for row, line in enumerate(texts):
-        for column, text in enumerate(line):
-            colour = "white" if light[row, column] else INK
-            axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)

@@ -47,6 +47,15 @@ def transfer(run: Run) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS))
 
 
+def mean_transfer(runs: Sequence[Run]) -> pd.DataFrame:
+    """`transfer` over the finished ones of some runs: for each network and device the means of latency, in ms, and of
+    accuracy, and how many of `count` networks are `within` all budgets.
+    """
+    pairs = pd.concat([transfer(run) for run in runs if run.result]).groupby(["network", "device"], sort=False)
+    latency, accuracy = ("predicted_latency_ms", "mean"), ("accuracy", "mean")
+    return pairs.agg(latency_ms=latency, accuracy=accuracy, within=("within", "sum"), count=("within", "size"))
+
+
 def latencies(
     space: SearchSpace, profiles: Sequence[HardwareProfile], *, num_networks: int, seed: int = 0
 ) -> pd.DataFrame:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from trainers.runs.result import CandidateRow, DeviceResult, Result, read_result
 from trainers.runs.state import FINISHED, RunState, architecture_file, state_of
 
 ACCURACIES = ("validation", "supernet", "inherited", "finetuned", "random")
-FIGURES = ("budget", "predicted", "upper", "recounted", "measured", "utilisation")
+FIGURES = ("budget", "held", "predicted", "upper", "recounted", "measured", "utilisation")
 DEVICE_COLUMNS = (
-    *("device", "id", "met", "binding"),
+    *("device", "id", "notation", "met", "binding"),
     *(f"{figure}_{metric}" for figure in FIGURES for metric in METRICS),
     *(f"accuracy_{kind}" for kind in ACCURACIES),
 )
@@ -28,7 +28,7 @@ CANDIDATE_COLUMNS = tuple(CandidateRow.model_fields)
 METRICS_COLUMNS = (EPOCH, STEP, STEP_SECONDS, VALIDATION_ACCURACY)  # of metrics.csv, as far as every run has them
 PRUNE_COLUMNS = ("step", "device", "decision", "choice", "reason")  # of the pruning log, as far as it is read here
 RUN_COLUMNS = ("run", "search", "strategy", "seed", "space", "state")
-KNOWN = ("strategy.name", "space.name", "seed")  # keys that other columns hold
+KNOWN = {"strategy.name", "space.name", *RUN_COLUMNS, *DEVICE_COLUMNS}  # keys that other columns hold
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,11 @@ class Run:
         """The devices of the result, by name; none without a result."""
         return self.result.devices if self.result else {}
 
+    @property
+    def settings(self) -> str:
+        """A hash of what the result depends on, the seed aside: runs that share it are one search; empty without."""
+        return settings_hash(self.config) if self.config else ""
+
 
 @dataclass(frozen=True)
 class Sweep:
@@ -70,6 +75,21 @@ class Sweep:
     runs: tuple[Run, ...]
     table: pd.DataFrame
     unreadable: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Words for each search, by the settings of its runs."""
+        return search_labels([run.config for run in self.runs])
+
+    @property
+    def searches(self) -> dict[str, list[Run]]:
+        """The runs that have a configuration, those of one search together, by its label."""
+        labels = self.labels
+        found: dict[str, list[Run]] = {label: [] for label in labels.values()}
+        for run in self.runs:
+            if run.config:
+                found[labels[run.settings]].append(run)
+        return found
 
 
 def load_run(path: Path | str) -> Run:
@@ -95,31 +115,30 @@ def load_run(path: Path | str) -> Run:
 def load_sweep(path: Path | str) -> Sweep:
     """Every run of a sweep folder. Raises: InvalidInputError if it has none, or one that `load_run` refuses."""
     folder = Path(os.path.expanduser(path))
-    found = run_folders(folder)
-    if not found:
+    runs = [load_run(run) for run in _run_folders(folder)]
+    if not runs:
         raise InvalidInputError(f"no runs in {folder}; give the folder <runs>/<sweep>, which holds a folder per run")
-    return sweep_of(folder, [load_run(run) for run in found])
+    return _sweep_of(folder, runs)
 
 
-def load_readable(path: Path | str) -> Sweep:
+def load_readable(folder: Path) -> Sweep:
     """`load_sweep`, but runs with a malformed file are left out, with the reason, and there may be none at all.
 
     Raises: InvalidInputError if the folder is a run's.
     """
-    folder = Path(os.path.expanduser(path))
     runs: list[Run] = []
     unreadable = {}
-    for found in run_folders(folder):
+    for found in _run_folders(folder):
         try:
             run = load_run(found)
-            check_networks(run)
+            _check_networks(run)
             runs.append(run)
         except InvalidInputError as error:
             unreadable[found.name] = str(error)
-    return sweep_of(folder, runs, unreadable=unreadable)
+    return replace(_sweep_of(folder, runs), unreadable=unreadable)
 
 
-def check_networks(run: Run) -> None:
+def _check_networks(run: Run) -> None:
     """Raises: InvalidInputError if the networks of a run are not of its devices, or not those of its result."""
     devices, searched = sorted(run.device_results), sorted(run.config.get("hardware", {}))
     if devices and devices != searched:
@@ -130,24 +149,41 @@ def check_networks(run: Run) -> None:
             raise InvalidInputError(f"{path}: field 'id' is not that of result.json")
 
 
-def run_folders(folder: Path) -> list[Path]:
+def _run_folders(folder: Path) -> list[Path]:
     """Those in a sweep folder, by name. Raises: InvalidInputError if the folder is a run's."""
     if os.path.isfile(folder / "status.json"):
         raise InvalidInputError(f"{folder} is a run and no sweep; load it with load_run, or give {folder.parent}")
     return sorted(file.parent for file in folder.glob("*/status.json"))
 
 
-def sweep_of(path: Path, runs: Sequence[Run], *, unreadable: Mapping[str, str] | None = None) -> Sweep:
+def _sweep_of(path: Path, runs: Sequence[Run]) -> Sweep:
     configs = [run.config for run in runs]
-    searches = search_labels(configs)
-    known = {*KNOWN, *RUN_COLUMNS, *DEVICE_COLUMNS}
-    settings = {key: values for key, values in differing(configs).items() if key not in known}
-    rows = []
-    for number, run in enumerate(runs):
-        own = {**_labels(run, searches), **{key: values[number] for key, values in settings.items()}}
-        rows += [{**own, **device} for device in run.devices.to_dict("records") or [{}]]
-    table = pd.DataFrame(rows, columns=[*RUN_COLUMNS, *settings, *DEVICE_COLUMNS])
-    return Sweep(path, tuple(runs), table, unreadable or {})
+    settings = {key: values for key, values in differing(configs).items() if key not in KNOWN}
+    sweep = Sweep(path, tuple(runs), pd.DataFrame())
+    rows = [
+        {**_labels(run, sweep.labels), **{key: values[number] for key, values in settings.items()}, **device}
+        for number, run in enumerate(runs)
+        for device in run.devices.to_dict("records") or [{}]
+    ]
+    return replace(sweep, table=pd.DataFrame(rows, columns=[*RUN_COLUMNS, *settings, *DEVICE_COLUMNS]))
+
+
+def _labels(run: Run, searches: Mapping[str, str]) -> dict[str, Any]:
+    """What tells a run from others; without a name where it has no configuration yet."""
+    names = {key: run.config[key]["name"] if run.config else None for key in ("strategy", "space")}
+    search = searches.get(run.settings)
+    return {"run": run.path.name, "search": search, **names, "seed": run.config.get("seed"), "state": run.state.state}
+
+
+def _devices(result: Result | None, config: Mapping[str, Any]) -> pd.DataFrame:
+    if result is None:
+        found = [{"device": name, "budget": part["budgets"]} for name, part in config.get("hardware", {}).items()]
+    else:
+        found = []
+        for name, device in result.model_dump()["devices"].items():
+            accuracy = {**device["accuracy"], "validation": device["validation"]["accuracy"]}
+            found.append({**device, "device": name, "budget": device["budgets"], "accuracy": accuracy})
+    return pd.json_normalize(found, sep="_").reindex(columns=list(DEVICE_COLUMNS))
 
 
 def candidates(run: Run) -> pd.DataFrame:
@@ -163,38 +199,3 @@ def candidates(run: Run) -> pd.DataFrame:
         for candidate in candidates
     ]
     return pd.DataFrame(rows, columns=["device", "searched", *CANDIDATE_COLUMNS])
-
-
-def _labels(run: Run, searches: Mapping[str, str]) -> dict[str, Any]:
-    """What tells a run from others; without a name where it has no configuration yet."""
-    names = {key: run.config[key]["name"] if run.config else None for key in ("strategy", "space")}
-    search = searches[settings_hash(run.config)] if run.config else None
-    return {"run": run.path.name, "search": search, **names, "seed": run.config.get("seed"), "state": run.state.state}
-
-
-def _devices(result: Result | None, config: Mapping[str, Any]) -> pd.DataFrame:
-    if result is not None:
-        rows = [{"device": name, **_figures(device)} for name, device in result.devices.items()]
-    else:
-        hardware = config.get("hardware", {})
-        rows = [{"device": name, **_prefixed("budget", profile["budgets"])} for name, profile in hardware.items()]
-    return pd.DataFrame(rows, columns=list(DEVICE_COLUMNS))
-
-
-def _figures(device: DeviceResult) -> dict[str, Any]:
-    return {
-        "id": device.id,
-        "met": device.met,
-        "binding": device.binding,
-        **_prefixed("budget", device.budgets),
-        **_prefixed("predicted", device.predicted),
-        **_prefixed("upper", device.upper),
-        **_prefixed("recounted", device.recounted),
-        **_prefixed("measured", {"latency_ms": device.measured.latency_ms} if device.measured else {}),
-        **_prefixed("utilisation", device.utilisation),
-        **_prefixed("accuracy", {**dict(device.accuracy), "validation": device.validation.accuracy}),
-    }
-
-
-def _prefixed(prefix: str, figures: Mapping[str, Any]) -> dict[str, Any]:
-    return {f"{prefix}_{key}": value for key, value in figures.items()}

@@ -24,7 +24,11 @@ TEXTS = ("device", "decision", "choice", "reason")  # columns of the pruning log
 WHOLE = ("epoch", "step")
 ALPHA_BYTES = 2**27  # bytes of alphas.npz unpacked; 10 devices, 300 choices and 10,000 epochs are 120 MB
 ROUNDING = 1e-5  # of probabilities in single precision, which may sum to a little more than 1
-ALPHAS = {"epoch": "i", "step": "i", "weights": "f", "device": "U", "decision": "U", "choice": "U"}  # kinds of dtype
+# Of each array its kind of dtype, and its axes.
+ALPHAS = {
+    **{"epoch": ("i", "E"), "step": ("i", "E"), "weights": ("f", "EDN")},
+    **{"device": ("U", "D"), "decision": ("U", "N"), "choice": ("U", "N")},
+}
 
 
 class _Part(BaseModel):
@@ -129,17 +133,18 @@ def read_alphas(path: Path) -> Alphas | None:
             raise ValueError("it has more values than bytes")
     except Exception as error:  # zipfile, zlib, struct and numpy have some ten kinds of it for a file that is not whole
         raise InvalidInputError(f"cannot read {path}: {error}") from error
-    wrong = [name for name, kind in ALPHAS.items() if arrays[name].dtype.kind != kind]
-    wrong += [name for name in ALPHAS if arrays[name].ndim != (3 if name == "weights" else 1)]
-    if not wrong:
-        num_epochs, num_devices, num_choices = arrays["weights"].shape
-        lengths = {"epoch": num_epochs, "step": num_epochs, "device": num_devices}
-        lengths |= {"decision": num_choices, "choice": num_choices}
-        wrong = [name for name, length in lengths.items() if len(arrays[name]) != length]
+    sizes: dict[str, int] = {}
+    wrong = [
+        name
+        for name, (kind, axes) in ALPHAS.items()
+        if arrays[name].dtype.kind != kind
+        or arrays[name].ndim != len(axes)
+        or any(sizes.setdefault(axis, size) != size for axis, size in zip(axes, arrays[name].shape, strict=True))
+    ]
     if wrong:
         raise InvalidInputError(f"{path}: fields {', '.join(wrong)} are not those of a search, or do not fit together")
     weights = arrays["weights"]
     if not ((weights >= 0) & (weights <= 1 + ROUNDING)).all():
         raise InvalidInputError(f"{path}: field weights: allowed: probabilities in [0, 1]")
-    words = {name: tuple(str(word) for word in arrays[name]) for name in ("device", "decision", "choice")}
+    words = {name: tuple(map(str, arrays[name])) for name in ("device", "decision", "choice")}
     return Alphas(arrays["epoch"].astype(np.int64), arrays["step"].astype(np.int64), weights, **words)

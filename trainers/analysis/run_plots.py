@@ -1,14 +1,13 @@
 """Pictures of one run: costs against budgets, pruning, and what its strategy believed."""
 
-# Shapes: E epochs, N choices of all decisions.
+# Shapes: E epochs, D devices, N choices of all decisions.
 
 from collections.abc import Sequence
-from itertools import groupby
 from math import ceil
-from typing import Any
 
 import matplotlib
 import numpy as np
+import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
@@ -22,7 +21,7 @@ from trainers.analysis.canvas import (
     GREY,
     HEAT,
     UNITS,
-    legend_below,
+    draw_epochs,
     looks,
     name_rows,
     panels,
@@ -36,7 +35,7 @@ from trainers.runs import metric_names
 
 CHOSEN_LAST = "validation"  # the pruning log's reason for choices that lost when the network was chosen
 MOST_CHOICES = 60  # that a heat map has a row each for; of more, a row per decision
-MOST_CELLS = 30_000  # of a heat map: of more, epochs are left out evenly, so that a report stays small
+MOST_EPOCHS = 40  # columns of a heat map: of more, epochs are left out evenly, so that a report stays small
 SHADES = 20  # of a heat map: a shade for each twentieth
 SMALL = 6.5  # points of the names of its rows
 DECISION_INCHES = 0.13  # of a row of a heat map of decisions
@@ -59,15 +58,14 @@ def plot_costs(run: Run) -> Figure:
             if metric_names.budget(device, metric) not in run.metrics:
                 continue
             budget = run.metrics[metric_names.budget(device, metric)]
-            label = f"{metric.rpartition('_')[0] or metric}: budget {budget.iloc[-1]:g} {UNITS[metric]}"
-            for name, line in ((metric_names.expected, "-"), (metric_names.worst, "--")):
-                style_of: Any = {"label": label if line == "-" else None, "markersize": 3.5, **vars(looks_of[metric])}
-                axes.plot(run.metrics["epoch"], run.metrics[name(device, metric)] / budget, line, **style_of)
+            told = f"{metric.rpartition('_')[0] or metric}: budget {budget.iloc[-1]:g} {UNITS[metric]}"
+            for name, line, label in ((metric_names.expected, "-", told), (metric_names.worst, "--", None)):
+                shares = run.metrics[name(device, metric)] / budget
+                axes.plot(run.metrics["epoch"], shares, line, label=label, markersize=3.5, **vars(looks_of[metric]))
         axes.axhline(1, color=GREY, linewidth=1)
-        axes.set(xlabel="epoch", yscale="log")
+        axes.set_yscale("log")
         plain_numbers(axes.yaxis)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        legend_below(axes)
+        draw_epochs(axes)
     name_rows(grid, "share of budget, by what is checked against it\n(dashes: most expensive network left)")
     return figure
 
@@ -118,39 +116,30 @@ def plot_alphas(run: Run, *, device: str | None = None) -> Figure:
 @style()
 def heat_map(alphas: Alphas, *, devices: Sequence[str]) -> Figure:
     """Probabilities over the epochs, `devices` side by side: a row per choice, decisions parted. Of many choices, a row
-    per decision instead: of the choice that is likeliest in the end, which is named beside it.
+    per decision: of the choice that is likeliest in the end, by the mean of `devices`.
     """
-    spans = _spans(alphas)
-    whole = len(alphas.choice) <= MOST_CHOICES
-    named = zip(alphas.decision, alphas.choice, strict=True)
-    names = [f"{decision} = {choice}" for decision, choice in named] if whole else list(spans)
+    weights_EDN = alphas.weights[:, [alphas.device.index(device) for device in devices]]
+    rows, inches, label = np.arange(len(alphas.choice)), CELL_INCHES, "probability of the choice"
+    if is_large := len(rows) > MOST_CHOICES:
+        last = pd.Series(weights_EDN[-1].mean(axis=0)).groupby(list(alphas.decision), sort=False)
+        rows, inches, label = last.idxmax().to_numpy(), DECISION_INCHES, f"{label}, the likeliest in the end"
     per_row = ceil(len(devices) / ceil(len(devices) / MAPS_PER_ROW))
-    height = max(2.5, (CELL_INCHES if whole else DECISION_INCHES) * len(names) + 1.2)
     width = 6 if per_row == 1 else min(3, MAPS_INCHES / per_row)
-    figure, grid = panels(devices, width=width, height=height, per_row=per_row)
-    for axes, device in zip(grid, devices, strict=True):
-        weights_EN = alphas.weights[:, alphas.device.index(device)]
-        leaders = [start + int(weights_EN[-1, start:end].argmax()) for start, end in spans.values()]
-        shown_EN = weights_EN if whole else weights_EN[:, leaders]
-        picture = _cells(axes, shown_EN, epochs=alphas.epoch, most=MOST_CELLS // (len(devices) * len(names)))
-        if whole:
-            starts = [start - 0.5 for start, _ in spans.values()]
-            axes.hlines(starts[1:], *axes.get_xlim(), color="white", linewidth=0.8)
-        else:
-            place: Any = {"transform": axes.get_yaxis_transform(), "va": "center"}
-            for row, leader in enumerate(leaders):
-                axes.text(1.02, row, alphas.choice[leader], fontsize=SMALL, color=GREY, **place)
-        axes.set_title(device, loc="left", fontsize=8)
+    figure, grid = panels(devices, width=width, height=max(2.5, inches * len(rows) + 1.2), per_row=per_row)
+    for place, axes in enumerate(grid):
+        picture = _cells(axes, weights_EDN[:, place, rows], epochs=alphas.epoch)
+        parted = [] if is_large else [row for row in rows[1:] if alphas.decision[row] != alphas.decision[row - 1]]
+        axes.hlines(np.array(parted) - 0.5, *axes.get_xlim(), color="white", linewidth=0.8)
+        axes.title.set_fontsize(8)
         axes.tick_params(axis="y", labelsize=SMALL, left=False)
-    grid[0].set_yticks(range(len(names)), names)
-    label = "probability of the choice" + ("" if whole else " named beside it, the likeliest in the end")
+    grid[0].set_yticks(range(len(rows)), [f"{alphas.decision[row]} = {alphas.choice[row]}" for row in rows])
     figure.colorbar(picture, ax=grid, label=label, location="top", shrink=0.5, aspect=40, pad=0.02)
     return figure
 
 
-def _cells(axes: Axes, weights_EN: NDArray[np.float32], *, epochs: NDArray[np.int64], most: int) -> AxesImage:
-    """Shades of a row for each column of the weights, at `most` so many epochs."""
-    kept = np.unique(np.linspace(0, len(epochs) - 1, min(max(2, most), len(epochs))).round().astype(int))
+def _cells(axes: Axes, weights_EN: NDArray[np.float32], *, epochs: NDArray[np.int64]) -> AxesImage:
+    """Shades of a row for each column of the weights."""
+    kept = np.unique(np.linspace(0, len(epochs) - 1, MOST_EPOCHS).round().astype(int))
     axes.set_xlabel("epoch")
     axes.xaxis.set_major_locator(MaxNLocator(nbins=4, integer=True))
     return axes.imshow(
@@ -162,13 +151,3 @@ def _cells(axes: Axes, weights_EN: NDArray[np.float32], *, epochs: NDArray[np.in
         interpolation="none",  # an SVG file then has a pixel for each cell, and not for each dot
         extent=(float(epochs[0]) - 0.5, float(epochs[-1]) + 0.5, weights_EN.shape[1] - 0.5, -0.5),
     )
-
-
-def _spans(alphas: Alphas) -> dict[str, tuple[int, int]]:
-    """The first row of each decision, and the one after its last."""
-    found, start = {}, 0
-    for name, rows in groupby(alphas.decision):
-        end = start + len(list(rows))
-        found[name] = start, end
-        start = end
-    return found

@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from itertools import combinations
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from search_spaces.architecture import Architecture, build_space, read_architecture
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice, SearchSpace
-from trainers.analysis.labels import search_labels, settings_hash
 from trainers.analysis.loading import Run, Sweep
 from trainers.runs.metric_names import STEP, STEP_SECONDS, VALIDATION_ACCURACY
 from trainers.runs.state import architecture_file
@@ -32,25 +30,6 @@ class Stability:
 
     decisions: pd.DataFrame
     scores: pd.DataFrame
-
-
-def settings_of(run: Run) -> str:
-    """A hash of what a run's result depends on, its seed aside: runs that share it are comparable across seeds."""
-    return settings_hash(run.config)
-
-
-def by_settings(sweep: Sweep) -> dict[str, list[Run]]:
-    """The runs of a sweep that have a configuration, those of the same settings together."""
-    groups: dict[str, list[Run]] = {}
-    for run in sweep.runs:
-        if run.config:
-            groups.setdefault(settings_of(run), []).append(run)
-    return groups
-
-
-def labels_of(sweep: Sweep) -> dict[str, str]:
-    """Words for each search of a sweep, by its settings."""
-    return search_labels([run.config for run in sweep.runs])
 
 
 def used_decisions(space: SearchSpace, choices: Mapping[str, Choice]) -> dict[str, Choice]:
@@ -78,18 +57,15 @@ def stability(sweep: Sweep) -> Stability:
     budgets. Raises: InvalidInputError for an architecture file that is not whole.
     """
     decisions, scores = [], []
-    labels = labels_of(sweep)
-    for settings, runs in by_settings(sweep).items():
-        for device in runs[0].config["hardware"]:
-            networks = [_architecture(run, device) for run in runs if run.result is not None]
-            if len(networks) < 2:
-                continue
+    for label, runs in sweep.searches.items():
+        finished = [run for run in runs if run.result is not None]
+        for device in runs[0].config["hardware"] if len(finished) > 1 else ():
             names = {key: runs[0].config[key]["name"] for key in ("space", "strategy")}
-            group = {**names, "settings": settings, "search": labels[settings], "device": device}
-            rows = [{**group, **row} for row in agreements(networks)]
-            decisions += rows
-            means = {key: float(np.mean([row[key] for row in rows])) for key in ("agreement", "chance")} if rows else {}
-            scores.append({**group, "seeds": len(networks), "decisions": len(rows), **means})
+            group = {**names, "settings": runs[0].settings, "search": label, "device": device}
+            rows = list(agreements([read_architecture(architecture_file(run.path, device)) for run in finished]))
+            decisions += [{**group, **row} for row in rows]
+            means = pd.DataFrame(rows, columns=["agreement", "chance"]).mean().to_dict()
+            scores.append({**group, "seeds": len(finished), "decisions": len(rows), **means})
     return Stability(
         pd.DataFrame(decisions, columns=list(DECISION_COLUMNS)), pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
     )
@@ -125,7 +101,3 @@ def anytime(run: Run) -> pd.DataFrame:
     seconds = metrics[STEP] * metrics[STEP_SECONDS]  # a mean over all steps so far
     best = metrics[VALIDATION_ACCURACY].cummax()
     return pd.DataFrame({"step": metrics[STEP], "seconds": seconds, "best_accuracy": best})
-
-
-def _architecture(run: Run, device: str) -> Architecture:
-    return read_architecture(architecture_file(run.path, device))

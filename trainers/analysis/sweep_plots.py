@@ -1,13 +1,14 @@
 """Pictures of several runs: accuracy against cost, progress, agreement across seeds, gaps between accuracies."""
 
-from collections.abc import Mapping, Sequence
-from textwrap import fill
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+from numpy.typing import NDArray
 
 from hardware_models.profile import Metric
 from search_spaces.errors import InvalidInputError
@@ -16,8 +17,8 @@ from trainers.analysis.canvas import (
     COLOURS,
     GREY,
     HEAT,
-    LEGEND_INCHES,
-    LEGEND_LETTERS,
+    INK,
+    MARKS,
     QUANTITIES,
     Look,
     legend_outside,
@@ -29,16 +30,13 @@ from trainers.analysis.canvas import (
     panels,
     say,
     style,
-    write_cells,
 )
 from trainers.analysis.fronts import pareto
 from trainers.analysis.loading import Sweep
-from trainers.analysis.seeds import Stability, anytime, by_settings, labels_of
+from trainers.analysis.seeds import Stability, anytime
 
 STAGES = ("supernet", "inherited", "finetuned", "random")
 Accuracy = Literal["validation", "supernet", "inherited", "finetuned"]
-TITLE_LETTERS = 40  # of a line above a panel
-HELD = "at the upper bound; predicted where there is none, or by margin=point"
 DARK = 0.55  # of a heat map's scale: below it, text is white
 
 
@@ -108,26 +106,22 @@ def plot_anytime(sweep: Sweep, *, against: Literal["step", "seconds"] = "step") 
     More than seven of them have the look of their strategy.
     """
     figure, (axes,) = panels([""], width=6, height=3.4)
-    groups = {settings: [run for run in runs if len(run.metrics)] for settings, runs in by_settings(sweep).items()}
-    groups = {settings: runs for settings, runs in groups.items() if runs}
-    labels = labels_of(sweep)
-    rows = [(labels[s], runs[0].config["strategy"]["name"], len(runs)) for s, runs in groups.items()]
+    groups = {label: [run for run in runs if len(run.metrics)] for label, runs in sweep.searches.items()}
+    rows = [(label, runs[0].config["strategy"]["name"], len(runs)) for label, runs in groups.items() if runs]
     searches = pd.DataFrame(rows, columns=["search", "strategy", "seeds"])
     names = _names(searches)
     looks_of, counts = looks(sorted(names.unique())), searches["seeds"].groupby(names).sum().to_dict()
-    for name, runs in zip(names, groups.values(), strict=True):
+    for name, search in zip(names, searches["search"], strict=True):
         look = looks_of[name]
         label = f"{name}, n = {counts.pop(name)}" if name in counts else None  # once in the legend
-        joined = pd.concat(
-            [anytime(run).set_index("step") for run in runs], axis=1, join="inner", keys=range(len(runs))
-        )
-        best = joined.xs("best_accuracy", axis=1, level=1).to_numpy()
-        mean, deviation = best.mean(axis=1), best.std(axis=1, ddof=min(1, len(runs) - 1))
-        seconds = joined.xs("seconds", axis=1, level=1).to_numpy().mean(axis=1)
-        x = joined.index.to_numpy() if against == "step" else seconds
-        axes.plot(x, mean, label=label, markersize=3.5, **vars(look))
+        steps = pd.concat([anytime(run) for run in groups[search]]).groupby("step")
+        of_all = steps.size() == len(groups[search])
+        means = steps.mean()[of_all].reset_index()
+        mean, x = means["best_accuracy"], means[against]
+        deviation = steps["best_accuracy"].std()[of_all].fillna(0).to_numpy()
+        axes.plot(x, mean, label=label, markersize=3.5, markevery=max(1, len(mean) // MARKS), **vars(look))
         axes.fill_between(x, mean - deviation, mean + deviation, color=look.color, alpha=0.18, linewidth=0)
-    if not groups:
+    if searches.empty:
         say(axes, "no epoch has ended yet")
         return figure
     axes.set(xlabel="step of training" if against == "step" else "seconds of training steps, mean over seeds")
@@ -142,22 +136,16 @@ def plot_gap(table: pd.DataFrame) -> Figure:
     fine-tuned; and of the best random network, weights inherited. A point per run, a bar at their mean.
     """
     done = table[table["accuracy_finetuned"].notna()]
-    devices = list(dict.fromkeys(done["device"]))
-    figure, grid = panels(devices)
-    if not devices:
+    figure, grid = panels(list(dict.fromkeys(done["device"])))
+    if done.empty:
         say(grid[0], "no finished run")
         return figure
-    names = _names(done)
-    looks_of = looks(sorted(names.unique()))
-    for axes, device in zip(grid, devices, strict=True):
-        for number, (name, look) in enumerate(looks_of.items()):
-            own = done[(done["device"] == device) & (names == name)]
-            shift = (number - (len(looks_of) - 1) / 2) * 0.22
-            for place, stage in enumerate(STAGES):
-                shares = own[f"accuracy_{stage}"]
-                label = f"{name}, n = {len(own)}" if place == 0 else None
-                axes.scatter([place + shift] * len(own), shares, s=18, label=label, alpha=0.8, **vars(look))
-                axes.hlines(shares.mean(), place + shift - 0.09, place + shift + 0.09, color=look.color)
+    for axes, name, look, shift, own in _searches_by_device(done, grid, apart=0.22):
+        for place, stage in enumerate(STAGES):
+            shares = own[f"accuracy_{stage}"]
+            label = f"{name}, n = {len(own)}" if place == 0 else None
+            axes.scatter([place + shift] * len(own), shares, s=18, label=label, alpha=0.8, **vars(look))
+            axes.hlines(shares.mean(), place + shift - 0.09, place + shift + 0.09, color=look.color)
         axes.set_xticks(range(len(STAGES)), STAGES)
     name_rows(grid, "test accuracy, share")
     legend_outside(figure, grid[0])
@@ -168,33 +156,34 @@ def plot_gap(table: pd.DataFrame) -> Figure:
 def plot_stability(stability: Stability) -> Figure:
     """Agreement of each decision across seeds, a mark per search, with chance as a grey tick."""
     decisions = stability.decisions
-    devices = list(dict.fromkeys(decisions["device"]))
     names = list(dict.fromkeys(decisions.sort_values("place")["decision"]))
-    figure, grid = panels(devices, height=max(2.5, CELL_INCHES * len(names) + 0.9))
-    if not devices:
+    figure, grid = panels(list(dict.fromkeys(decisions["device"])), height=max(2.5, CELL_INCHES * len(names) + 0.9))
+    if decisions.empty:
         say(grid[0], "no search has two seeds")
         return figure
-    named = _names(decisions)
-    looks_of = looks(sorted(named.unique()))
-    for axes, device in zip(grid, devices, strict=True):
-        own = decisions[decisions["device"] == device]
-        rows_of = own["decision"].map(names.index)
-        axes.scatter(own["chance"], rows_of, marker="|", s=60, color=GREY, label="chance")
-        for number, (label, look) in enumerate(looks_of.items()):
-            is_label = named[own.index] == label
-            shift = (number - (len(looks_of) - 1) / 2) * 0.3  # marks on one another would hide
-            shares, rows = own["agreement"][is_label], rows_of[is_label] + shift
-            axes.scatter(shares, rows, s=16, label=label, **vars(look))
-        means = own["agreement"].groupby(named[own.index]).mean()
-        title = "mean: " + ", ".join(f"{label} {mean:.2f}" for label, mean in means.items())
-        if len(title) > TITLE_LETTERS:
-            title = "means, as below: " + ", ".join(f"{mean:.2f}" for mean in means)
-        axes.set_title(f"{device}\n{title}", loc="left")
+    for axes, (device, own) in zip(grid, decisions.groupby("device", sort=False), strict=True):
+        axes.scatter(own["chance"], own["decision"].map(names.index), marker="|", s=60, color=GREY, label="chance")
+        means = own["agreement"].groupby(_names(decisions)).mean()
+        axes.set_title(f"{device}\nmean " + ", ".join(f"{mean:.2f}" for mean in means), loc="left")
         axes.set(xlabel="pairs of seeds that chose alike, share", xlim=(-0.05, 1.05))
+    for axes, name, look, shift, own in _searches_by_device(decisions, grid, apart=0.3):
+        axes.scatter(own["agreement"], own["decision"].map(names.index) + shift, s=16, label=name, **vars(look))
     legend_outside(figure, grid[0])
     grid[0].set_yticks(range(len(names)), names)
     grid[0].invert_yaxis()
     return figure
+
+
+def _searches_by_device(
+    rows: pd.DataFrame, grid: Sequence[Axes], *, apart: float
+) -> Iterator[tuple[Axes, str, Look, float, pd.DataFrame]]:
+    """The rows of each search on each device: the panel of the device, and name, look and place beside others."""
+    names = _names(rows)
+    looks_of = looks(sorted(names.unique()))
+    for axes, device in zip(grid, dict.fromkeys(rows["device"]), strict=True):
+        for number, (name, look) in enumerate(looks_of.items()):
+            shift = (number - (len(looks_of) - 1) / 2) * apart  # marks on one another would hide
+            yield axes, name, look, shift, rows[(rows["device"] == device) & (names == name)]
 
 
 @style()
@@ -202,29 +191,20 @@ def plot_transfer(transfer: pd.DataFrame) -> Figure:
     """What `transfer` gives, as a matrix: the network of each row on the device of each column, its upper bound as a
     share of the tightest budget, or what is predicted where budgets hold that. Above 1 it does not fit.
     """
-    networks, devices = (list(dict.fromkeys(transfer[key])) for key in ("network", "device"))
+    devices = list(dict.fromkeys(transfer["device"]))
+    figure, (axes,) = panels([""], width=1.6 + 1.3 * max(1, len(devices)), height=1.8 + 0.5 * len(devices))
     if not devices:
-        figure, (axes,) = panels([""])
         say(axes, "no result with other devices")
         return figure
-    shares = transfer.pivot(index="network", columns="device", values="utilisation").loc[networks, devices].to_numpy()
-    fits = transfer.pivot(index="network", columns="device", values="within").loc[networks, devices].to_numpy()
+    cells = transfer.pivot(index="network", columns="device").loc[devices]
+    shares, fits = (cells[key][devices].to_numpy() for key in ("utilisation", "within"))
+    words = np.where(fits.astype(bool), "fits", "too expensive")
+    texts = [f"{share:.2f}\n{word}" for share, word in zip(shares.flat, words.flat, strict=True)]
+    _matrix(axes, np.clip(shares, 0, 2) / 2, texts, low=0)
     accuracy = transfer.groupby("network")["accuracy"].first()
-    width = 1.6 + 1.3 * len(devices)
-    below = fill(f"on this device: share of its tightest budget, {HELD}", int(width * LEGEND_LETTERS))
-    lines_inches = LEGEND_INCHES * (below.count("\n") + 1)
-    figure, (axes,) = panels([""], width=width, height=1.3 + lines_inches + 0.5 * len(networks))
-    shade = np.clip(np.nan_to_num(shares, nan=0.0), 0, 2) / 2
-    axes.imshow(shade, cmap=HEAT, vmin=0, vmax=1, aspect="auto")
-    words = {True: "fits", False: "too expensive"}
-    texts = [
-        ["unknown" if np.isnan(share) else f"{share:.2f}\n{words[bool(fit)]}" for share, fit in zip(*rows, strict=True)]
-        for rows in zip(shares, fits, strict=True)
-    ]
-    write_cells(axes, texts, light=shade < DARK)
-    _name_axes(axes, [f"{name}\naccuracy {accuracy[name]:.3f}" for name in networks], devices)
-    axes.set_ylabel("network of")
-    figure.supxlabel(below)  # below names of rows too, where it has more room than below the cells
+    axes.set_yticks(range(len(devices)), [f"{name}\naccuracy {accuracy[name]:.3f}" for name in devices])
+    axes.set_xticks(range(len(devices)), devices, rotation=30, ha="right", rotation_mode="anchor")
+    axes.set(xlabel="on this device:\nshare of its tightest budget", ylabel="network of")
     return figure
 
 
@@ -235,21 +215,23 @@ def plot_device_correlation(latencies: pd.DataFrame) -> Figure:
     devices = [str(name) for name in latencies.columns]
     size = 1.8 + 0.6 * len(devices)
     figure, (axes,) = panels([f"n = {len(latencies)} networks"], width=size + 0.6, height=size)
-    low = min(0.0, float(correlation.min()))
-    picture = axes.imshow(correlation, cmap=HEAT, vmin=low, vmax=1)
-    texts = [[f"{value:.2f}" for value in row] for row in correlation]
-    write_cells(axes, texts, light=(correlation - low) / (1 - low) < DARK)
-    _name_axes(axes, devices, devices)
+    texts = [f"{value:.2f}" for value in correlation.flat]
+    picture = _matrix(axes, correlation, texts, low=min(0.0, float(correlation.min())))
+    axes.set_yticks(range(len(devices)), devices)
+    axes.set_xticks(range(len(devices)), devices, rotation=30, ha="right", rotation_mode="anchor")
     figure.colorbar(picture, ax=axes, label="Spearman's rank correlation of latency", shrink=0.8)
     return figure
+
+
+def _matrix(axes: Axes, shares: NDArray[Any], texts: Sequence[str], *, low: float) -> AxesImage:
+    """A heat map of shares from `low` to 1, with a text in each cell, which is white on a dark ground."""
+    axes.tick_params(length=0)
+    for ((row, column), share), text in zip(np.ndenumerate(shares), texts, strict=True):
+        colour = "white" if share - low < DARK * (1 - low) else INK
+        axes.text(column, row, text, ha="center", va="center", color=colour, fontsize=8)
+    return axes.imshow(shares, cmap=HEAT, vmin=low, vmax=1, aspect="auto")
 
 
 def _names(rows: pd.DataFrame) -> "pd.Series[str]":
     """What a legend calls each row: its search, or its strategy where there are more than a legend has room for."""
     return rows["search"] if rows["search"].nunique() <= len(COLOURS) else rows["strategy"]
-
-
-def _name_axes(axes: Axes, rows: Sequence[str], columns: Sequence[str]) -> None:
-    axes.set_yticks(range(len(rows)), rows)
-    axes.set_xticks(range(len(columns)), columns, rotation=30, ha="right", rotation_mode="anchor")
-    axes.tick_params(length=0)

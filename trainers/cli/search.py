@@ -94,10 +94,9 @@ class LogRun(SearchCallback):
         """
         if self.knows_infeasible():
             return
-        from trainers.reports.publish import epochs, own_result
+        from trainers.reports.publish import epochs, own_run
 
-        own_result(self.config.run_folder)
-        rows = epochs(self.config.run_folder / "metrics.csv")
+        rows = epochs(own_run(self.config.run_folder))
         self.on_start()
         for number in range(1, len(rows) + 1):
             self.on_epoch(rows[:number])

@@ -1,23 +1,22 @@
 """Plots of a report as SVG text that follows the colours of its page, and pictures for loggers."""
 
 import io
+import re
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import matplotlib
-import numpy as np
-from matplotlib.axes import Axes
+from markupsafe import Markup
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
-from matplotlib.ticker import MaxNLocator
+from PIL import Image
 
-from search_spaces.errors import InvalidInputError
 from trainers.analysis.canvas import (
     COLOURS,
     GREY,
+    INK,
     LEGEND_INCHES,
-    legend_below,
+    draw_epochs,
     legend_outside,
     looks,
     mark_rise,
@@ -29,37 +28,50 @@ from trainers.analysis.canvas import (
     style,
 )
 from trainers.analysis.loading import Run
-from trainers.analysis.run_files import read_alphas
+from trainers.analysis.run_files import Alphas
 from trainers.analysis.run_plots import heat_map
-from trainers.reports.page_svg import page_svg
 from trainers.runs import metric_names
 from trainers.runs.result import DeviceResult
 from trainers.search.console import held_against
 
 DOTS_PER_INCH = 120  # of pictures for loggers
-MOST_POINTS, MARKS = 50, 8  # of a line, the latter about: a report of many epochs stays small
+# Colours that matplotlib writes, and what a page calls them; its stylesheet gives each a value for light and dark.
+THEMED = {colour.lower(): f"var(--plot-{i})" for i, colour in enumerate(COLOURS)}
+THEMED |= {GREY.lower(): "var(--faint)", INK.lower(): "var(--ink)", "#ffffff": "var(--page)", "#000000": "var(--ink)"}
+# A style of the drawing's own would speak of all elements of the page, whose fonts it takes.
+UNUSED = re.compile(
+    r'<(metadata|style).*?</\1>|<!--.*?-->|font-family:[^;"]*;?| transform="rotate\(-0 [^"]*"', re.DOTALL
+)
+COLOUR, NUMBER, SPACE = re.compile(r"#[0-9a-f]{6}\b"), re.compile(r"\d+\.\d{3,}"), re.compile(r"\s+")
 
 
-def themed_svg(figure: Figure, *, name: str, words: str) -> str:
+def themed_svg(figure: Figure, *, name: str, words: str) -> Markup:
     """SVG text to stand inside a page. `name` keeps its ids apart from other plots'; `words` say what it shows."""
     buffer = io.StringIO()
-    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": "espalier", "text.parse_math": False}
-    nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-    for axes in figure.axes:
-        for line in axes.lines:
-            _thin(line)
+    settings: Any = {"svg.fonttype": "none", "svg.hashsalt": name, "text.parse_math": False}
     with matplotlib.rc_context(settings):
-        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
-    return page_svg(buffer.getvalue(), name=name, words=words)
+        figure.savefig(buffer, format="svg", metadata={"Date": None}, transparent=True)
+    text = UNUSED.sub("", buffer.getvalue())
+    referred = set(re.findall(r"#([\w-]+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in referred else "", text)
+    text = re.sub(r'(?<==")[^"]*', lambda found: _shorten(found[0]), text[text.index("<svg ") + 5 :])
+    classes: dict[str, str] = {}  # for styles that many elements share
+    text = re.sub(r' style="([^"]*)"', lambda m: f' class="{classes.setdefault(m[1], f"c{len(classes)}")}"', text)
+    rules = "".join(f".{name} .{short}{{{style}}}" for style, short in classes.items())
+    head, _, content = SPACE.sub(" ", text).replace("> <", "><").partition(">")
+    start = Markup('<svg class="plot {}" role="img" aria-label="{}" ').format(name, words)
+    return Markup(f"{start}{head}>{Markup('<title>{}</title>').format(words)}<style>{rules}</style>{content}")
 
 
-def _thin(line: Line2D) -> None:
-    """Leaves points out of a long line, evenly, and more of its marks."""
-    points = np.asarray(line.get_xydata())
-    if len(points) > MOST_POINTS and line.get_drawstyle() == "default":
-        points = points[np.linspace(0, len(points) - 1, MOST_POINTS).round().astype(int)]
-        line.set_data(*points.T)
-    line.set_markevery(max(1, len(points) // MARKS))
+def _shorten(value: str) -> str:
+    """An attribute in the page's colours and to hundredths of a point; a picture by the numbers of its few colours."""
+    if value.startswith("data:"):
+        buffer = io.BytesIO()
+        picture = Image.open(io.BytesIO(b64decode(value.partition(",")[2]))).convert("RGB")
+        picture.quantize(256).save(buffer, format="png", optimize=True)
+        return f"data:image/png;base64,{b64encode(buffer.getvalue()).decode()}"
+    value = COLOUR.sub(lambda found: THEMED.get(found[0], found[0]), value)
+    return NUMBER.sub(lambda found: f"{float(found[0]):.2f}".rstrip("0").rstrip("."), value)
 
 
 @style()
@@ -117,18 +129,19 @@ def plot_latency(devices: Mapping[str, DeviceResult]) -> Figure:
 def plot_inside(run: Run) -> Figure:
     """Losses, and entropy with the shares of operations, over the epochs."""
     shares = {name: words for name in run.metrics.columns if (words := share_words(name)) is not None}
-    named = {metric_names.ENTROPY: "entropy", **shares}
-    figure = Figure(figsize=(9, 2.8 + LEGEND_INCHES * len(named)), layout="constrained")
-    left, right = figure.subplots(1, 2)
-    if run.metrics.empty:
-        say(left, "no epoch has ended yet")
-        say(right, "no epoch has ended yet")
-        return figure
-    _lines(left, run, {metric_names.TRAIN_LOSS: "training", metric_names.VALIDATION_LOSS: "validation"})
-    left.set_title("loss", loc="left")
-    _lines(right, run, named)
-    right.set_title("entropy, and shares of operations", loc="left")
-    right.set_ylim(0, 1.05)
+    losses = {metric_names.TRAIN_LOSS: "training", metric_names.VALIDATION_LOSS: "validation"}
+    titles = {"loss": losses, "entropy, and shares of operations": {metric_names.ENTROPY: "entropy", **shares}}
+    figure = Figure(figsize=(9, 2.8 + LEGEND_INCHES * (1 + len(shares))), layout="constrained")
+    for axes, (title, named) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        axes.set_title(title, loc="left")
+        if run.metrics.empty:
+            say(axes, "no epoch has ended yet")
+            continue
+        present = {words: run.metrics[name] for name, words in named.items() if name in run.metrics}
+        for words, look in looks(list(present)).items():
+            axes.plot(run.metrics[metric_names.EPOCH], present[words], label=words, markersize=3.5, **vars(look))
+        draw_epochs(axes)
+    axes.set_ylim(0, 1.05)
     return figure
 
 
@@ -140,22 +153,8 @@ def share_words(name: str) -> str | None:
     return f"share of {name.removeprefix(prefix).removesuffix(suffix)}"
 
 
-def _lines(axes: Axes, run: Run, named: Mapping[str, str]) -> None:
-    present = {name: words for name, words in named.items() if name in run.metrics}
-    every = max(1, len(run.metrics) // 20)
-    for (words, look), name in zip(looks(list(present.values())).items(), present, strict=True):
-        settings: dict[str, Any] = {"color": look.color, "marker": look.marker, "markersize": 3.5, "markevery": every}
-        axes.plot(run.metrics[metric_names.EPOCH], run.metrics[name], label=words, **settings)
-    axes.set_xlabel("epoch")
-    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    legend_below(axes)
-
-
-def alpha_heat_map(path: Path) -> bytes:
-    """A PNG picture of `alphas.npz`. Raises: InvalidInputError if it is missing, or is not what a search writes."""
-    alphas = read_alphas(path)
-    if alphas is None:
-        raise InvalidInputError(f"cannot read {path}: no such file; it is written when a search has trained")
+def alpha_heat_map(alphas: Alphas) -> bytes:
+    """A PNG picture of the probabilities of choices."""
     buffer = io.BytesIO()
     heat_map(alphas, devices=alphas.device).savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()

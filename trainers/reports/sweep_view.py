@@ -1,29 +1,27 @@
 """What the report of a sweep says, decided from the files of its runs."""
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from itertools import product
-from statistics import mean, stdev
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from markupsafe import Markup
 
 from hardware_models.metrics import METRICS
 from trainers.analysis.canvas import QUANTITIES, UNITS
+from trainers.analysis.devices import mean_transfer
 from trainers.analysis.labels import differing, natural, run_labels
 from trainers.analysis.loading import Run, Sweep
-from trainers.analysis.seeds import by_settings, labels_of, stability
+from trainers.analysis.seeds import stability
 from trainers.analysis.sweep_plots import plot_anytime, plot_pareto
 from trainers.reports.plots import themed_svg
-from trainers.reports.quoting import Form, Quote, decimals_of, derived, quoting
+from trainers.reports.quoting import Form, Quotes, decimals_of, derived, quotes_of
 from trainers.reports.run_view import STATES as RUN_STATES
-from trainers.reports.run_view import dict_of, origin_of, status_of
 from trainers.runs.warnings import warnings_of
 from trainers.sweeps.survey import NEVER_BEGAN
 from trainers.sweeps.survey import Row as Surveyed
 
-ACCURACIES = ("finetuned", "inherited", "random", "supernet")
+COMPARED = [*(f"accuracy_{kind}" for kind in ("finetuned", "inherited", "random", "supernet")), "predicted_latency_ms"]
 Origin = tuple[str, tuple[str, str], Form]  # something that results come of: words, its field, how it is written
 ORIGINS: tuple[Origin, ...] = (
     ("split of the data", ("hashes", "data_split"), "code"),
@@ -42,9 +40,6 @@ STATES = {
 }
 
 
-NOTHING = quoting({}, "")
-
-
 @dataclass(frozen=True)
 class Row:
     """A run in the table of a sweep, with its quotes, or a job that there is no whole run of, with none.
@@ -57,38 +52,7 @@ class Row:
     state: str
     reason: str | None
     run: Run | None = None
-    origin: Mapping[str, Any] = field(default_factory=dict)
-    r: Quote = NOTHING
-    s: Quote = NOTHING
-    c: Quote = NOTHING
-    o: Quote = NOTHING
-
-    @property
-    def tone(self) -> str:
-        return STATES[self.state][0]
-
-
-@dataclass(frozen=True)
-class Spread:
-    """Mean and sample deviation of a figure over the seeds of one search; no deviation of a single seed."""
-
-    mean: float
-    deviation: float | None
-
-    @property
-    def decimals(self) -> int:
-        """Those of both: a deviation of more would claim what its mean does not."""
-        return decimals_of(self.mean)
-
-
-@dataclass(frozen=True)
-class Group:
-    """One search of a sweep on one device: the same settings but for the seed."""
-
-    label: str
-    device: str
-    seeds: int
-    figures: dict[str, Spread]
+    quotes: Quotes | None = None
 
 
 def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence[str]) -> dict[str, Any]:
@@ -96,111 +60,86 @@ def sweep_view(sweep: Sweep, surveyed: Sequence[Surveyed], *, commands: Sequence
 
     A run of which there is more than its state to tell is one of `sweep.runs`.
     """
-    loaded = {run.path.name: run for run in sweep.runs}
     configs = [run.config for run in sweep.runs]
-    words = dict(zip(loaded, run_labels(configs), strict=True))
+    words = dict(zip((run.path.name for run in sweep.runs), run_labels(configs), strict=True))
     sweep = replace(sweep, runs=tuple(sorted(sweep.runs, key=lambda run: natural(words[run.path.name]))))
-    rows = [
-        row_of(each, loaded.get(each.run), sweep.unreadable.get(each.run), label=words.get(each.run))
-        for each in surveyed
-    ]
-    rows.sort(key=lambda row: natural(row.label))
-    finished = [run for run in sweep.runs if run.result is not None]
+    rows = sorted((row_of(each, sweep, words.get(each.run)) for each in surveyed), key=lambda row: natural(row.label))
+    finished = [row for row in rows if row.run is not None and row.run.result is not None]
     states = [row.state for row in rows]
-    labels = labels_of(sweep)
     done = states.count("done")
     return {
         "name": sweep.path.name,
         "state": f"{done} of {len(states)} done",
+        "tones": {state: tone for state, (tone, _) in STATES.items()},
         "rows": rows,
         "keys": list(differing(configs)),
         "labels": QUANTITIES,
         "budgeted": [metric for metric in METRICS if sweep.table[f"budget_{metric}"].notna().any()],
         "origins": origins_of(rows),
-        "finished": [row for row in rows if row.run is not None and row.run.result is not None],
+        "finished": finished,
         "states": [(state, STATES[state], states.count(state)) for state in STATES if state in states],
         "done": done,
         "units": UNITS,
         "derived": derived,
-        "groups": groups_of(sweep, labels),
-        "transfers": transfers_of(sweep, labels),
+        "decimals_of": decimals_of,
+        "groups": groups_of(sweep),
+        "transfers": transfers_of(sweep),
         "stability": stability_view(sweep),
-        "warnings": warning_counts(finished),
-        "seconds": sum(run.result.objective["seconds"] for run in finished if run.result),
+        "warnings": warning_counts(sweep.runs),
+        "seconds": sum(run.result.objective["seconds"] for run in sweep.runs if run.result is not None),
         "commands": next_commands(sweep, commands),
-        **pictures(sweep, bool(finished)),
+        **pictures(sweep),
     }
 
 
-def row_of(surveyed: Surveyed, run: Run | None, unreadable: str | None, *, label: str | None = None) -> Row:
+def row_of(surveyed: Surveyed, sweep: Sweep, label: str | None) -> Row:
     """The row of a run or job. Its state is that of the files quoted, where they are whole.
 
     It is labelled by its overrides, or by its folder, where its configuration does not tell it from others.
     """
-    label = label or surveyed.overrides or surveyed.run
+    name = surveyed.run
+    label = label or surveyed.overrides or name
+    if name in sweep.unreadable:
+        return Row(name, label, "unreadable", sweep.unreadable[name])
+    run = next((run for run in sweep.runs if run.path.name == name), None)
     if run is None:
-        state, reason = ("unreadable", unreadable) if unreadable else (surveyed.state, surveyed.reason)
-        return Row(surveyed.run, label, state, reason)
-    origin, quote = origin_of(run, f"{surveyed.run}/")
-    return Row(
-        *(surveyed.run, label, run.state.state, run.state.reason, run, origin),
-        r=quoting(dict_of(run.result), None),  # its row in a table says of which run
-        s=quoting(status_of(run), f"{surveyed.run}/status.json"),
-        c=quoting(run.config, f"{surveyed.run}/config.yaml"),
-        o=quote,
-    )
+        return Row(name, label, surveyed.state, surveyed.reason)
+    return Row(name, label, run.state.state, run.state.reason, run, quotes_of(run, f"{name}/"))
+
+
+def transfers_of(sweep: Sweep) -> list[tuple[str, list[str], dict[Any, dict[str, float]]]]:
+    """Per search its devices, and for each pair of network and device its figures over the finished seeds."""
+    finished = {label: [run for run in runs if run.result is not None] for label, runs in sweep.searches.items()}
+    found = []
+    for label, runs in finished.items():
+        if runs:
+            figures = mean_transfer(runs)
+            found.append((label, list(figures.index.unique("device")), figures.to_dict("index")))
+    return found
 
 
 def origins_of(rows: Sequence[Row]) -> list[tuple[Origin, list[list[Row]]]]:
     """What results come of, each with the runs, those together that record the same."""
-    runs = [row for row in rows if row.run is not None]
-    packages = dict.fromkeys(name for row in runs for name in row.origin["versions"])
+    runs = [(row, row.quotes.origin) for row in rows if row.quotes is not None]
+    packages = dict.fromkeys(name for _, origin in runs for name in origin["versions"])
     versions: list[Origin] = [(name, ("versions", name), "code") for name in packages]
     found = []
-    for origin in (*ORIGINS, *versions):
-        part, key = origin[1]
+    for words, (part, key), form in (*ORIGINS, *versions):
         alike: dict[str, list[Row]] = {}
-        for row in runs:
-            alike.setdefault(repr(row.origin[part].get(key)), []).append(row)
-        found.append((origin, list(alike.values())))
+        for row, origin in runs:
+            alike.setdefault(repr(origin[part].get(key)), []).append(row)
+        found.append(((words, (part, key), form), list(alike.values())))
     return found
 
 
-def groups_of(sweep: Sweep, labels: dict[str, str]) -> list[Group]:
-    """Each search and device with mean and deviation over its finished seeds."""
-    found = []
-    for settings, runs in by_settings(sweep).items():
-        results = [run.device_results for run in runs if run.result is not None]
-        for device in results[0] if results else ():
-            own = [result[device] for result in results]
-            figures = {kind: spread(getattr(found.accuracy, kind) for found in own) for kind in ACCURACIES}
-            figures["latency_ms"] = spread(found.predicted["latency_ms"] for found in own)
-            found.append(Group(labels[settings], device, len(results), figures))
-    return found
-
-
-def spread(values: Iterable[float]) -> Spread:
-    found = list(values)
-    return Spread(mean(found), stdev(found) if len(found) > 1 else None)
-
-
-def transfers_of(
-    sweep: Sweep, labels: dict[str, str]
-) -> list[tuple[str, list[str], dict[Any, tuple[float, int, int]], dict[str, float]]]:
-    """Per search its devices; for each pair of network and device, mean latency, how many are within, how many; and
-    for each network its mean accuracy."""
-    found = []
-    for settings, runs in by_settings(sweep).items():
-        results = [run.result for run in runs if run.result is not None]
-        devices = list(results[0].devices) if results else []
-        means = {}
-        for network, device in product(devices, devices):
-            rows = [result.transfer[network][device] for result in results]
-            means[network, device] = mean(r.latency_ms for r in rows), sum(r.within for r in rows), len(rows)
-        accuracy = {name: mean(result.devices[name].accuracy.finetuned for result in results) for name in devices}
-        if means:
-            found.append((labels[settings], devices, means, accuracy))
-    return found
+def groups_of(sweep: Sweep) -> list[tuple[str, str, int, dict[str, float], dict[str, float]]]:
+    """Each search and device, how many seeds have finished, and means and sample deviations over them, by figure."""
+    done = sweep.table[sweep.table["accuracy_finetuned"].notna()]
+    found = [
+        (search, device, len(own), own[COMPARED].mean().to_dict(), own[COMPARED].std().to_dict())
+        for (search, device), own in done.groupby(["search", "device"], sort=False)
+    ]
+    return sorted(found, key=lambda group: natural(group[0]))
 
 
 def stability_view(sweep: Sweep) -> dict[str, Any]:
@@ -211,10 +150,10 @@ def stability_view(sweep: Sweep) -> dict[str, Any]:
     return {"scores": found.scores.to_dict("records"), "decisions": decisions}
 
 
-def warning_counts(finished: Sequence[Run]) -> list[tuple[str, str, int, int]]:
+def warning_counts(runs: Sequence[Run]) -> list[tuple[str, str, int, int]]:
     """Each kind of warning with its reason, how often it was raised, and in how many runs."""
     raised: dict[tuple[str, str], list[str]] = {}
-    for run in finished:
+    for run in runs:
         for warned in warnings_of(run.result) if run.result else []:
             raised.setdefault((warned.what, warned.why), []).append(run.path.name)
     return [(*words, len(names), len(set(names))) for words, names in raised.items()]
@@ -226,17 +165,16 @@ def next_commands(sweep: Sweep, commands: Sequence[str]) -> list[tuple[str, str]
     return [*(("finish what is open; finished runs are skipped", command) for command in commands), status]
 
 
-def pictures(sweep: Sweep, finished: bool) -> dict[str, Any]:
-    found: dict[str, Any] = {"pareto": []}
-    if finished:
-        for number, device in enumerate(dict.fromkeys(sweep.table["device"].dropna())):
-            if sweep.table[(sweep.table["device"] == device)]["accuracy_inherited"].notna().any():
-                words = f"Accuracy against latency of the networks for {device}; the numbers stand in the table below."
-                svg = themed_svg(plot_pareto(sweep.table, device=device), name=f"pareto{number}", words=words)
-                found["pareto"].append(Markup(svg))  # its words were escaped where it was made
+def pictures(sweep: Sweep) -> dict[str, Any]:
+    pareto: list[Markup] = []
+    found: dict[str, Any] = {"pareto": pareto}
+    done = sweep.table[sweep.table["accuracy_inherited"].notna()]
+    for number, device in enumerate(done["device"].unique()):
+        words = f"Accuracy against latency of the networks for {device}; the numbers stand in the table below."
+        pareto.append(themed_svg(plot_pareto(sweep.table, device=device), name=f"pareto{number}", words=words))
     if any(len(run.metrics) > 1 for run in sweep.runs):
         words = (
             "Best validation accuracy so far by step of training, mean over seeds; the runs' reports have the numbers."
         )
-        found["anytime"] = Markup(themed_svg(plot_anytime(sweep), name="anytime", words=words))
+        found["anytime"] = themed_svg(plot_anytime(sweep), name="anytime", words=words)
     return found

@@ -9,7 +9,7 @@ from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.analysis.loading import Run, load_run
 from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.reports.check import Check, compare
-from trainers.reports.rebuild import Rebuilt, rebuild
+from trainers.reports.rebuild import Network, Prices, rebuild_network, rebuild_prices
 from trainers.runs.config import SearchConfig, validate
 from trainers.runs.lineage import lineage, read_lineage
 from trainers.runs.plugins import require_plugins
@@ -19,11 +19,11 @@ from trainers.search.certificate import hold
 from trainers.search.plan import measured_devices
 from trainers.search.provenance import file_hashes, versions
 from trainers.search.prune_log import replay, replay_network
-from trainers.search.result_writer import certified, objective, run_files, transfer
+from trainers.search.result_writer import RUN_FILES, certified, objective, transfer
 
 PRUNED = ("presolve", "budget")  # reasons in the pruning log why a choice went before the networks were chosen
 # Raised where a file, which may come from elsewhere, holds what no search writes.
-UNFIT = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
+UNFIT = (EspalierError, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 HOST = "its prices were measured on the machine that searched, when it did"
 LINES = {  # what is compared of a device in each line
     "network": ("architecture", "weights", "id", "notation"),
@@ -43,6 +43,7 @@ NOT_CHECKED = (
         ),
     ),
     Check("the process that searched", "not checked", "no other file has it", ("search", "threads", "processors")),
+    Check("origin of the data", "not checked", "the same images may lie elsewhere", ("data.origin",)),
     Check("report.html", "not checked", "it is drawn from the other files; espalier-report draws it again"),
 )
 
@@ -61,51 +62,30 @@ def verify_run(folder: Path) -> list[Check]:
             todo = "no network meets its budgets, so there is none to verify"
         raise InvalidInputError(f"{folder} is {run.state.state} and has no result to verify; {todo}")
     require_plugins(run.config, run.state.code.get("plugins", {}))
-    return [*_checks(run, run.result), *NOT_CHECKED]
+    remade = _guarded("configuration, data and prices", _remade(run, run.result))
+    return [*_files(folder, run.result), *_agreement(run, run.result), *remade, *NOT_CHECKED]
 
 
-def _checks(run: Run, result: Result) -> Iterator[Check]:
-    yield from _files(run.path, result)
-    yield from _agreement(run, result)
+def _guarded(what: str, checks: Iterator[Check]) -> Iterator[Check]:
+    """The checks, up to one that a file of the run does not allow: that one failed."""
     try:
-        config = validate(run.config)
-    except InvalidInputError as error:
-        yield Check("configuration", "FAILED", f"config.yaml: {error}")
-        return
-    yield compare("configuration", result.hashes.config, config.digest, field="hashes.config")
-    names = {"space": config.space["name"], "strategy": config.strategy["name"], "seed": config.seed}
-    yield compare("names", {name: getattr(result, name) for name in names}, names, field="")
-    data = _data(config)
-    yield from _split(data, result)
-    try:
-        yield from _lineage(run.path, config, result)
-        yield compare("devices", list(result.devices), list(config.hardware), field="devices")
-        rebuilt = rebuild(run.path, config, result, data)
-    except (EspalierError, OSError, *UNFIT) as error:
-        yield Check("networks", "FAILED", f"they cannot be rebuilt: {type(error).__name__}: {error}")
-        return
-    if rebuilt.hosts:
-        yield Check("cost table", "not checked", f"{', '.join(rebuilt.hosts)}: {HOST}", ("hashes.cost_table",))
-    else:
-        yield compare("cost table", result.hashes.cost_table, rebuilt.table.digest, field="hashes.cost_table")
-    for name in config.hardware:
-        try:
-            yield from _device(run.path, config, result, rebuilt, name)
-        except (EspalierError, OSError, *UNFIT) as error:
-            yield Check(f"{name}: network", "FAILED", str(error))
+        yield from checks
+    except UNFIT as error:
+        yield Check(what, "FAILED", f"{type(error).__name__}: {error}")
 
 
 def _files(folder: Path, result: Result) -> Iterator[Check]:
-    paths = [path(Path(), name) for name in result.devices for path in (architecture_file, weights_file)]
-    due = [*(path.as_posix() for path in paths), *run_files(steps=result.search.steps)]
-    for name in dict.fromkeys([*due, *result.files]):
-        if name not in due or not (folder / name).resolve().is_relative_to(folder.resolve()):
-            yield Check(f"file {name}", "FAILED", "result.json names a file outside the run, or none of its own")
+    own = [path(Path(), name).as_posix() for name in result.devices for path in (architecture_file, weights_file)]
+    own += RUN_FILES
+    for name in dict.fromkeys([*own, *result.files]):
+        if name not in own or not (folder / name).resolve().is_relative_to(folder.resolve()):
+            why = "result.json names a file outside the run, or none of its own"
+            yield Check(f"file {name}", "FAILED", why, (f"files.{name}",))
         elif not (folder / name).is_file():
-            yield Check(f"file {name}", "FAILED", "it is missing")
+            yield Check(f"file {name}", "FAILED", "it is missing", (f"files.{name}",))
         else:
-            found = file_hashes(folder, [name])[name]
-            yield compare(f"file {name}", {name: result.files.get(name)}, {name: found}, field="files")
+            recorded = {name: result.files.get(name)}
+            yield compare(f"file {name}", recorded, file_hashes(folder, [name]), field="files")
 
 
 def _agreement(run: Run, result: Result) -> Iterator[Check]:
@@ -127,27 +107,33 @@ def _agreement(run: Run, result: Result) -> Iterator[Check]:
     yield Check("versions", "not checked", why) if other else Check("versions", "ok")
 
 
-def _data(config: SearchConfig) -> ImageData | str:
-    """The data of a run, or why they cannot be read here."""
+def _remade(run: Run, result: Result) -> Iterator[Check]:
+    config = validate(run.config)
+    yield compare("configuration", result.hashes.config, config.digest, field="hashes.config")
+    names = {"space": config.space["name"], "strategy": config.strategy["name"], "seed": config.seed}
+    yield compare("names", {name: getattr(result, name) for name in names}, names, field="")
     try:
-        return load_data(data_config(config.data), channels=CHANNELS)
+        data, missing = load_data(data_config(config.data), channels=CHANNELS), ""
     except (EspalierError, OSError) as error:
-        return f"the data cannot be read here: {error}"
-
-
-def _split(data: ImageData | str, result: Result) -> Iterator[Check]:
-    recorded = result.data.model_dump(exclude={"origin"})
+        data, missing = None, f"the data cannot be read here: {error}"
     split_hash = result.hashes.data_split
     yield compare("hash of the split", result.data.split_hash, split_hash, field="data.split_hash")
-    if isinstance(data, str):
-        yield Check("data split", "not checked", data, ("data",))
-        return
+    yield Check("data split", "not checked", missing, ("data",)) if data is None else _split(data, result)
+    yield from _guarded("lineage", _lineage(run.path, config, result))
+    yield compare("devices", list(result.devices), list(config.hardware), field="devices")
+    prices = rebuild_prices(run.path, config, result)
+    if prices.hosts:
+        yield Check("cost table", "not checked", f"{', '.join(prices.hosts)}: {HOST}", ("hashes.cost_table",))
+    else:
+        yield compare("cost table", result.hashes.cost_table, prices.table.digest, field="hashes.cost_table")
+    for name in config.hardware:
+        yield from _guarded(f"{name}: network", _device(run.path, config, result, prices, name, data, missing))
+
+
+def _split(data: ImageData, result: Result) -> Check:
     images = {split: data.size(split) for split in ("weights", "architecture", "validation", "test")}
     found = {"name": data.name, "split_hash": data.splits.hash, "images": images}
-    yield compare("data split", recorded, found, field="data")
-    if data.origin != result.data.origin:
-        why = f"the same images were read from {result.data.origin!r} then, from {data.origin!r} now"
-        yield Check("origin of the data", "not checked", why, ("data.origin",))
+    return compare("data split", result.data.model_dump(exclude={"origin"}), found, field="data")
 
 
 def _lineage(folder: Path, config: SearchConfig, result: Result) -> Iterator[Check]:
@@ -156,21 +142,28 @@ def _lineage(folder: Path, config: SearchConfig, result: Result) -> Iterator[Che
     there = file_hashes(folder, [name for name in weights if (folder / name).is_file()])
     files = dict.fromkeys(weights, "") | result.files | there
     found = lineage(config.run_key, recorded.supernet.id, result.hashes, result.devices, files)
-    yield compare("lineage", recorded, found, field="lineage.json")
+    yield compare("lineage", recorded.model_dump(), found.model_dump(), field="lineage.json")
 
 
-def _device(folder: Path, config: SearchConfig, result: Result, rebuilt: Rebuilt, name: str) -> Iterator[Check]:
-    recorded, network, problem = result.devices[name], rebuilt.networks[name], rebuilt.problems[name]
-    field, certificate = f"devices.{name}", network.certificate
+def _device(
+    folder: Path,
+    config: SearchConfig,
+    result: Result,
+    prices: Prices,
+    name: str,
+    data: ImageData | None,
+    missing: str,
+) -> Iterator[Check]:
+    """The network of a device, recounted, priced and tested again; `missing` says why there are no data."""
+    recorded, problem, field = result.devices[name], prices.problems[name], f"devices.{name}"
+    network = rebuild_network(folder, problem, data, batch_size=config.trainer.batch_size)
     measured_ms = None if recorded.measured is None else recorded.measured.latency_ms
     totals = problem.table.named(network.indices, problem.device)
-    held = hold(problem, totals, recounted=certificate.recounted, measured_ms=measured_ms)
-    certificate = replace(certificate, held=held)
-    made = certified(
-        problem, network.indices, certificate, id=network.architecture.id, measured=recorded.measured
-    ).model_dump()
+    held = hold(problem, totals, recounted=network.certificate.recounted, measured_ms=measured_ms)
+    certificate, id = replace(network.certificate, held=held), network.architecture.id
+    made = certified(problem, network.indices, certificate, id=id, measured=recorded.measured).model_dump()
     own = recorded.model_dump()
-    if name in rebuilt.hosts:
+    if name in prices.hosts:
         for key in ("predicted", "upper"):
             made[key]["latency_ms"] = own[key].get("latency_ms")
         yield Check(f"{name}: latency predicted", "not checked", HOST, (f"{field}.predicted.latency_ms",))
@@ -178,39 +171,41 @@ def _device(folder: Path, config: SearchConfig, result: Result, rebuilt: Rebuilt
         yield compare(f"{name}: {what}", {k: own[k] for k in keys}, {k: made[k] for k in keys}, field=field)
     is_measured = name in measured_devices(config)
     yield compare(f"{name}: measured", recorded.measured is not None, is_measured, field=f"{field}.measured")
+    yield from _tested(network, result, name, missing)
+    yield from _transfer(network, result, prices, name)
+    yield from _pruning(network, result, prices, name, folder / "prune.csv")
+
+
+def _tested(network: Network, result: Result, name: str, missing: str) -> Iterator[Check]:
+    """Test accuracy of the network as saved, to within one image: another machine may round a tie another way."""
+    accuracy, tested, field = result.devices[name].accuracy, network.tested, f"devices.{name}.accuracy"
     if network.weights_fault is not None:
-        yield Check(f"{name}: weights", "FAILED", network.weights_fault)
-    yield from _pruning(folder, result, rebuilt, name)
-    yield from _elsewhere(result, rebuilt, name)
-    yield _accuracy(result, rebuilt, name)
+        yield Check(f"{name}: weights", "FAILED", network.weights_fault, (f"devices.{name}.weights",))
+    if tested is None:
+        why = missing or "its weights cannot be used"
+        yield Check(f"{name}: fine-tuned accuracy", "not checked", why, (f"{field}.finetuned",))
+    else:
+        is_near = abs(accuracy.finetuned - tested.accuracy) * tested.images <= 1.5
+        found = {"finetuned": accuracy.finetuned if is_near else tested.accuracy, "images": tested.images}
+        yield compare(f"{name}: fine-tuned accuracy", accuracy.model_dump(include=set(found)), found, field=field)
 
 
-def _pruning(folder: Path, result: Result, rebuilt: Rebuilt, name: str) -> Iterator[Check]:
+def _transfer(network: Network, result: Result, prices: Prices, name: str) -> Iterator[Check]:
+    for device, found in transfer(prices.problems.values(), network.indices).items():
+        what, field = f"{name}: on {device}", f"transfer.{name}.{device}"
+        if device in prices.hosts:
+            yield Check(what, "not checked", HOST, (field,))
+        else:
+            yield compare(what, result.transfer[name][device].model_dump(), found.model_dump(), field=field)
+
+
+def _pruning(network: Network, result: Result, prices: Prices, name: str, path: Path) -> Iterator[Check]:
     """Whether the pruning log leaves the network, and had left as many choices when training ended."""
-    path, space, own = folder / "prune.csv", rebuilt.table.space, rebuilt.decided_by(name)
-    left, chosen = replay_network(path, space, name), space.choices(rebuilt.networks[name].indices)
-    yield compare(f"{name}: pruning log", {k: left[k] for k in own}, {k: chosen[k] for k in own}, field=name)
+    table, space = prices.table, prices.table.space
+    decided = (*range(table.num_own), *table.placements[prices.problems[name].device])  # and where the device runs it
+    left, chosen = replay_network(path, space, name), space.choices(network.indices)
+    left, chosen = ({space.decisions[k].name: c[space.decisions[k].name] for k in decided} for c in (left, chosen))
+    yield compare(f"{name}: pruning log", left, chosen, field=f"prune.csv.{name}")
     alive = int(replay(path, space, name, reasons=PRUNED).sum())
     recorded = result.search.choices_alive[name]
     yield compare(f"{name}: choices alive", recorded, alive, field=f"search.choices_alive.{name}")
-
-
-def _elsewhere(result: Result, rebuilt: Rebuilt, name: str) -> Iterator[Check]:
-    found = transfer(rebuilt.problems.values(), rebuilt.networks[name].indices)
-    for device in rebuilt.problems:
-        what, field = f"{name}: on {device}", f"transfer.{name}.{device}"
-        if device in rebuilt.hosts:
-            yield Check(what, "not checked", HOST, (field,))
-        else:
-            yield compare(what, result.transfer[name][device], found[device], field=field)
-
-
-def _accuracy(result: Result, rebuilt: Rebuilt, name: str) -> Check:
-    """Test accuracy of the network as saved, to within one image: another machine may round a tie another way."""
-    accuracy, tested = result.devices[name].accuracy, rebuilt.networks[name].tested
-    what, field = f"{name}: fine-tuned accuracy", f"devices.{name}.accuracy"
-    if isinstance(tested, str):
-        return Check(what, "not checked", tested, (f"{field}.finetuned",))
-    same = abs(accuracy.finetuned - tested.accuracy) * tested.images <= 1.5
-    found = {"finetuned": accuracy.finetuned if same else tested.accuracy, "images": tested.images}
-    return compare(what, accuracy.model_dump(include=set(found)), found, field=field)
