@@ -3,6 +3,7 @@
 import json
 import shutil
 import socket
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
@@ -11,18 +12,28 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pytest
+from markupsafe import Markup
+
 from hardware_models.measuring.measure import Measurement, versions
 from tests.sample_result import SAMPLE
 from tests.tiny_search import MOBILE, tiny_config
 from trainers.cli.search import run_search
+from trainers.reports import run_view, sweep_view
 
 COMMAND = "espalier-search -m 'seed=range(2)' sweep=tiny"
 KEPT: list[TemporaryDirectory[str]] = []  # until the tests end
 RESULT_FILES = ("result.json", "lineage.json", "alphas.npz", "architectures", "weights", "report.html")
 
 
+def draw_nothing(patch: pytest.MonkeyPatch) -> None:
+    """Leaves out the plots of reports, which take most of their time."""
+    patch.setattr(run_view, "plots", lambda run: defaultdict(Markup))
+    patch.setattr(sweep_view, "pictures", lambda sweep: {"pareto": []})
+
+
 def sampled(runs: Path, *, seed: int = 0) -> Path:
-    """The folder, in a sweep in `runs`, of a finished search of the sample, as if of this machine; weights are empty."""
+    """The folder, in a sweep in `runs`, of a finished search of the sample, on this machine; weights are empty."""
     (found,) = (SAMPLE / "strategies").glob(f"mobile-pool-seed{seed}-*")
     copy = Path(shutil.copytree(found, runs / "tiny" / found.name))
     change(copy / "status.json", command=COMMAND, host=socket.gethostname())

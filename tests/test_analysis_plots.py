@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,6 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
-from matplotlib.text import Text
 from scipy.stats import spearmanr
 
 from search_spaces.errors import InvalidInputError
@@ -201,8 +199,7 @@ def test_a_large_heat_map_has_a_row_per_decision_of_the_choice_that_is_likeliest
     many = Alphas(np.array([1, 2]), np.array([6, 12]), weights, ("phone",), decisions, ("a", "b", "c") * 90)
     axes = panel(plot_alphas(replace(run, alphas=many), device="phone"))
     assert np.asarray(axes.images[0].get_array()) == pytest.approx(np.array([[0.4, 0.75]] * 90))
-    labels = [label.get_text() for label in axes.get_yticklabels()]
-    assert labels == [f"block{number}" for number in range(90)] and texts(axes) == ["c"] * 90
+    assert [text.get_text() for text in axes.get_yticklabels()] == [f"block{number} = c" for number in range(90)]
 
 
 def test_alphas_of_a_device_that_is_not_there_are_refused(run: Run) -> None:
@@ -258,25 +255,13 @@ def test_stability_has_decisions_in_the_order_of_their_space() -> None:
     assert [label.get_text() for label in axes.get_yticklabels()] == ["width", "kernel"]
     assert marks(axes)["chance"].tolist() == [[0.5, 1], [0.25, 0], [0.25, 0]]
     assert marks(axes)["pool"][:, 0].tolist() == [1.0, 1 / 3] and marks(axes)["random"][:, 0].tolist() == [0.0]
-    assert axes.get_title("left") == "phone\nmean: pool 0.67, random 0.00"
+    assert axes.get_title("left") == "phone\nmean 0.67, 0.00"
 
 
 def test_transfer_says_of_each_pair_whether_it_fits() -> None:
-    figure = plot_transfer(TRANSFER)
-    axes = panel(figure)
+    axes = panel(plot_transfer(TRANSFER))
     assert texts(axes) == ["0.90\nfits", "1.80\ntoo expensive", "0.30\nfits", "0.60\nfits"]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["phone\naccuracy 0.900", "board\naccuracy 0.800"]
-    assert "at the upper bound; predicted where there is none" in figure.get_supxlabel().replace("\n", " ")
-
-
-@pytest.mark.parametrize("count", [1, 2, 3, 8])
-def test_what_transfer_says_below_its_cells_lies_within_the_picture(count: int) -> None:
-    rows = [(*pair, *[1.0] * 7, True) for pair in product([f"snapdragon_{n}" for n in range(count)], repeat=2)]
-    figure = plot_transfer(pd.DataFrame(rows, columns=list(TRANSFER_COLUMNS)))
-    figure.draw_without_rendering()
-    (box,) = [text.get_window_extent() for text in figure.findobj(Text) if "on this device" in text.get_text()]
-    assert 0 <= box.x0 < box.x1 <= figure.bbox.width
-    assert 0 <= box.y0 < box.y1 < panel(figure).get_window_extent().y0
 
 
 def test_device_correlation_is_that_of_scipy() -> None:

@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from tests.report_marks import assert_true_to_files, parsed, text_of
-from tests.reported_runs import change, ended, measured, sampled
+from tests.report_marks import assert_true_to_files, loose_numbers, parsed, text_of
+from tests.reported_runs import change, draw_nothing, ended, measured, sampled
+from trainers.reports import report
 from trainers.reports.report import run_page, sweep_page
 
 
 @pytest.fixture
-def done(tmp_path: Path) -> Path:
+def done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A finished run, to change."""
+    draw_nothing(monkeypatch)
     return sampled(tmp_path)
 
 
@@ -34,6 +37,21 @@ def test_the_code_that_searched_is_told_and_that_it_was_not_that_of_its_commit(
     told = commit or "not known: not run from a checkout with git"
     assert f"0.1.0, commit {told}{words}; hash of its files 4567cdef" in [text_of(e) for e in parsed(page).iter("dd")]
     assert page.count("Espalier changed since its commit") == 2 * bool(changed)  # at the top, and under Trust
+
+
+def test_plugins_are_told_with_their_modules_versions_and_hashes(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "plug-in" not in reproduction(run_page(done))
+    monkeypatch.setattr(report, "require_plugins", lambda content, recorded: None)
+    plugins = {"ladder": {"version": None, "sha256": "4567cdef"}, "of_others": {"version": "2.1", "sha256": "89ab"}}
+    code = {"version": "0.1.0", "commit": None, "changed": None, "sha256": "0123", "plugins": plugins}
+    change(done / "result.json", code=code)
+    config = yaml.safe_load((done / "config.yaml").read_text(encoding="utf-8"))
+    (done / "config.yaml").write_text(yaml.safe_dump(config | {"plugins": ["ladder.space"]}), encoding="utf-8")
+    page = run_page(done)
+    fields = {f"code.plugins.{name}.sha256" for name in plugins} | {"code.plugins.of_others.version", "plugins.0"}
+    assert fields <= set(assert_true_to_files(page, done))
+    terms = [text_of(e) for e in parsed(page).iter("dt")]
+    assert {"plug-in ladder", "plug-in of_others"} <= set(terms) and loose_numbers(parsed(page)) == []
 
 
 @pytest.mark.parametrize(

@@ -17,11 +17,8 @@ from search_spaces.space import SearchSpace
 from trainers.analysis.loading import Run
 
 LATENCY = METRICS.index("latency_ms")
-TRANSFER_COLUMNS = (
-    *("network", "device", "accuracy"),
-    *(f"predicted_{metric}" for metric in METRICS),
-    *("upper_latency_ms", "utilisation", "within"),
-)
+PREDICTED = {metric: f"predicted_{metric}" for metric in METRICS} | {"latency_upper_ms": "upper_latency_ms"}
+TRANSFER_COLUMNS = ("network", "device", "accuracy", *PREDICTED.values(), "utilisation", "within")
 
 
 def transfer(run: Run) -> pd.DataFrame:
@@ -33,13 +30,8 @@ def transfer(run: Run) -> pd.DataFrame:
     """
     rows = [
         {
-            "network": network,
-            "device": device,
-            "accuracy": run.device_results[network].accuracy.finetuned,
-            **{f"predicted_{metric}": getattr(costs, metric) for metric in METRICS},
-            "upper_latency_ms": costs.latency_upper_ms,
-            "utilisation": costs.utilisation,
-            "within": costs.within,
+            **{"network": network, "device": device, "accuracy": run.device_results[network].accuracy.finetuned},
+            **{PREDICTED.get(name, name): figure for name, figure in costs},
         }
         for network, on_devices in (run.result.transfer if run.result else {}).items()
         for device, costs in on_devices.items()

@@ -18,7 +18,7 @@ def pareto(points: ArrayLike, *, maximise: Sequence[bool]) -> NDArray[np.bool_]:
     `maximise` says of each objective whether more is better. Of equal points none beats another.
     Raises: InvalidInputError for a missing number, and for what is none.
     """
-    points_SM = _checked(points, num_objectives=len(maximise), told_by="maximise")
+    points_SM = _checked(points, num_objectives=len(maximise))
     costs_SM = np.where(np.asarray(maximise, dtype=bool), -points_SM, points_SM)
     no_worse_SS = (costs_SM[:, None] <= costs_SM[None]).all(axis=2)
     better_SS = (costs_SM[:, None] < costs_SM[None]).any(axis=2)
@@ -31,13 +31,11 @@ def hypervolume(points: ArrayLike, *, reference: Sequence[float]) -> float:
 
     All objectives are minimised: negate those to maximise, and their reference. The unit is the product of theirs. A
     point adds nothing unless it is better than the reference in every objective. Exact; the time grows as S^(M - 1).
-    Raises: InvalidInputError for a missing number, for what is none, and for a reference without objectives.
+    Raises: InvalidInputError for a missing number, for what is none.
     Source: Zitzler and Thiele, PPSN V (1998), by slicing objectives (While et al., IEEE TEVC 10(1), 2006).
     """
-    if not len(reference):
-        raise InvalidInputError("reference: got no number; allowed: one per objective, as many as a point has")
-    reference_M = _checked([list(reference)], num_objectives=len(reference), told_by="reference")[0]
-    points_SM = _checked(points, num_objectives=len(reference), told_by="reference")
+    reference_M = _checked([list(reference)], num_objectives=max(1, len(reference)))[0]
+    points_SM = _checked(points, num_objectives=len(reference))
     return _volume(points_SM[(points_SM < reference_M).all(axis=1)], reference_M)
 
 
@@ -52,19 +50,15 @@ def _volume(points_SM: Array, reference_M: Array) -> float:
     return float(np.dot(areas, np.diff(levels)))
 
 
-def _checked(points: ArrayLike, *, num_objectives: int, told_by: str) -> Array:
+def _checked(points: ArrayLike, *, num_objectives: int) -> Array:
     try:
         points_SM = np.asarray(points, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise InvalidInputError(
-            f"points: {error}; allowed: rows of numbers, {num_objectives} each as {told_by} says"
-        ) from error
-    if points_SM.size == 0:
+        raise InvalidInputError(f"points: {error}; allowed: rows of {num_objectives} numbers each") from error
+    if not len(points_SM):
         return points_SM.reshape(0, num_objectives)
-    if points_SM.ndim != 2 or points_SM.shape[1] != num_objectives or not num_objectives:
-        raise InvalidInputError(
-            f"points: got shape {points_SM.shape}; allowed: (points, objectives), {num_objectives} as {told_by} says"
-        )
+    if points_SM.shape[1:] != (num_objectives,):
+        raise InvalidInputError(f"points: got shape {points_SM.shape}; allowed: rows of {num_objectives} numbers each")
     if not np.isfinite(points_SM).all():
         lines = np.flatnonzero(~np.isfinite(points_SM).all(axis=1)).tolist()
         raise InvalidInputError(f"points: rows {lines} have no finite number in each objective; drop them first")

@@ -2,7 +2,6 @@
 
 # Shapes: E epochs, D devices, N choices of all decisions.
 
-from collections.abc import Sequence
 from math import ceil
 
 import matplotlib
@@ -30,7 +29,6 @@ from trainers.analysis.canvas import (
     style,
 )
 from trainers.analysis.loading import Run
-from trainers.analysis.run_files import Alphas
 from trainers.runs import metric_names
 
 CHOSEN_LAST = "validation"  # the pruning log's reason for choices that lost when the network was chosen
@@ -99,7 +97,8 @@ def plot_pruning(run: Run) -> Figure:
 
 @style()
 def plot_alphas(run: Run, *, device: str | None = None) -> Figure:
-    """The probability of each choice over the epochs, as `heat_map` draws it, of `device` or of all.
+    """Probabilities over the epochs on `device`, or on all side by side: a row per choice, decisions parted. Of many
+    choices, a row per decision: of the choice that is likeliest in the end, by the mean of these devices.
 
     Raises: InvalidInputError if the run has no such device.
     """
@@ -108,16 +107,9 @@ def plot_alphas(run: Run, *, device: str | None = None) -> Figure:
         figure, (axes,) = panels([device or ""])
         say(axes, "no alphas.npz: no epoch has ended yet")
         return figure
-    if device is not None and device not in alphas.device:
+    if device not in (None, *alphas.device):
         raise InvalidInputError(f"{run.path} has no device {device!r}; its devices: {', '.join(alphas.device)}")
-    return heat_map(alphas, devices=alphas.device if device is None else (device,))
-
-
-@style()
-def heat_map(alphas: Alphas, *, devices: Sequence[str]) -> Figure:
-    """Probabilities over the epochs, `devices` side by side: a row per choice, decisions parted. Of many choices, a row
-    per decision: of the choice that is likeliest in the end, by the mean of `devices`.
-    """
+    devices = alphas.device if device is None else (device,)
     weights_EDN = alphas.weights[:, [alphas.device.index(device) for device in devices]]
     rows, inches, label = np.arange(len(alphas.choice)), CELL_INCHES, "probability of the choice"
     if is_large := len(rows) > MOST_CHOICES:

@@ -1,6 +1,6 @@
 """Pictures of several runs: accuracy against cost, progress, agreement across seeds, gaps between accuracies."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -56,46 +56,53 @@ def plot_pareto(
         raise InvalidInputError(
             f"no finished run of device {device!r}; devices: {sorted(set(table['device'].dropna()))}"
         )
-    own = own.assign(name=_names(own), met=own["met"].astype(bool)).sort_values("met", ascending=False, kind="stable")
-    looks_of = looks(sorted(own["name"].unique()))
-    if accuracy == "inherited":
-        figure, axes, strip = panel_and_strip(device, width=5.8, height=3.6, places=len(own))
-        _mark_runs(strip, own.sort_values("name", kind="stable"), looks_of)
-    else:
-        figure, (axes,) = panels([device], width=5.5, height=3.6)
-    cost, share = f"predicted_{metric}", f"accuracy_{accuracy}"
-    for name, look in looks_of.items():
-        named = own[own["name"] == name]
-        axes.hlines(named[share], named[cost], named[f"upper_{metric}"], color=look.color, linewidth=0.8, alpha=0.6)
-        label, colours = f"{name}, n = {len(named)}", paints(look, named["met"])
-        axes.scatter(named[cost], named[share], label=label, s=26, zorder=3, marker=look.marker, **colours)
-    _mark_front(axes, own[own["met"]], cost, share)
-    if accuracy == "inherited":
-        axes.plot([], [], color=GREY, linewidth=2, label="random, same budgets")
-    if not own["met"].all():
-        axes.plot([], [], linestyle="none", marker="o", color=GREY, fillstyle="none", label="hollow: over a budget")
-    for budget in sorted(set(own[f"budget_{metric}"].dropna())):
-        axes.axvline(budget, color=GREY, linewidth=1)
-        place: Any = {"xycoords": ("data", "axes fraction"), "rotation": 90}
-        axes.annotate(f" budget {budget:g}", (budget, 0), fontsize=8, color=GREY, **place)
-    axes.set(xlabel=f"{QUANTITIES[metric]} (predicted, to its upper bound)")
-    axes.set_ylabel(f"accuracy, share ({accuracy})")
-    legend_outside(figure, axes)
-    return figure
-
-
-def _mark_runs(strip: Axes, runs: pd.DataFrame, looks_of: Mapping[str, Look]) -> None:
-    columns = ("name", "accuracy_random", "accuracy_inherited", "met")
-    for place, (name, random, own, met) in enumerate(runs[list(columns)].itertuples(index=False)):
-        mark_rise(strip, place, random=random, own=own, look=looks_of[name], filled=met)
-    strip.set_xlabel("each run beside\nits random")
-
-
-def _mark_front(axes: Axes, within: pd.DataFrame, cost: str, share: str) -> None:
+    figure = plot_networks(
+        own.assign(name=_names(own)).sort_values("name", kind="stable"), metric=metric, accuracy=accuracy
+    )
+    axes, cost, share = figure.axes[0], f"predicted_{metric}", f"accuracy_{accuracy}"
+    axes.set_title(device, loc="left")
+    within = own[own["met"].astype(bool)]
     front = within[pareto(within[[cost, share]], maximise=(False, True))].sort_values(cost)
     if len(front):
         line: Any = {"color": "black", "linewidth": 0.8, "marker": "o", "markersize": 9, "fillstyle": "none"}
         axes.step(front[cost], front[share], where="post", label="front", **line)
+    legend_outside(figure, axes)
+    return figure
+
+
+@style()
+def plot_networks(rows: pd.DataFrame, *, metric: Metric, accuracy: Accuracy) -> Figure:
+    """Accuracy against predicted cost, a point per row, which looks as its `name` says; without a legend yet.
+
+    The bar from a point ends at its upper bound, grey lines are budgets, hollow is over one. With `accuracy` inherited
+    each stands beside them over a dash, the best random network within its budgets.
+    """
+    own = rows.assign(met=rows["met"].astype(bool))
+    looks_of = looks(list(own["name"].unique()))
+    if accuracy == "inherited":
+        figure, axes, strip = panel_and_strip("", width=5.8, height=3.6, places=len(own))
+        for place, row in enumerate(own.to_dict("records")):
+            random, inherited = row["accuracy_random"], row["accuracy_inherited"]
+            mark_rise(strip, place, random=random, own=inherited, look=looks_of[row["name"]], filled=row["met"])
+        strip.set_xlabel("each beside\nits random")
+        axes.plot([], [], color=GREY, linewidth=2, label="random, same budgets")
+    else:
+        figure, (axes,) = panels([""], width=5.5, height=3.6)
+    cost, share = f"predicted_{metric}", f"accuracy_{accuracy}"
+    for name, named in own.groupby("name", sort=False):
+        look = looks_of[name]
+        axes.hlines(named[share], named[cost], named[f"upper_{metric}"], color=look.color, linewidth=0.8, alpha=0.6)
+        label, colours = f"{name}, n = {len(named)}", paints(look, named["met"])
+        axes.scatter(named[cost], named[share], label=label, s=26, zorder=3, marker=look.marker, **colours)
+    if not own["met"].all():
+        axes.plot([], [], linestyle="none", marker="o", color=GREY, fillstyle="none", label="hollow: over a budget")
+    for budget in sorted(set(own[f"budget_{metric}"].dropna())):
+        axes.axvline(budget, color=GREY, linewidth=1)
+        at: Any = {"xycoords": ("data", "axes fraction"), "rotation": 90}
+        axes.annotate(f" budget {budget:g}", (budget, 0), fontsize=8, color=GREY, **at)
+    axes.set(xlabel=f"{QUANTITIES[metric]} (predicted, to its upper bound)")
+    axes.set_ylabel(f"accuracy, share ({accuracy})")
+    return figure
 
 
 @style()

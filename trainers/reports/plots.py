@@ -19,17 +19,14 @@ from trainers.analysis.canvas import (
     draw_epochs,
     legend_outside,
     looks,
-    mark_rise,
     name_rows,
-    panel_and_strip,
     panels,
-    plain_numbers,
     say,
     style,
 )
 from trainers.analysis.loading import Run
-from trainers.analysis.run_files import Alphas
-from trainers.analysis.run_plots import heat_map
+from trainers.analysis.run_plots import plot_alphas
+from trainers.analysis.sweep_plots import plot_networks
 from trainers.runs import metric_names
 from trainers.runs.result import DeviceResult
 from trainers.search.console import held_against
@@ -98,30 +95,12 @@ def plot_candidates(devices: Mapping[str, DeviceResult]) -> Figure:
     return figure
 
 
-@style()
-def plot_latency(devices: Mapping[str, DeviceResult]) -> Figure:
-    """Test accuracy of each device's network against its latency, predicted to upper bound, and its budget, a hollow
-    mark at the bottom. Beside them stands each over a dash, the best random network within the same budgets, whose
-    latency no file tells. Weights are inherited, so that both compare.
+def plot_latency(run: Run) -> Figure:
+    """Test accuracy of each device's network against its latency, as `plot_networks` has it. Weights are inherited, so
+    that the best random network within the same budgets compares; no file tells its latency.
     """
-    figure, axes, strip = panel_and_strip("", width=8, height=3.2, places=len(devices))
-    looks_of = looks(list(devices))
-    for place, (name, device) in enumerate(devices.items()):
-        look, x, y = looks_of[name], device.predicted["latency_ms"], device.accuracy.inherited
-        if y is None or device.accuracy.random is None:
-            continue  # no supernet gave weights
-        axes.hlines(y, x, device.upper.get("latency_ms", x), color=look.color, linewidth=1)
-        axes.scatter(x, y, s=40, color=look.color, marker=look.marker, label=name, zorder=3)
-        mark_rise(strip, place, random=device.accuracy.random, own=y, look=look)
-        if "latency_ms" in device.budgets:
-            hollow: Any = {"marker": look.marker, "color": look.color, "markerfacecolor": "none"}
-            axes.plot(device.budgets["latency_ms"], 0.02, transform=axes.get_xaxis_transform(), **hollow)
-    axes.set(xscale="log", xlabel="latency, ms (predicted, to its upper bound; hollow: budget)")
-    plain_numbers(axes.xaxis)
-    axes.margins(y=0.15)  # room for the budgets
-    axes.set_ylabel("test accuracy, share (inherited weights)")
-    strip.set_xlabel("each beside the best\nrandom network (dash)")
-    legend_outside(figure, axes)
+    figure = plot_networks(run.devices.assign(name=run.devices["device"]), metric="latency_ms", accuracy="inherited")
+    legend_outside(figure, figure.axes[0])
     return figure
 
 
@@ -153,8 +132,8 @@ def share_words(name: str) -> str | None:
     return f"share of {name.removeprefix(prefix).removesuffix(suffix)}"
 
 
-def alpha_heat_map(alphas: Alphas) -> bytes:
+def alpha_heat_map(run: Run) -> bytes:
     """A PNG picture of the probabilities of choices."""
     buffer = io.BytesIO()
-    heat_map(alphas, devices=alphas.device).savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    plot_alphas(run).savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     return buffer.getvalue()

@@ -25,7 +25,7 @@ def publish_result(logger: RunLogger, folder: Path) -> None:
     """
     run = own_run(folder)
     result = run.result
-    assert result is not None and run.alphas is not None
+    assert result is not None
     for row in epochs(run):
         logger.metrics(int(row[metric_names.STEP]), row)
     # One step after the rows of the epochs, the last of which may be logged.
@@ -33,7 +33,7 @@ def publish_result(logger: RunLogger, folder: Path) -> None:
     for name, frame in ((metric_names.PRUNE_EVENTS, run.prunes), (metric_names.ARCHITECTURES, run.devices)):
         cells = frame.astype(object).where(frame.notna(), None)
         logger.table(name, columns=list(frame.columns), rows=cells.to_numpy().tolist())
-    logger.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(run.alphas))
+    logger.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(run))
     for name in result.devices:
         architecture = read_architecture(architecture_file(folder, name))
         logger.picture(metric_names.architecture_picture(name), architecture_svg(architecture))

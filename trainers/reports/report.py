@@ -46,14 +46,7 @@ def sweep_page(folder: Path) -> str:
 
 
 def _page(template: str, view: dict[str, Any]) -> str:
-    return printable_lines(_environment().get_template(template).render(view))
-
-
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("trainers.reports"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    loader = PackageLoader("trainers.reports")
+    settings: Any = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
+    environment = Environment(loader=loader, autoescape=True, **settings)
+    return printable_lines(environment.get_template(template).render(view))
