@@ -10,7 +10,6 @@ import warnings
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,8 +18,9 @@ import yaml
 from logged_runs import nobody
 from tiny_search import CONF
 
+from tests.sample_result import RUN
+from trainers.analysis.loading import load_run
 from trainers.cli.dashboard_command import main
-from trainers.reports.publish import architectures, prune_events
 from trainers.runs import metric_names
 
 with warnings.catch_warnings():
@@ -92,40 +92,18 @@ def test_accuracy_stands_over_latency_for_each_device(sections: dict[str, list[d
 
 # Charts that W&B lacks: in the data, `wandb` is the table, and ${field:...} one of its columns.
 
-DEVICE = SimpleNamespace(
-    id="9f3a",
-    notation="k3e4",
-    met=True,
-    binding="latency_ms",
-    accuracy=SimpleNamespace(supernet=0.9, inherited=0.9, finetuned=0.9, random=0.9),
-    budgets={"latency_ms": 12.0},
-    predicted={"latency_ms": 8.0},
-    upper={"latency_ms": 9.0},
-    held={"latency_ms": 9.0},
-    recounted={"gflops": 0.5},
-    measured=None,
-    utilisation={"latency_ms": 0.75},
-)
 
-
-def table_of(name: str, tmp_path: Path) -> list[dict[str, Any]]:
-    """Rows of the table of a chart, made by the code that logs a run."""
-    if CHARTS[name][0] == metric_names.ARCHITECTURES:
-        result: Any = SimpleNamespace(devices={"phone": DEVICE, "tablet": DEVICE})
-        columns, rows = architectures(result)
-    else:
-        path = tmp_path / "prune.csv"
-        path.write_text(
-            "step,device,decision,choice,logit,saved_latency_ms,reason\n"
-            "4,phone,kernel,5,0.1,1.5,budget\n4,phone,kernel,7,0.1,1.5,budget\n9,tablet,kernel,5,0.2,,validation\n"
-        )
-        columns, rows = prune_events(path)
-    return [dict(zip(columns, row, strict=True)) for row in rows]
+def table_of(name: str) -> list[dict[str, Any]]:
+    """Rows of the table of a chart, as a finished run has them."""
+    run = load_run(RUN)
+    frame = run.devices if CHARTS[name][0] == metric_names.ARCHITECTURES else run.prunes
+    rows: list[dict[str, Any]] = json.loads(frame.to_json(orient="records"))
+    return rows
 
 
 @pytest.mark.parametrize(("name", "marks"), [("utilisation", 2), ("accuracy_latency", 2), ("pruning", 2)])
-def test_a_chart_is_drawn_by_vega_from_the_table_that_a_search_logs(name: str, marks: int, tmp_path: Path) -> None:
-    rows, fields = table_of(name, tmp_path), CHARTS[name][1]
+def test_a_chart_is_drawn_by_vega_from_the_table_that_a_search_logs(name: str, marks: int) -> None:
+    rows, fields = table_of(name), CHARTS[name][1]
     assert set(fields.values()) <= set(rows[0])
     text = json.dumps(charts()[chart_name(name)])
     asked = set(re.findall(r"\$\{field:(\w+)\}", text))

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +54,7 @@ class Run:
         """The devices of the result, by name; none without a result."""
         return self.result.devices if self.result else {}
 
-    @property
+    @cached_property
     def settings(self) -> str:
         """A hash of what the result depends on, the seed aside: runs that share it are one search; empty without."""
         return settings_hash(self.config) if self.config else ""
@@ -76,12 +77,12 @@ class Sweep:
     table: pd.DataFrame
     unreadable: Mapping[str, str] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def labels(self) -> dict[str, str]:
         """Words for each search, by the settings of its runs."""
         return search_labels([run.config for run in self.runs])
 
-    @property
+    @cached_property
     def searches(self) -> dict[str, list[Run]]:
         """The runs that have a configuration, those of one search together, by its label."""
         labels = self.labels
