@@ -99,7 +99,8 @@ def plot_latency(run: Run) -> Figure:
     """Test accuracy of each device's network against its latency, as `plot_networks` has it. Weights are inherited, so
     that the best random network within the same budgets compares; no file tells its latency.
     """
-    figure = plot_networks(run.devices.assign(name=run.devices["device"]), metric="latency_ms", accuracy="inherited")
+    rows = run.devices.dropna(subset=["accuracy_inherited", "accuracy_random"])
+    figure = plot_networks(rows.assign(name=rows["device"]), metric="latency_ms", accuracy="inherited")
     legend_outside(figure, figure.axes[0])
     return figure
 

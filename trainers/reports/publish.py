@@ -33,7 +33,8 @@ def publish_result(logger: RunLogger, folder: Path) -> None:
     for name, frame in ((metric_names.PRUNE_EVENTS, run.prunes), (metric_names.ARCHITECTURES, run.devices)):
         cells = frame.astype(object).where(frame.notna(), None)
         logger.table(name, columns=list(frame.columns), rows=cells.to_numpy().tolist())
-    logger.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(run))
+    if result.search.steps:
+        logger.picture(metric_names.ALPHA_HEAT_MAP, alpha_heat_map(run))
     for name in result.devices:
         architecture = read_architecture(architecture_file(folder, name))
         logger.picture(metric_names.architecture_picture(name), architecture_svg(architecture))
@@ -57,7 +58,7 @@ def own_run(folder: Path) -> Run:
 
 
 def epochs(run: Run) -> list[dict[str, float]]:
-    """The rows of `metrics.csv`, each without what it leaves open."""
+    """The rows of `metrics.csv`, each without what it leaves open; none where no supernet was trained."""
     return [finite({str(name): value for name, value in row.items()}) for row in run.metrics.to_dict("records")]
 
 
@@ -68,10 +69,13 @@ def last_figures(result: Result) -> dict[str, float]:
     figures |= {metric_names.met(name): float(device.met) for name, device in devices.items()}
     for name, device in devices.items():
         accuracy = dict(device.accuracy)
-        figures |= {metric_names.result(f"{name}/accuracy_{kind}"): accuracy[kind] for kind in ACCURACIES}
+        tested = [kind for kind in ACCURACIES if accuracy[kind] is not None]
+        figures |= {metric_names.result(f"{name}/accuracy_{kind}"): accuracy[kind] for kind in tested}
     for kind, gap in (("supernet", metric_names.GAP_SUPERNET), ("inherited", metric_names.GAP_INHERITED)):
-        lost = [device.accuracy.finetuned - getattr(device.accuracy, kind) for device in devices.values()]
-        figures[gap] = sum(lost) / len(lost)
+        before = {name: getattr(device.accuracy, kind) for name, device in devices.items()}
+        if None not in before.values():
+            lost = [device.accuracy.finetuned - before[name] for name, device in devices.items()]
+            figures[gap] = sum(lost) / len(lost)
     figures[metric_names.DEVICE_HOURS] = (search.train_seconds + search.derive_seconds) / 3600
     return figures
 

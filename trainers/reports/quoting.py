@@ -104,4 +104,4 @@ def written(value: Any, form: Form, decimals: int | None = None) -> str:
 
 def decimals_of(value: float) -> int:
     """How many decimals a number of four significant digits has."""
-    return max(0, 3 - math.floor(math.log10(abs(value)))) if value else 0
+    return max(0, 3 - math.floor(math.log10(abs(value)))) if value and math.isfinite(value) else 0

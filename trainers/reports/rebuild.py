@@ -12,12 +12,11 @@ from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
-from hardware_models.latency_models.roofline import PRICE_KINDS
+from hardware_models.latency_models.roofline import price_kinds
 from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import Architecture, build_network, make_space, read_architecture
 from search_spaces.regular_files import check_regular
 from trainers.data.datasets import ImageData
-from trainers.data.task import TASKS
 from trainers.runs.config import SearchConfig
 from trainers.runs.result import Result
 from trainers.runs.state import architecture_file, weights_file
@@ -25,13 +24,8 @@ from trainers.search.certificate import Certificate, certify
 from trainers.search.evaluation import Score, score
 from trainers.search.plan import is_host, load_profile
 
-# In place of prices that were measured on another day: all but latency is counted, and needs none.
-NO_PRICES = {
-    "model": "roofline",
-    "weight_gb_per_s": None,
-    "activation_gb_per_s": None,
-    "kinds": {kind: {"throughput_gops": None, "overhead_ms": 0.0} for kind in PRICE_KINDS},
-}
+# Beside its kinds, in place of prices that were measured on another day: all but latency is counted, and needs none.
+NO_PRICES = {"model": "roofline", "weight_gb_per_s": None, "activation_gb_per_s": None}
 
 
 @dataclass(frozen=True)
@@ -66,8 +60,9 @@ def rebuild_prices(folder: Path, config: SearchConfig, result: Result) -> Prices
     first = read_architecture(architecture_file(folder, next(iter(config.hardware))))
     space = make_space(config.space, num_classes=first.spec.get("num_classes", 2))
     hosts = tuple(name for name, mapping in config.hardware.items() if is_host(mapping))
+    no_prices = {**NO_PRICES, "kinds": {kind: {"throughput_gops": None, "overhead_ms": 0.0} for kind in price_kinds()}}
     profiles = [
-        profile_from_dict(name, {**result.devices[name].profile.model_dump(), **mapping, "latency": NO_PRICES})
+        profile_from_dict(name, {**result.devices[name].profile.model_dump(), **mapping, "latency": no_prices})
         if name in hosts
         else load_profile(name, mapping, config)
         for name, mapping in config.hardware.items()
@@ -89,7 +84,7 @@ def rebuild_network(folder: Path, problem: BudgetProblem, data: ImageData | None
     certificate = certify(problem, space, copy.deepcopy(network), indices, measure=False)
     fault, tested = _load(weights_file(folder, problem.name), network, architecture), None
     if fault is None and data is not None:
-        tested = score(network, data, "test", task=TASKS["classification"](), images=None, batch_size=batch_size)
+        tested = score(network, data, "test", images=None, batch_size=batch_size)
     return Network(architecture, indices, certificate, fault, tested)
 
 

@@ -93,7 +93,7 @@ def plots(run: Run) -> dict[str, Markup]:
     pruning = "Choices pruned on each device by step of training; the numbers stand in the table of pruning."
     shares = "Probabilities of choices on each device over the epochs; the last stand in the table of choices."
     found: list[tuple[str, bool, Any, Any, str]] = [
-        ("latency", has_result, plot_latency, run, latency),
+        ("latency", bool(run.devices["accuracy_inherited"].notna().any()), plot_latency, run, latency),
         ("candidates", has_result, plot_candidates, results, candidates),
         ("costs", has_epochs, plot_costs, drawn, costs),
         ("inside", has_epochs, plot_inside, drawn, inside),

@@ -134,10 +134,10 @@ def origins_of(rows: Sequence[Row]) -> list[tuple[Origin, list[list[Row]]]]:
 
 def groups_of(sweep: Sweep) -> list[tuple[str, str, int, dict[str, float], dict[str, float]]]:
     """Each search and device, how many seeds have finished, and means and sample deviations over them, by figure."""
-    done = sweep.table[sweep.table["accuracy_finetuned"].notna()]
+    done = sweep.table[sweep.table["accuracy_finetuned"].notna()].astype(dict.fromkeys(COMPARED, float))
     found = [
-        (search, device, len(own), own[COMPARED].mean().to_dict(), own[COMPARED].std().to_dict())
-        for (search, device), own in done.groupby(["search", "device"], sort=False)
+        (search, device, len(own), own.mean().to_dict(), own.std().to_dict())
+        for (search, device), own in done.groupby(["search", "device"], sort=False)[COMPARED]
     ]
     return sorted(found, key=lambda group: natural(group[0]))
 

@@ -19,7 +19,7 @@ from trainers.search.certificate import hold
 from trainers.search.plan import measured_devices
 from trainers.search.provenance import file_hashes, versions
 from trainers.search.prune_log import replay, replay_network
-from trainers.search.result_writer import RUN_FILES, certified, objective, transfer
+from trainers.search.result_writer import certified, objective, run_files, transfer
 
 PRUNED = ("presolve", "budget")  # reasons in the pruning log why a choice went before the networks were chosen
 # Raised where a file, which may come from elsewhere, holds what no search writes.
@@ -76,7 +76,7 @@ def _guarded(what: str, checks: Iterator[Check]) -> Iterator[Check]:
 
 def _files(folder: Path, result: Result) -> Iterator[Check]:
     own = [path(Path(), name).as_posix() for name in result.devices for path in (architecture_file, weights_file)]
-    own += RUN_FILES
+    own += run_files(steps=result.search.steps)
     for name in dict.fromkeys([*own, *result.files]):
         if name not in own or not (folder / name).resolve().is_relative_to(folder.resolve()):
             why = "result.json names a file outside the run, or none of its own"
