@@ -64,8 +64,8 @@ def stability(sweep: Sweep) -> Stability:
             group = {**names, "settings": runs[0].settings, "search": label, "device": device}
             rows = list(agreements([read_architecture(architecture_file(run.path, device)) for run in finished]))
             decisions += [{**group, **row} for row in rows]
-            means = pd.DataFrame(rows, columns=["agreement", "chance"]).mean().to_dict()
-            scores.append({**group, "seeds": len(finished), "decisions": len(rows), **means})
+            means = pd.DataFrame(rows, columns=["agreement", "chance"]).mean()
+            scores.append({**group, "seeds": len(finished), "decisions": len(rows), **dict(means)})
     return Stability(
         pd.DataFrame(decisions, columns=list(DECISION_COLUMNS)), pd.DataFrame(scores, columns=list(SCORE_COLUMNS))
     )

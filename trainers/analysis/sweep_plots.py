@@ -90,7 +90,7 @@ def plot_networks(rows: pd.DataFrame, *, metric: Metric, accuracy: Accuracy) -> 
         figure, (axes,) = panels([""], width=5.5, height=3.6)
     cost, share = f"predicted_{metric}", f"accuracy_{accuracy}"
     for name, named in own.groupby("name", sort=False):
-        look = looks_of[name]
+        look = looks_of[str(name)]
         axes.hlines(named[share], named[cost], named[f"upper_{metric}"], color=look.color, linewidth=0.8, alpha=0.6)
         label, colours = f"{name}, n = {len(named)}", paints(look, named["met"])
         axes.scatter(named[cost], named[share], label=label, s=26, zorder=3, marker=look.marker, **colours)

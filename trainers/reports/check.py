@@ -30,7 +30,8 @@ class Check:
 
 def compare(what: str, recorded: Any, found: Any, *, field: str, tolerance: float = 1e-6) -> Check:
     """`ok` if both are the same, numbers to a relative tolerance; else the fields that are not, each with its path."""
-    differing = {path: pair for path, *pair in _values(recorded, found, field) if not _is_same(*pair, tolerance)}
+    pairs = _values(recorded, found, field)
+    differing = {path: (one, other) for path, one, other in pairs if not _is_same(one, other, tolerance)}
     if not differing:
         return Check(what, "ok")
     words = [f"{path} is {one!r:.100}, found {other!r:.100}" for path, (one, other) in differing.items()]

@@ -107,7 +107,7 @@ def row_of(surveyed: Surveyed, sweep: Sweep, label: str | None) -> Row:
     return Row(name, label, run.state.state, run.state.reason, run, quotes_of(run, f"{name}/"))
 
 
-def transfers_of(sweep: Sweep) -> list[tuple[str, list[str], dict[Any, dict[str, float]]]]:
+def transfers_of(sweep: Sweep) -> list[tuple[str, list[str], dict[Any, Any]]]:
     """Per search its devices, and for each pair of network and device its figures over the finished seeds."""
     finished = {label: [run for run in runs if run.result is not None] for label, runs in sweep.searches.items()}
     found = []
@@ -132,11 +132,11 @@ def origins_of(rows: Sequence[Row]) -> list[tuple[Origin, list[list[Row]]]]:
     return found
 
 
-def groups_of(sweep: Sweep) -> list[tuple[str, str, int, dict[str, float], dict[str, float]]]:
+def groups_of(sweep: Sweep) -> list[tuple[str, str, int, dict[Any, float], dict[Any, float]]]:
     """Each search and device, how many seeds have finished, and means and sample deviations over them, by figure."""
     done = sweep.table[sweep.table["accuracy_finetuned"].notna()].astype(dict.fromkeys(COMPARED, float))
     found = [
-        (search, device, len(own), own.mean().to_dict(), own.std().to_dict())
+        (str(search), str(device), len(own), own.mean().to_dict(), own.std().to_dict())
         for (search, device), own in done.groupby(["search", "device"], sort=False)[COMPARED]
     ]
     return sorted(found, key=lambda group: natural(group[0]))
