@@ -16,7 +16,14 @@ from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import make_space
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig, data_config
-from trainers.runs.config import PathsConfig, SearchConfig, TrainerConfig, fingerprint_fields, validate
+from trainers.runs.config import (
+    ASKED_IF_SET,
+    PathsConfig,
+    SearchConfig,
+    TrainerConfig,
+    fingerprint_fields,
+    validate,
+)
 from trainers.search.optimizers import make_optimizer
 from trainers.search.plan import is_host, part_problems
 
@@ -27,7 +34,7 @@ NOT_IN_FINGERPRINT = (
     *("trainer.threads", "trainer.checkpoint_seconds"),
 )
 # Not one value; which of their keys count is tested elsewhere.
-SECTIONS_OR_NULL = {"trial", "boards", "plugins", "callbacks", "relaxation", "constraint", "sampler", "searcher"}
+SECTIONS_OR_NULL = {"trial", "boards", "plugins", "callbacks", *ASKED_IF_SET}
 
 
 @pytest.fixture(scope="module")

@@ -38,6 +38,13 @@ def read_images(root: Path) -> ImageSet:
     return read_image_folder(root, image_size=(8, 8))
 
 
+def named_in_refusal(read: Read, root: Path, names: list[str]) -> list[str]:
+    """Which of these names and numbers the error has."""
+    with pytest.raises(DataError) as refused:
+        read(root)
+    return [name for name in names if name in str(refused.value)]
+
+
 def write_image(form: str, root: Path) -> None:
     write_images(root)
     write_folder(root, {f"bee/broken.{form}": encoded(noise(40, 40, 3), "PNG" if form == "png" else "JPEG")})
@@ -156,50 +163,53 @@ def test_randomly_damaged_pickles_give_data_errors_or_whole_batches(tmp_path: Pa
     assert refused > 10
 
 
-def test_wrong_labels_counts_and_magic_are_refused_with_their_values(tmp_path: Path) -> None:
-    write_idx(tmp_path, top=10)
-    with pytest.raises(DataError, match=r"1 labels out of range, first 10; allowed: 0\.\.9"):
-        read_fashion_mnist(tmp_path)
-    write_idx(tmp_path, num_labels=19)
-    with pytest.raises(DataError, match="20 images and 19 labels"):
-        read_fashion_mnist(tmp_path)
-    write_idx(tmp_path, num_train=9, num_labels=10)
-    with pytest.raises(DataError, match="9 images and 10 labels"):
-        read_fashion_mnist(tmp_path)
-    write_idx(tmp_path, num_train=10, num_labels=10, top=0)
-    with pytest.raises(DataError, match=r"classes \[9\] of 10 have no training image"):
-        read_fashion_mnist(tmp_path)
-    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes((tmp_path / "train-labels-idx1-ubyte.gz").read_bytes())
-    with pytest.raises(DataError, match="no IDX file of 3 axes"):
-        read_fashion_mnist(tmp_path)
+@pytest.mark.parametrize(
+    ("changed", "named"),
+    [
+        ({"top": 10}, [" 10;"]),  # a label above 9
+        ({"num_labels": 19}, ["20", "19"]),
+        ({"num_train": 9, "num_labels": 10}, ["9", "10"]),
+        ({"num_train": 10, "num_labels": 10, "top": 0}, ["[9]"]),  # a class without an image
+    ],
+)
+def test_wrong_labels_and_counts_are_refused_with_their_values(
+    tmp_path: Path, changed: dict[str, int], named: list[str]
+) -> None:
+    write_idx(tmp_path, **changed)
+    assert named_in_refusal(read_fashion_mnist, tmp_path, named) == named
+
+
+def test_an_idx_file_of_another_shape_is_refused_by_its_name(tmp_path: Path) -> None:
+    write_idx(tmp_path)
+    name = "train-images-idx3-ubyte.gz"
+    (tmp_path / name).write_bytes((tmp_path / "train-labels-idx1-ubyte.gz").read_bytes())
+    assert named_in_refusal(read_fashion_mnist, tmp_path, [name]) == [name]
 
 
 @pytest.mark.parametrize(
-    ("changed", "message"),
+    ("changed", "named"),
     [
-        ({"label": np.full(60, -1, np.int64)}, "60 labels out of range, first -1"),
-        ({"label": np.zeros(59, np.uint8)}, "59 labels"),
-        ({"is_test": np.zeros(61, np.uint8)}, "61 test marks"),
-        ({"offsets": np.arange(61, dtype=np.uint32)}, "offsets must rise"),
-        ({"offsets": np.arange(61)[::-1]}, "offsets must rise"),
-        ({"offsets": packed_arrays()["offsets"][[0, 2, 1, *range(3, 61)]]}, "offsets must rise"),
-        ({"label": np.zeros(60)}, "label is float64"),
-        ({"label": np.array([object()] * 60)}, "cannot be read whole"),
-        ({"header": np.zeros(9, np.uint8)}, "image 0 cannot be read"),
+        ({"label": np.full(60, -1, np.int64)}, "-1"),
+        ({"label": np.zeros(59, np.uint8)}, "59"),
+        ({"is_test": np.zeros(61, np.uint8)}, "61"),
+        ({"offsets": np.arange(61, dtype=np.uint32)}, "offsets"),
+        ({"offsets": np.arange(61)[::-1]}, "offsets"),
+        ({"offsets": packed_arrays()["offsets"][[0, 2, 1, *range(3, 61)]]}, "offsets"),
+        ({"label": np.zeros(60)}, "float64"),
+        ({"label": np.array([object()] * 60)}, "cifar10_jpegq75_packed.npz"),
+        ({"header": np.zeros(9, np.uint8)}, "image 0"),
     ],
 )
-def test_inconsistent_packed_arrays_are_refused(tmp_path: Path, changed: dict[str, np.ndarray], message: str) -> None:
+def test_inconsistent_packed_arrays_are_refused(tmp_path: Path, changed: dict[str, np.ndarray], named: str) -> None:
     write_packed(tmp_path, **changed)
-    with pytest.raises(DataError, match=message):
-        read_cifar10(tmp_path)
+    assert named_in_refusal(read_cifar10, tmp_path, [named]) == [named]
 
 
 def test_a_python_batch_with_more_labels_than_images_is_refused(tmp_path: Path) -> None:
     files = cifar_python_files()
     files["cifar-10-batches-py/data_batch_4"] = python2_pickle([1] * 11, noise(10, 3072))
     write_folder(tmp_path, files)
-    with pytest.raises(DataError, match=r"data_batch_4.*for 11 labels"):
-        read_cifar10(tmp_path)
+    assert named_in_refusal(read_cifar10, tmp_path, ["data_batch_4", "11"]) == ["data_batch_4", "11"]
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -208,45 +218,48 @@ def test_bytes_after_the_idx_data_are_refused(tmp_path: Path, packed: bool) -> N
     path = tmp_path / ("t10k-images-idx3-ubyte" + ".gz" * packed)
     with path.open("ab") as stream:
         stream.write(gzip.compress(b"!") if packed else b"!")
-    with pytest.raises(DataError, match=r"301 bytes of data, its header says \(10, 6, 5\)"):
-        read_fashion_mnist(tmp_path)
+    named = [path.name, "301", "(10, 6, 5)"]  # the bytes that there are, and the shape that the header says
+    assert named_in_refusal(read_fashion_mnist, tmp_path, named) == named
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
-    for read in (read_fashion_mnist, read_cifar10):
-        with pytest.raises(DataError, match="nowhere does not exist"):
-            read(tmp_path / "nowhere")
-    with pytest.raises(DataError, match="does not exist"):
-        read_image_folder(tmp_path / "nowhere", image_size=(8, 8))
-    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz"):
-        read_fashion_mnist(tmp_path)
-    with pytest.raises(DataError, match=r"cifar-10-python\.tar\.gz"):
-        read_cifar10(tmp_path)
-    with pytest.raises(DataError, match="needs two or more"):
-        read_image_folder(tmp_path, image_size=(8, 8))
+@pytest.mark.parametrize("read", [read_fashion_mnist, read_cifar10, read_images])
+def test_a_folder_that_is_missing_is_named(tmp_path: Path, read: Read) -> None:
+    assert named_in_refusal(read, tmp_path / "nowhere", ["nowhere", "paths.data"]) == ["nowhere", "paths.data"]
+
+
+@pytest.mark.parametrize(
+    ("read", "named"),
+    [
+        (read_fashion_mnist, "train-images-idx3-ubyte.gz"),
+        (read_cifar10, "cifar-10-python.tar.gz"),
+        (read_images, "[]"),  # the classes that there are
+    ],
+)
+def test_what_an_empty_folder_lacks_is_named(tmp_path: Path, read: Read, named: str) -> None:
+    assert named_in_refusal(read, tmp_path, [named]) == [named]
+
+
+def test_a_class_without_images_is_named(tmp_path: Path) -> None:
     write_images(tmp_path)
     (tmp_path / "cow").mkdir()
-    with pytest.raises(DataError, match=r"classes \['cow'\] hold no"):
-        read_image_folder(tmp_path, image_size=(8, 8))
+    assert named_in_refusal(read_images, tmp_path, ["['cow']"]) == ["['cow']"]
 
 
 def test_an_archive_that_lacks_a_batch_names_it(tmp_path: Path) -> None:
     files = cifar_binary_files()
     del files["cifar-10-batches-bin/data_batch_5.bin"]
     write_tar(tmp_path / "cifar-10-binary.tar.gz", files)
-    with pytest.raises(DataError, match=r"lacks \['cifar-10-batches-bin/data_batch_5.bin'\]"):
-        read_cifar10(tmp_path)
+    named = ["['cifar-10-batches-bin/data_batch_5.bin']"]
+    assert named_in_refusal(read_cifar10, tmp_path, named) == named
 
 
 def test_a_test_class_that_training_lacks_is_refused(tmp_path: Path) -> None:
     write_images(tmp_path / "train")
     write_images(tmp_path / "test", classes=("ant", "wasp"))
-    with pytest.raises(DataError, match=r"\['wasp'\]"):
-        read_image_folder(tmp_path, image_size=(8, 8))
+    assert named_in_refusal(read_images, tmp_path, ["['wasp']"]) == ["['wasp']"]
 
 
 def test_a_16_bit_image_is_refused_and_not_clipped(tmp_path: Path) -> None:
     write_images(tmp_path)
     Image.fromarray(np.full((9, 9), 40000, np.uint16)).save(tmp_path / "ant" / "deep.png")
-    with pytest.raises(DataError, match=r"deep\.png.*8 bits"):
-        read_image_folder(tmp_path, image_size=(8, 8))
+    assert named_in_refusal(read_images, tmp_path, ["deep.png", "8 bits"]) == ["deep.png", "8 bits"]

@@ -78,8 +78,7 @@ def run(
     )
 
 
-@pytest.mark.parametrize("seed", range(5))
-@pytest.mark.parametrize("num_candidates", [1, 2, 4, 8, 64])
+@pytest.mark.parametrize(("num_candidates", "seed"), [(1, 0), (2, 1), (4, 2), (8, 3), (64, 4)])
 def test_candidates_are_distinct_alive_within_budget_and_no_more_than_asked_for(
     problem: BudgetProblem, survivors: Survivors, num_candidates: int, seed: int
 ) -> None:
@@ -92,7 +91,7 @@ def test_candidates_are_distinct_alive_within_budget_and_no_more_than_asked_for(
     assert sorted(evaluate.asked) == sorted(networks)  # each validated once
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_exact_optimum_of_the_scores_is_a_candidate(
     problem: BudgetProblem, survivors: Survivors, seed: int
 ) -> None:
@@ -119,7 +118,7 @@ def test_candidates_come_by_validation_accuracy_then_by_loss(problem: BudgetProb
     assert [candidate.indices for candidate in ranked] == [(1, 0), (0, 1), (0, 0)]
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("seed", range(3))
 def test_the_last_candidates_are_the_best_scored_swaps_of_the_leader(
     problem: BudgetProblem, survivors: Survivors, seed: int
 ) -> None:

@@ -14,7 +14,8 @@ def test_a_peak_counts_from_when_it_is_told_to() -> None:
     del held
     before = peak_mb()
     assert count_peak_anew()
-    assert peak_mb() < before - 90
+    anew = peak_mb()
+    assert anew < before - 50  # half of what is expected: a busy machine takes back memory in between
     held = np.ones(200_000_000, np.uint8)
-    assert peak_mb() > before + 90
+    assert peak_mb() > anew + 100
     assert len(held)

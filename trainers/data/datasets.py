@@ -207,9 +207,7 @@ class ImageData:
         """One pass over a split in an order that is a function of (seed, epoch, split): images and int64 labels (B,).
 
         Images are float32 (B, channels, H, W), channels last. Augmented passes drop an incomplete last batch.
-        Raises: InvalidInputError if an augmented pass would have no batch.
         """
-        self._check_batch_size(split, batch_size, augment)
         return self._pass(split, batch_size, augment, (split, seed, epoch, 0))
 
     def loader(self, *, batch_size: int, seed: int, epoch: Callable[[], int]) -> DataLoader[tuple[Batch, Batch]]:
@@ -218,8 +216,7 @@ class ImageData:
         As long as the longer of the two; the shorter is passed over again, each time in a new order.
         Raises: InvalidInputError if either split is smaller than a batch.
         """
-        self._check_batch_size("weights", batch_size, True)
-        self._check_batch_size("architecture", batch_size, True)
+        self.check_batch_size(batch_size)
         pairs = _PairedBatches(self, batch_size, seed, epoch)
         # A generator of its own, for the loader would draw from the global one at each epoch.
         return DataLoader(pairs, batch_size=None, generator=torch.Generator())
@@ -228,11 +225,13 @@ class ImageData:
         indices: Tensor = getattr(self.splits, split)
         return indices
 
-    def _check_batch_size(self, split: Split, batch_size: int, augment: bool) -> None:
-        size = self.size(split)
-        if batch_size < 1 or (augment and batch_size > size):
+    def check_batch_size(self, batch_size: int) -> None:
+        """Raises: InvalidInputError if a training split cannot fill a batch."""
+        sizes: dict[str, int] = {split: self.size(split) for split in ("weights", "architecture")}
+        if batch_size > min(sizes.values()):
             raise InvalidInputError(
-                f"batch_size must be 1..{size}, the images of {split}, got {batch_size}; lower it or raise limit"
+                f"trainer.batch_size: got {batch_size}, but {self.name} has only {sizes} images; "
+                "lower it or raise data.limit"
             )
 
     def _pass(self, split: Split, batch_size: int, augment: bool, key: tuple[int | str, ...]) -> Iterator[Batch]:

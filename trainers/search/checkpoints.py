@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import pickle
 import re
 import time
 from collections.abc import Callable, Mapping
@@ -17,12 +18,10 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO
 
 from trainers.runs.exit_status import RunFolderError
 from trainers.runs.files import write_bytes
-from trainers.search.memory import is_out_of_memory
 
 CHECKPOINTS = "checkpoints"  # their folder in that of the run
 NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.ckpt")
 KEPT = 2  # so that one is left if the newest is torn
-PARTS = ("state_dict", "optimizer_states", "lr_schedulers", "loops", "callbacks", "search")
 
 
 class HashedCheckpointIO(CheckpointIO):
@@ -45,31 +44,21 @@ class HashedCheckpointIO(CheckpointIO):
             self.remove_checkpoint(older)
 
     def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
-        """Raises: RunFolderError if it is not whole, of another origin, or holds other than a search's plain values."""
+        """Raises: RunFolderError if it is torn, of another origin, or holds other than tensors and plain values."""
         try:
-            content = torch.load(io.BytesIO(_whole(Path(path))), map_location="cpu", weights_only=True)
-        except Exception as error:  # of the unpickler, which on other bytes than its own fails in many ways
-            if is_out_of_memory(error):
-                raise
-            raise not_of_a_search(path, "it holds other than tensors and plain values") from error
-        if not isinstance(content, dict):
-            raise not_of_a_search(path, f"it holds no mapping but a {type(content).__name__}")
-        before = content.get("origin")
-        if before != self.origin:
+            content: dict[str, Any] = torch.load(io.BytesIO(_whole(Path(path))), map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
             raise RunFolderError(
-                f"{path} cannot be resumed: {self._changes(before)}; put back what it was, or delete the run folder to "
-                "start again"
-            )
-        missing = [part for part in PARTS if part not in content]
-        if missing:
-            raise not_of_a_search(path, f"it has no {', '.join(missing)}")
-        return content
-
-    def _changes(self, before: Any) -> str:
-        if not isinstance(before, dict):
-            return f"its origin is {before}"
+                f"{path} holds other than tensors and plain values; delete it, and repeat the command"
+            ) from error
+        before = content["origin"]
         changed = [key for key in {**self.origin, **before} if before.get(key) != self.origin.get(key)]
-        return "; ".join(f"{key} was {before.get(key)}, is {self.origin.get(key)}" for key in changed)
+        if changed:
+            changes = "; ".join(f"{key} was {before.get(key)}, is {self.origin.get(key)}" for key in changed)
+            raise RunFolderError(
+                f"{path} cannot be resumed: {changes}; put back what it was, or delete the run folder to start again"
+            )
+        return content
 
     def remove_checkpoint(self, path: Any) -> None:
         Path(path).unlink(missing_ok=True)
@@ -104,17 +93,10 @@ class PacedCheckpointIO(AsyncCheckpointIO):
 
 
 class EpochCheckpoint(Checkpoint):
-    """A checkpoint at the end of each epoch; the last of them is written however the training ends.
-
-    `has_begun` says whether the training has, which it does once all is restored.
-    """
+    """A checkpoint at the end of each epoch; the last of them is written however the training ends."""
 
     def __init__(self, folder: Path, checkpoint_io: PacedCheckpointIO) -> None:
         self.folder, self.checkpoint_io = folder, checkpoint_io
-        self.has_begun = False
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.has_begun = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         trainer.save_checkpoint(self.folder / f"epoch-{trainer.current_epoch + 1:06d}.ckpt")
@@ -125,10 +107,6 @@ class EpochCheckpoint(Checkpoint):
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         with suppress(RunFolderError):  # which may be what ends it
             self.checkpoint_io.write_held()
-
-
-def not_of_a_search(path: Any, why: str) -> RunFolderError:
-    return RunFolderError(f"{path} is no checkpoint of a search: {why}; delete it, and repeat the command")
 
 
 def latest_checkpoint(folder: Path, report: Callable[[str], None]) -> Path | None:

@@ -47,7 +47,7 @@ class Evaluator(ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.config.seed)
             network = self.plan.space.network(self.plan.space.choices(indices)).eval()
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 EVALUATORS: Registry[type[Evaluator]] = Registry("evaluators")

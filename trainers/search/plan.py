@@ -45,7 +45,7 @@ def prepare(config: SearchConfig) -> Plan:
     """Builds the parts of a search. Raises: InvalidInputError for what only their data or their costs show."""
     profiles = [load_profile(name, mapping, config) for name, mapping in config.hardware.items()]
     data = load_data(data_config(config.data), channels=CHANNELS)
-    data_is_enough(data, config)
+    data.check_batch_size(config.trainer.batch_size)
     space = make_space(config.space, num_classes=data.num_classes)
     table = CostTable(space, profiles)
     problems = tuple(
@@ -124,14 +124,3 @@ def check_profile(name: str, mapping: Mapping[str, Any]) -> HardwareProfile:
             f"hardware.{name}.budgets: got none, need one or more; as hardware.{name}.budgets.gflops=1"
         )
     return profile
-
-
-def data_is_enough(data: ImageData, config: SearchConfig) -> None:
-    """Raises: InvalidInputError if a training split cannot fill a batch."""
-    batch_size = config.trainer.batch_size
-    short = {split: data.size(split) for split in ("weights", "architecture") if data.size(split) < batch_size}
-    if short:
-        raise InvalidInputError(
-            f"trainer.batch_size: got {batch_size}, but {data.name} has only {short} images; "
-            f"lower it or raise data.limit"
-        )

@@ -10,7 +10,6 @@ import yaml
 
 from hardware_models.budgets.budget_problem import Survivors
 from hardware_models.infeasible import BudgetInfeasibleError
-from hardware_models.measuring.measure import counted
 from search_spaces.errors import InvalidInputError
 from trainers.runs.config import SearchConfig
 from trainers.runs.exit_status import ExitStatus, RunInUseError, status_of, status_with
@@ -56,18 +55,9 @@ def run(
             return _attempt(plan, folder, report, callbacks)
         folder.release()
     _tidy(folder, finished, report, callbacks)
-    others = _other_threads(config, finished)
-    report(f"this search is finished already{others}: {folder.path}; delete the folder to run it again")
+    report(f"this search is finished already: {folder.path}; delete the folder to run it again")
     report_verdict(finished, folder.path, report)
     return finished
-
-
-def _other_threads(config: SearchConfig, finished: Result) -> str:
-    """That a finished search was computed otherwise than asked for now, which may have found other networks."""
-    asked, had = config.trainer.threads, finished.threads
-    if asked in (None, had):
-        return ""
-    return f", computed with {counted(had, 'thread')} and not {asked}"
 
 
 def _refuse_what_is_known(config: SearchConfig, folder: RunFolder) -> None:

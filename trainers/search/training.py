@@ -11,16 +11,8 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
-from search_spaces.errors import EspalierError
 from trainers.runs.folder import RunFolder
-from trainers.search.checkpoints import (
-    CHECKPOINTS,
-    EpochCheckpoint,
-    PacedCheckpointIO,
-    latest_checkpoint,
-    not_of_a_search,
-)
-from trainers.search.memory import is_out_of_memory
+from trainers.search.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO, latest_checkpoint
 from trainers.search.module import SearchModule
 from trainers.search.optimizers import make_callbacks
 from trainers.search.plan import Plan
@@ -54,22 +46,14 @@ def train(
     checkpoints = folder.path / CHECKPOINTS
     origin = dict(hashes(plan)) | {name: version for name, version in versions().items() if name in COMPUTING}
     checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
-    keeper = EpochCheckpoint(checkpoints, checkpoint_io)
     callbacks = [
         epoch_report,
-        keeper,
+        EpochCheckpoint(checkpoints, checkpoint_io),
         *make_callbacks(config.callbacks),
         *([StatusLine(epoch_report)] if sys.stdout.isatty() else []),
     ]
     trainer = _trainer(epochs, callbacks, checkpoint_io, folder=folder.path)
-    checkpoint = latest_checkpoint(checkpoints, report)
-    try:
-        _fit(trainer, module, loader, checkpoint)
-    except Exception as error:
-        if checkpoint is None or keeper.has_begun or isinstance(error, EspalierError) or is_out_of_memory(error):
-            raise
-        # Of a right name and origin and yet not what was written, which no crash leaves.
-        raise not_of_a_search(checkpoint, f"{type(error).__name__}: {error}") from error
+    _fit(trainer, module, loader, latest_checkpoint(checkpoints, report))
     epoch_report.write_choices(module)
     return module
 
