@@ -24,6 +24,7 @@ class Registry(Mapping[str, Part]):
         self.kind = kind
         self._registered: dict[str, Part] = {}
         self._modules: dict[str, str] = {}
+        self._loaded: dict[str, Part] = {}  # of installed packages; an entry point takes long to load again and again
         _REGISTRIES[kind] = self
 
     @cached_property
@@ -66,15 +67,17 @@ class Registry(Mapping[str, Part]):
         """Raises: InvalidInputError for an unknown name, with those that there are; if its package fails to import."""
         if name in self._registered:
             return self._registered[name]
+        if name in self._loaded:
+            return self._loaded[name]
         if name in self._installed:
             point = self._installed[name]
             try:
-                part: Part = point.load()
+                self._loaded[name] = point.load()
             except Exception as error:  # whatever a package of others raises
                 raise InvalidInputError(
                     f"{self.kind}: {name!r} of {point.value} cannot be imported: {type(error).__name__}: {error}"
                 ) from error
-            return part
+            return self._loaded[name]
         raise InvalidInputError(
             f"{self.kind}: no {name!r}; {did_you_mean(name, self)}; "
             "a part of your own needs plugins=<its module> in the command, or its package installed"

@@ -11,7 +11,7 @@ from tiny_search import CONF, binding_problem, networks_of, small_space
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, CostTable
 from hardware_models.profile import load_profile, profile_from_dict
-from trainers.search.candidates import Candidate, finalise, random_candidates, rank
+from trainers.search.candidates import Candidate, Request, finalise, random_candidates, rank
 from trainers.search.evaluation import Score
 
 SPACE = small_space()
@@ -68,14 +68,8 @@ def spread(network: Network) -> float:
 def run(
     problem: BudgetProblem, survivors: Survivors, evaluate: Recorder, *, num_candidates: int = 8, seed: int = 0
 ) -> list[Candidate]:
-    return finalise(
-        problem,
-        survivors,
-        logits(seed),
-        evaluate,
-        num_candidates=num_candidates,
-        generator=np.random.default_rng(seed),
-    )
+    generator = np.random.default_rng(seed)
+    return finalise(Request(problem, survivors, logits(seed), evaluate, num_candidates, (), generator))
 
 
 @pytest.mark.parametrize(("num_candidates", "seed"), [(1, 0), (2, 1), (4, 2), (8, 3), (64, 4)])

@@ -83,20 +83,22 @@ def test_rows_of_other_devices_are_left_alone(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("lines", "message"),
+    ("lines", "named"),
     [
-        (("resolution,96", "resolution,96"), "resolution = 96 of phone goes twice"),
-        (("resolution,97",), "decision resolution has no choice '97'; allowed"),
-        (("stage9.depth,1",), "no decision 'stage9.depth'"),
+        (("resolution,96", "resolution,96"), "resolution = 96"),
+        (("resolution,97",), "resolution = 97"),
+        (("stage9.depth,1",), "stage9.depth = 1"),
     ],
 )
 def test_row_that_repeats_or_names_what_is_unknown_is_refused(
-    lines: tuple[str, ...], message: str, tmp_path: Path
+    lines: tuple[str, ...], named: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(InvalidInputError, match=message):
+    with pytest.raises(InvalidInputError) as refused:
         replay(write_rows(tmp_path, *lines), SPACE, "phone")
+    assert named in str(refused.value)
 
 
 def test_prune_log_that_leaves_more_than_one_network_names_the_open_decisions(tmp_path: Path) -> None:
-    with pytest.raises(InvalidInputError, match=r"exactly one choice left for .*'stage4\.depth'"):
+    with pytest.raises(InvalidInputError) as refused:
         replay_network(write_rows(tmp_path, "resolution,96", "resolution,128"), SPACE, "phone")
+    assert "'stage4.depth'" in str(refused.value) and "'resolution'" not in str(refused.value)

@@ -42,7 +42,7 @@ def again(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run, Run]:
     """The same search in two folders, and another seed's."""
     overrides = overrides_of("mobile", "pool")
     folders = [tmp_path_factory.mktemp("again") for _ in range(3)]
-    first, second = (run(folder, *overrides) for folder in folders[:2])
+    first, second = (run(folder, *overrides, has_report=True) for folder in folders[:2])
     return first, second, run(folders[2], *overrides, "seed=1")
 
 

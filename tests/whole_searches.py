@@ -60,7 +60,8 @@ def no_network() -> Iterator[None]:
         yield
 
 
-def run(runs: Path, *overrides: str) -> Run:
+def run(runs: Path, *overrides: str, has_report: bool = False) -> Run:
+    """A search; its report takes longer to draw than its supernet to train."""
     config, lines, kept = tiny_config(runs, *overrides), list[str](), list[tuple[Plan, SearchModule]]()
     train = trainers.search.run.train
 
@@ -70,7 +71,8 @@ def run(runs: Path, *overrides: str) -> Run:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(trainers.search.run, "train", train_and_keep)
-        result = run_search(config, lines.append).model_dump()
+        search = run_search if has_report else trainers.search.run.run
+        result = search(config, lines.append).model_dump()
     plan, module = kept[0]
     return Run(plan, result, config.run_folder, module, lines)
 

@@ -27,21 +27,33 @@ class Candidate:
     validation: Score
 
 
-def finalise(
-    problem: BudgetProblem,
-    survivors: Survivors,
-    scores_N: Array,
-    evaluate: Evaluate,
-    *,
-    num_candidates: int,
-    generator: np.random.Generator,
-) -> list[Candidate]:
+@dataclass(frozen=True)
+class Request:
+    """What a searcher may use for one device: its budgets, its active choices, and a scoring function.
+
+    `logits_N` are the trained logits (N,), none where there are none. `random_candidates` are as many networks drawn
+    uniformly from the feasible ones, scored already, best first: the baseline of every search.
+    """
+
+    problem: BudgetProblem
+    survivors: Survivors
+    logits_N: Array | None
+    evaluate: Evaluate
+    num_candidates: int
+    random_candidates: Sequence[Candidate]
+    generator: np.random.Generator
+
+
+def finalise(request: Request) -> list[Candidate]:
     """Validated candidates of one device, best first.
 
     They are the exact optimum of the scores, the best-scored networks of a fresh pool, the most expensive of it (so
     that a network that leaves budget unused has been compared with ones that do not), and one-choice swaps of the best.
     """
-    networks, values_S = _scored_pool(problem, survivors, scores_N, num_candidates, generator)
+    problem, survivors, num_candidates = request.problem, request.survivors, request.num_candidates
+    scores_N, evaluate = request.logits_N, request.evaluate
+    assert scores_N is not None
+    networks, values_S = _scored_pool(problem, survivors, scores_N, num_candidates, request.generator)
     num_swaps, num_expensive = round(num_candidates * SWAPS_SHARE), round(num_candidates * EXPENSIVE_SHARE)
     optimum = problem.select(scores_N, mask_N=survivors.mask_N)
     best_scored = networks[np.argsort(-values_S, kind="stable")]

@@ -1,7 +1,6 @@
 """What a search reports in words: what it sets out to do, and what became of each device's budgets."""
 
 import shlex
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +10,9 @@ from hardware_models.budgets.cost_table import METRICS
 from hardware_models.measuring.measure import counted
 from trainers.runs.result import CandidateRow, Certified, Result, Validation
 from trainers.runs.warnings import warnings_of
+from trainers.search.callbacks import Report
 from trainers.search.plan import Plan
 
-Report = Callable[[str], None]
 REPORT = "report.html"
 SHOWN_WARNINGS = 3  # the report has all
 NOTICEABLE = 0.02  # of a budget: candidates that use so much more than the one taken are shown

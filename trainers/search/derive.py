@@ -7,21 +7,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
-from trainers.search.candidates import Candidate, random_candidates
+from trainers.search.candidates import Candidate, Request, random_candidates
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
-from trainers.search.evaluation import Evaluator, Score, finetune, fit, score
+from trainers.search.evaluation import Evaluator, Score, fit, score
 from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
 from trainers.search.module import SearchModule
 from trainers.search.optimizers import make_optimizer, make_schedule
 from trainers.search.plan import Plan
 from trainers.search.search_state import SearchState
-from trainers.search.searchers import Request, Searcher
+from trainers.search.searchers import Searcher
 from trainers.search.strategy import make_part
 
 
@@ -109,14 +111,17 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
 
 def _train(plan: Plan, network: nn.Module, *, from_scratch: bool) -> None:
     """Trains a network further; one that no supernet gave its weights gets all the steps that a supernet would get."""
-    config, settings = plan.config, plan.config.trainer
+    config, settings, weights = plan.config, plan.config.trainer, network.parameters()
+    if from_scratch:
+        steps, clip_norm = settings.steps, settings.clip_norm
+        optimizer = make_optimizer(config.optimizer, "optimizer")(weights)
+        schedule = make_schedule(config.schedule, steps=steps)(optimizer)
+    else:
+        steps, clip_norm = settings.finetune_steps, None
+        optimizer = SGD(weights, lr=settings.finetune_lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
+        schedule = CosineAnnealingLR(optimizer, max(1, steps))
     batches: dict[str, int] = {"batch_size": settings.batch_size, "seed": config.seed}
-    if not from_scratch:
-        finetune(network, plan.data, steps=settings.finetune_steps, lr=settings.finetune_lr, **batches)
-        return
-    optimizer = make_optimizer(config.optimizer, "optimizer")(network.parameters())
-    schedule = make_schedule(config.schedule, steps=settings.steps)(optimizer)
-    fit(network, plan.data, optimizer, schedule, steps=settings.steps, clip_norm=settings.clip_norm, **batches)
+    fit(network, plan.data, optimizer, schedule, steps=steps, clip_norm=clip_norm, **batches)
 
 
 def _candidates(plan: Plan, found: Found, device: int) -> tuple[list[Candidate], list[Candidate]]:

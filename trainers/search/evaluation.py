@@ -77,13 +77,6 @@ def score(network: nn.Module, data: ImageData, split: Split, *, images: int | No
     return Score(total / count, loss / count, count)
 
 
-def finetune(network: nn.Module, data: ImageData, *, steps: int, lr: float, batch_size: int, seed: int) -> None:
-    """Trains a network in place on the weights split: SGD with Nesterov momentum, learning rate falling as a cosine."""
-    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, max(1, steps))
-    fit(network, data, optimizer, schedule, steps=steps, batch_size=batch_size, seed=seed)
-
-
 def fit(
     network: nn.Module,
     data: ImageData,

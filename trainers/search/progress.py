@@ -3,7 +3,7 @@
 # Shapes: E epochs, D devices, M metrics, N choices of all decisions, C choices of one decision.
 
 import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from typing import Any
@@ -21,29 +21,28 @@ from trainers.runs import metric_names
 from trainers.runs.exit_status import RunFolderError
 from trainers.runs.files import write_bytes, write_csv
 from trainers.runs.folder import RunFolder
+from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.evaluation import first_images
 from trainers.search.module import SearchModule
 from trainers.search.prune_log import prune_rows, write_prune_log
 
-# Called after each epoch with all rows of metrics; may raise to end the search.
-Watcher = Callable[[Sequence[Mapping[str, Any]]], None]
 VALIDATION_IMAGES = 256  # per epoch line; the finaliser uses more
 
 
 class EpochReport(pl.Callback):
-    """After every epoch: a row for `metrics.csv` and for each watcher, a snapshot for `alphas.npz`, one line."""
+    """After every epoch: a row for `metrics.csv` and for each callback, a snapshot for `alphas.npz`, one line."""
 
     def __init__(
         self,
         data: ImageData,
         folder: RunFolder,
-        report: Callable[[str], None],
+        report: Report,
         *,
         batch_size: int,
-        watchers: Sequence[Watcher] = (),
+        callbacks: Sequence[SearchCallback] = (),
     ) -> None:
         self.data, self.folder, self.report, self.batch_size = data, folder, report, batch_size
-        self.watchers = watchers
+        self.callbacks = callbacks
         self.rows: list[dict[str, Any]] = []
         self.weights_EDN: list[Tensor] = []
         self.status: dict[str, str] = {}  # of each device after the last epoch
@@ -72,8 +71,8 @@ class EpochReport(pl.Callback):
         write_csv(self.folder.path / "metrics.csv", self.rows, list(row))
         self.folder.progress(trainer.current_epoch + 1, epochs=epochs)
         self.report(epoch_line(row, self.status, epochs=epochs))
-        for watch in self.watchers:
-            watch(self.rows)
+        for callback in self.callbacks:
+            callback.on_epoch(self.rows)
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -187,17 +186,13 @@ def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> 
 def entropy_of(module: SearchModule, weights_DN: Tensor) -> float:
     """How undecided its strategy is: the share of the largest possible entropy, mean over devices."""
     first_choice = module.state.table.first_choice
-    return float(np.mean([entropy_share(weights_N.numpy(), first_choice) for weights_N in weights_DN]))
+    return float(np.mean([_entropy_share(weights_N.numpy(), first_choice) for weights_N in weights_DN]))
 
 
-def entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
+def _entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
     """Mean entropy of the decisions that have a choice, as a share of the largest possible."""
-    shares = []
-    for a, b in pairwise(first_choice):
-        if b - a > 1:
-            p = weights_N[a:b].clip(min=1e-12)
-            shares.append(float(-(p * np.log(p)).sum() / np.log(b - a)))
-    return float(np.mean(shares)) if shares else 0.0
+    blocks = [weights_N[a:b].clip(min=1e-12) for a, b in pairwise(first_choice) if b - a > 1]
+    return float(np.mean([float(-(p * np.log(p)).sum() / np.log(len(p))) for p in blocks])) if blocks else 0.0
 
 
 def epoch_line(row: Mapping[str, Any], status: Mapping[str, str], *, epochs: int) -> str:

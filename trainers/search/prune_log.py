@@ -1,6 +1,7 @@
 """The pruning log: every choice that went, in order; replayed, it gives the masks and the networks again."""
 
 import csv
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from pathlib import Path
@@ -63,15 +64,15 @@ def replay(path: Path, space: SearchSpace, device: str, *, reasons: Sequence[str
         rows = [row for row in csv.DictReader(StringIO(text_of(path), newline="")) if row["device"] == device]
     except (OSError, ValueError, csv.Error) as error:
         raise InvalidInputError(f"cannot read {path}: {error}") from error
-    starts = np.cumsum([0] + [len(decision.choices) for decision in space.decisions])
-    mask_N = np.ones(int(starts[-1]), dtype=bool)
+    places = {(d.name, str(choice)): place for place, (d, choice) in enumerate(_choices(space))}
+    mask_N = np.ones(len(places), dtype=bool)
     for row in rows:
         if reasons is not None and row["reason"] not in reasons:
             continue
-        decision = space.decision(row["decision"])
-        place = int(starts[space.decisions.index(decision)]) + _index(decision, row["choice"])
-        if not mask_N[place]:
-            raise InvalidInputError(f"{path}: {row['decision']} = {row['choice']} of {device} goes twice")
+        place = places.get((row["decision"], row["choice"]))
+        if place is None or not mask_N[place]:
+            why = "is no choice" if place is None else "goes twice"
+            raise InvalidInputError(f"{path}: {row['decision']} = {row['choice']} of {device} {why}")
         mask_N[place] = False
     return mask_N
 
@@ -79,18 +80,13 @@ def replay(path: Path, space: SearchSpace, device: str, *, reasons: Sequence[str
 def replay_network(path: Path, space: SearchSpace, device: str) -> dict[str, Choice]:
     """The network that the whole pruning log leaves. Raises: InvalidInputError if it does not leave exactly one."""
     mask_N = replay(path, space, device)
-    starts = np.cumsum([0] + [len(decision.choices) for decision in space.decisions])
-    left = {
-        d.name: np.flatnonzero(mask_N[a:b]) for d, a, b in zip(space.decisions, starts[:-1], starts[1:], strict=True)
-    }
-    many = [name for name, indices in left.items() if len(indices) != 1]
-    if many:
-        raise InvalidInputError(f"{path}: {device} has not exactly one choice left for {many}")
-    return {decision.name: decision.choices[int(left[decision.name][0])] for decision in space.decisions}
+    left = [(d.name, choice) for (d, choice), alive in zip(_choices(space), mask_N, strict=True) if alive]
+    many = [name for name, count in Counter(name for name, _ in left).items() if count > 1]
+    if many or len(left) < len(space.decisions):
+        raise InvalidInputError(f"{path}: {device} has not exactly one choice left for each decision: {many or left}")
+    return dict(left)
 
 
-def _index(decision: Decision, text: str) -> int:
-    written = [str(choice) for choice in decision.choices]
-    if text not in written:
-        raise InvalidInputError(f"decision {decision.name} has no choice {text!r}; allowed: {written}")
-    return written.index(text)
+def _choices(space: SearchSpace) -> list[tuple[Decision, Choice]]:
+    """All choices with their decisions, in the order of a mask."""
+    return [(decision, choice) for decision in space.decisions for choice in decision.choices]

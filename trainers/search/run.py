@@ -126,10 +126,9 @@ def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[Sear
     report(headline(plan))
     state = _feasible(plan, report)
     starts = list(state.survivors)
-    watchers = [callback.on_epoch for callback in callbacks]
     computed, module = computed_here(plan), None
     if needs_supernet(plan.strategy):
-        module = train(plan, make_module(plan, state, computed), folder, report, watchers=watchers)
+        module = train(plan, make_module(plan, state, computed), folder, report, callbacks=callbacks)
     clock, train_seconds = time.perf_counter(), 0.0 if module is None else module.train_seconds
     derived = derive(plan, state, starts, module, report)
     seconds = {"train": train_seconds, "derive": time.perf_counter() - clock}

@@ -4,7 +4,7 @@ import logging
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,14 @@ import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from trainers.runs.folder import RunFolder
+from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO, latest_checkpoint
 from trainers.search.module import SearchModule
 from trainers.search.optimizers import make_callbacks
 from trainers.search.plan import Plan
-from trainers.search.progress import EpochReport, StatusLine, Watcher
+from trainers.search.progress import EpochReport, StatusLine
 from trainers.search.provenance import hashes, versions
 
-Report = Callable[[str], None]
 COMPUTING = ("torch", "pytorch-lightning", "numpy", "scipy")  # packages that a search is not resumed with others of
 
 
@@ -29,12 +29,12 @@ def train(
     folder: RunFolder,
     report: Report,
     *,
-    watchers: Sequence[Watcher] = (),
+    callbacks: Sequence[SearchCallback] = (),
 ) -> SearchModule:
     """Trains and prunes the module, from the last whole checkpoint in `folder` on, and returns it.
 
     Raises: TrainingDivergedError; RunFolderError if that is none of this search; KeyboardInterrupt (with its number) on
-    a signal; whatever a watcher raises.
+    a signal; whatever a callback raises.
     """
     config, settings = plan.config, plan.config.trainer
     # By the module's own steps: at a resume Lightning asks for the first batches before it has counted its epochs.
@@ -42,17 +42,17 @@ def train(
         batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.state.step // len(loader)
     )
     epochs = -(-settings.steps // len(loader))
-    epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, watchers=watchers)
+    epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, callbacks=callbacks)
     checkpoints = folder.path / CHECKPOINTS
     origin = dict(hashes(plan)) | {name: version for name, version in versions().items() if name in COMPUTING}
     checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
-    callbacks = [
+    hooks = [
         epoch_report,
         EpochCheckpoint(checkpoints, checkpoint_io),
         *make_callbacks(config.callbacks),
         *([StatusLine(epoch_report)] if sys.stdout.isatty() else []),
     ]
-    trainer = _trainer(epochs, callbacks, checkpoint_io, folder=folder.path)
+    trainer = _trainer(epochs, hooks, checkpoint_io, folder=folder.path)
     _fit(trainer, module, loader, latest_checkpoint(checkpoints, report))
     epoch_report.write_choices(module)
     return module
