@@ -13,6 +13,7 @@ from search_spaces.errors import keys_of
 from trainers.analysis.loading import load_run
 from trainers.cli.plugin_sections import offer_sections
 from trainers.cli.search import run_search
+from trainers.reports.report import write_report
 from trainers.reports.verify import verify_run
 from trainers.runs.config import validate
 from trainers.runs.result import Result
@@ -107,6 +108,8 @@ def test_a_run_without_supernet_is_verified_loaded_and_found_again(
     loaded = load_run(folder)
     assert loaded.result == result and loaded.devices["accuracy_inherited"].isna().all()
     assert (folder / "report.html").is_file()
+    write_report(folder.parent)  # of the sweep
+    assert (folder.parent / "report.html").is_file()
 
 
 def test_the_network_of_a_search_without_supernet_is_trained_from_scratch(tmp_path: Path) -> None:
