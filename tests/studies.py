@@ -19,7 +19,7 @@ def config(folder: Path, **changes: Any) -> TuningConfig:
         **{"storage": f"{folder}/study.db", "study_name": "s", "n_trials": 9, "n_jobs": 1, "seed": 0},
         **{"timeout_s": None, "objectives": None, "constraints": {}},
         "sampler": {"name": "tpe", "startup_trials": 10},
-        "pruner": {"name": "median", "metric": "val/acc", "startup_trials": 1, "warmup_epochs": 0},
+        "pruner": {"name": "median", "startup_trials": 1, "warmup_epochs": 0},
     }
     found, problems = validate_tuning(content | changes, {})
     assert found is not None and problems == []

@@ -18,7 +18,6 @@ from tiny_search import CONF, composed
 
 from search_spaces.errors import InvalidInputError
 from trainers.loggers.base import LOGGERS, SteadyRunLogger, check_logger, make_logger
-from trainers.loggers.mlflow import flat
 
 NAMES = sorted(point.name for point in entry_points(group="espalier.loggers"))
 MLFLOW = {"name": "mlflow", "uri": None, "experiment": "espalier"}
@@ -128,7 +127,7 @@ def test_mlflow_keeps_one_run_over_attempts_with_its_state_and_files(run: Path, 
     assert said == []
     assert (found.info.status, found.info.run_name) == ("FINISHED", "key")
     assert [(metric.step, metric.value) for metric in history] == [(10, 2.5), (20, 1.25)]
-    assert found.data.params == {"seed": "0", "trainer.steps": "20"}
+    assert found.data.params == {"seed": "0", "trainer/steps": "20"}
     tags = {"sweep": "sweep", "stage": "search", "tag.paper": "true", "alert.collapse entropy": "it fell"}
     assert tags.items() <= found.data.tags.items()
     kept = Path(found.info.artifact_uri.removeprefix("file://"))
@@ -179,10 +178,6 @@ def test_mlflow_asks_no_network_when_no_server_is_named(run: Path, tmp_path: Pat
     environment = {name: text for name, text in nobody(tmp_path).items() if name in ("HOME", "PATH", "PYTHONPATH")}
     done = subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (0, "[]\n"), done.stderr
-
-
-def test_nested_settings_have_flat_names() -> None:
-    assert flat({"a": {"b": {"c": 1}, "d": [2]}, "e": {}}) == {"a.b.c": 1, "a.d": [2], "e": {}}
 
 
 # What cannot be used, and what fails

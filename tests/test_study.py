@@ -93,7 +93,7 @@ def test_every_sampler_of_the_configuration_is_one_of_the_study(tmp_path: Path) 
 
 def test_settings_are_refused_by_the_names_that_a_user_gives_them(tmp_path: Path) -> None:
     content = config(tmp_path).model_dump()
-    content |= {"n_trials": 0, "more": 1, "sampler": {"name": "gp", "startup_trials": 1, "population": 2}}
+    content |= {"n_trials": 0, "more": 1, "sampler": {"name": "gp", "startup_trials": 1, "population": 1}}
     found, problems = validate_tuning(content, {"n_trials": "trials"})
     keys = [problem.partition(":")[0] for problem in problems]
     assert (found, keys) == (None, ["trials", "hydra.sweeper.sampler.population", "hydra.sweeper.more"])

@@ -51,7 +51,7 @@ def last_sweep(folder: str) -> Sweep:
         ("seed=0,1 trainer.steps=0", "trainer.steps"),
         ("trainer.steps=0,-1", "trainer.steps"),
         ("seed=0,1 trainer.stepz=1", "trainer.stepz"),
-        ("sweep=a,b", "sweep"),
+        ("sweep=a,b", "paths.runs"),
         ("paths.runs=a,b", "paths.runs"),
         ("seed=0,1 sweep=1.5", "sweep"),
     ],

@@ -14,7 +14,6 @@ from hydra.core.override_parser.types import Override
 from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
-from pydantic import ValidationError, create_model
 
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.cli.command import App, say, tell
@@ -22,7 +21,7 @@ from trainers.cli.composition import CONFIGURATION, explained, task_overrides, v
 from trainers.cli.overrides import as_written
 from trainers.cli.tune import SEARCHES
 from trainers.runs.exit_status import EXIT_CODES
-from trainers.runs.validation import problems_of, refusal, untitled
+from trainers.runs.validation import refusal, untitled
 from trainers.sweeps import sweep
 from trainers.sweeps.records import Job
 
@@ -33,8 +32,9 @@ class Start(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         name = str(config.hydra.help.app_name)
         try:
-            folder = sweep_folder(config.paths.runs, config.sweep)
-            _keep_together(config, name=folder.name)
+            folder = Path(os.path.expanduser(str(config.paths.runs)), str(config.sweep))
+            if "sweep" not in {override.key_or_group for override in _given(config)}:  # groups of jobs may set others
+                config.hydra.overrides.task.append(as_written(f"sweep={folder.name}"))  # Hydra reads them after this
             launcher, known = str(config.hydra.runtime.choices["hydra/launcher"]), knows_its_jobs(config.hydra.sweeper)
             jobs = _jobs(SEARCHES[name], config, folder) if known else []
             if launcher in sweep.ALL_AT_ONCE:
@@ -49,32 +49,9 @@ class Start(Callback):
             sys.exit(EXIT_CODES["refused"])
 
 
-def sweep_folder(runs: Any, name: Any) -> Path:
-    """The folder of a sweep. Raises: InvalidInputError, naming the key, if it cannot be one."""
-    from trainers.runs.config import Line, SweepName
-
-    kinds: dict[str, Any] = {"paths.runs": (Line, ...), "sweep": (SweepName, ...)}
-    try:
-        place = create_model("Place", **kinds).model_validate({"paths.runs": runs, "sweep": name}).model_dump()
-    except ValidationError as error:
-        raise refusal(problems_of(error)) from error
-    return Path(os.path.expanduser(place["paths.runs"]), place["sweep"])
-
-
 def knows_its_jobs(sweeper: DictConfig) -> bool:
     """Whether a sweeper is Hydra's own, which runs what the command line says; others choose jobs as they go."""
     return str(sweeper["_target_"]).endswith(".BasicSweeper")
-
-
-def _keep_together(config: DictConfig, *, name: str) -> None:
-    """Gives all jobs the one folder of the sweep, which a group that differs between them may set as well."""
-    given = {override.key_or_group: override for override in _given(config)}
-    one = "allowed: one, for all runs of a sweep lie in one folder; name one or repeat the command for each"
-    several = [key for key in ("sweep", "paths", "paths.runs") if key in given and given[key].is_sweep_override()]
-    if several:
-        raise refusal(f"{key}: got {given[key].get_value_string()}, {one}" for key in several)
-    if "sweep" not in given:
-        config.hydra.overrides.task.append(as_written(f"sweep={name}"))  # Hydra reads them after this
 
 
 def _given(config: DictConfig) -> list[Override]:

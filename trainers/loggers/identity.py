@@ -4,11 +4,9 @@ import os
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
-from search_spaces.errors import InvalidInputError
-from trainers.runs.files import write_json
-from trainers.runs.validation import problems_of
+from trainers.runs.files import read_as, write_json
 
 FILE = "tracking.json"
 
@@ -35,28 +33,22 @@ def trial_of_agent() -> str | None:
     return os.environ.get("WANDB_RUN_ID") or None if os.environ.get("WANDB_SWEEP_ID") else None
 
 
-def follower(logger: str) -> str:
+def is_published(folder: Path, logger: str) -> bool:
+    """Whether all of the result in `folder` was sent by this logger. Raises: InvalidInputError if malformed."""
+    return _follower(logger) in _read(folder).published
+
+
+def keep_published(folder: Path, logger: str) -> None:
+    found = _read(folder)
+    write_json(folder / FILE, {**found.model_dump(), "published": sorted({*found.published, _follower(logger)})})
+
+
+def _follower(logger: str) -> str:
     """Who gets a run by this logger: each trial of a W&B sweep is one of its own."""
     trial = trial_of_agent() if logger == "wandb" else None
     return f"{logger}/{trial}" if trial else logger
 
 
-def is_published(folder: Path, logger: str) -> bool:
-    """Whether all of the result in `folder` was sent by this logger. Raises: InvalidInputError if malformed."""
-    return follower(logger) in _read(folder).published
-
-
-def keep_published(folder: Path, logger: str) -> None:
-    found = _read(folder)
-    write_json(folder / FILE, {**found.model_dump(), "published": sorted({*found.published, follower(logger)})})
-
-
 def _read(folder: Path) -> Identity:
     path = folder / FILE
-    if not path.exists():
-        return Identity.model_validate({})
-    try:
-        return Identity.model_validate_json(path.read_bytes())
-    except ValidationError as error:
-        wrong = "; ".join(problems_of(error))
-        raise InvalidInputError(f"{path} is malformed: {wrong}; delete it to log the run as a new one") from error
+    return read_as(path, Identity) if path.exists() else Identity.model_validate({})

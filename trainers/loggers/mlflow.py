@@ -8,7 +8,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it else reports to its makers once it is imported
 os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")  # it else waits minutes for a server that is gone
@@ -59,7 +59,7 @@ class MlflowRunLogger(LightningRunLogger):
             super().__init__(lightning, record)
             self.run = str(lightning.run_id)
             if known is None:
-                lightning.log_hyperparams(flat(record.config))
+                lightning.log_hyperparams(record.config)
                 keep_id(record.folder, "mlflow", self.run)
             self.last_step = int(self.client.get_run(self.run).data.metrics.get(metric_names.STEP, 0))
         except (MlflowException, OSError) as error:
@@ -131,11 +131,3 @@ def _reopened(client: MlflowClient, run: str | None) -> str | None:
     except MlflowException:  # another store has it
         return None
     return run
-
-
-def flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """The leaves of nested mappings under their keys joined by dots."""
-    found: dict[str, Any] = {}
-    for key, value in content.items():
-        found |= flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
-    return found

@@ -5,8 +5,9 @@ from collections.abc import Container, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InvalidInputError
+from trainers.runs.metric_names import VALIDATION_ACCURACY
 from trainers.tuning.study_storage import experimental, open_storage
-from trainers.tuning.tuning_config import GpConfig, TpeConfig, TuningConfig
+from trainers.tuning.tuning_config import TuningConfig
 
 if TYPE_CHECKING:
     from optuna import Study
@@ -33,7 +34,7 @@ def open_study(config: TuningConfig, space: "Mapping[str, BaseDistribution]", fi
         "objectives": dict(config.objectives),
         "constraints": dict(config.constraints),
         "space": {name: distribution_to_json(distribution) for name, distribution in space.items()},
-        "pruner": {**config.pruner.model_dump(), "name": config.pruner_name},
+        "pruner": {**config.pruner.model_dump(), "name": config.pruner_name, "metric": VALIDATION_ACCURACY},
         "fixed": dict(fixed),
     }
     name, directions = config.study_name, list(config.objectives.values())
@@ -91,9 +92,9 @@ def sampler_of(config: TuningConfig, number: int) -> "BaseSampler":
 
     seed = None if config.seed is None else int(np.random.SeedSequence([config.seed, number]).generate_state(1)[0])
     chosen = config.sampler
-    if isinstance(chosen, TpeConfig):
+    if chosen.name == "tpe":
         return TPESampler(seed=seed, n_startup_trials=chosen.startup_trials)
-    if isinstance(chosen, GpConfig):
+    if chosen.name == "gp":
         return GPSampler(seed=seed, n_startup_trials=chosen.startup_trials)
     return NSGAIISampler(seed=seed, population_size=chosen.population)
 

@@ -1,7 +1,6 @@
 """What a study prints: a line for each trial, and at the end the best of them."""
 
 from collections import Counter
-from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
@@ -22,9 +21,7 @@ def trial_line(study: "Study", trial: "FrozenTrial", config: TuningConfig) -> st
     over = [name for name, excess in trial.constraints.items() if excess > 0 and name in config.constraints]
     word = notes["status"] + (f", over {', '.join(over)}" if over else "")
     parts = [f"trial {trial.number} ({ended}/{config.n_trials})", word]
-    names, figures = dict.fromkeys([*config.objectives, *config.constraints]), notes["figures"]
-    parts += [f"{name} {figures[name]:.4g}" for name in names if name in figures]
-    parts.append(_parameters(trial))
+    parts += _facts(trial, config)
     if attempts:
         parts.append(f"attempt {len(attempts) + 1} of trial {attempts[0]}")
     if notes.get("error") and notes["status"] != "stopped":
@@ -41,25 +38,22 @@ def last_lines(study: "Study", config: TuningConfig) -> list[str]:
     if not best:
         lines.append(f"no trial has {'come to its end' if feasible(trials) == trials else 'met every constraint'}")
     elif len(config.objectives) == 1:
-        ended = [trial for trial in feasible(trials) if trial.state.name == "COMPLETE"]
-        is_maximised = next(iter(config.objectives.values())) == "maximize"
-        lines += _table(sorted(ended, key=lambda t: t.values[0], reverse=is_maximised)[:SHOWN], config)
+        best = [trial for trial in feasible(trials) if trial.state.name == "COMPLETE"]
+        best.sort(key=lambda trial: trial.values[0], reverse="maximize" in config.objectives.values())
     else:
         lines.append(f"front of {len(best)}:")
-        lines += _table(sorted(best, key=lambda t: t.values)[:SHOWN], config)
-    where = config.url.removeprefix("journal:///")
+    for trial in best[:SHOWN]:
+        lines.append("  ".join([f"trial {trial.number}", *_facts(trial, config), str(trial.user_attrs["folder"])]))
     missing = "" if find_spec("optuna_dashboard") else "  (pip install optuna-dashboard)"
-    return [*lines, f"next  optuna-dashboard {where}{missing}"]
+    return [*lines, f"next  optuna-dashboard {config.url.removeprefix('journal:///')}{missing}"]
 
 
-def _table(trials: "Sequence[FrozenTrial]", config: TuningConfig) -> list[str]:
-    names = list(dict.fromkeys([*config.objectives, *config.constraints]))
-    rows = [["trial", *names, "parameters", "folder"]]
-    for trial in trials:
-        figures = [f"{trial.user_attrs['figures'][name]:.4g}" for name in names]
-        rows.append([str(trial.number), *figures, _parameters(trial), trial.user_attrs.get("folder") or ""])
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def _facts(trial: "FrozenTrial", config: TuningConfig) -> list[str]:
+    """Its objectives and constraints, as far as it has them, and its parameters."""
+    names, figures = dict.fromkeys([*config.objectives, *config.constraints]), trial.user_attrs["figures"]
+    parameters = {k: f"{value:.4g}" if isinstance(value, float) else value for k, value in trial.params.items()}
+    shown = " ".join(f"{key}={value}" for key, value in parameters.items())
+    return [*(f"{name} {figures[name]:.4g}" for name in names if name in figures), shown]
 
 
 def _best(study: "Study") -> str:
@@ -69,9 +63,3 @@ def _best(study: "Study") -> str:
     if len(study.directions) > 1:
         return f"front {len(best)}"
     return f"best {best[0].values[0]:.4g} of trial {best[0].number}"
-
-
-def _parameters(trial: "FrozenTrial") -> str:
-    return " ".join(
-        f"{key}={value:.4g}" if isinstance(value, float) else f"{key}={value}" for key, value in trial.params.items()
-    )

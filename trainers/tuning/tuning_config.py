@@ -7,7 +7,6 @@ from pydantic import BeforeValidator, Field, ValidationError
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.config import Count, Line, Positive, Section
-from trainers.runs.metric_names import TRAIN_ACCURACY, TRAIN_LOSS, VALIDATION_ACCURACY, VALIDATION_LOSS
 from trainers.runs.validation import Place, problems_of
 from trainers.tuning.study_storage import storage_url
 
@@ -15,40 +14,20 @@ Direction = Literal["maximize", "minimize"]
 Figure = Annotated[float, Field(allow_inf_nan=False)]
 DEFAULT_OBJECTIVES: dict[str, Direction] = {"validation_accuracy": "maximize"}
 DEFAULT_CONSTRAINTS = {"utilisation": 1.0}  # a network over a budget is no answer
-SENSE: dict[str, Direction] = {
-    VALIDATION_ACCURACY: "maximize",
-    TRAIN_ACCURACY: "maximize",
-    VALIDATION_LOSS: "minimize",
-    TRAIN_LOSS: "minimize",
-}
 
 
-class TpeConfig(Section):
-    """Tree-structured Parzen estimator; `startup_trials` are random."""
+class SamplerConfig(Section):
+    """What suggests trials: TPE or a Gaussian process after random `startup_trials`, or NSGA-II by a `population`."""
 
-    name: Literal["tpe"]
-    startup_trials: Count
-
-
-class Nsga2Config(Section):
-    """NSGA-II, an evolution in generations of `population` trials."""
-
-    name: Literal["nsga2"]
-    population: Annotated[int, Field(ge=2)]
-
-
-class GpConfig(Section):
-    """Gaussian process; `startup_trials` are random."""
-
-    name: Literal["gp"]
-    startup_trials: Count
+    name: Literal["tpe", "gp", "nsga2"]
+    startup_trials: Count = 10
+    population: Annotated[int, Field(ge=2)] = 20
 
 
 class PrunerConfig(Section):
-    """What prunes trials, from the `metric` of their epochs. `auto`: median where one objective allows it."""
+    """What prunes trials, from the validation accuracy of their epochs. `auto`: median if one objective allows."""
 
     name: Literal["auto", "none", "median", "hyperband"]
-    metric: Line
     startup_trials: Annotated[int, Field(ge=0)]
     warmup_epochs: Annotated[int, Field(ge=0)]
 
@@ -70,7 +49,7 @@ class TuningConfig(Section):
     constraints: Annotated[
         dict[Line, Figure], BeforeValidator(lambda given: DEFAULT_CONSTRAINTS if given is None else given)
     ]
-    sampler: Annotated[TpeConfig | Nsga2Config | GpConfig, Field(discriminator="name")]
+    sampler: SamplerConfig
     pruner: PrunerConfig
 
     @property
@@ -82,26 +61,24 @@ class TuningConfig(Section):
         """The pruner in force: none, median or hyperband."""
         if self.pruner.name != "auto":
             return self.pruner.name
-        return "median" if self._agrees and next(iter(self.objectives)).endswith("validation_accuracy") else "none"
+        return "median" if self._rises and next(iter(self.objectives)).endswith("validation_accuracy") else "none"
 
     @property
-    def _agrees(self) -> bool:
-        """Whether there is one objective, which gets better in the direction in which the metric of the epochs does."""
-        return list(self.objectives.values()) == [SENSE.get(self.pruner.metric)]
+    def _rises(self) -> bool:
+        """Whether there is one objective, which gets better as the validation accuracy of epochs does."""
+        return list(self.objectives.values()) == ["maximize"]
 
     def problems(self, keys: Mapping[str, str]) -> list[str]:
         """What is wrong with it beyond single values; `keys` are the names under which a user sets its fields."""
-        found, metric, name = [], self.pruner.metric, self.pruner.name
+        found, name = [], self.pruner.name
         try:
             _ = self.url
         except InvalidInputError as error:
             found.append(f"{_shown(('storage',), keys)}: {error}")
-        if metric not in SENSE:
-            found.append(f"{_shown(('pruner', 'metric'), keys)}: got {metric!r}, allowed: {', '.join(SENSE)}")
-        elif name in ("median", "hyperband") and not self._agrees:
+        if name in ("median", "hyperband") and not self._rises:
             found.append(
-                f"{_shown(('pruner', 'name'), keys)}: {name} needs one objective to {SENSE[metric]}, as {metric} "
-                f"is, got {self.objectives}; choose none, one objective, or another metric"
+                f"{_shown(('pruner', 'name'), keys)}: {name} prunes by validation accuracy and needs one objective to "
+                f"maximize, got {self.objectives}; choose none, or another objective"
             )
         return found
 
@@ -117,10 +94,7 @@ def validate_tuning(content: Mapping[str, Any], keys: Mapping[str, str]) -> tupl
 
 def _shown(place: Place, keys: Mapping[str, str]) -> str:
     """The key under which a user sets the setting at `place`."""
-    path = [str(part) for part in place]
-    if path[0] == "sampler":
-        del path[1:2]  # its kind
-    name = ".".join(path)
+    name = ".".join(map(str, place))
     for setting, key in keys.items():
         if name == setting or name.startswith(f"{setting}."):
             return key + name.removeprefix(setting)

@@ -178,7 +178,7 @@ def trial_override(trials: "Trials", trial: "Trial") -> str:
     from trainers.cli.overrides import quoted
 
     config = trials.config
-    texts = {"storage": config.url, "study": config.study_name, "metric": config.pruner.metric}
+    texts = {"storage": config.url, "study": config.study_name}
     parts = [f"{key}:{quoted(text)}" for key, text in texts.items()]
     return f"trial={{{','.join(parts)},number:{trials.attempts(trial)[0]}}}"
 
