@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,13 @@ from hypothesis import strategies as st
 
 from search_spaces.errors import keys_of
 from tests.sample_result import sample_result
+from trainers.cli.status import main
 from trainers.runs.state import FINISHED
 from trainers.sweeps import sweep
 from trainers.sweeps.records import FILE, Job, Sweep
 from trainers.sweeps.survey import exit_code, survey
 from trainers.sweeps.sweep import begin_sweep, end_sweep
 
-STATUS = Path(sys.executable).parent / "espalier-status"
 RESULT = sample_result() | {"files": {}}
 RESULT["objective"]["validation_accuracy"] = 0.5
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -40,8 +41,20 @@ def write_run(folder: Path, state: str, **fields: Any) -> Path:
     return folder
 
 
-def status(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([STATUS, *arguments], capture_output=True, text=True)
+Status = Callable[..., tuple[int, str, str]]  # exit code, output, errors
+
+
+@pytest.fixture
+def status(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Status:
+    def call(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["espalier-status", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            main()
+        captured = capsys.readouterr()
+        assert isinstance(end.value.code, int)
+        return end.value.code, captured.out, captured.err
+
+    return call
 
 
 @pytest.fixture(autouse=True)
@@ -98,12 +111,12 @@ def test_a_finished_run_that_has_lost_a_network_is_to_be_repeated(tmp_path: Path
     assert commands == ["espalier-search a"]
 
 
-def test_the_command_answers_in_plain_aligned_lines_and_without_torch(tmp_path: Path) -> None:
+def test_the_command_answers_in_plain_aligned_lines_and_without_torch(status: Status, tmp_path: Path) -> None:
     write_run(tmp_path / "short", "done")
     write_run(tmp_path / "a-longer-name", "failed", error="first line\n  second \x1b[2J line")
-    ended = status(tmp_path)
-    assert (ended.returncode, ended.stderr) == (1, "")
-    header, first, second, counts, command = ended.stdout.splitlines()
+    code, output, errors = status(tmp_path)
+    assert (code, errors) == (1, "")
+    header, first, second, counts, command = output.splitlines()
     columns = ("run", "overrides", "state", "epoch", "attempt", "time", "val acc", "met", "reason")
     assert header.split() == " ".join(columns).split()
     assert first.split()[:2] == ["a-longer-name", "failed"] and first.endswith("first line second �[2J line")
@@ -116,33 +129,19 @@ def test_the_command_answers_in_plain_aligned_lines_and_without_torch(tmp_path: 
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout == "set()\n"
 
 
-def test_json_holds_what_the_table_shows(tmp_path: Path) -> None:
+def test_json_holds_what_the_table_shows(status: Status, tmp_path: Path) -> None:
     write_run(tmp_path / "s" / "a", "failed", error="line\nline")
-    ended = status("--json", tmp_path)
-    content = json.loads(ended.stdout)
+    code, output, _ = status("--json", tmp_path)
+    content = json.loads(output)
     [run] = content["runs"]
-    assert (ended.returncode, run["run"], run["state"], run["reason"]) == (1, "s/a", "failed", "line\nline")
+    assert (code, run["run"], run["state"], run["reason"]) == (1, "s/a", "failed", "line\nline")
     assert content["commands"] == ["espalier-search a"]
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "."])
-def test_a_folder_without_runs_is_refused(tmp_path: Path, folder: str) -> None:
-    ended = status(tmp_path / folder)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("espalier-status: no ") and "paths.runs" in ended.stderr
-    assert ended.stderr.count("\n") == 1
-
-
-def test_help_says_what_the_columns_are_in() -> None:
-    text = " ".join(status("--help").stdout.split())
-    assert "time is how long the last attempt took, of a running one how long ago it last gave a sign" in text
-    assert "val acc is the validation accuracy" in text
-
-
-def test_help_ends_with_examples_and_exit_codes() -> None:
-    text = status("--help").stdout
-    assert text.count("\n  espalier-status") >= 2
-    assert "Exit codes: 0 all done, 1 any failed" in text
+def test_a_folder_without_runs_is_refused(status: Status, tmp_path: Path, folder: str) -> None:
+    code, output, errors = status(tmp_path / folder)
+    assert (code, output, errors.count("\n")) == (2, "", 1)
 
 
 # A sweep
@@ -157,12 +156,13 @@ def swept(folder: Path, *jobs: str) -> None:
     end_sweep()
 
 
-def test_a_run_is_shown_with_the_overrides_that_tell_it_from_the_rest_of_its_sweep(tmp_path: Path) -> None:
+def test_a_run_is_shown_with_the_overrides_that_tell_it_from_the_rest_of_its_sweep(
+    tmp_path: Path,
+) -> None:
     swept(tmp_path / "s", *(f"optimizer.lr={lr} seed={seed}" for lr in (0.1, 0.03) for seed in (0, 1)))
     swept(tmp_path / "alone", "seed=7")
     write_run(tmp_path / "s" / "earlier", "done")
-    told = {run["run"]: run["overrides"] for run in json.loads(status("--json", tmp_path).stdout)["runs"]}
-    assert told == {
+    assert {row.run: row.overrides for row in survey(tmp_path)[0]} == {
         "alone/key0": None,
         "s/earlier": None,
         "s/key0": "optimizer.lr=0.1 seed=0",
@@ -170,31 +170,23 @@ def test_a_run_is_shown_with_the_overrides_that_tell_it_from_the_rest_of_its_swe
         "s/key2": "optimizer.lr=0.03 seed=0",
         "s/key3": "optimizer.lr=0.03 seed=1",
     }
-    header, _, _, *lines = status(tmp_path).stdout.splitlines()
-    place = header.index("overrides")
-    assert [line[place:].split("  ")[0] for line in lines[:4]] == [own for own in told.values() if own]
-    assert max(map(len, lines)) <= 100
 
 
-def test_long_overrides_are_cut_in_the_table_and_whole_in_json(tmp_path: Path) -> None:
+def test_long_overrides_are_cut_in_the_table_to_what_they_set_and_whole_in_json(status: Status, tmp_path: Path) -> None:
     long = [f"space.widths=[[16,24],[24,40],[40,64],[64,96],[96,{width}]]" for width in (128, 160)]
     swept(tmp_path / "s", *long)
-    assert [run["overrides"] for run in json.loads(status("--json", tmp_path).stdout)["runs"]] == long
-    shown = status(tmp_path).stdout
+    swept(tmp_path / "t", *(f"hardware.iot_terminal.budgets.latency_ms={ms} seed={ms}" for ms in (1, 27)))
+    runs = json.loads(status("--json", tmp_path)[1])["runs"]
+    assert [run["overrides"] for run in runs][:2] == long
+    shown = status(tmp_path)[1]
     assert f"…{long[0].removeprefix('space.')[:38]}…  done" in shown and long[0] not in shown
-
-
-def test_overrides_of_a_long_key_are_told_apart_by_what_it_is_set_to(tmp_path: Path) -> None:
-    swept(tmp_path / "s", *(f"hardware.iot_terminal.budgets.latency_ms={budget} seed={budget}" for budget in (1, 27)))
-    shown = status(tmp_path).stdout
     assert "…latency_ms=1 seed=1 " in shown and "…latency_ms=27 seed=27 " in shown
 
 
 def test_runs_that_no_sweep_tells_of_any_more_are_told_apart_by_their_commands(tmp_path: Path) -> None:
     for lr in ("0.1", "0.03"):
         write_run(tmp_path / "s" / lr, "done", command=f"espalier-search optimizer.lr={lr} seed=1")
-    told = [run["overrides"] for run in json.loads(status("--json", tmp_path).stdout)["runs"]]
-    assert told == ["optimizer.lr=0.03", "optimizer.lr=0.1"]
+    assert [row.overrides for row in survey(tmp_path)[0]] == ["optimizer.lr=0.03", "optimizer.lr=0.1"]
 
 
 # Files from elsewhere

@@ -12,9 +12,8 @@ import pytest
 from surroundings import clear_environment
 from test_status import NOW, write_run
 
-from trainers.runs.exit_status import RunFolderError, RunInUseError, status_with
+from trainers.runs.exit_status import RunFolderError, status_with
 from trainers.runs.files import write_text
-from trainers.runs.folder import RunFolder
 from trainers.runs.state import state_of
 from trainers.sweeps import sweep
 from trainers.sweeps.records import FILE, Job, read_sweep
@@ -88,16 +87,6 @@ def test_a_sweep_of_another_host_runs_as_long_as_a_run_gives_a_sign(tmp_path: Pa
         if runs
         else ({"key0": "interrupted", "job 1": NEVER_BEGAN}, ["all"], 1)
     )
-
-
-def test_two_equal_jobs_have_the_state_of_their_one_run(tmp_path: Path) -> None:
-    jobs = [Job(overrides=[f"trainer.threads={n}"], folder="key") for n in (1, 2)]
-    begin_sweep(tmp_path, command="all", launcher="joblib", jobs=jobs)
-    write_run(tmp_path / "key", "done")
-    found = read_sweep(tmp_path)
-    assert found is not None
-    rows = job_rows(found, tmp_path, running=False)
-    assert ([row.state for row in rows], sweep_exit_codes(rows)) == (["done", "done"], [0, 0])
 
 
 def test_a_list_of_an_earlier_version_is_passed_over_and_a_torn_one_is_a_row(tmp_path: Path) -> None:
@@ -193,17 +182,3 @@ def test_a_file_where_a_sweep_has_a_folder_is_an_error_with_its_path(tmp_path: P
     with pytest.raises(RunFolderError, match=f"{tmp_path}/runs/s"):
         begin(tmp_path / "runs" / "s")
     assert sweep.VARIABLE not in os.environ
-
-
-def test_a_run_that_another_process_is_at_is_left_as_it_is(tmp_path: Path) -> None:
-    run = RunFolder(tmp_path / "key0", command="first")
-    run.take()
-    run.start({field: {} for field in ("hashes", "code", "versions")})
-    try:
-        began = datetime.now(UTC) + timedelta(seconds=9)
-        with pytest.raises(RunInUseError):
-            record_end(run.path, status_with("refused", "x"), command="second", began=began)
-        assert state_of(run.path).state == "running"
-    finally:
-        run.close("interrupted")
-        run.release()

@@ -3,12 +3,8 @@
 import json
 import shlex
 import signal
-import socket
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +13,6 @@ import pytest
 from console import SEARCH, TUNE, Cli, console, done, imported_by, refused
 from optuna.trial import TrialState
 from postgres import postgres_url  # noqa: F401  # a fixture
-from studies import config, ended, trials_of
 from surroundings import clear_environment
 from tiny_search import TINY
 
@@ -193,35 +188,3 @@ def test_a_database_that_goes_away_during_a_trial_is_an_error_and_hides_no_signa
     assert ended.stderr.startswith("espalier-tune: ")
     assert ("/away: " in ended.stderr) == (number == 0)
     assert "Traceback" not in ended.stderr
-
-
-# Looking at a study
-
-
-@pytest.mark.slow
-def test_a_study_opens_in_optuna_dashboard(tmp_path: Path) -> None:
-    pytest.importorskip("optuna_dashboard", reason="pip install optuna-dashboard")
-    trials = trials_of(config(tmp_path))
-    [trial] = trials.ask(1)
-    trials.tell(trial, ended(0.5))
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [Path(sys.executable).parent / "optuna-dashboard", "--port", str(port), trials.config.url]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        answer = _answer(f"http://127.0.0.1:{port}/api/studies", server)
-    finally:
-        server.terminate()
-        server.wait()
-    assert [summary["study_name"] for summary in answer["study_summaries"]] == ["s"]
-
-
-def _answer(url: str, server: "subprocess.Popen[bytes]") -> Any:
-    while True:
-        try:
-            with urllib.request.urlopen(url) as response:
-                return json.load(response)
-        except urllib.error.URLError:
-            assert server.poll() is None
-            time.sleep(0.1)
