@@ -179,7 +179,7 @@ def test_push_without_a_key_is_refused_without_a_prompt_and_says_what_to_do(tmp_
 
 def run_command(home: Path, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     surroundings: dict[str, Any] = {"env": nobody(home) | environment, "stdin": subprocess.DEVNULL}
-    return subprocess.run([COMMAND, *arguments], **surroundings, capture_output=True, text=True, timeout=120)
+    return subprocess.run([COMMAND, *arguments], **surroundings, capture_output=True, text=True)
 
 
 class Server(BaseHTTPRequestHandler):

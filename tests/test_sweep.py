@@ -70,7 +70,7 @@ def test_a_sweep_whose_jobs_raise_and_are_killed_is_told_apart_and_finished_by_t
         killed_pid, ended_pid = at_work(killed, process).pid, at_work(ended, process).pid
         os.kill(killed_pid, signal.SIGKILL)
         os.kill(ended_pid, signal.SIGTERM)
-        output, errors = process.communicate(timeout=180)
+        output, errors = process.communicate()
     finally:
         process.kill()
     assert process.returncode == 1, errors
@@ -94,7 +94,7 @@ def test_a_sweep_whose_jobs_raise_and_are_killed_is_told_apart_and_finished_by_t
     before = {run: files_of(run) for run in fine}
     (raising / "weights").unlink()
     again = start(*command, folder=tmp_path)
-    output, errors = again.communicate(timeout=180)
+    output, errors = again.communicate()
     assert again.returncode == 0, errors
     assert [state_of(run).attempt for run in folders] == [2, 2, 2, 1, 1, 1]
     assert {run: files_of(run) for run in fine} == before
@@ -118,7 +118,7 @@ def test_a_signal_to_a_sweep_in_two_processes_interrupts_its_jobs_and_names_the_
             worker = at_work(run, process).pid
         given = dict(part.partition("=")[::2] for part in Path(f"/proc/{worker}/environ").read_text().split("\0"))
         process.send_signal(number)
-        _, errors = process.communicate(timeout=120)
+        _, errors = process.communicate()
     finally:
         process.kill()
     assert process.returncode == code, errors
