@@ -95,6 +95,7 @@ def plot_candidates(devices: Mapping[str, DeviceResult]) -> Figure:
     return figure
 
 
+@style()
 def plot_latency(run: Run) -> Figure:
     """Test accuracy of each device's network against its latency, as `plot_networks` has it. Weights are inherited, so
     that the best random network within the same budgets compares; no file tells its latency.
