@@ -13,6 +13,7 @@ import pytest
 import yaml
 from hydra.core.global_hydra import GlobalHydra
 
+from search_spaces.errors import keys_of
 from trainers.cli.calibrate_command import CALIBRATE
 from trainers.cli.command import App
 from trainers.cli.main import run_command
@@ -61,20 +62,22 @@ def done(result: Result) -> str:
     return output
 
 
-def refused(result: Result, name: str, *words: str, code: int = 2) -> None:
-    """One message of the script `name` that says these words, and its exit code."""
+def refused(result: Result, name: str, *words: str, code: int = 2) -> tuple[str, ...]:
+    """The keys that one message of the script `name` is about; it says these words. Its exit code is `code`."""
     got, _, errors = result
     assert got == code, errors
     assert errors.startswith(f"{name}: ")
     assert errors.count(f"{name}: ") == 1
     assert "Traceback" not in errors
     assert [word for word in words if word not in errors] == [], errors
+    return keys_of(errors.removeprefix(f"{name}: "))
 
 
-def refused_search(result: Result, runs: Path, *words: str) -> None:
-    """A search refused with these words, which leaves no result in the folder of its runs."""
-    refused(result, "espalier-search", *words)
+def refused_search(result: Result, runs: Path, *words: str) -> tuple[str, ...]:
+    """The keys that a search is refused for with these words; it leaves no result in the folder of its runs."""
+    keys = refused(result, "espalier-search", *words)
     assert {path.name for path in runs.rglob("*") if path.is_file()} <= LEFT_BY_A_REFUSAL
+    return keys
 
 
 def refused_calibration(result: Result, *words: str) -> None:

@@ -45,30 +45,31 @@ def run(app: App) -> NoReturn:
     sys.exit(run_on_terminal(app))
 
 
+def choices() -> dict[str, list[str]]:
+    """The groups of conf and their choices."""
+    folders = [path for path in resources.files("conf").iterdir() if path.is_dir() and path.name != "hydra"]
+    files = {folder.name: [file.name for file in folder.iterdir()] for folder in folders}
+    found = {
+        group: sorted(n.removesuffix(".yaml") for n in names if n.endswith(".yaml")) for group, names in files.items()
+    }
+    return {group: names for group, names in sorted(found.items()) if names}
+
+
 def help_text(app: App) -> str:
     """The help of a script, which stands in its YAML file, with the groups of conf and their choices."""
     import yaml
 
-    conf = resources.files("conf")
-    content = yaml.safe_load(conf.joinpath(f"{app.config}.yaml").read_text(encoding="utf-8"))
-    groups = {
-        folder.name: sorted(file.name.removesuffix(".yaml") for file in folder.iterdir() if file.name.endswith(".yaml"))
-        for folder in conf.iterdir()
-        if folder.is_dir() and folder.name != "hydra"
-    }
-    lines = [f"{group}: {', '.join(names)}" for group, names in sorted(groups.items()) if names]
+    content = yaml.safe_load(resources.files("conf").joinpath(f"{app.config}.yaml").read_text(encoding="utf-8"))
+    lines = [f"{group}: {', '.join(names)}" for group, names in choices().items()]
     return str(content["hydra"]["help"]["template"]).replace("$APP_CONFIG_GROUPS", "\n".join(lines))
 
 
 def tell(line: str) -> None:
-    """Prints a line at once, for other jobs print there too."""
+    """Prints a line at once, for other jobs print there too; the work goes on where none can be written."""
     try:
         print(f"{printable_lines(line)}\n", end="", flush=True)
-    except BrokenPipeError:  # whoever read the lines has gone, as `head` does; the work goes on
+    except OSError:  # whoever read the lines has gone, as `head` does, or the disk is full
         discard_output()
-    except OSError as error:  # the disk of a file that they go to is full
-        discard_output()
-        print(f"lines cannot be written: {error.strerror}; the work goes on without them", file=sys.stderr)
 
 
 def discard_output() -> None:

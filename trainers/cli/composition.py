@@ -3,15 +3,14 @@
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from hydra import initialize_config_module
 from hydra.core.config_loader import ConfigLoader
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from search_spaces.errors import EspalierError, InvalidInputError
-from trainers.cli.overrides import unknown_choice, unknown_key, unreadable
+from search_spaces.errors import EspalierError, InvalidInputError, did_you_mean, keys_of
+from trainers.cli.command import choices
+from trainers.cli.overrides import key_of
 from trainers.runs.validation import untitled
 
 # Where no configuration can be composed; Hydra has assertions about what it was given.
@@ -24,31 +23,28 @@ def explained(error: BaseException) -> str:
     if isinstance(error, EspalierError):
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
-        return unknown_choice(error.missing_cfg_file, error.options or _choices(error.missing_cfg_file))
+        group, _, name = error.missing_cfg_file.rpartition("/")
+        return f"{group}: got {name}, no such choice; {did_you_mean(name, error.options or choices().get(group, ()))}"
     if isinstance(error, OverrideParseException):
-        return unreadable(error.override, str(error.message))
+        key = key_of(error.override)
+        return f"{key}: got {error.override!r}, which cannot be read; quote it, as '{key}=\"...\"'"
     if isinstance(cause, ConfigAttributeError | ConfigKeyError) and cause.full_key:
-        parent = cause.parent_node
-        return unknown_key(cause.full_key, set(map(str, parent)) - {"hydra"} if isinstance(parent, DictConfig) else ())
+        beside = cause.parent_node if isinstance(cause.parent_node, DictConfig) else {}
+        allowed = {str(key) for key in beside if key != "hydra"}
+        return f"{cause.full_key}: no such key; {did_you_mean(str(cause.full_key).rpartition('.')[2], allowed)}"
     about = cause if isinstance(error, ConfigCompositionException) else error
     if isinstance(about, OmegaConfBaseException) and about.full_key:
         return f"{about.full_key}: {str(about.msg or about).splitlines()[0]}"
     return str(error) or str(cause or "") or type(error).__name__
 
 
-def _choices(file: str) -> list[str]:
-    """The choices of the group of a file: Hydra does not name them where a group takes a list."""
-    group = file.rpartition("/")[0]
-    if GlobalHydra.instance().is_initialized():
-        return GlobalHydra.instance().config_loader().get_group_options(group)
-    with initialize_config_module("conf", version_base="1.3"):
-        return GlobalHydra.instance().config_loader().get_group_options(group)
-
-
 def plain_values(config: DictConfig) -> dict[str, Any]:
-    """A configuration without Hydra's own. Raises: OmegaConfBaseException for an interpolation that leads nowhere."""
+    """A configuration without Hydra's own. Raises: InvalidInputError for an interpolation that leads nowhere."""
     own = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
-    content = OmegaConf.to_container(own, resolve=True)
+    try:
+        content = OmegaConf.to_container(own, resolve=True)
+    except OmegaConfBaseException as error:
+        raise InvalidInputError(explained(error)) from error
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 
@@ -67,18 +63,14 @@ def task_overrides(settings: Any) -> list[str]:
 
 def wrong_in_all(jobs: Iterable[dict[str, Any]], check: Callable[[dict[str, Any]], Any]) -> list[str]:
     """What is wrong with every one of these jobs, by its key; none is looked at after one that is right."""
-    found = []
+    found: list[InvalidInputError] = []
     for job in jobs:
         try:
             check(job)
         except InvalidInputError as error:
-            found.append(untitled(error).split("\n  "))
+            found.append(error)
         else:
             return []
-    wrong_keys = set.intersection(*({_key_in(line) for line in problems} for problems in found))
-    return list(dict.fromkeys(line for problems in found for line in problems if _key_in(line) in wrong_keys))
-
-
-def _key_in(problem: str) -> str:
-    """The key that a line of a refusal begins with."""
-    return problem.partition(": ")[0]
+    shared = set.intersection(*(set(error.fields) for error in found))
+    lines = (line for error in found for line in untitled(error).split("\n  "))
+    return list(dict.fromkeys(line for line in lines if shared.intersection(keys_of(line))))

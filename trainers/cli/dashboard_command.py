@@ -10,7 +10,8 @@ from typing import NoReturn
 
 import yaml
 
-from search_spaces.errors import EspalierError, InvalidInputError
+from hardware_models.metrics import METRICS
+from search_spaces.errors import InvalidInputError
 
 DONE, ERROR, REFUSED = 0, 1, 2
 EPILOG = """\
@@ -22,18 +23,14 @@ examples
 exit codes: 0 done, 1 W&B failed, 2 wrong input or no key"""
 
 
-class PushError(EspalierError):
-    """W&B refused a dashboard, or did not answer."""
-
-
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Runs the command and exits: 0 done, 1 W&B failed, 2 refused."""
     given = _parser().parse_args(arguments)
     try:
         given.work(given)
-    except EspalierError as error:
+    except InvalidInputError as error:
         print(f"espalier-dashboard: {error}", file=sys.stderr)
-        sys.exit(REFUSED if isinstance(error, InvalidInputError) else ERROR)
+        sys.exit(REFUSED)
     sys.exit(DONE)
 
 
@@ -54,7 +51,9 @@ def _parser() -> argparse.ArgumentParser:
     push.set_defaults(work=_push)
     for command in (build, push):
         command.add_argument("--devices", type=_names, metavar="A,B", help="default: of a plain search")
-        command.add_argument("--metrics", type=_names, metavar="A,B", help="default: latency_ms,gflops")
+        command.add_argument(
+            "--metrics", type=_metrics, metavar="A,B", default="latency_ms,gflops", help="default: latency_ms,gflops"
+        )
     return parser
 
 
@@ -66,17 +65,19 @@ def _project(text: str) -> tuple[str, str]:
 
 
 def _names(text: str) -> list[str]:
-    names = text.split(",")
-    if not all(names):
-        raise argparse.ArgumentTypeError(f"got {text!r}, allowed: names joined by commas")
-    return list(dict.fromkeys(names))
+    return list(dict.fromkeys(name for name in text.split(",") if name))
+
+
+def _metrics(text: str) -> list[str]:
+    if set(_names(text)) - set(METRICS):
+        raise argparse.ArgumentTypeError(f"got {text!r}, allowed: {', '.join(METRICS)}")
+    return _names(text)
 
 
 def _build(given: argparse.Namespace) -> None:
-    devices, metrics = _devices(given), _metrics(given)
     from trainers.loggers.dashboard import build_dashboard, charts, specification
 
-    workspace = build_dashboard(*given.project, devices=devices, metrics=metrics)
+    workspace = build_dashboard(*given.project, devices=_devices(given), metrics=given.metrics)
     text = json.dumps({"workspace": specification(workspace), "charts": charts()}, indent=2) + "\n"
     try:
         sys.stdout.write(text) if given.output is None else given.output.write_text(text, encoding="utf-8")
@@ -85,14 +86,13 @@ def _build(given: argparse.Namespace) -> None:
 
 
 def _push(given: argparse.Namespace) -> None:
-    devices, metrics = _devices(given), _metrics(given)
     from trainers.loggers.wandb import WandbError, has_key, register_chart
 
     if not has_key():
         raise InvalidInputError("there is no key of W&B; run `wandb login` or set WANDB_API_KEY; `build` needs none")
     from trainers.loggers.dashboard import build_dashboard, charts, push_dashboard
 
-    workspace = build_dashboard(*given.project, devices=devices, metrics=metrics)
+    workspace = build_dashboard(*given.project, devices=_devices(given), metrics=given.metrics)
     for name, chart in charts().items():
         try:
             register_chart(given.project[0], name, chart)
@@ -101,22 +101,11 @@ def _push(given: argparse.Namespace) -> None:
     try:
         print(push_dashboard(workspace))
     except WandbError as error:
-        raise PushError(f"W&B refused the dashboard: {error}") from error
+        print(f"espalier-dashboard: W&B refused the dashboard: {error}", file=sys.stderr)
+        sys.exit(ERROR)
 
 
 def _devices(given: argparse.Namespace) -> list[str]:
     """Those asked for, else those of a search that names none."""
-    if given.devices:
-        return list(given.devices)
     defaults = yaml.safe_load(resources.files("conf").joinpath("search.yaml").read_text(encoding="utf-8"))["defaults"]
-    return next(list(entry["hardware"]) for entry in defaults if "hardware" in entry)
-
-
-def _metrics(given: argparse.Namespace) -> list[str]:
-    from hardware_models.profile import METRICS
-
-    metrics = given.metrics or ["latency_ms", "gflops"]
-    for metric in metrics:
-        if metric not in METRICS:
-            raise InvalidInputError(f"--metrics: got {metric!r}, allowed: {', '.join(METRICS)}")
-    return list(metrics)
+    return given.devices or next(list(entry["hardware"]) for entry in defaults if "hardware" in entry)

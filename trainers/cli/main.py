@@ -16,27 +16,15 @@ from typing import Any
 import hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.cli.command import App, discard_output, say, tell
 from trainers.cli.composition import CONFIGURATION, explained, plain_values, task_overrides
-from trainers.cli.overrides import CommandLine, read_arguments
+from trainers.cli.overrides import ANSWERS, COMPLETION, CommandLine, read_arguments
 from trainers.cli.own_files import search_path
 from trainers.cli.plugin_sections import offer_sections
-from trainers.cli.sweep_start import knows_its_jobs
-from trainers.runs.exit_status import (
-    SIGNALLED,
-    ExitStatus,
-    JobFailedError,
-    RunFolderError,
-    RunInUseError,
-    StudyRefusedError,
-    status_of,
-    status_with,
-)
+from trainers.runs.exit_status import SIGNALLED, ExitStatus, status_of, status_with
 from trainers.runs.plugins import import_plugins, named_plugins
-from trainers.runs.state import FINISHED
 from trainers.runs.validation import refusal
 from trainers.sweeps import sweep
 from trainers.sweeps.records import begun, read_sweep
@@ -58,7 +46,7 @@ def run_on_terminal(app: App) -> int:
     code = run_command(app)
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+    except OSError:
         discard_output()
     return code
 
@@ -74,26 +62,23 @@ def run_command(app: App) -> int:
     """The exit code of the command in `sys.argv`: of several jobs 1 if any failed, else the first that is not 0."""
     command = shlex.join([app.name, *sys.argv[1:]])
     os.environ.pop(sweep.VARIABLE, None)
-    line = read_arguments(app.name, sys.argv[1:])
+    line = read_arguments(sys.argv[1:])
     problems = list(line.problems)
     if line.is_sweep and app.instead_of_sweeps is not None:
         problems.append(f"--multirun: not to be used with {app.name}; {app.instead_of_sweeps}")
-    if not problems and line.needs_plugins:
-        try:
-            _import_plugins(line)
-        except EspalierError as error:
-            problems.append(str(error))
-    if problems:
-        return _fail(app.name, REFUSED, str(refusal(problems)))
-    flags = ["--multirun"] if app.sweeps and line.runs and not line.is_sweep else []
+    try:
+        if problems:
+            raise refusal(problems)
+        _import_plugins(line)
+    except EspalierError as error:
+        return _fail(app.name, REFUSED, str(error))
+    flags = ["--multirun"] if app.sweeps and not line.is_sweep and not line.has(*ANSWERS) else []
     own = [search_path(line.config_dir)] if line.config_dir else []
     sys.argv[1:] = [*flags, *line.flags, *own, *line.overrides]
     ended, codes, interrupted = Ended(), [DONE], False
     try:
         offer_sections(line.overrides)
         hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(_task(app, line, ended))()
-    except JobFailedError:  # which has been reported
-        pass
     except KeyboardInterrupt as error:
         status, interrupted = status_of(error), True
         codes.append(_fail(app.name, status.exit_code, f"interrupted; {app.interrupted.format(command=command)}"))
@@ -102,7 +87,7 @@ def run_command(app: App) -> int:
     except BrokenPipeError:  # whoever read has gone, and wants no more
         discard_output()
     except Exception as error:
-        if not line.needs_plugins:  # where TAB was pressed
+        if line.has(*COMPLETION):
             return DONE
         codes.append(_code_of(error, app))
     codes += _end_sweep(app.name)
@@ -111,7 +96,10 @@ def run_command(app: App) -> int:
 
 
 def _task(app: App, line: CommandLine, ended: Ended) -> Callable[[DictConfig], dict[str, Any]]:
-    """What Hydra calls for each job; those that have ended in this process are kept by their overrides."""
+    """What Hydra calls for each job; those that have ended in this process are kept by their overrides.
+
+    Sweepers are given how a job ended, whose failure is reported here, where it happened.
+    """
     process, flags = os.getpid(), [f"--config-dir={line.config_dir}"] if line.config_dir else []
 
     def job(config: DictConfig) -> dict[str, Any]:
@@ -121,16 +109,13 @@ def _task(app: App, line: CommandLine, ended: Ended) -> Callable[[DictConfig], d
         with _signals_end_the_job() if alone else nullcontext():
             status, returned = _run_job(app, config, shlex.join([app.name, *flags, *overrides]), alone=alone)
         ended[tuple(overrides)] = status
-        # Hydra's own sweeper has no use for a failure: it would report it again, and leave out later batches.
-        if sweep.in_sweep() and status.state not in FINISHED and not knows_its_jobs(HydraConfig.get().sweeper):
-            raise JobFailedError(status.state, status.exit_code, status.reason or status.state)
-        return returned
+        return {"status": status.state, "error": status.reason, "objective": {}, "folder": None, **returned}
 
     return job
 
 
 def _run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tuple[ExitStatus, dict[str, Any]]:
-    """How the job ended, and what sweepers are given. Its failure is reported here, where it happened.
+    """How the job ended, with its objective and folder.
 
     Raises: KeyboardInterrupt on a signal, unless the job is `alone` in its process: that ends only itself.
     """
@@ -140,13 +125,13 @@ def _run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tupl
     folder: Path | None = None
     returned: dict[str, Any] = {}
     try:
-        typed = _typed(app, config)
+        typed = app.check(plain_values(config))
         folder = app.folder(typed)
         if folder is not None and sweep.in_sweep():
             sweep.name_in_sweep(folder)
         result = app.work(typed, command)
         status = status_with(result["status"])
-        returned = {"status": status.state, "objective": dict(result.get("objective", {})), "folder": str(folder)}
+        returned = {"objective": dict(result.get("objective", {})), "folder": str(folder)}
     except KeyboardInterrupt as error:
         status = status_of(error)
         if not alone:
@@ -182,20 +167,11 @@ def _end_job(number: int, frame: FrameType | None) -> None:
     raise KeyboardInterrupt(number)
 
 
-def _typed(app: App, config: DictConfig) -> Any:
-    try:
-        return app.check(plain_values(config))
-    except OmegaConfBaseException as error:  # of an interpolation
-        raise InvalidInputError(explained(error)) from error
-
-
 def _record(name: str, folder: Path, status: ExitStatus, *, command: str, began: datetime) -> None:
     """Writes how a job of a sweep ended into its run folder."""
     try:
         sweep.record_end(folder, status, command=command, began=began)
-    except RunInUseError:  # which says itself how it ends
-        return
-    except (RunFolderError, InvalidInputError) as error:
+    except EspalierError as error:  # of a full disk, or of a run that another process is at
         if status.reason is None:  # else the reason has been reported
             say(name, str(error))
 
@@ -211,11 +187,10 @@ def _code_of(error: Exception, app: App) -> int:
     Once a job has begun its configuration was right: what fails then is the surroundings, a process, or Espalier.
     """
     has_begun = sweep.in_sweep() and _has_begun(sweep.sweep_folder())
-    if isinstance(error, CONFIGURATION) and (not has_begun or isinstance(error, StudyRefusedError)):
-        code = status_of(error).exit_code if isinstance(error, EspalierError) else REFUSED
-        return _fail(app.name, code, explained(error))
     if isinstance(error, EspalierError):
         return _fail(app.name, status_of(error).exit_code, str(error))
+    if isinstance(error, CONFIGURATION) and not has_begun:
+        return _fail(app.name, REFUSED, explained(error))
     if has_begun:
         sweep.await_jobs()  # of a launcher that has lost one
         if isinstance(error, RuntimeError):  # as joblib's and submitit's are
@@ -243,9 +218,8 @@ def _end_sweep(name: str) -> list[int]:
     if ended is None:
         return []
     rows = job_rows(ended, folder, running=False)
-    for line in summary(rows):
+    for line in [*summary(rows), f"report  {_report_of(folder)}"]:
         tell(line)
-    tell(f"report  {_report_of(folder)}")
     return sweep_exit_codes(rows)
 
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Iterable
-from inspect import Parameter, signature
+from inspect import signature
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
@@ -14,23 +14,8 @@ GROUPS = {  # kind of part: group that chooses one
     **{kind: kind.removesuffix("s") for kind in ("relaxations", "constraints", "samplers", "searchers", "evaluators")},
     "remedies": "remedy",
 }
-GIVEN = {
-    "num_classes",
-    "channels",
-    "root",
-    "image_size",
-    "subset",
-    "warmup_steps",
-}  # arguments that come from elsewhere
-DATA = {
-    "image_size": None,  # that of the images
-    "limit": None,
-    "limit_test": None,
-    "shares": {"weights": 0.5, "architecture": 0.25, "validation": 0.25, "test": 0.2},
-    "flip": False,
-    "shift": 0,
-    "split_seed": 0,
-}
+# Arguments that come from elsewhere.
+GIVEN = ("num_classes", "channels", "root", "image_size", "subset", "warmup_steps")
 
 
 def offer_sections(arguments: Iterable[str]) -> None:
@@ -47,8 +32,9 @@ def offer_sections(arguments: Iterable[str]) -> None:
                 package = f"remedy.{name}" if kind == "remedies" else group
                 if kind != "remedies":  # of which there may be several, each in a section of its name
                     section = {"name": name, **section}
-                if kind == "datasets":
-                    section |= DATA | {"root": "${paths.data}" if "root" in _parameters(parts[name]) else None}
+                if kind == "datasets":  # the rest is that of a shipped set; images keep their size
+                    root = "${paths.data}" if "root" in signature(parts[name]).parameters else None
+                    section |= {"defaults": ["digits", "_self_"], "image_size": None, "shift": 0, "root": root}
                 ConfigStore.instance().store(name, section, group=group, package=package, provider="espalier")
 
 
@@ -58,11 +44,7 @@ def _defaults(part: Callable[..., Any]) -> dict[str, Any]:
         fields = {name: field for name, field in part.Config.model_fields.items() if name != "name"}
         return {name: None if field.is_required() else field.default for name, field in fields.items()}
     return {
-        name: None if parameter.default is Parameter.empty else parameter.default
-        for name, parameter in _parameters(part).items()
-        if parameter.kind is Parameter.KEYWORD_ONLY and name not in GIVEN
+        p.name: None if p.default is p.empty else p.default
+        for p in signature(part).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name not in GIVEN
     }
-
-
-def _parameters(part: Callable[..., Any]) -> dict[str, Parameter]:
-    return dict(signature(part).parameters)

@@ -52,11 +52,6 @@ def run(arguments: Sequence[str]) -> int:
     if len(words) != 1 + verify:
         return _refuse(REFUSED, f"got {len(words) - verify} folders: {' '.join(words)}; give one")
     folder = Path(os.path.expanduser(words[-1]))
-    if not os.path.isdir(folder):  # for a name too long, too
-        return _refuse(
-            REFUSED,
-            f"{folder} is no folder; give that of a run, <runs>/<sweep>/<run>, or of a sweep, <runs>/<sweep>",
-        )
     from search_spaces.errors import EspalierError, InvalidInputError
 
     try:
@@ -76,52 +71,37 @@ def _report(folder: Path) -> int:
 
 
 def _verify(folder: Path) -> int:
-    """Checks a run, or each run of a sweep that has a result."""
-    if (folder / "status.json").is_file():
-        return _verify_run(folder)
+    """Checks a run, or each run of a sweep that has a result, the runs of a sweep in a line each if all is well."""
+    from search_spaces.errors import InvalidInputError
+    from trainers.reports.verify import verify_run
+
+    if os.path.isfile(folder / "status.json"):
+        return _show(verify_run(folder))
     runs = sorted(path.parent for path in folder.glob("*/status.json"))
     if not runs:
-        return _refuse(REFUSED, f"no run in {folder}; give that of a run, <runs>/<sweep>/<run>, or of a sweep")
-    codes = [_verify_in_sweep(run) for run in runs]
+        return _refuse(REFUSED, f"{folder}: no run there; give that of a run, <runs>/<sweep>/<run>, or of a sweep")
+    codes: list[int] = []
+    for run in runs:
+        try:
+            codes.append(_show(verify_run(run), name=run.name))
+        except InvalidInputError as error:
+            print(printable_lines(f"{run.name}  not verified: {error}"))
     print(f"{codes.count(DONE)} of {len(runs)} runs passed")
     return FAILED if FAILED in codes else DONE
 
 
-def _verify_run(folder: Path) -> int:
-    from trainers.reports.verify import verify_run
-
-    checks = verify_run(folder)
-    for check in checks:
-        _show(check)
-    print(_counted(checks))
-    return FAILED if any(check.outcome == "FAILED" for check in checks) else DONE
-
-
-def _verify_in_sweep(run: Path) -> int | None:
-    """The same in a line, and one for each check that failed; none for a run without a result."""
-    from search_spaces.errors import InvalidInputError
-    from trainers.reports.verify import verify_run
-
-    try:
-        checks = verify_run(run)
-    except InvalidInputError as error:
-        print(printable_lines(f"{run.name}  not verified: {error}"))
-        return None
-    print(printable_lines(f"{run.name}  {_counted(checks)}"), flush=True)
-    failed = [check for check in checks if check.outcome == "FAILED"]
-    for check in failed:
-        _show(check)
-    return FAILED if failed else DONE
-
-
-def _show(check: "Check") -> None:
-    # Further lines are set in: else a value could pass for a check.
-    print(printable_lines(check.line).replace("\n", "\n" + " " * SET_IN))
-
-
-def _counted(checks: "Sequence[Check]") -> str:
+def _show(checks: "Sequence[Check]", *, name: str | None = None) -> int:
+    """Prints the checks of a run, of one that has a `name` in a sweep those that failed."""
     counts = Counter(check.outcome for check in checks)
-    return f"{counts['ok']} ok, {counts['FAILED']} failed, {counts['not checked']} not checked"
+    counted = f"{counts['ok']} ok, {counts['FAILED']} failed, {counts['not checked']} not checked"
+    if name is not None:
+        print(printable_lines(f"{name}  {counted}"), flush=True)
+    for check in checks:
+        if name is None or check.outcome == "FAILED":  # further lines are set in: else a value could pass for a check
+            print(printable_lines(check.line).replace("\n", "\n" + " " * SET_IN))
+    if name is None:
+        print(counted)
+    return FAILED if counts["FAILED"] else DONE
 
 
 def _refuse(code: int, message: str) -> int:

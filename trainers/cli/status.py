@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
+from trainers.cli.command import discard_output
 from trainers.runs.plain_text import printable
 from trainers.sweeps.survey import Row, exit_code, survey
 
@@ -53,25 +54,15 @@ def main() -> None:
         else:
             _show(rows, commands)
     except BrokenPipeError:  # whoever read the table has gone, as `head` does
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_output()
     sys.exit(exit_code(rows))
 
 
 def _show(rows: Sequence[Row], commands: Sequence[str]) -> None:
     cells = [_cells(row) for row in rows]
-    if sys.stdout.isatty():
-        from rich.console import Console
-        from rich.table import Table
-        from rich.text import Text
-
-        table = Table(*COLUMNS)
-        for line in cells:
-            table.add_row(*(Text(cell) for cell in line))  # a reason may hold what rich takes for markup
-        Console().print(table)
-    else:
-        widths = [max(map(len, column)) for column in zip(COLUMNS, *cells, strict=True)]
-        for line in (COLUMNS, *cells):
-            print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    widths = [max(map(len, column)) for column in zip(COLUMNS, *cells, strict=True)]
+    for line in (COLUMNS, *cells):
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     counts = Counter(row.state for row in rows)
     print(", ".join(f"{count} {state}" for state, count in counts.items()))
     for command in commands:

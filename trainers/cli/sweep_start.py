@@ -3,22 +3,18 @@
 import os
 import shlex
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Override
-from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.cli.command import App, say, tell
 from trainers.cli.composition import CONFIGURATION, explained, task_overrides, values_of_job
-from trainers.cli.overrides import as_written
 from trainers.cli.tune import SEARCHES
 from trainers.runs.exit_status import EXIT_CODES
 from trainers.runs.validation import refusal, untitled
@@ -33,8 +29,6 @@ class Start(Callback):
         name = str(config.hydra.help.app_name)
         try:
             folder = Path(os.path.expanduser(str(config.paths.runs)), str(config.sweep))
-            if "sweep" not in {override.key_or_group for override in _given(config)}:  # groups of jobs may set others
-                config.hydra.overrides.task.append(as_written(f"sweep={folder.name}"))  # Hydra reads them after this
             launcher, known = str(config.hydra.runtime.choices["hydra/launcher"]), knows_its_jobs(config.hydra.sweeper)
             jobs = _jobs(SEARCHES[name], config, folder) if known else []
             if launcher in sweep.ALL_AT_ONCE:
@@ -42,8 +36,7 @@ class Start(Callback):
                 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
             sweep.begin_sweep(folder, command=shlex.join([name, *sys.argv[1:]]), launcher=launcher, jobs=jobs)
             if launcher in sweep.ALL_AT_ONCE and jobs:  # they print nothing here until the last has ended
-                follow = shlex.join(["espalier-status", str(folder)])
-                tell(f"{len(jobs)} job{'s' * (len(jobs) != 1)} begin; this follows them: {follow}")
+                tell(f"{len(jobs)} jobs begin; this follows them: {shlex.join(['espalier-status', str(folder)])}")
         except (*CONFIGURATION, EspalierError) as error:  # raised here, it would be a warning and no more
             say(name, explained(error))
             sys.exit(EXIT_CODES["refused"])
@@ -54,22 +47,19 @@ def knows_its_jobs(sweeper: DictConfig) -> bool:
     return str(sweeper["_target_"]).endswith(".BasicSweeper")
 
 
-def _given(config: DictConfig) -> list[Override]:
-    """What the command and its sweeper say of the jobs."""
-    params = _sweeper(config).get("params")
-    added = [f"{key}={value}" for key, value in params.items()] if isinstance(params, dict) else []
-    parser = OverridesParser.create(GlobalHydra.instance().config_loader())
-    return parser.parse_overrides([*added, *task_overrides(config.hydra)])
-
-
 def _jobs(app: App, config: DictConfig, folder: Path) -> list[Job]:
     """The jobs that the command asks for. Raises: InvalidInputError if there are none, or none can be used."""
-    loader = GlobalHydra.instance().config_loader()
-    try:
-        (combinations,) = BasicSweeper.split_arguments(_given(config), max_batch_size=None)
-    except HydraException as error:
-        raise refusal([f"{error}; espalier-tune takes intervals"]) from error
-    jobs = [_job(app, values_of_job(loader, config, overrides), overrides, folder) for overrides in combinations]
+    loader, params = GlobalHydra.instance().config_loader(), _sweeper(config)["params"] or {}
+    given = [*(f"{key}={value}" for key, value in params.items()), *task_overrides(config.hydra)]
+    overrides = OverridesParser.create(loader).parse_overrides(given)
+    for each in overrides:
+        if each.is_sweep_override() and not each.is_discrete_sweep():
+            allowed = "allowed: values, as 1,2 or range(1,9); espalier-tune takes intervals"
+            raise InvalidInputError(f"{each.get_key_element()}: got {each.get_value_string()}; {allowed}")
+    [combinations] = BasicSweeper.split_arguments(overrides, None)
+    if not combinations:
+        raise InvalidInputError(f"the sweep has no jobs: got {' '.join(given)}; give each key a value")
+    jobs = [_job(app, values_of_job(loader, config, job), job, folder) for job in combinations]
     refused = [job.refused for job in jobs if job.refused is not None]
     if len(refused) == len(jobs):
         raise refusal(dict.fromkeys(line for problems in refused for line in problems.split("\n  ")))
@@ -86,8 +76,8 @@ def _job(app: App, content: dict[str, Any], overrides: list[str], folder: Path) 
 
 def _at_once(config: DictConfig, num_jobs: int) -> int:
     """How many jobs the launcher is given at a time."""
-    limits: Sequence[Any] = (*(_sweeper(config).get(key) for key in ("n_jobs", "max_batch_size")), num_jobs)
-    return min((limit for limit in limits if type(limit) is int and limit > 0), default=1)  # unchecked as yet
+    limits = (_sweeper(config).get("n_jobs"), _sweeper(config).get("max_batch_size"), num_jobs)
+    return min((limit for limit in limits if isinstance(limit, int) and limit > 0), default=1)  # unchecked as yet
 
 
 def _sweeper(config: DictConfig) -> dict[str, Any]:

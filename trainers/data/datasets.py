@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
@@ -19,7 +19,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from search_spaces.errors import InvalidInputError
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, class_quantiles, key_generator
 from trainers.data.task import TASKS
-from trainers.runs.validation import dotted, problems_of, refusal
+from trainers.runs.validation import checked
 
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
 
@@ -86,10 +86,7 @@ def data_config(content: Mapping[str, Any]) -> DataConfig:
     """The section `data` of a configuration. Raises: InvalidInputError with the keys that are wrong."""
     if isinstance(content.get("root"), str):
         content = {**content, "root": Path(os.path.expanduser(content["root"]))}
-    try:
-        return DataConfig.model_validate(content)
-    except ValidationError as error:
-        raise refusal(problems_of(error, lambda place: dotted(("data", *place)))) from error
+    return checked(DataConfig, content, section="data")
 
 
 def load_data(config: DataConfig, *, channels: int) -> "ImageData":

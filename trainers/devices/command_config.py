@@ -10,12 +10,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import BeforeValidator, Field, ValidationError
+from pydantic import BeforeValidator, Field
 
 from hardware_models.profile import Precision
-from trainers.runs.config import BoardConfig, Count, Line, Section
-from trainers.runs.plugins import wrong_plugins
-from trainers.runs.validation import problems_of, refusal
+from trainers.runs.config import BoardConfig, Count, Line, Plugins, Section
+from trainers.runs.validation import checked, refusal
 
 Paths = Annotated[
     list[Line], Field(min_length=1), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
@@ -28,7 +27,7 @@ ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_leng
 class CommandConfig(Section):
     """What both commands have."""
 
-    plugins: list[Line]
+    plugins: Plugins
 
     def contradictions(self) -> Iterator[str]:
         """What is wrong between keys that are right by themselves."""
@@ -162,12 +161,8 @@ Config = TypeVar("Config", bound=CommandConfig)
 
 def validate(schema: type[Config], content: Mapping[str, Any]) -> Config:
     """Raises: InvalidInputError that lists wrong keys or, where each is right by itself, contradictions."""
-    problems = wrong_plugins(content.get("plugins"))
-    try:
-        config = schema.model_validate(content)
-    except ValidationError as error:
-        raise refusal([*problems, *problems_of(error)]) from error
-    problems += config.contradictions()
+    config = checked(schema, content)
+    problems = list(config.contradictions())
     if problems:
         raise refusal(problems)
     return config

@@ -6,11 +6,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from search_spaces.errors import InvalidInputError
 from search_spaces.registry import Registry
-from trainers.runs.validation import dotted, problems_of, refusal
+from trainers.runs.validation import checked
 from trainers.search.callbacks import Report
 
 Cell = str | float | bool | None
@@ -114,10 +114,7 @@ def check_logger(content: Mapping[str, Any], *, tags: Sequence[str] = ()) -> Log
             raise
         needed = f"logger={name} needs the package {error.__cause__.name}, which is not installed"
         raise InvalidInputError(f"{needed}: pip install 'espalier[{name}]'") from error
-    try:
-        config = kind.Config.model_validate(dict(content))
-    except ValidationError as error:
-        raise refusal(problems_of(error, lambda place: dotted(("logger", *place)))) from error
+    config = checked(kind.Config, content, section="logger")
     kind.check(config, tags=tags)
     return config
 

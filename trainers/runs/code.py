@@ -2,11 +2,14 @@
 
 import hashlib
 import subprocess
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
+
+from pydantic import BaseModel
+
+from trainers.runs.validation import STRICT
 
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("search_spaces", "hardware_models", "trainers", "conf")
@@ -14,22 +17,22 @@ ELSEWHERE = Path("trainers/cli/plugin")  # a wheel ships it as a package of its 
 SUFFIXES = frozenset({".py", ".yaml", ".json", ".j2", ".css"})
 
 
-@dataclass(frozen=True)
-class Code:
+class Code(BaseModel):
     """The code of a search. `sha256` is that of all its files, the same of a checkout and of what was installed of it.
 
     `commit`, and whether the files were `changed` since, are known where it runs from a checkout with git. `plugins`
     are the version and the sha256 of each package of others that the search uses.
     """
 
+    model_config = STRICT
     version: str
     commit: str | None
     changed: bool | None
     sha256: str
-    plugins: Mapping[str, Mapping[str, str | None]] = field(default_factory=dict)
+    plugins: dict[str, dict[str, str | None]] = {}  # absent in files of earlier versions
 
     @property
-    def content(self) -> tuple[str, Mapping[str, Mapping[str, str | None]]]:
+    def content(self) -> tuple[str, dict[str, dict[str, str | None]]]:
         """What is the same of the same code."""
         return self.sha256, self.plugins
 
@@ -45,9 +48,8 @@ def code_in(root: Path) -> Code:
     is_checkout = (root / ".git").exists()
     commit = _git(root, "rev-parse", "HEAD") if is_checkout else None
     status = _git(root, "status", "--porcelain", "--", *PACKAGES) if commit else None
-    return Code(
-        version("espalier"), commit, None if status is None else bool(status), files_hash(root, packages=PACKAGES)
-    )
+    changed, digest = None if status is None else bool(status), files_hash(root, packages=PACKAGES)
+    return Code(version=version("espalier"), commit=commit, changed=changed, sha256=digest)
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -3,40 +3,63 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
 from hardware_models.metrics import Margin
-from trainers.runs.plugins import CLASSES, may_name_class, wrong_plugins
-from trainers.runs.validation import problems_of, refusal
+from trainers.runs.plugins import check_imported, may_name_class
+from trainers.runs.validation import STRICT, checked
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
-# Part of a path, so no separators and no dots alone.
+# NamedPart of a path, so no separators and no dots alone.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
 # One of digits alone is a number to YAML and to Hydra, and yet the name that was meant.
 SweepName = Annotated[FolderName, BeforeValidator(lambda name: str(name) if type(name) is int else name)]
-# What is not asked of a search, by dotted keys: where files lie, how many threads compute, who logs it. Threads
+# Only a command may name what is imported.
+Plugins = Annotated[list[Line], AfterValidator(check_imported)]
+# What is not asked of a search, by sections and keys: where files lie, how many threads compute, who logs it. Threads
 # round sums differently, as processors do: a result names both, and the same command is the same run on any machine.
+NOT_ASKED = ("paths", "sweep", "logger", "tags", "trial")
+NOT_ASKED_IN = {"data": ("root",), "trainer": ("threads", "checkpoint_seconds")}
 # Keys that stand in a fingerprint only with a value.
-ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", "remedy")
-NOT_IN_FINGERPRINT = (
-    *("paths", "sweep", "logger", "tags", "trial"),
-    *("data.root", "trainer.threads", "trainer.checkpoint_seconds"),
-)
+ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", "remedy", "boards")
 SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
+ADDED = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # what earlier versions did not have, as they were
+
+
+def _check_name(section: dict[str, Any]) -> dict[str, Any]:
+    if not isinstance(section.get("name"), str):
+        raise ValueError(f"its name is {section.get('name')!r}; choose one with its own key, as space=mobile")
+    return section
+
+
+def _class_of(module: str) -> AfterValidator:
+    """Code is of torch's `module`, or of a plug-in that the command names."""
+
+    def check(section: dict[str, Any]) -> dict[str, Any]:
+        target = section.get("_target_")
+        if not may_name_class(target, module):
+            allowed = f"a class of {module}, or of a plug-in" if module else "a class of a plug-in"
+            raise ValueError(f"_target_ is {target!r}; allowed: {allowed} that the command names, as plugins=my_module")
+        return section
+
+    return AfterValidator(check)
+
+
+NamedPart = Annotated[dict[str, Any], AfterValidator(_check_name)]
+OptimizerPart = Annotated[dict[str, Any], _class_of("torch.optim")]
+SchedulePart = Annotated[dict[str, Any], _class_of("torch.optim.lr_scheduler")]
+CallbackPart = Annotated[dict[str, Any], _class_of("")]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
-
-
-Kind = TypeVar("Kind", bound=Section)
+    model_config = STRICT
 
 
 class TrainerConfig(Section):
@@ -78,14 +101,13 @@ class BoardConfig(Section):
     python: Line = "python3"
     timeout_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 600
 
-    def problems(self, key: str) -> list[str]:
+    def problems(self, key: str) -> Iterator[str]:
         """What is wrong with it as the section `key`, beyond single values."""
-        files = {name: text for name, text in (("identity", self.identity), ("ssh_config", self.ssh_config)) if text}
-        missing = {name: text for name, text in files.items() if not os.path.isfile(os.path.expanduser(text))}
-        found = [f"{key}.{name}: no such file: {text}" for name, text in missing.items()]
-        if self.host is None and (files or self.port is not None):
-            found.append(f"{key}.host: got none beside its other keys; name the machine, as {key}.host=pi@192.168.1.20")
-        return found
+        for name, path in (("identity", self.identity), ("ssh_config", self.ssh_config)):
+            if path is not None and not os.path.isfile(os.path.expanduser(path)):
+                yield f"{key}.{name}: no such file: {path}"
+        if self.host is None and (self.identity or self.ssh_config or self.port is not None):
+            yield f"{key}.host: got none beside its other keys; name the machine, as {key}.host=pi@192.168.1.20"
 
 
 class PathsConfig(Section):
@@ -106,30 +128,56 @@ class TrialConfig(Section):
 class SearchConfig(Section):
     """One search. Components that have arguments of their own are mappings, checked where they are built."""
 
-    space: dict[str, Any]
+    space: NamedPart
     hardware: Annotated[dict[FolderName, dict[str, Any]], Field(min_length=1)]  # whose files are named after them
-    data: dict[str, Any]
-    strategy: dict[str, Any]
+    data: NamedPart
+    strategy: NamedPart
     relaxation: dict[str, Any] | None = None  # these five replace parts of the strategy
     constraint: dict[str, Any] | None = None
     sampler: dict[str, Any] | None = None
     searcher: dict[str, Any] | None = None
     evaluator: dict[str, Any] | None = None
     remedy: Annotated[dict[str, dict[str, Any]], BeforeValidator(lambda found: found or {})] = {}  # by name
-    optimizer: dict[str, Any]
-    arch_optimizer: dict[str, Any]
-    schedule: dict[str, Any] = SCHEDULE
-    callbacks: list[dict[str, Any]] = []
+    optimizer: OptimizerPart
+    arch_optimizer: OptimizerPart
+    schedule: SchedulePart = SCHEDULE
+    callbacks: list[CallbackPart] = []
     margin: Margin
     trainer: TrainerConfig
     boards: Annotated[dict[str, BoardConfig], BeforeValidator(lambda boards: {} if boards is None else boards)] = {}
-    logger: dict[str, Any]
+    logger: NamedPart
     tags: list[Line]
     trial: TrialConfig | None
     paths: PathsConfig
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     sweep: SweepName
-    plugins: list[Line] = []
+    plugins: Plugins = []
+
+    @model_validator(mode="after")
+    def _boards_can_measure(self) -> "SearchConfig":
+        problems = [line for name, board in self.boards.items() for line in self._wrong_board(name, board)]
+        if problems:
+            raise ValueError("\n  ".join(problems))
+        return self
+
+    def _wrong_board(self, name: str, board: BoardConfig) -> Iterator[str]:
+        """What is wrong with a board: onnxruntime in fp32 measures whole networks there."""
+        key, profile = f"boards.{name}", self.hardware.get(name)
+        if board.host is None:
+            yield f"{key}.host: got none; name the machine, as {key}.host=pi@192.168.1.20"
+        else:
+            yield from board.problems(key)
+        if profile is None:
+            yield f"{key}: no such device; those of this search: {', '.join(self.hardware)}"
+        elif profile.get("units"):
+            yield f"{key}: a board runs the whole network, this device several parts of it; leave the board out"
+        elif (profile.get("runtime"), profile.get("precision")) != ("onnxruntime", "fp32"):
+            yield (
+                f"{key}: got a profile of {profile.get('runtime')} in {profile.get('precision')}; boards are measured "
+                "with onnxruntime in fp32; fit a profile with espalier-calibrate, or leave the board out"
+            )
+        elif isinstance(profile.get("latency"), dict) and profile["latency"].get("model") == "host":
+            yield f"{key}: this device is the machine that searches; leave it out of boards"
 
     @property
     def fingerprint_fields(self) -> dict[str, Any]:
@@ -158,19 +206,16 @@ class SearchConfig(Section):
 
 def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """A plain configuration, or what there is of one, without what is not asked of a search."""
-    kept = {key: dict(value) if isinstance(value, Mapping) else value for key, value in content.items()}
-    defaults = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # which earlier versions did not have
-    kept = {key: value for key, value in kept.items() if key not in defaults or value != defaults[key]}
-    boards = kept.pop("boards", None)
-    if boards:
-        kept["boards"] = sorted(boards)  # what is measured may be cut; where it is reached does not matter
-    kept = {key: value for key, value in kept.items() if value or key not in ASKED_IF_SET}
-    for key in NOT_IN_FINGERPRINT:
-        section, _, name = key.partition(".")
-        if not name:
-            kept.pop(section, None)
-        elif isinstance(kept.get(section), dict):
-            kept[section].pop(name, None)
+    kept: dict[str, Any] = {}
+    for key, value in content.items():
+        if key in NOT_ASKED or (key in ASKED_IF_SET and not value) or (key in ADDED and value == ADDED[key]):
+            continue
+        if key == "boards":
+            kept[key] = sorted(value)  # what is measured may be cut; where it is reached does not matter
+        elif isinstance(value, Mapping):
+            kept[key] = {name: each for name, each in value.items() if name not in NOT_ASKED_IN.get(key, ())}
+        else:
+            kept[key] = value
     return kept
 
 
@@ -192,71 +237,4 @@ def _table_files(content: Any) -> set[Path]:
 
 def validate(content: Mapping[str, Any]) -> SearchConfig:
     """The checked configuration. Raises: InvalidInputError that lists every wrong key at once."""
-    problems = wrong_plugins(content.get("plugins"))
-    for key in ("space", "strategy", "data", "logger"):
-        if isinstance(content.get(key), Mapping) and not isinstance(content[key].get("name"), str):
-            problems.append(
-                f"{key}.name: got {content[key].get('name')!r}, allowed: a name; choose one with {key}=<name>"
-            )
-    problems += _wrong_classes(content)
-    config, wrong = checked_parts(SearchConfig, content, problems)
-    problems += _boards(config) if not wrong & {"boards", "hardware"} else []
-    if problems:
-        raise refusal(problems)
-    return config
-
-
-def _wrong_classes(content: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the classes that sections name: code is of torch, or of a plug-in that the command names."""
-    named = [(key, content.get(key, {"_target_": f"{module}.Default"}), module) for key, module in CLASSES.items()]
-    callbacks = content.get("callbacks")
-    named += [(f"callbacks[{n}]", each, "") for n, each in enumerate(callbacks if isinstance(callbacks, list) else [])]
-    targets = [(key, section.get("_target_") if isinstance(section, Mapping) else None, m) for key, section, m in named]
-    return [
-        f"{key}._target_: got {target!r}; allowed: a class of {module or 'a plug-in'}"
-        f"{', or of a plug-in' if module else ''} that the command names, as plugins=my_module"
-        for key, target, module in targets
-        if not may_name_class(target, module)
-    ]
-
-
-def checked_parts(schema: type[Kind], content: Mapping[str, Any], problems: list[str]) -> tuple[Kind, set[str]]:
-    """The configuration as far as it is right, and the keys that are wrong, None in it; `problems` gets why."""
-    try:
-        return schema.model_validate(content), set()
-    except ValidationError as error:
-        problems += problems_of(error)
-        wrong = {str(details["loc"][0]) for details in error.errors(include_url=False)}
-    right = {
-        name: TypeAdapter(field.rebuild_annotation()).validate_python(content[name])
-        for name, field in schema.model_fields.items()
-        if name in content and name not in wrong
-    }
-    return schema.model_construct(**dict.fromkeys(wrong), **right), wrong
-
-
-def _boards(config: SearchConfig) -> list[str]:
-    """What is wrong with the boards: onnxruntime in fp32 measures them, so their profiles must be of that."""
-    problems = []
-    for name, board in config.boards.items():
-        key, profile = f"boards.{name}", config.hardware.get(name)
-        problems += board.problems(key)
-        if board.host is None:
-            problems.append(f"{key}.host: got none; name the machine, as {key}.host=pi@192.168.1.20")
-        if profile is None:
-            problems.append(f"{key}: no such device; those of this search: {', '.join(config.hardware)}")
-            continue
-        if profile.get("units"):
-            problems.append(
-                f"{key}: a board runs the whole network; this device places it on several units; leave the board out"
-            )
-            continue
-        if isinstance(profile.get("latency"), dict) and profile["latency"].get("model") == "host":
-            problems.append(f"{key}: this device is the machine that searches; leave it out of boards")
-        found = (profile.get("runtime"), profile.get("precision"))
-        if found != ("onnxruntime", "fp32"):
-            problems.append(
-                f"{key}: its profile is of {found[0]} in {found[1]}, boards are measured with onnxruntime in fp32; "
-                "measure and fit a profile with espalier-measure and espalier-calibrate, or leave the board out"
-            )
-    return problems
+    return checked(SearchConfig, content)

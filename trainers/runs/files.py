@@ -15,15 +15,11 @@ from pydantic import BaseModel, ValidationError
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import text_of
 from trainers.runs.exit_status import RunFolderError
-from trainers.runs.validation import dotted, problems_of
+from trainers.runs.validation import problems_of
 
 PART = ".part"  # ends the names of files that are being written
 
 Model = TypeVar("Model", bound=BaseModel)
-
-
-class TornFileError(InvalidInputError):
-    """A file of a run that is missing or is no JSON: its writer was killed, or the file was cut."""
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -73,27 +69,11 @@ def finite(row: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in row.items() if not isinstance(value, float) or math.isfinite(value)}
 
 
-def read_json(path: Path) -> Any:
-    """What a file of a run holds. Raises: TornFileError if it is missing or torn."""
-    try:
-        return json.loads(text_of(path))
-    except (OSError, ValueError, RecursionError) as error:  # a torn file is neither UTF-8 nor JSON
-        raise _torn(path, error) from error
-
-
 def read_as(path: Path, model: type[Model]) -> Model:
-    """What a JSON file holds, as `model` has it. Raises: TornFileError; InvalidInputError, naming each wrong field."""
+    """What a JSON file holds, as `model` has it. Raises: InvalidInputError that names the file and each wrong field."""
     try:
         return model.model_validate_json(text_of(path))
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        if first["type"] == "json_invalid":
-            raise _torn(path, first["msg"]) from error
-        problems = problems_of(error, lambda place: dotted(place) or "the file")
-        raise InvalidInputError("\n  ".join([f"cannot use {path}:", *problems])) from error
+        raise InvalidInputError("\n  ".join([f"cannot use {path}:", *problems_of(error)])) from error
     except (OSError, ValueError) as error:  # a pipe, or no text
-        raise _torn(path, error) from error
-
-
-def _torn(path: Path, why: object) -> TornFileError:
-    return TornFileError(f"cannot read {path}: {why}; repeat the command of its run")
+        raise InvalidInputError(f"cannot read {path}: {error}; repeat the command of its run") from error

@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import RunFolderError, RunInUseError
-from trainers.runs.files import PART, TornFileError, write_json, write_text
+from trainers.runs.files import PART, write_json, write_text
 from trainers.runs.plain_text import printable_lines
 from trainers.runs.result import Result, missing_files, read_result
 from trainers.runs.state import FINISHED, ORIGIN, RunState, State, state_of, this_process
@@ -88,18 +88,14 @@ class RunFolder:
         self._write(state, None if error is None else printable_lines(error))  # of a file whose name is no text, say
 
     def read_result(self) -> Result | None:
-        """The result of a finished run; none if it has not finished, its result is torn, or a file of it is missing.
+        """The result of a finished run; none if it has not finished, or has lost a file.
 
-        Raises: InvalidInputError, naming the field, if the result is whole and yet malformed: from elsewhere.
+        Raises: InvalidInputError, naming the field, if the result is malformed: from elsewhere.
         """
         state = self._earlier()
-        if state is None or state.state not in FINISHED:
+        if state is None or state.state not in FINISHED or missing_files(self.path):
             return None
-        try:
-            result = read_result(self.path / "result.json")
-        except TornFileError:
-            return None
-        return None if missing_files(self.path) else result
+        return read_result(self.path / "result.json")
 
     def log_exception(self) -> None:
         """Keeps the traceback in `run.log`; the terminal gets one line."""

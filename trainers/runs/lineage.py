@@ -58,5 +58,5 @@ def lineage(
 
 
 def read_lineage(path: Path) -> Lineage:
-    """Raises: TornFileError; InvalidInputError that names each wrong field."""
+    """Raises: InvalidInputError that names the file and each wrong field."""
     return read_as(path, Lineage)

@@ -7,8 +7,8 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
 from functools import cache
+from importlib.machinery import ModuleSpec
 from importlib.metadata import packages_distributions, version
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,8 +19,6 @@ from search_spaces.registry import foreign_modules
 from trainers.runs.code import Code, files_hash, running_code
 
 MODULE = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*")
-# The sections that name a class, and the module that it is of unless it is a plug-in's.
-CLASSES = {"optimizer": "torch.optim", "arch_optimizer": "torch.optim", "schedule": "torch.optim.lr_scheduler"}
 _IMPORTED: set[str] = set()
 
 
@@ -53,27 +51,23 @@ def _import(name: str, folders: list[str]) -> None:
     try:
         importlib.import_module(name)
     except (Exception, SystemExit) as error:  # whatever the module raises
-        if (
-            isinstance(error, ModuleNotFoundError)
-            and error.name is not None
-            and f"{name}.".startswith(f"{error.name}.")
-        ):
+        if isinstance(error, ModuleNotFoundError) and f"{name}.".startswith(f"{error.name}."):
             where = " or ".join(folders)
             raise InvalidInputError(f"plugins: no module {name!r} in {where}, and no installed one") from error
         frame = traceback.extract_tb(error.__traceback__)[-1]
-        at = "" if isinstance(error, SyntaxError) else f" ({frame.filename}, line {frame.lineno})"
-        what = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InvalidInputError(f"plugins: {name} cannot be imported: {what}{at}") from error
+        what = f"{type(error).__name__}: {' '.join(str(error).split())} ({frame.filename}, line {frame.lineno})"
+        raise InvalidInputError(f"plugins: {name} cannot be imported: {what}") from error
 
 
-def wrong_plugins(names: Any) -> list[str]:
-    """What is wrong with the key `plugins` of a configuration: only a command may name what is imported."""
-    missing = [str(name) for name in names if name not in _IMPORTED] if isinstance(names, list) else []
-    return [
-        f"plugins: {name} is not imported; name it in the command itself, as plugins={name}; "
-        "in Python call trainers.runs.plugins.import_plugins"
-        for name in missing
-    ]
+def check_imported(names: list[str]) -> list[str]:
+    """The key `plugins` of a configuration. Raises: ValueError for a module that no command has imported."""
+    for name in names:
+        if name not in _IMPORTED:
+            raise ValueError(
+                f"{name} is not imported; name it in the command itself, as plugins={name}; "
+                "in Python call trainers.runs.plugins.import_plugins"
+            )
+    return names
 
 
 def may_name_class(target: Any, shipped: str) -> bool:
@@ -90,23 +84,21 @@ def require_plugins(content: Mapping[str, Any], recorded: Mapping[str, Mapping[s
     `content` is its configuration, `recorded` the `plugins` of its code.
     """
     named = [str(name) for name in content.get("plugins") or []]
-    packages = {name.partition(".")[0] for name in named}
-    absent = {name: known["version"] for name, known in recorded.items() if name not in packages and not _is_here(name)}
-    missing = [name for name in named if name not in _IMPORTED]
-    missing += [name for name, installed in absent.items() if installed is None]
-    problems = [f"plugins={name}" for name in missing]
-    if problems:
-        raise InvalidInputError(f"the run uses plug-ins; add to the command: {' '.join(problems)}")
-    if absent:
-        packages_named = ", ".join(f"{name} {installed}" for name, installed in absent.items())
-        raise InvalidInputError(f"the run uses packages that are not installed: {packages_named}; install them")
+    missing = [f"plugins={name}" for name in named if name not in _IMPORTED]
+    for name, known in recorded.items():
+        is_here = name in sys.modules or _spec(name) is not None
+        if not is_here and all(name != each.partition(".")[0] for each in named):
+            version_of = known["version"]
+            missing.append(f"plugins={name}" if version_of is None else f"the package {name} {version_of}, installed")
+    if missing:
+        raise InvalidInputError(f"the run uses plug-ins; add to the command: {', '.join(missing)}")
 
 
-def _is_here(package: str) -> bool:
+def _spec(package: str) -> ModuleSpec | None:
     try:
-        return find_spec(package) is not None
+        return find_spec(package)
     except ValueError:  # of __main__
-        return True
+        return None
 
 
 def code_of(content: Mapping[str, Any]) -> Code:
@@ -114,7 +106,7 @@ def code_of(content: Mapping[str, Any]) -> Code:
     named = [str(name) for name in content.get("plugins") or []]
     modules = {*named, *(module for text in _texts(content) for module in foreign_modules(text))}
     packages = sorted({module.partition(".")[0] for module in modules})
-    return replace(running_code(), plugins={package: _content(package) for package in packages})
+    return running_code().model_copy(update={"plugins": {package: _content(package) for package in packages}})
 
 
 def _texts(content: Any) -> Iterator[str]:
@@ -131,15 +123,9 @@ def _texts(content: Any) -> Iterator[str]:
 @cache  # what is changed while a process runs has been imported before
 def _content(package: str) -> dict[str, str | None]:
     """The version of an installed package, and the sha256 of its files; what a notebook defines has none."""
-    found = packages_distributions().get(package)
-    installed = version(found[0]) if found else None
-    try:
-        spec = find_spec(package)
-    except ValueError:  # of __main__
-        spec = None
-    digest = None
+    found, spec, digest = packages_distributions().get(package), _spec(package), None
     if spec is not None and spec.submodule_search_locations:
         digest = files_hash(Path(spec.submodule_search_locations[0]))
     elif spec is not None and spec.origin is not None and os.path.isfile(spec.origin):
         digest = hashlib.sha256(Path(spec.origin).read_bytes()).hexdigest()
-    return {"version": installed, "sha256": digest}
+    return {"version": version(found[0]) if found else None, "sha256": digest}

@@ -1,15 +1,17 @@
 """The schema of result.json: how it is written, read and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hardware_models.metrics import METRICS, Margin
+from trainers.runs.code import Code
 from trainers.runs.config import FolderName, Positive, Share
 from trainers.runs.files import read_as
 from trainers.runs.state import FINISHED, state_of
+from trainers.runs.validation import STRICT
 
 SCHEMA: Final = 1
 Number = Annotated[float, Field(allow_inf_nan=False)]
@@ -22,7 +24,7 @@ COUNTED = tuple(metric for metric in METRICS if metric != "latency_ms")
 class Part(BaseModel):
     """A mapping of a file: exactly these fields, each of exactly this type."""
 
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", serialize_by_alias=True)
+    model_config = STRICT | ConfigDict(serialize_by_alias=True)
 
     def to_json(self) -> str:
         return self.model_dump_json(indent=2) + "\n"
@@ -186,16 +188,14 @@ class Certified(Part):
 
     @model_validator(mode="after")
     def _metrics_agree(self) -> "Certified":
-        budgets = tuple(self.budgets)
-        due: dict[str, tuple[str, ...]] = dict.fromkeys(("utilisation", "held", "held_by"), budgets)
-        due |= {"predicted": METRICS, "recounted": COUNTED, "upper": METRICS if self.upper_level else COUNTED}
-        for field, metrics in due.items():
-            found: Mapping[str, object] = getattr(self, field)
-            if set(found) != set(metrics):
-                raise ValueError(f"{field} has {', '.join(found)}; it must have {', '.join(metrics)}")
+        for field in ("utilisation", "held", "held_by"):
+            _check_keys(field, getattr(self, field), self.budgets)
+        _check_keys("predicted", self.predicted, METRICS)
+        _check_keys("recounted", self.recounted, COUNTED)
+        _check_keys("upper", self.upper, METRICS if self.upper_level else COUNTED)
         for field, metric in (("binding", self.binding), ("refuted_by", self.refuted_by)):
-            if metric not in (None, *budgets):
-                raise ValueError(f"{field} is {metric}, which has no budget")
+            if metric not in (None, *self.budgets):
+                raise ValueError(f"{field}: got {metric}, which has no budget")
         return self
 
 
@@ -233,14 +233,6 @@ class Hashes(Part):
     data_split: str
 
 
-class CodeRecord(Part):
-    version: str
-    commit: str | None
-    changed: bool | None
-    sha256: str
-    plugins: dict[str, dict[str, str | None]] = {}  # absent in files of earlier versions
-
-
 class Result(Part):
     """A result.json: what a finished search found, and what it depends on."""
 
@@ -261,50 +253,37 @@ class Result(Part):
     versions: dict[str, str]
     threads: Count
     processors: list[str]
-    code: CodeRecord
-    earlier_code: list[CodeRecord]
+    code: Code
+    earlier_code: list[Code]
 
-    @field_validator("objective")
-    @classmethod
-    def _has_every_figure(cls, objective: dict[str, float], info: ValidationInfo) -> dict[str, float]:
-        if "devices" in info.data:  # else they are wrong themselves
-            due = ["validation_accuracy", "utilisation", "seconds"]
-            for name, device in info.data["devices"].items():
-                due += [f"{name}/{figure}" for figure in ("validation_accuracy", *device.budgets)]
-            _check_keys(objective, due)
-        return objective
-
-    @field_validator("transfer")
-    @classmethod
-    def _has_every_pair(cls, transfer: Transfers, info: ValidationInfo) -> Transfers:
-        _check_keys(transfer, info.data.get("devices", transfer))
-        for row in transfer.values():
-            _check_keys(row, transfer)
-        return transfer
-
-    @field_validator("search")
-    @classmethod
-    def _has_every_device(cls, search: Search, info: ValidationInfo) -> Search:
-        _check_keys(search.choices_alive, info.data.get("devices", search.choices_alive))
-        _check_keys(search.worst_surviving_share, search.choices_alive)
-        return search
+    @model_validator(mode="after")
+    def _has_every_device(self) -> "Result":
+        figures = {"validation_accuracy", "utilisation", "seconds"}
+        for name, device in self.devices.items():
+            figures |= {f"{name}/{figure}" for figure in ("validation_accuracy", *device.budgets)}
+        _check_keys("objective", self.objective, figures)
+        _check_keys("transfer", self.transfer, self.devices)
+        for name, row in self.transfer.items():
+            _check_keys(f"transfer.{name}", row, self.devices)
+        _check_keys("search.choices_alive", self.search.choices_alive, self.devices)
+        _check_keys("search.worst_surviving_share", self.search.worst_surviving_share, self.devices)
+        return self
 
 
 def read_result(path: Path) -> Result:
-    """Raises: TornFileError; InvalidInputError that names each wrong field."""
+    """Raises: InvalidInputError that names each wrong field, or the file if it cannot be read."""
     return read_as(path, Result)
 
 
 def missing_files(folder: Path) -> list[str]:
-    """The files that the result of a finished run lists and its folder lacks; none for a run that has not finished.
-
-    Raises: InvalidInputError if its status.json or result.json cannot be read.
-    """
+    """The files of a finished run that its folder lacks: its result, or what that lists. Raises: as `read_result`."""
     if state_of(folder).state not in FINISHED:
         return []
+    if not (folder / "result.json").exists():
+        return ["result.json"]
     return [name for name in read_result(folder / "result.json").files if not (folder / name).is_file()]
 
 
-def _check_keys(mapping: Mapping[str, object], due: Mapping[str, object] | list[str]) -> None:
+def _check_keys(field: str, mapping: Collection[str], due: Collection[str]) -> None:
     if set(mapping) != set(due):
-        raise ValueError(f"it has {', '.join(mapping)}; it must have {', '.join(due)}")
+        raise ValueError(f"{field}: it has {', '.join(mapping)}; it must have {', '.join(due)}")

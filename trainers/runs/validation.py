@@ -1,24 +1,23 @@
-"""How a configuration is refused: all that is wrong with it at once, each with its key."""
+"""How a configuration is refused: what is wrong with it, each with its key. The one translator of pydantic's errors."""
 
 import re
 from collections.abc import Callable, Iterable, Mapping
-from inspect import Parameter, signature
+from inspect import signature
 from reprlib import Repr
-from typing import Any
+from typing import Any, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
-from search_spaces.errors import InvalidInputError
+from search_spaces.errors import InvalidInputError, did_you_mean
 
+Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[int | str, ...]  # keys and indices that lead to a value
-LONGEST = 120  # characters of a value that a message shows
-# Of values that a message cuts anyway, so that the whole of a large one is never written.
-BEGINNING = Repr()
-BEGINNING.maxlevel = 4
-BEGINNING.maxlist = BEGINNING.maxtuple = BEGINNING.maxdict = BEGINNING.maxset = LONGEST
-BEGINNING.maxstring = BEGINNING.maxother = BEGINNING.maxlong = 4 * LONGEST
+BEGINNING = Repr()  # of a value: the whole of a large one is never written
+BEGINNING.maxstring = BEGINNING.maxother = 120
+STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 CANNOT_BE_USED = "the configuration cannot be used:"
 TITLE = re.compile(r"^.* cannot be used:\n\s*")
+WORDS = {"missing": "give it a value", "extra_forbidden": "no such key"}  # by pydantic's type of error
 
 
 def refusal(problems: Iterable[str]) -> InvalidInputError:
@@ -31,15 +30,22 @@ def untitled(refused: InvalidInputError) -> str:
     return TITLE.sub("", str(refused))
 
 
+def checked(schema: type[Model], content: Mapping[str, Any], *, section: str = "") -> Model:
+    """The content of a configuration, or of one `section` of it, typed. Raises: InvalidInputError by its keys."""
+    try:
+        return schema.model_validate(content)
+    except ValidationError as error:
+        raise refusal(problems_of(error, lambda place: dotted((section, *place)))) from error
+
+
 def dotted(place: Place) -> str:
     """A key as it is written on a command line: space.widths[4]."""
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).lstrip(".")
 
 
 def shown(value: object) -> str:
     """A value as Python writes it, or its beginning."""
-    written = BEGINNING.repr(value)
-    return written if len(written) <= LONGEST else f"{written[:LONGEST]}..."
+    return BEGINNING.repr(value)
 
 
 def problems_of(error: ValidationError, key: Callable[[Place], str] = dotted) -> list[str]:
@@ -47,17 +53,13 @@ def problems_of(error: ValidationError, key: Callable[[Place], str] = dotted) ->
     problems = []
     for details in error.errors(include_url=False):
         kind, value, place = details["type"], details["input"], key(details["loc"])
-        got = "nothing" if kind == "missing" else shown(value)
-        message = details["msg"].removeprefix("Value error, ")
-        if kind == "missing":
-            message = "give it a value"
-        if kind == "extra_forbidden":
-            message = "no such key"
+        message = WORDS.get(kind, details["msg"].removeprefix("Value error, "))
         if kind == "string_type" and isinstance(value, int | float):
             message += f"; a number that is a text is written '{place}=\"...\"'"
         # What is wrong between several values says of itself what they are.
         between = kind == "value_error" and isinstance(value, dict)
-        problems.append(f"{place}: {message}" if between else f"{place}: got {got}; {message}")
+        got = "" if between else f"got {'nothing' if kind == 'missing' else shown(value)}; "
+        problems.append(f"{place}: {got}{message}".removeprefix(": "))  # of the whole, which has no key
     return problems
 
 
@@ -66,26 +68,18 @@ def check_arguments(key: str, classes: Mapping[str, Any], content: Mapping[str, 
 
     `given` arguments come from elsewhere and may not be set.
     """
-    name = content["name"]
+    name, arguments = content["name"], {argument: value for argument, value in content.items() if argument != "name"}
     if name not in classes:
         raise InvalidInputError(f"{key}.name: got {name!r}, allowed: {', '.join(sorted(classes))}")
-    parameters = signature(classes[name]).parameters.values()
-    allowed = {p.name: p.annotation for p in parameters if p.kind is Parameter.KEYWORD_ONLY and p.name not in given}
-    unknown = sorted(set(content) - {"name"} - set(allowed))
+    fields: dict[str, Any] = {
+        p.name: (Any if p.annotation is p.empty else p.annotation, ... if p.default is p.empty else p.default)
+        for p in signature(classes[name], eval_str=True).parameters.values()
+        if p.kind is p.KEYWORD_ONLY and p.name not in given
+    }
+    unknown = [argument for argument in arguments if argument not in fields]
     if unknown:
-        raise InvalidInputError(f"{key}: {name} does not take {unknown}; allowed: {sorted(allowed)}")
-    problems = [
-        problem
-        for argument in sorted(set(content) - {"name"})
-        for problem in _wrong_value(allowed[argument], content[argument], (key, argument))
-    ]
-    if problems:
-        raise refusal(problems)
-
-
-def _wrong_value(kind: Any, value: Any, key: Place) -> list[str]:
-    try:
-        TypeAdapter(kind).validate_python(value, strict=True)
-    except ValidationError as error:
-        return problems_of(error, lambda place: dotted((*key, *place)))
-    return []
+        raise InvalidInputError(
+            f"{key}.{unknown[0]}: {name} takes no such argument; {did_you_mean(unknown[0], fields)}"
+        )
+    settings = ConfigDict(strict=True, arbitrary_types_allowed=True, protected_namespaces=())
+    checked(create_model(name, __config__=settings, **fields), arguments, section=key)

@@ -17,7 +17,6 @@ from trainers.runs.result import (
     Accuracy,
     CandidateRow,
     Certified,
-    CodeRecord,
     CutRow,
     Data,
     DeviceResult,
@@ -102,8 +101,8 @@ def write_result(
         versions=versions(),
         threads=computed.threads,
         processors=computed.processors,
-        code=CodeRecord(**vars(computed.code[-1])),
-        earlier_code=[CodeRecord(**vars(code)) for code in computed.code[:-1]],
+        code=computed.code[-1],
+        earlier_code=computed.code[:-1],
     )
     write_text(folder.path / "result.json", result.to_json())
     return result

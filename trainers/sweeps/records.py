@@ -4,15 +4,19 @@ import shlex
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from search_spaces.errors import InvalidInputError
-from trainers.runs.files import read_as, read_json
+from trainers.runs.files import read_as
 from trainers.runs.state import RunState, state_of
 
 FILE = "sweep.json"
+
+
+class _Version(BaseModel):
+    schema_version: Any = None
 
 
 class Job(BaseModel):
@@ -45,8 +49,7 @@ def read_sweep(folder: Path) -> Sweep | None:
     path = folder / FILE
     if not path.exists():
         return None
-    content = read_json(path)
-    if isinstance(content, dict) and content.get("schema_version") == 2:  # of an earlier version
+    if read_as(path, _Version).schema_version == 2:  # an earlier one
         return None
     return read_as(path, Sweep)
 

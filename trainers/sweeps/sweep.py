@@ -12,10 +12,10 @@ from typing import Any
 
 import psutil
 
+from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import ExitStatus
 from trainers.runs.files import write_text
 from trainers.runs.state import FINISHED, this_process
-from trainers.runs.validation import refusal
 from trainers.sweeps.records import FILE, Job, Sweep, begun, known_state, read_sweep
 
 VARIABLE = "ESPALIER_SWEEP"  # of the environment: the folder of the sweep that a process belongs to
@@ -48,10 +48,9 @@ def name_in_sweep(folder: Path, common: Path | None = None) -> str:
     """The name of a run's folder in the folder of its sweep. Raises: InvalidInputError if it lies elsewhere."""
     own, common = folder.resolve(), (common or sweep_folder()).resolve()
     if own.parent != common:
-        problem = (
-            f"paths.runs: got {folder.parent}, but this sweep is in {common}; set paths.runs and sweep in the command"
+        raise InvalidInputError(
+            f"sweep: got {own.parent}, but this sweep is in {common}; give all jobs one paths.runs and one sweep"
         )
-        raise refusal([problem])
     return own.name
 
 

@@ -70,9 +70,9 @@ class EspalierOptunaSweeper(Sweeper):
         self, arguments: Sequence[str]
     ) -> "tuple[TuningConfig, list[str], dict[str, BaseDistribution], dict[str, Any]]":
         """The settings of the study, the overrides of every job, the search space, and values that no trial changes."""
+        from search_spaces.errors import InvalidInputError
         from trainers.cli.composition import values_of_job, wrong_in_all
         from trainers.cli.tune import SEARCHES, STUDY_KEYS, TUNE
-        from trainers.runs.exit_status import StudyRefusedError
         from trainers.tuning.search_space import examples, fixed_values, unknown_figures
         from trainers.tuning.tuning_config import validate_tuning
 
@@ -92,7 +92,7 @@ class EspalierOptunaSweeper(Sweeper):
         if config is not None:
             problems += unknown_figures(jobs[0], [*config.objectives, *config.constraints], space)
         if problems:
-            raise StudyRefusedError("\n  ".join(["the study cannot be run:", *dict.fromkeys(problems)]))
+            raise InvalidInputError("\n  ".join(["the study cannot be run:", *dict.fromkeys(problems)]))
         assert config is not None
         return config, fixed, space, fixed_values(jobs, space, set(keys.values()))
 
@@ -190,6 +190,6 @@ def outcome_of(job: JobReturn) -> "Outcome":
 
     if job.status == JobStatus.COMPLETED:
         value = job.return_value
-        return Outcome(value["status"], value["objective"], value["folder"])
+        return Outcome(value["status"], value["objective"], value["folder"], error=value.get("error"))
     ending = status_of(job._return_value)  # the property would raise it
     return Outcome(ending.state, {}, error=ending.reason)
