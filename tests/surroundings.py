@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from fuzzed_lines import ELSEWHERE
 
 from trainers.sweeps import sweep
 
+ELSEWHERE = "/elsewhere_of_espalier"  # where only root could write, and where nothing is
 # Kept by libraries for themselves once they are imported: fonts by matplotlib, empty folders by torch and wandb.
 OF_LIBRARIES = ("home/.cache/matplotlib", "home/.config/matplotlib", "tmp/torchinductor_*", "tmp/tmp*wandb-*")
 

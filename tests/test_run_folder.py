@@ -6,7 +6,7 @@ import os
 import stat
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -18,7 +18,7 @@ import trainers.runs.folder
 from search_spaces.errors import InvalidInputError
 from tests.sample_result import sample_result, typed
 from trainers.runs.exit_status import RunFolderError, RunInUseError
-from trainers.runs.files import PART, write_bytes, write_csv, write_json, write_text
+from trainers.runs.files import PART, write_bytes, write_csv, write_json
 from trainers.runs.folder import RunFolder
 from trainers.runs.result import missing_files
 from trainers.runs.state import state_of, this_process
@@ -52,14 +52,13 @@ def test_a_first_write_that_fails_leaves_no_file(tmp_path: Path, monkeypatch: py
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("umask", "mode"), [(0o022, 0o644), (0o027, 0o640), (0o077, 0o600)])
-def test_a_file_is_for_those_that_the_umask_lets_read_it(tmp_path: Path, umask: int, mode: int) -> None:
-    before = os.umask(umask)
+def test_a_file_is_for_those_that_the_umask_lets_read_it(tmp_path: Path) -> None:
+    before = os.umask(0o027)
     try:
         write_bytes(tmp_path / "result.json", b"{}")
     finally:
         os.umask(before)
-    assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == mode
+    assert stat.S_IMODE((tmp_path / "result.json").stat().st_mode) == 0o640
 
 
 def test_json_refuses_a_number_that_is_none(tmp_path: Path) -> None:
@@ -114,23 +113,19 @@ def test_a_run_that_has_lost_a_file_of_its_result_is_not_finished(folder: RunFol
     assert folder.read_result() is None
 
 
-@pytest.mark.parametrize("torn", ["status.json", "result.json"])
-@pytest.mark.parametrize("content", [b"", b'{"status": "do', b"\xff\xfe\x00", None])
-def test_a_torn_or_missing_file_is_no_result(folder: RunFolder, torn: str, content: bytes | None) -> None:
+@pytest.mark.parametrize("content", [b"", b'{"status": "do', b"\xff\xfe\x00", b"[]", b'{"status": "sleeping"}'])
+def test_a_malformed_result_is_refused_by_its_file_and_one_that_is_gone_is_none(
+    folder: RunFolder, content: bytes
+) -> None:
     write_whole_result(folder.path)
     folder.close("done")
-    (folder.path / torn).unlink()
-    if content is not None:
-        (folder.path / torn).write_bytes(content)
-    assert folder.read_result() is None
-
-
-@pytest.mark.parametrize("content", ["[]", "3", "{}", '{"status": "sleeping"}'])
-def test_a_whole_file_that_is_no_result_is_refused(folder: RunFolder, content: str) -> None:
-    write_text(folder.path / "result.json", content)
-    folder.close("done")
+    write_bytes(folder.path / "result.json", content)
     with pytest.raises(InvalidInputError, match=r"result\.json"):
         folder.read_result()
+    (folder.path / "result.json").unlink()
+    assert folder.read_result() is None
+    write_bytes(folder.path / "status.json", content)
+    assert folder.read_result() is None
 
 
 def test_status_says_who_ran_what_how_far_and_what_went_wrong(folder: RunFolder) -> None:
@@ -154,21 +149,15 @@ def test_an_attempt_that_is_killed_before_it_trains_is_as_far_as_the_one_before(
     assert (state.attempt, state.epoch, state.epochs) == (2, 3, 8)
 
 
-def test_what_an_attempt_starts_from_stays_in_its_status(tmp_path: Path) -> None:
+def test_what_an_attempt_starts_from_stays_in_its_status_as_far_as_it_knew_it(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path, command="here")
     folder.take()
+    folder.close("interrupted", "ended by SIGINT")
+    assert state_of(tmp_path).origin == {"hashes": {}, "code": {}, "versions": {}}
     folder.start(ORIGIN)
     folder.close("infeasible", "no network fits")
     folder.release()
     assert state_of(tmp_path).origin == ORIGIN
-
-
-def test_an_attempt_that_ended_before_it_knew_what_it_starts_from_has_a_whole_status(tmp_path: Path) -> None:
-    folder = RunFolder(tmp_path, command="here")
-    folder.take()
-    folder.close("interrupted", "ended by SIGINT")
-    folder.release()
-    assert state_of(tmp_path).origin == {"hashes": {}, "code": {}, "versions": {}}
 
 
 def test_a_second_attempt_counts_on_and_a_torn_status_does_not_stop_it(folder: RunFolder) -> None:
@@ -208,18 +197,22 @@ def test_a_run_of_another_host_is_refused_while_its_heart_beats_only(folder: Run
     again.release()
 
 
-def test_the_heart_beats_while_a_run_is_open_and_not_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(trainers.runs.folder, "HEARTBEAT_SECONDS", 0.01)
+def test_the_heart_beats_while_a_run_is_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainers.runs.folder, "HEARTBEAT_SECONDS", 0.001)
+    beaten, write = threading.Event(), RunFolder._write
+
+    def write_and_say(folder: RunFolder, state: str, error: str | None) -> None:
+        write(folder, state, error)
+        if threading.current_thread().name == "heartbeat":
+            beaten.set()
+
+    monkeypatch.setattr(RunFolder, "_write", write_and_say)
     folder = RunFolder(tmp_path, command="here")
     folder.take()
     folder.start(ORIGIN)
-    (tmp_path / "status.json").unlink()
-    until = time.monotonic() + 30
-    while not (tmp_path / "status.json").exists():
-        assert time.monotonic() < until
-        time.sleep(0.01)
+    beaten.wait()
     folder.close("done")
-    time.sleep(0.05)  # several beats
+    write_and_say(folder, "running", None)  # as a beat that comes too late
     assert state_of(tmp_path).state == "done"
     folder.release()
 
@@ -240,8 +233,13 @@ def test_what_a_killed_attempt_was_writing_is_swept_away(folder: RunFolder) -> N
 
 def test_a_folder_that_cannot_be_written_is_an_error_that_names_it_and_the_key(tmp_path: Path) -> None:
     (tmp_path / "runs").write_text("a file where a folder should be")
-    with pytest.raises(InvalidInputError, match=r"runs/key: Not a directory; set paths\.runs"):
+    with pytest.raises(InvalidInputError, match=r"runs/key.*paths\.runs"):
         RunFolder(tmp_path / "runs" / "key", command="here").take()
+
+
+def test_an_error_that_cannot_be_written_is_kept_in_words_that_can(folder: RunFolder) -> None:
+    folder.close("failed", "cannot read data/\udcff.png")
+    assert state_of(folder.path).reason == "cannot read data/\N{REPLACEMENT CHARACTER}.png"
 
 
 # What became of a run
@@ -260,13 +258,12 @@ def test_a_run_whose_process_is_gone_is_interrupted(tmp_path: Path) -> None:
     gone.wait()
     write_json(tmp_path / "status.json", status_of(pid=gone.pid))
     state = state_of(tmp_path)
-    assert (state.state, state.reason) == ("interrupted", f"process {gone.pid} is gone: killed, or out of memory")
+    assert state.state == "interrupted" and str(gone.pid) in (state.reason or "")
 
 
 def test_a_run_whose_number_another_process_has_is_interrupted(tmp_path: Path) -> None:
     write_json(tmp_path / "status.json", status_of(**{**this_process(), "pid_start": "7.00"}))
-    state = state_of(tmp_path)
-    assert (state.state, state.reason) == ("interrupted", f"process {os.getpid()} is gone: killed, or out of memory")
+    assert state_of(tmp_path).state == "interrupted"
 
 
 def test_a_run_whose_process_waits_only_to_be_collected_is_interrupted(tmp_path: Path) -> None:
@@ -313,15 +310,16 @@ def test_a_run_elsewhere_is_interrupted_after_two_minutes_of_silence(
 )
 def test_a_status_that_is_not_whole_is_refused_by_its_field(tmp_path: Path, field: str, value: Any) -> None:
     write_json(tmp_path / "status.json", status_of(**{field: value}))
-    with pytest.raises(InvalidInputError, match=rf"status\.json:\n  {field}"):
+    with pytest.raises(InvalidInputError) as refused:
         state_of(tmp_path)
+    assert [key.partition(".")[0] for key in refused.value.fields] == [field]
 
 
-@pytest.mark.parametrize("field", sorted(status_of()))
-def test_a_status_that_lacks_what_every_attempt_writes_is_refused_by_its_field(tmp_path: Path, field: str) -> None:
-    write_json(tmp_path / "status.json", {key: value for key, value in status_of().items() if key != field})
-    with pytest.raises(InvalidInputError, match=rf"status\.json:\n  {field}: got nothing"):
+def test_a_status_that_lacks_what_every_attempt_writes_is_refused_by_its_fields(tmp_path: Path) -> None:
+    write_json(tmp_path / "status.json", {})
+    with pytest.raises(InvalidInputError) as refused:
         state_of(tmp_path)
+    assert sorted(refused.value.fields) == sorted(status_of())
 
 
 def test_a_traceback_goes_to_the_log(tmp_path: Path) -> None:

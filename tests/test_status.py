@@ -200,6 +200,7 @@ JSON = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(field=st.sampled_from(FIELDS), value=JSON)
 def test_any_status_file_is_read_or_named_with_its_field(
@@ -212,6 +213,7 @@ def test_any_status_file_is_read_or_named_with_its_field(
         assert row.reason is not None and f"\n  {field}" in row.reason
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, derandomize=True, database=None)
 @given(field=st.sampled_from(sorted(Sweep.model_fields)), value=JSON)
 def test_any_sweep_file_is_read_or_named_with_its_field(

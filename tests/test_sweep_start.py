@@ -13,7 +13,6 @@ import trainers.cli.search
 from search_spaces.errors import keys_of
 from trainers.runs.state import state_of
 from trainers.sweeps import sweep
-from trainers.sweeps.records import Sweep, read_sweep
 
 
 @pytest.fixture
@@ -35,12 +34,6 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     return folders
 
 
-def last_sweep(folder: str) -> Sweep:
-    found = read_sweep(Path(folder))
-    assert found is not None
-    return found
-
-
 @pytest.mark.parametrize(
     ("arguments", "key"),
     [
@@ -50,8 +43,9 @@ def last_sweep(folder: str) -> Sweep:
         ("seed=0,1 trainer.steps=0", "trainer.steps"),
         ("trainer.steps=0,-1", "trainer.steps"),
         ("seed=0,1 trainer.stepz=1", "trainer.stepz"),
-        ("sweep=a,b", "paths.runs"),
-        ("paths.runs=a,b", "paths.runs"),
+        ("optimizer.lr=interval(0,1)", "optimizer.lr"),
+        ("sweep=a,b", "sweep"),
+        ("paths.runs=a,b", "sweep"),
         ("seed=0,1 sweep=1.5", "sweep"),
     ],
 )
@@ -84,7 +78,7 @@ def test_a_sweep_in_processes_says_at_once_what_follows_it(
 ) -> None:
     monkeypatch.setattr(sweep, "ALL_AT_ONCE", ("basic",))
     _, output, _ = command("-m", "seed=0,1", "sweep=two")
-    assert output.startswith("2 jobs begin; this follows them: espalier-status runs/two\n")
+    assert output.partition("\n")[0].endswith(": espalier-status runs/two")
 
 
 # One folder for all jobs
@@ -106,30 +100,14 @@ def test_an_experiment_that_names_a_sweep_gives_all_jobs_that_folder(
     assert (code, {folder.parent for folder in searched}) == (0, {Path("runs/2024")}), errors
 
 
-@pytest.mark.parametrize("flags", [(), ("-m", "seed=0,1")], ids=["run", "sweep"])
-def test_a_number_that_hydra_would_write_otherwise_names_a_sweep_as_it_is_written(
-    command: Cli, searched: list[Path], flags: tuple[str, ...]
-) -> None:
-    code, _, errors = command(*TINY, *flags, "sweep=2024_11")
-    assert (code, {folder.parent for folder in searched}) == (0, {Path("runs/2024_11")}), errors
-
-
-def test_experiments_that_name_different_sweeps_run_in_the_one_folder_of_the_command(
-    command: Cli, searched: list[Path], tmp_path: Path
-) -> None:
-    own = experiments(tmp_path, mine="sweep: mine", yours="sweep: yours\nseed: 1")
-    code, _, errors = command(*own, *TINY, "-m", "experiment=mine,yours")
-    assert (code, {folder.parent for folder in searched}) == (0, {Path("runs/search")}), errors
-    assert [job.overrides[-1] for job in last_sweep("runs/search").jobs] == ["sweep=search"] * 2
-
-
+@pytest.mark.parametrize("there", ["sweep: there", "paths: {runs: there}"])
 def test_a_job_whose_experiment_puts_its_run_elsewhere_is_refused_alone(
-    command: Cli, searched: list[Path], tmp_path: Path
+    command: Cli, searched: list[Path], tmp_path: Path, there: str
 ) -> None:
-    own = experiments(tmp_path, here="seed: 1", there="paths:\n  runs: there")
+    own = experiments(tmp_path, here="seed: 1", there=there)
     code, output, errors = command(*own, *TINY, "-m", "experiment=here,there")
     assert (code, len(searched)) == (2, 1)
-    assert keys_of(errors.partition("\n")[2])[0] == "paths.runs"
+    assert keys_of(errors.removeprefix("espalier-search: "))[0] == "sweep"
     assert "2 jobs: 1 done, 1 refused" in output
     assert [path for path in Path("there").rglob("*") if path.is_file()] == []  # Hydra has made the folder
 

@@ -49,11 +49,11 @@ CELLS = (
 )
 
 
-def composed(*overrides: str) -> dict[str, Any]:
-    """The configuration of `espalier-search` with these overrides, as plain values."""
+def composed(*overrides: str, app: str = "search") -> dict[str, Any]:
+    """The configuration of a command with these overrides, as plain values; `app` names its file in conf."""
     GlobalHydra.instance().clear()
     with initialize_config_module("conf", version_base="1.3"):
-        content = OmegaConf.to_container(compose("search", overrides=list(overrides)), resolve=True)
+        content = OmegaConf.to_container(compose(app, overrides=list(overrides)), resolve=True)
     assert isinstance(content, dict)
     return {str(key): value for key, value in content.items()}
 

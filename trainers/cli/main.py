@@ -228,14 +228,12 @@ def _worst(codes: Iterable[int]) -> int:
     return ERROR if ERROR in others else next(iter(others), DONE)
 
 
-def _report_of(folder: Any) -> str:
+def _report_of(folder: Path) -> str:
     """Where the report of a sweep is, or why there is none: the sweep is worth as much without it."""
     try:
         from trainers.reports.report import write_report
 
         return os.path.relpath(write_report(folder))
-    except KeyboardInterrupt:  # its jobs have ended, and so does this
-        return f"not written: interrupted; this writes it: espalier-report {shlex.quote(os.path.relpath(folder))}"
     except Exception as error:
         return f"could not be written: {type(error).__name__}: {error}"
 

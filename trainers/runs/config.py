@@ -221,18 +221,17 @@ def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def table_hashes(hardware: Any) -> list[str]:
     """sha256 of each file that look-up tables of these devices are read from, in the order of their paths."""
-    paths = [path for path in sorted(_table_files(hardware)) if os.path.isfile(path)]
+    paths = [path for path in sorted(set(_table_files(hardware))) if os.path.isfile(path)]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
 
 
-def _table_files(content: Any) -> set[Path]:
+def _table_files(content: Any) -> Iterator[Path]:
     """The files that look-up tables anywhere in `content` are read from."""
-    if not isinstance(content, dict):
-        return set()
-    found = {path for value in content.values() for path in _table_files(value)}
-    if content.get("model") == "table" and isinstance(content.get("file"), str):
-        found.add(Path(os.path.expanduser(content["file"])))
-    return found
+    if isinstance(content, dict):
+        if content.get("model") == "table" and isinstance(content.get("file"), str):
+            yield Path(os.path.expanduser(content["file"]))
+        for value in content.values():
+            yield from _table_files(value)
 
 
 def validate(content: Mapping[str, Any]) -> SearchConfig:

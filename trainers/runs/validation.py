@@ -14,6 +14,7 @@ Model = TypeVar("Model", bound=BaseModel)
 Place = tuple[int | str, ...]  # keys and indices that lead to a value
 BEGINNING = Repr()  # of a value: the whole of a large one is never written
 BEGINNING.maxstring = BEGINNING.maxother = 120
+BEGINNING.maxlevel = 3
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 CANNOT_BE_USED = "the configuration cannot be used:"
 TITLE = re.compile(r"^.* cannot be used:\n\s*")
