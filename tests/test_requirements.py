@@ -33,7 +33,7 @@ def outcome(folder: Path, reason: str, require: str) -> tuple[int, str]:
         capture_output=True,
         text=True,
         cwd=folder,
-        env={**os.environ, VARIABLE: require},
+        env={**os.environ, VARIABLE: require, "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"},
     )
     return done.returncode, done.stdout + done.stderr
 

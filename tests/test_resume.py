@@ -171,6 +171,7 @@ def test_a_write_that_fails_part_way_is_an_error_and_leaves_the_last_checkpoint(
     assert outcome(config.run_folder) == whole
 
 
+@pytest.mark.slow
 def test_a_search_that_cannot_say_that_it_is_done_has_failed_and_loses_no_training(
     killed: SearchConfig, whole: dict[str, Any], tmp_path: Path
 ) -> None:

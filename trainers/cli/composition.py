@@ -24,7 +24,8 @@ def explained(error: BaseException) -> str:
         return str(error)
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = error.missing_cfg_file.rpartition("/")
-        return f"{group}: got {name}, no such choice; {did_you_mean(name, error.options or choices().get(group, ()))}"
+        allowed = set(error.options or choices().get(group, []))
+        return f"{group}: got {name}, no such choice; {did_you_mean(name, allowed)}"
     if isinstance(error, OverrideParseException):
         key = key_of(error.override)
         return f"{key}: got {error.override!r}, which cannot be read; quote it, as '{key}=\"...\"'"
