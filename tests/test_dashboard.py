@@ -158,7 +158,6 @@ def test_build_writes_a_file_for_the_devices_and_metrics_asked_for(
         ((), "build|push"),
         (("push",), "ENTITY/PROJECT"),
         (("push", "project-alone"), "'project-alone'"),
-        (("build", "--devices", "a,,b"), "'a,,b'"),
         (("build", "--metrics", "watts"), "--metrics: "),
         (("build", "--output", "/nowhere/at/all.json"), "--output: "),
     ],

@@ -32,7 +32,7 @@ from hardware_models.measuring.measurements import MeasuredRow, layers_path, rea
 from search_spaces.architecture import SPACES, architecture_of, build_network, read_architecture
 from search_spaces.errors import keys_of
 from search_spaces.space import SearchSpace
-from trainers.cli.overrides import expand_home
+from trainers.cli.overrides import as_meant
 from trainers.devices.measure_plan import distinct_operations
 
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
@@ -340,6 +340,6 @@ def test_a_log_that_cannot_be_taken_over_is_refused_by_its_keys(
 
 def test_home_is_expanded_where_hydra_cannot_read_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert expand_home("board.identity=~/.ssh/key") == f"board.identity={tmp_path}/.ssh/key"
-    assert expand_home("~hardware.odd") == "~hardware.odd"
-    assert expand_home("a=b~/c") == "a=b~/c"
+    assert as_meant("board.identity=~/.ssh/key") == f"board.identity={tmp_path}/.ssh/key"
+    assert as_meant("~hardware.odd") == "~hardware.odd"
+    assert as_meant("a=b~/c") == "a=b~/c"

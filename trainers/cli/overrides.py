@@ -37,7 +37,7 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
     # Hydra would unpickle a file, or take another configuration than the one that is checked.
     parser.add_argument("--experimental-rerun", "--config-path", "-cp", "--config-name", "-cn", dest="replaced")
     known, others = parser.parse_known_args(arguments)
-    overrides = [_as_meant(a) for a in others if not a.startswith("-") and ("=" in a or a[0] == "~")]
+    overrides = [as_meant(a) for a in others if not a.startswith("-") and ("=" in a or a[0] == "~")]
     flags = [a for a in others if a.startswith("-") or not ("=" in a or a[:1] == "~")]
     problems = not_to_be_set(overrides)
     if known.replaced is not None:
@@ -47,7 +47,7 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
     return CommandLine(flags, overrides, known.config_dir, problems)
 
 
-def _as_meant(argument: str) -> str:
+def as_meant(argument: str) -> str:
     """The argument as Hydra can read it: `~/` at the start of a value is the home folder, one plug-in a list."""
     key, equals, value = argument.partition("=")
     if key.lstrip("+") == "plugins" and "[" not in value:
