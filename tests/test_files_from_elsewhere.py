@@ -151,7 +151,7 @@ def test_alphas_without_an_end_are_refused(tmp_path: Path, kind: str) -> None:
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch")
-@pytest.mark.parametrize(("name", "kind"), zip(["lineage.json", ARCHITECTURE, WEIGHTS], KINDS, strict=True))
+@pytest.mark.parametrize(("name", "kind"), list(zip(["lineage.json", ARCHITECTURE, WEIGHTS], KINDS, strict=True)))
 def test_a_check_of_a_run_with_a_file_without_an_end_fails_by_its_name(
     run: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -220,7 +220,7 @@ def test_a_report_holds_no_control_character(run: Path) -> None:
 
 def test_a_text_that_cannot_be_written_is_refused_by_its_file(run: Path) -> None:
     change(run / "status.json", command="\ud800")
-    with pytest.raises(InvalidInputError, match=r"cannot read .*status\.json"):
+    with pytest.raises(InvalidInputError, match=r"status\.json"):
         write_report(run)
 
 

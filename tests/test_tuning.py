@@ -80,7 +80,7 @@ def test_a_study_of_real_searches_goes_on_where_it_was_and_each_search_runs_alon
         (("seed=1,2", "objectives={seconds:least}"), ("objectives.seconds: ",)),
         (("seed=1,2", "constraints={utilisation:.nan}"), ("constraints.utilisation: ",)),
         (("seed=1,2", "objectives={_target_:os.mkdir,path:made}"), ("objectives._target_: ",)),
-        (("seed=1,2", "hydra/sweeper/sampler=cma"), ("sampler/cma", "gp, nsga2, tpe")),
+        (("seed=1,2", "hydra/sweeper/sampler=cma"), ("sampler: got cma", "gp, nsga2, tpe")),
         (("seed=1,2", "optimizer.rate=0.1"), ("optimizer.rate: ",)),
         (("optimizer.lr=tag(log,interval(0,1))",), ("optimizer.lr=tag(log,interval(0,1)): ",)),
         (("seed=1,2", "trials=-1", "margin=lower"), ("trials: ", "margin: ")),
