@@ -16,6 +16,7 @@ from hardware_models.budgets.cost_table import CostTable, Indices
 from hardware_models.profile import load_profile
 from search_spaces.mobile.space import MobileSpace
 from trainers.runs.config import SearchConfig, validate
+from trainers.search.identity import identified
 
 CONF = Path(__file__).parent.parent / "conf"
 SHORT = (
@@ -59,8 +60,8 @@ def composed(*overrides: str, app: str = "search") -> dict[str, Any]:
 
 
 def tiny_config(runs: Path, *overrides: str) -> SearchConfig:
-    """The checked configuration of a search of a few steps, its run folder below `runs`."""
-    return validate(composed(*SHORT, *overrides, f"paths.runs={runs}"))
+    """The configuration of a search of a few steps, as it is run; its run folder is below `runs`."""
+    return identified(validate(composed(*SHORT, *overrides, f"paths.runs={runs}")))
 
 
 def small_space() -> MobileSpace:

@@ -49,12 +49,13 @@ class Measurement:
 
 
 class Machine(ABC):
-    """Where models are timed: its description and clock governor (empty where unknown), versions, and how to run there.
+    """Where models are timed: its description, clock governor (empty where unknown), versions, and how to run there.
 
-    `versions` are those of Python and the runtime there and of the exporter here.
+    `identity` tells it from all others. `versions` are those of Python and the runtime there and of the exporter here.
     """
 
     description: str
+    identity: str
     governor: str
     versions: dict[str, str]
 
@@ -73,7 +74,8 @@ class ThisMachine(Machine):
     """The machine that this program runs on."""
 
     def __init__(self) -> None:
-        self.description, self.governor, self.versions = machine_description(), runner.governor(), versions()
+        self.description, self.identity = machine_description(), runner.machine_identity()
+        self.governor, self.versions = runner.governor(), versions()
 
     run = staticmethod(runner.run)
     run_kernels = staticmethod(runner.run_kernels)

@@ -117,6 +117,11 @@ def machine_description() -> str:
     return f"{cpu_model()}, {os.cpu_count()} cores, {clock}, {platform.system()} {platform.machine()}"
 
 
+def machine_identity() -> str:
+    """What tells this machine from all others: its name in the network, processor, cores and operating system."""
+    return f"{platform.node()}: {cpu_model()}, {os.cpu_count()} cores, {platform.system()} {platform.machine()}"
+
+
 def versions() -> dict[str, str]:
     """Versions of what runs a model."""
     return {"python": platform.python_version(), "onnxruntime": onnxruntime.__version__}
@@ -137,7 +142,14 @@ def cpu_model() -> str:
 
 def serve(requests: BinaryIO, answer: Callable[[dict[str, Any]], None]) -> None:
     """Answers each request of a stream; a request that fails is answered with its error."""
-    answer({"machine": machine_description(), "governor": governor(), "versions": versions()})
+    answer(
+        {
+            "machine": machine_description(),
+            "identity": machine_identity(),
+            "governor": governor(),
+            "versions": versions(),
+        }
+    )
     for line in iter(requests.readline, b""):
         request = json.loads(line)
         model = _read(requests, request["model_bytes"])

@@ -18,8 +18,9 @@ class App:
     `config` names its YAML file in conf. `check` takes plain values and returns the typed configuration; it raises
     InvalidInputError that lists the wrong keys. `work` takes that and the command that runs this job alone, and returns
     the content of a result with its `status`. Both import what they need themselves, so that --help and --cfg answer at
-    once. `interrupted` is what a user reads after a signal, `folder` is the run folder of a configuration. Each command
-    is a sweep if it `sweeps`; none is if there is something to do `instead_of_sweeps`.
+    once. `interrupted` is what a user reads after a signal, `folder` is the run folder of a configuration. `identify`
+    gives a configuration what its figures come from, and keeps that in the mapping for other jobs. Each command is a
+    sweep if it `sweeps`; none is if there is something to do `instead_of_sweeps`.
     """
 
     name: str
@@ -28,6 +29,7 @@ class App:
     work: Callable[[Any, str], Mapping[str, Any]]
     interrupted: str
     folder: Callable[[Any], Path | None] = lambda config: None
+    identify: Callable[[Any, dict[Any, str]], Any] = lambda config, known: config
     sweeps: bool = False
     instead_of_sweeps: str | None = None
 

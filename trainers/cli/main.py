@@ -125,7 +125,7 @@ def _run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tupl
     folder: Path | None = None
     returned: dict[str, Any] = {}
     try:
-        typed = app.check(plain_values(config))
+        typed = app.identify(app.check(plain_values(config)), {})
         folder = app.folder(typed)
         if folder is not None and sweep.in_sweep():
             sweep.name_in_sweep(folder)

@@ -13,14 +13,16 @@ from trainers.runs.result import Result
 from trainers.runs.state import FINISHED
 from trainers.search.callbacks import Report, Row, SearchCallback
 from trainers.search.console import REPORT
+from trainers.search.identity import identified
 from trainers.search.run import FROM_PYTHON, run
 
 
 def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTHON) -> Result:
     """The result of a search, as `trainers.search.run.run` gives it, after its report and its logger.
 
-    Raises: as that.
+    Raises: as `identified`, and as that.
     """
+    config = identified(config)
     callbacks: list[SearchCallback] = [WriteReport(config), LogRun(config, report)]
     if config.trial is not None:
         callbacks.append(ReportToStudy(config))

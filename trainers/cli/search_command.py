@@ -41,7 +41,13 @@ def run_folder(config: "SearchConfig") -> Path:
     return config.run_folder
 
 
-SEARCH = App("espalier-search", "search", check_search, work, CONTINUES, run_folder)
+def identify(config: "SearchConfig", known: dict[Any, str]) -> "SearchConfig":
+    from trainers.search.identity import identified
+
+    return identified(config, known)
+
+
+SEARCH = App("espalier-search", "search", check_search, work, CONTINUES, run_folder, identify)
 
 
 def main() -> None:

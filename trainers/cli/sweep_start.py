@@ -59,16 +59,17 @@ def _jobs(app: App, config: DictConfig, folder: Path) -> list[Job]:
     [combinations] = BasicSweeper.split_arguments(overrides, None)
     if not combinations:
         raise InvalidInputError(f"the sweep has no jobs: got {' '.join(given)}; give each key a value")
-    jobs = [_job(app, values_of_job(loader, config, job), job, folder) for job in combinations]
+    known: dict[Any, str] = {}
+    jobs = [_job(app, values_of_job(loader, config, job), job, folder, known) for job in combinations]
     refused = [job.refused for job in jobs if job.refused is not None]
     if len(refused) == len(jobs):
         raise refusal(dict.fromkeys(line for problems in refused for line in problems.split("\n  ")))
     return jobs
 
 
-def _job(app: App, content: dict[str, Any], overrides: list[str], folder: Path) -> Job:
+def _job(app: App, content: dict[str, Any], overrides: list[str], folder: Path, known: dict[Any, str]) -> Job:
     try:
-        own = app.folder(app.check(content))
+        own = app.folder(app.identify(app.check(content), known))
         return Job(overrides=overrides, folder=None if own is None else sweep.name_in_sweep(own, folder))
     except InvalidInputError as error:
         return Job(overrides=overrides, refused=untitled(error))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainers.cli.command import CONTINUES, App, run
-from trainers.cli.search_command import SEARCH, check_search, run_folder, work
+from trainers.cli.search_command import SEARCH, check_search, identify, run_folder, work
 
 if TYPE_CHECKING:
     from trainers.runs.config import SearchConfig
@@ -33,7 +33,7 @@ def _search_command(command: str, sweep: str) -> str:
     return shlex.join([SEARCH.name, *kept, f"sweep={sweep}"])
 
 
-TUNE = App("espalier-tune", "tune", check_tune, _work, CONTINUES, run_folder, sweeps=True)
+TUNE = App("espalier-tune", "tune", check_tune, _work, CONTINUES, run_folder, identify, sweeps=True)
 SEARCHES = {app.name: app for app in (SEARCH, TUNE)}  # whose jobs are searches
 
 

@@ -50,7 +50,7 @@ class Shares(BaseModel):
 class DataConfig(BaseModel):
     """A data set, how much of it is read, how it is divided and augmented. `image_size` and `shift` in pixels.
 
-    Without `image_size` images keep their own.
+    Without `image_size` images keep their own. `content` is the sha256 of the images and labels that are read.
     """
 
     model_config = _STRICT
@@ -63,6 +63,7 @@ class DataConfig(BaseModel):
     flip: bool
     shift: Annotated[int, Field(ge=0)]
     split_seed: Annotated[int, Field(ge=0)] = 0
+    content: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the images; found out, not set
 
     @field_validator("name")
     @classmethod
@@ -99,8 +100,33 @@ def load_data(config: DataConfig, *, channels: int) -> "ImageData":
     )
 
 
+def content_of(config: DataConfig) -> str:
+    """sha256 of the images and labels of `config`, as hex. `load_data` for that content does not read them again."""
+    image_set = _read(config)
+    _last_read.clear()
+    content = image_set.content()
+    _last_read[config.model_copy(update={"content": content})] = image_set
+    return content
+
+
 def read_images(config: DataConfig) -> ImageSet:
-    """The images of `config`. A reader is given what it takes of root, image_size and subset."""
+    """The images of `config`. A reader is given what it takes of root, image_size and subset.
+
+    Raises: DataError if their content is not that of `config`.
+    """
+    if config.content is None:
+        return _read(config)
+    image_set = _last_read.get(config) or _read(config)
+    found = image_set.content()
+    if found != config.content:
+        raise DataError(f"data.content: got {config.content}, {image_set.origin} has {found}; it has changed since")
+    return image_set
+
+
+_last_read: dict[DataConfig, ImageSet] = {}  # one, which is asked for next
+
+
+def _read(config: DataConfig) -> ImageSet:
     read = DATASETS[config.name]
     subset = Subset(train=config.limit, test=config.limit_test, seed=config.split_seed)
     given = {"root": config.root, "image_size": config.image_size, "subset": subset}

@@ -52,6 +52,11 @@ class ImageSet:
         content.update(self.labels.numpy().astype("<i8").tobytes())
         return content.hexdigest()
 
+    def content(self) -> str:
+        """sha256 of all that figures depend on, as hex: images, labels, and which of them are for testing."""
+        is_test = b"" if self.is_test is None else self.is_test.numpy().tobytes()
+        return hashlib.sha256(self.digest().encode() + is_test).hexdigest()
+
 
 @dataclass(frozen=True, slots=True)
 class Subset:

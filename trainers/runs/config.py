@@ -28,7 +28,7 @@ Plugins = Annotated[list[Line], AfterValidator(check_imported)]
 NOT_ASKED = ("paths", "sweep", "logger", "tags", "trial")
 NOT_ASKED_IN = {"data": ("root",), "trainer": ("threads", "checkpoint_seconds")}
 # Keys that stand in a fingerprint only with a value.
-ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", "remedy", "boards")
+ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", "remedy", "boards", "measured_on")
 SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
 ADDED = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # what earlier versions did not have, as they were
 
@@ -152,6 +152,7 @@ class SearchConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     sweep: SweepName
     plugins: Plugins = []
+    measured_on: dict[str, Line] = {}  # the machine that measures each measured device; found out, not set
 
     @model_validator(mode="after")
     def _boards_can_measure(self) -> "SearchConfig":

@@ -16,7 +16,6 @@ from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.runs.config import SearchConfig
 from trainers.runs.validation import check_arguments, untitled
 from trainers.search.constraints.constraint import CONSTRAINTS
-from trainers.search.machines import machine_of
 from trainers.search.optimizers import check_optimizer, check_schedule, make_callbacks
 from trainers.search.remedies import REMEDIES
 from trainers.search.strategy import PRESETS, REGISTRIES, Section, sections
@@ -51,9 +50,6 @@ def prepare(config: SearchConfig) -> Plan:
     problems = tuple(
         BudgetProblem(table, profile.name, dict(profile.budgets.items()), margin=config.margin) for profile in profiles
     )
-    for board in config.boards.values():  # now, and not when the search is over
-        with machine_of(board):
-            pass
     return Plan(config, data, table.space, table, problems, sections(config), measured_devices(config))
 
 

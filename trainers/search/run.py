@@ -40,6 +40,7 @@ def run(
 
     Raises: InvalidInputError before any work; RunInUseError if another process is at it; BudgetInfeasibleError;
     SearchStoppedError; RunFolderError if a file cannot be written; KeyboardInterrupt, with its number, on a signal.
+    `config` says what its figures come from, as `identified` gives it.
     """
     folder = RunFolder(config.run_folder, command=command)
     finished = folder.read_result()

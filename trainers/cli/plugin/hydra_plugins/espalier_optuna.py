@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
     from optuna.trial import Trial
 
+    from trainers.cli.command import App
     from trainers.tuning.trials import Outcome, Trials
     from trainers.tuning.tuning_config import TuningConfig
 
@@ -94,7 +95,9 @@ class EspalierOptunaSweeper(Sweeper):
         if problems:
             raise InvalidInputError("\n  ".join(["the study cannot be run:", *dict.fromkeys(problems)]))
         assert config is not None
-        return config, fixed, space, fixed_values(jobs, space, set(keys.values()))
+        known: dict[Any, str] = {}
+        identified = [job if app is None else _identified(app, job, known) for job in jobs]
+        return config, fixed, space, fixed_values(identified, space, set(keys.values()))
 
     def _settings(self) -> dict[str, Any]:
         assert self.config is not None
@@ -121,6 +124,18 @@ class EspalierOptunaSweeper(Sweeper):
             return [Outcome("interrupted", {}, error=reason)] * len(batch)
         self.num_launched += len(jobs)
         return [outcome_of(job) for job in returned]
+
+
+def _identified(app: "App", job: dict[str, Any], known: dict[Any, str]) -> dict[str, Any]:
+    """The job with what its figures come from; as it is, if it can never run, as others of the study can."""
+    from search_spaces.errors import InvalidInputError
+
+    try:
+        checked = app.check(job)
+    except InvalidInputError:
+        return job
+    config = app.identify(checked, known)
+    return {**job, "data": config.data, "measured_on": config.measured_on}
 
 
 def read_space(overrides: Iterable[Override]) -> "tuple[list[str], dict[str, BaseDistribution], list[str]]":

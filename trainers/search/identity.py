@@ -1,0 +1,41 @@
+"""What the figures of a search come from besides its configuration: the content of its data, machines that measure.
+
+Both become part of the configuration, and so of the run's key: a finished run is returned only for what it was asked.
+"""
+
+from hardware_models.measuring.measure import ThisMachine
+from search_spaces.errors import InvalidInputError
+from trainers.data.datasets import DataConfig, content_of, data_config
+from trainers.runs.config import BoardConfig, SearchConfig
+from trainers.search.machines import machine_of
+from trainers.search.plan import is_host
+
+Known = dict[DataConfig | BoardConfig, str]  # what has been read or reached for another job already
+
+
+def identified(config: SearchConfig, known: Known | None = None) -> SearchConfig:
+    """The configuration with `data.content` and `measured_on` as they are now. What it has already is checked.
+
+    Raises: DataError for data that cannot be read; BoardError; InvalidInputError if either is not as the configuration
+    says, as when a run's own config.yaml is searched again elsewhere.
+    """
+    known = {} if known is None else known
+    data = data_config(config.data)
+    anything = data.model_copy(update={"content": None})
+    if anything not in known:
+        known[anything] = content_of(anything)
+    found = {name: ThisMachine().identity for name, mapping in config.hardware.items() if is_host(mapping)}
+    for name, board in config.boards.items():
+        if board not in known:
+            with machine_of(board) as machine:
+                known[board] = machine.identity
+        found[name] = known[board]
+    _check("data.content", data.content, known[anything])
+    for name, machine_identity in found.items():
+        _check(f"measured_on.{name}", config.measured_on.get(name), machine_identity)
+    return config.model_copy(update={"data": {**config.data, "content": known[anything]}, "measured_on": found})
+
+
+def _check(key: str, asked: str | None, found: str) -> None:
+    if asked not in (None, found):
+        raise InvalidInputError(f"{key}: got {asked}, found {found}; leave it out to search with what is there now")
