@@ -169,9 +169,9 @@ def test_an_evaluator_and_remedies_are_part_of_the_run_only_where_they_are_named
     ("override", "key"),
     [
         ("evaluator={name:by_colour}", "evaluator.name"),
-        ("evaluator={name:by_size,smallest:1.0}", "evaluator"),
+        ("evaluator={name:by_size,smallest:1.0}", "evaluator.smallest"),
         ("remedy={pull:{strength:much}}", "remedy.pull.strength"),
-        ("remedy={pull:{weight:1.0}}", "remedy.pull"),
+        ("remedy={pull:{weight:1.0}}", "remedy.pull.weight"),
         ("remedy={push:{}}", "remedy.push.name"),
     ],
 )

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
 from search_spaces.errors import InvalidInputError
-from trainers.runs.validation import refusal
+from trainers.runs.validation import refusal, shown
 
 Kind = TypeVar("Kind")
 LENGTHS = ("T_max", "total_steps")  # arguments of schedules that are the number of steps unless they are given
@@ -70,11 +70,29 @@ def _arguments(content: Mapping[str, Any]) -> dict[str, Any]:
 
 def _maker(kind: type[Kind], content: Mapping[str, Any], key: str) -> Callable[[Any], Kind]:
     """A function from the first argument of a class to an object of it. Raises: InvalidInputError for wrong values."""
-    arguments = _arguments(content)
-    infinite = [name for name, value in arguments.items() if isinstance(value, float) and not math.isfinite(value)]
-    if infinite:
-        raise refusal(f"{key}.{name}: got {arguments[name]}, allowed: a finite number" for name in infinite)
+    arguments, parameters = _arguments(content), signature(kind).parameters
+    wrong = [
+        f"{key}.{name}: got {shown(content[name])}, allowed: {allowed}"
+        for name, value in arguments.items()
+        if name in parameters and (allowed := _allowed(value, parameters[name].default))
+    ]
+    if wrong:
+        raise refusal(wrong)
     return lambda first: _call(kind, (first,), arguments, key)
+
+
+def _allowed(value: Any, default: Any) -> str | None:
+    """What an argument must be, if a value is not of the kind of its default; the class checks the rest."""
+    match default:
+        case bool():
+            return None if isinstance(value, bool) else "true or false"
+        case int() | float():
+            return None if type(value) in (int, float) and math.isfinite(value) else f"a finite number, as {default}"
+        case tuple():
+            is_like = isinstance(value, tuple) and len(value) == len(default) and not any(map(_allowed, value, default))
+            return None if is_like else f"{len(default)} finite numbers, as {list(default)}"
+        case _:
+            return "a finite number" if isinstance(value, float) and not math.isfinite(value) else None
 
 
 def _call(kind: type[Kind], first: tuple[Any, ...], arguments: Mapping[str, Any], key: str) -> Kind:
