@@ -150,7 +150,7 @@ def test_a_run_that_has_only_begun_has_empty_frames(folder: Path) -> None:
 def test_a_sweep_loads_strictly_or_without_what_is_malformed_with_the_reason(folder: Path) -> None:
     spoiled = Path(shutil.copytree(folder, folder.parent / "spoiled"))
     (spoiled / "result.json").write_text("{", encoding="utf-8")
-    with pytest.raises(InvalidInputError, match=r"cannot read .*spoiled/result\.json"):
+    with pytest.raises(InvalidInputError, match=r"spoiled/result\.json"):
         load_sweep(folder.parent)
     sweep = load_readable(folder.parent)
     assert [run.path.name for run in sweep.runs] == [folder.name] and set(sweep.table["run"]) == {folder.name}

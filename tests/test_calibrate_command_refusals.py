@@ -61,7 +61,7 @@ def test_a_wrong_configuration_is_refused_by_its_keys(
         ("measurements=bench.csv name=dev level=0.95", "at least 19"),
         ("measurements=bench.csv name=dev 'title=\"a \\${b}\"'", "title"),
         ("propose=5 space=mobile space.depths=[0]", "space.depths"),
-        ("propose=5 space=resnet", "space/resnet"),
+        ("propose=5 space=resnet", "resnet"),
         ("propose=5 candidates=none.csv", "none.csv"),
         ("propose=5 candidates=bench.layers.csv measurements=ops.csv", "ops.csv"),
         ("mesurements=bench.csv", "mesurements"),

@@ -13,7 +13,7 @@ from measured_networks import write_networks, write_operations
 from scipy.stats import spearmanr
 from spaces import ROOT
 
-from hardware_models.importers.paddlelite import read_paddlelite
+from hardware_models.importers.paddlelite import import_paddlelite
 from hardware_models.profile import load_profile
 
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
@@ -52,8 +52,8 @@ def test_real_devices_are_calibrated_as_well_as_the_shipped_ones(
 
 @pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
 def test_a_real_table_of_operations_is_calibrated_and_refused_while_it_is_in_microseconds(command: Cli) -> None:
-    blocks = read_paddlelite(DATA / "latency" / "paddlelite_snapdragon855_op_lut.csv").blocks
-    times = {block.operations[0]: block.ms for block in reversed(blocks)}
+    rows = import_paddlelite(DATA / "latency" / "paddlelite_snapdragon855_op_lut.csv", device=None).rows
+    times = {row.operations[0]: row.latency_ms for row in reversed(rows)}
     write_operations(Path("us.csv"), {operation: ms * 1000 for operation, ms in times.items()})
     refused_calibration(command("measurements=us.csv", "name=dev"), "as microseconds they would be ordinary")
     write_operations(Path("ms.csv"), times)

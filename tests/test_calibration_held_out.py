@@ -46,7 +46,7 @@ def test_a_row_is_predicted_without_itself_and_left_out_where_the_others_have_no
     held_out = hold_out(predict, measured_N, subject="network")
     assert held_out.rows == (0, 1, 2)
     assert list(held_out.predicted_N) == [14.0, 13.0, 11.0]
-    assert held_out.worst(2) == [0, 1]  # 14 times, 6.5 times too large
+    assert list(held_out.ratio_N) == [1 / 14, 2 / 13, 4 / 11]
 
 
 def test_coverage_of_the_bound_is_that_of_the_whole_procedure_done_again_without_each_row() -> None:

@@ -27,7 +27,7 @@ from console import (
 from tiny_search import CELLS, CONF, SHORT, TINY
 
 import trainers.cli.search
-import trainers.search.identity
+import trainers.search.identification
 from trainers.runs.config import SearchConfig
 
 COMMAND = Path(sys.executable).parent / "espalier-search"
@@ -82,7 +82,9 @@ def test_every_search_of_the_readme_is_a_command_that_is_understood(
         searched.append(config)
         return Found()
 
-    monkeypatch.setattr(trainers.search.identity, "identified", lambda config, known: config)  # the data are not here
+    monkeypatch.setattr(
+        trainers.search.identification, "identified", lambda config, known: config
+    )  # the data are not here
     monkeypatch.setattr(trainers.cli.search, "run_search", accept)  # all checks of the configuration come before it
     for example in re.findall(r"^(?:.*&& )?(?:\S*/)?espalier-search(.*)$", text, re.MULTILINE):
         arguments = shlex.split(example, comments=True)

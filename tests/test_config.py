@@ -251,4 +251,4 @@ def test_the_run_folder_says_space_strategy_and_seed(default: dict[str, Any]) ->
     config = validate(changed(changed(default, ("seed",), 3), ("sweep",), 2024))
     assert config.run_folder.parent == Path("runs/2024")
     assert config.run_folder.name.startswith("mobile-pool-seed3-")
-    assert validate(default).run_key == "mobile-pool-seed0-7fe47eb4"  # as in README.md, and of runs made before
+    assert validate(default).run_key == "mobile-pool-seed0-7fe47eb4"  # of runs made before

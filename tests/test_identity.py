@@ -17,7 +17,7 @@ from trainers.data.datasets import content_of, data_config, load_data
 from trainers.data.image_set import DataError
 from trainers.runs.config import SearchConfig, validate
 from trainers.runs.folder import RunFolder
-from trainers.search.identity import identified
+from trainers.search.identification import identified
 from trainers.tuning.search_space import fixed_values
 
 FOLDER = ("data=image_folder", "data.limit=null", "data.image_size=[16,16]", "data.flip=false")

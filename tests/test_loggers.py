@@ -214,6 +214,7 @@ def test_a_missing_package_is_refused_with_the_extra_that_has_it(name: str, monk
     for module in [m for m in sys.modules if m.startswith((f"{name}.", f"torch.utils.{name}", "trainers.loggers."))]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr(LOGGERS, "_loaded", {})
     with pytest.raises(InvalidInputError, match=rf"pip install 'espalier\[{name}\]'"):
         check_logger(composed(f"logger={name}")["logger"])
 

@@ -128,7 +128,7 @@ def test_a_wrong_configuration_is_refused_by_its_keys(measure: Cli, arguments: s
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ("space=resnet networks=3", ("space/resnet", "mobile")),
+        ("space=resnet networks=3", ("space", "resnet", "mobile")),
         ("space=mobile networks=3 space.depths=[0]", ("space.depths",)),
         ("space=mobile networks=3 space.colour=1", ("space.colour",)),
         ("space=mobile networks=3 output=/proc/bench.csv", ("/proc/bench.csv",)),
@@ -203,6 +203,7 @@ def test_times_of_another_number_of_threads_are_kept_out(measure: Cli) -> None:
     assert keys_of(errors.removeprefix("espalier-measure: ")) == ("threads",)
 
 
+@pytest.mark.slow
 def test_a_signal_keeps_the_rows_and_tells_the_command_that_continues(tmp_path: Path) -> None:
     arguments = [*CELLS, "operations=true", "repeats=50", "output=a b.csv"]
     script = [sys.executable, "-c", "from trainers.cli.measure_command import main; main()", *arguments]

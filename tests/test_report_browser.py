@@ -18,7 +18,10 @@ from tests.reported_runs import every_state, sampled, unmet
 from tests.spaces import yaml_space
 from trainers.reports.report import write_report
 
-pytestmark = pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: Debian's package chromium")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM.exists(), reason=f"no browser at {CHROMIUM}: Debian's package chromium"),
+    pytest.mark.slow,
+]
 READABLE = 4.5  # contrast of text with its ground, WCAG 2.2, level AA
 FOUR = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]
 TWO = [(WIDE, "light"), (PHONE, "dark")]

@@ -22,7 +22,7 @@ from search_spaces.operation import Operation
 from search_spaces.rules import Rule, RuleMatrix
 from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
 from search_spaces.tensor_spec import TensorSpec
-from trainers.search.candidates import finalise, random_candidates
+from trainers.search.candidates import Request, finalise, random_candidates
 from trainers.search.constraints.constraint import CONSTRAINTS
 from trainers.search.evaluation import Score
 from trainers.search.logits import ArchitectureParameters
@@ -273,8 +273,8 @@ def test_candidates_obey_the_rules_and_their_neighbours_exchange_inputs() -> Non
     near_S = (away_S == 1) | (away_S == 2) & np.array(same_node_S) & (NETWORKS[:, 7] == leader.indices[7])
     found_Sn = SPACE.rule_matrix.neighbours(leader.indices, np.ones(SPACE.num_choices, dtype=bool))
     assert {tuple(row) for row in found_Sn.tolist()} == {tuple(row) for row in NETWORKS[near_S].tolist()}
-    arguments = {"num_candidates": 12, "generator": np.random.default_rng(9)}
-    candidates = finalise(problem, survivors, scores_N, score, **arguments)
-    candidates += random_candidates(problem, survivors, score, **arguments)
+    generator = np.random.default_rng(9)
+    candidates = finalise(Request(problem, survivors, scores_N, score, 12, (), generator))
+    candidates += random_candidates(problem, survivors, score, num_candidates=12, generator=generator)
     assert len(candidates) == 24
     assert problem.is_feasible(np.array([candidate.indices for candidate in candidates])).all()

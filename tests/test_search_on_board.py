@@ -15,7 +15,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.operation import KINDS
 from trainers.cli.search import run_search
 from trainers.runs.config import validate
-from trainers.search.identity import identified
+from trainers.search.identification import identified
 
 DEVICE = (*MOBILE_SPACE, "hardware=[mid_tablet]", "hardware.mid_tablet.runtime=onnxruntime")
 DEVICE += ("hardware.mid_tablet.precision=fp32", "hardware.mid_tablet.threads=1", "strategy.pool_size=32")
@@ -51,6 +51,7 @@ def test_network_of_a_board_is_measured_there_and_meets_its_budget(server: Loopb
     assert "cores" in device["measured"]["machine"]
 
 
+@pytest.mark.slow
 def test_network_that_is_too_slow_on_the_board_is_refuted(server: LoopbackServer, tmp_path: Path) -> None:
     config = composed(*SHORT, *DEVICE, board(server), "trainer.max_cuts=2", f"paths.runs={tmp_path / 'runs'}")
     # A price far below what any machine needs, so that only the measurement can refute it.

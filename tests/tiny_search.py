@@ -16,7 +16,7 @@ from hardware_models.budgets.cost_table import CostTable, Indices
 from hardware_models.profile import load_profile
 from search_spaces.mobile.space import MobileSpace
 from trainers.runs.config import SearchConfig, validate
-from trainers.search.identity import identified
+from trainers.search.identification import identified
 
 CONF = Path(__file__).parent.parent / "conf"
 SHORT = (

@@ -13,7 +13,7 @@ from trainers.runs.result import Result
 from trainers.runs.state import FINISHED
 from trainers.search.callbacks import Report, Row, SearchCallback
 from trainers.search.console import REPORT
-from trainers.search.identity import identified
+from trainers.search.identification import identified
 from trainers.search.run import FROM_PYTHON, run
 
 

@@ -42,7 +42,7 @@ def run_folder(config: "SearchConfig") -> Path:
 
 
 def identify(config: "SearchConfig", known: dict[Any, str]) -> "SearchConfig":
-    from trainers.search.identity import identified
+    from trainers.search.identification import identified
 
     return identified(config, known)
 
