@@ -29,8 +29,9 @@ from pydantic import ValidationError
 
 from trainers.data.cifar10 import read_cifar10
 from trainers.data.datasets import DataConfig, ImageData, load_data, read_images
+from trainers.data.image_folder import read_image_folder
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset
-from trainers.data.readers import read_digits, read_fashion_mnist, read_image_folder
+from trainers.data.readers import read_digits, read_fashion_mnist
 
 # Reading: what is there comes out.
 

@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from trainers.data.decoding import decode_image
 from trainers.data.image_set import EVERYTHING, DataError, ImageSet, Subset, image_set, require_folder
-from trainers.data.readers import BROKEN_ARCHIVE, decode_image
+from trainers.data.readers import BROKEN_ARCHIVE
 
 _CIFAR_SIDE = 32
 _CIFAR_PIXELS = 3 * _CIFAR_SIDE**2

@@ -152,7 +152,7 @@ class Splits:
 def make_splits(image_set: ImageSet, shares: Shares, *, seed: int) -> Splits:
     """The image set divided by `shares`, stratified by label, a function of `seed`.
 
-    The test part is the set's own; a set without one gives up the share `test`.
+    Test and validation parts are the set's own; a set without one gives up the share `test`, or `validation`.
     Raises: DataError if a part gets no image of some class, or a set without a test part no share `test`.
     """
     labels_N = image_set.labels
@@ -161,11 +161,16 @@ def make_splits(image_set: ImageSet, shares: Shares, *, seed: int) -> Splits:
         if shares.test is None:
             raise DataError(f"{image_set.origin} has no test part and shares.test is null; give it a share, say 0.2")
         is_test_N = class_quantiles(labels_N, key_generator("test", seed)) < shares.test
-    rest = (~is_test_N).nonzero().squeeze(1)
+        if image_set.is_validation is not None:
+            is_test_N &= ~image_set.is_validation
+    own, trained = image_set.is_validation, shares.weights + shares.architecture
+    rest = (~is_test_N if own is None else ~(is_test_N | own)).nonzero().squeeze(1)
     quantiles = class_quantiles(labels_N[rest], key_generator("splits", seed))
-    cuts = torch.tensor([shares.weights, shares.weights + shares.architecture], dtype=torch.float64)
-    part = torch.bucketize(quantiles, cuts, right=True)
+    shares_of_rest = [shares.weights, trained] if own is None else [shares.weights / trained, 1.0]
+    part = torch.bucketize(quantiles, torch.tensor(shares_of_rest, dtype=torch.float64), right=True)
     parts = {name: rest[part == i] for i, name in enumerate(("weights", "architecture", "validation"))}
+    if own is not None:
+        parts["validation"] = own.nonzero().squeeze(1)
     parts["test"] = is_test_N.nonzero().squeeze(1)
     for name, indices in parts.items():
         counts = labels_N[indices].bincount(minlength=image_set.num_classes)
@@ -203,7 +208,7 @@ class ImageData:
                 f"{image_set.origin} has {stored} channels, cannot give {channels}; ask for {stored}"
             )
         self.name, self.origin, self.num_classes = image_set.name, image_set.origin, image_set.num_classes
-        self.task = TASKS[image_set.task]()
+        self.task, self.left_out = TASKS[image_set.task](), image_set.left_out
         self.splits, self.image_size, self.channels = splits, image_size, channels
         self._shift, self._flip = shift, flip
         self._labels_N = image_set.labels

@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +25,11 @@ class DataError(InvalidInputError):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageSet:
-    """Labelled images: `images` uint8 (N, C, H, W), `labels` int64 (N,), `is_test` bool (N,) or None if undivided."""
+    """Labelled images: `images` uint8 (N, C, H, W), `labels` int64 (N,), `is_test` bool (N,) or None if undivided.
+
+    `is_validation` bool (N,) marks those of a validation part of its own, if it has one. `left_out` counts images that
+    lie beside these and were not read, by the reason.
+    """
 
     name: str
     images: Tensor
@@ -34,12 +38,15 @@ class ImageSet:
     is_test: Tensor | None
     origin: str
     task: str = "classification"  # by its name in the registry of tasks
+    is_validation: Tensor | None = None
+    left_out: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """Raises: DataError for tensors of other shapes or types."""
         count = len(self.labels)
         kinds = {"images": (self.images, torch.uint8, 4), "labels": (self.labels, torch.int64, 1)}
-        kinds |= {} if self.is_test is None else {"is_test": (self.is_test, torch.bool, 1)}
+        parts = {"is_test": self.is_test, "is_validation": self.is_validation}
+        kinds |= {name: (marks, torch.bool, 1) for name, marks in parts.items() if marks is not None}
         for name, (tensor, dtype, num_axes) in kinds.items():
             if tensor.dtype != dtype or tensor.ndim != num_axes or len(tensor) != count:
                 got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
@@ -53,9 +60,10 @@ class ImageSet:
         return content.hexdigest()
 
     def content(self) -> str:
-        """sha256 of all that figures depend on, as hex: images, labels, and which of them are for testing."""
-        is_test = b"" if self.is_test is None else self.is_test.numpy().tobytes()
-        return hashlib.sha256(self.digest().encode() + is_test).hexdigest()
+        """sha256 of all that figures depend on, as hex: images, labels, and which of them belong to parts."""
+        parts = {"is_test": self.is_test, "is_validation": self.is_validation}
+        marks = b"".join(name.encode() + part.numpy().tobytes() for name, part in parts.items() if part is not None)
+        return hashlib.sha256(self.digest().encode() + marks).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +91,9 @@ class Subset:
     def of(self, image_set: ImageSet) -> ImageSet:
         """The images chosen."""
         indices = self.indices(image_set.labels, image_set.is_test)
-        is_test = None if image_set.is_test is None else image_set.is_test[indices]
-        return replace(image_set, images=image_set.images[indices], labels=image_set.labels[indices], is_test=is_test)
+        is_test, own = (None if p is None else p[indices] for p in (image_set.is_test, image_set.is_validation))
+        images, labels = image_set.images[indices], image_set.labels[indices]
+        return replace(image_set, images=images, labels=labels, is_test=is_test, is_validation=own)
 
     def _part(self, labels_N: Tensor, limit: int | None, mask_N: Tensor, name: str) -> Tensor:
         indices = mask_N.nonzero().squeeze(1)
@@ -119,6 +128,9 @@ def image_set(
     origin: str,
     subset: Subset,
     decode: Callable[[np.ndarray], np.ndarray],
+    *,
+    is_validation_N: np.ndarray | None = None,
+    left_out: Mapping[str, int] | None = None,
 ) -> ImageSet:
     """Checks all labels, then decodes the images of `subset` alone."""
     labels = torch.from_numpy(labels_N.astype(np.int64))
@@ -133,7 +145,16 @@ def image_set(
         raise DataError(f"{origin}: classes {empty} of {num_classes} have no training image; each needs one or more")
     indices = subset.indices(labels, is_test)
     images = torch.from_numpy(decode(indices.numpy()))
-    return ImageSet(name, images, labels[indices], num_classes, None if is_test is None else is_test[indices], origin)
+    return ImageSet(
+        name,
+        images,
+        labels[indices],
+        num_classes,
+        None if is_test is None else is_test[indices],
+        origin,
+        is_validation=None if is_validation_N is None else torch.from_numpy(is_validation_N)[indices],
+        left_out=left_out or {},
+    )
 
 
 def require_folder(root: Path) -> None:
@@ -141,3 +162,8 @@ def require_folder(root: Path) -> None:
         raise DataError(
             f"data folder {root} does not exist or is no folder; set paths.data (or data.root) to one that does"
         )
+
+
+def described(left_out: Mapping[str, int]) -> str:
+    """What was left out, as `3 left out: 2 outside of class folders, 1 in folders beside train`."""
+    return f"{sum(left_out.values()):,} left out: " + ", ".join(f"{count:,} {why}" for why, count in left_out.items())

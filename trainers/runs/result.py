@@ -48,6 +48,7 @@ class Data(Part):
     origin: str
     split_hash: str
     images: Images
+    left_out: dict[str, Count] = {}  # images beside them that were not read, by the reason
 
 
 class Transfer(Part):

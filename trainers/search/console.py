@@ -8,6 +8,7 @@ import numpy as np
 from hardware_models.budgets.budget_problem import UNITS, Survivors
 from hardware_models.budgets.cost_table import METRICS
 from hardware_models.measuring.measure import counted
+from trainers.data.image_set import described
 from trainers.runs.result import CandidateRow, Certified, Result, Validation
 from trainers.runs.warnings import warnings_of
 from trainers.search.callbacks import Report
@@ -22,9 +23,10 @@ def headline(plan: Plan) -> str:
     images = sum(plan.data.size(s) for s in ("weights", "architecture", "validation", "test"))
     own = plan.space.decisions[: plan.table.num_own]
     decades = int(np.floor(sum(np.log10(len(d.choices)) for d in own)))
+    beside = f"; {described(plan.data.left_out)}" if plan.data.left_out else ""
     return (
         f"space {plan.space.name} · 10^{decades} networks · {counted(len(plan.problems), 'device')} · "
-        f"{plan.data.name} ({images:,} images) · {plan.config.strategy['name']} · seed {plan.config.seed}"
+        f"{plan.data.name} ({images:,} images{beside}) · {plan.config.strategy['name']} · seed {plan.config.seed}"
     )
 
 

@@ -91,6 +91,7 @@ def write_result(
                 validation=plan.data.size("validation"),
                 test=plan.data.size("test"),
             ),
+            left_out=dict(plan.data.left_out),
         ),
         devices=devices,
         objective=objective(devices, seconds=sum(seconds.values())),

@@ -1,0 +1,56 @@
+"""Pixels of an image file as a viewer shows them."""
+
+import io
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from trainers.data.image_set import DataError
+
+# Shapes: H height, W width.
+
+# Formats of Pillow that hold no pixels of their own, or that another program would have to run for.
+_NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
+Image.init()
+FORMATS = tuple(sorted(set(Image.OPEN) - _NO_PIXELS))
+SUFFIXES = frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS)
+
+
+def decode_image(
+    source: Path | io.BytesIO, where: str, image_size: tuple[int, int], *, exact: bool = False
+) -> np.ndarray:
+    """RGB uint8 (3, H, W), scaled and centre-cropped to `image_size`, or of that size already if `exact`."""
+    size = (image_size[1], image_size[0])
+    try:
+        with Image.open(source, formats=FORMATS) as image:
+            if exact and image.size != size:
+                raise ValueError(f"is {image.size} pixels wide and high, must be {size}")
+            rgb = ImageOps.fit(as_viewed(image), size, Image.Resampling.BILINEAR)
+    except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
+        raise DataError(f"{where} cannot be read: {error}") from error
+    return np.asarray(rgb).transpose(2, 0, 1)
+
+
+def as_viewed(image: Image.Image) -> Image.Image:
+    """The first frame in RGB: upright, 16 bits scaled to 8, what is transparent on white.
+
+    Raises: ValueError for pixels that have no range to be shown in, as floats.
+    """
+    image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        image = _of_16_bits(np.asarray(image))
+    if image.mode == "F":
+        raise ValueError("its pixels are floats, which have no range; convert it to 8 or 16 bits")
+    if image.has_transparency_data:
+        over = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", over.size, "white"), over).convert("RGB")
+    return image.convert("RGB")
+
+
+def _of_16_bits(levels_HW: np.ndarray) -> Image.Image:
+    levels_HW = levels_HW.astype(np.int64)
+    if levels_HW.min() < 0 or levels_HW.max() > 65_535:
+        levels = f"{levels_HW.min()}..{levels_HW.max()}"
+        raise ValueError(f"its levels are {levels}, must be 0..65535; convert it to 16 bits")
+    return Image.fromarray(((levels_HW + 128) // 257).astype(np.uint8))
