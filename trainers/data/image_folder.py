@@ -41,20 +41,8 @@ def read_image_folder(root: Path, *, image_size: tuple[int, int], subset: Subset
     classes = _class_names(layout.train)
     if len(classes) < 2:
         raise DataError(f"{layout.train}: found class folders {classes}, needs two or more; make one folder a class")
-    paths, labels, parts = [], [], []
-    for part in ("train", "validation", "test"):
-        folder: Path | None = getattr(layout, part)
-        if folder is None:
-            continue
-        strangers = [name for name in _class_names(folder) if name not in classes]
-        if strangers:
-            raise DataError(f"{folder}: classes {strangers} are not in {layout.train}; allowed: {classes}")
-        for label, name in enumerate(classes):
-            found = _files(folder / name, left_out)
-            paths += found
-            labels += [label] * len(found)
-            parts += [part] * len(found)
-        left_out[OUTSIDE] += sum(1 for path in _entries(folder) if path.is_file() and _is_image(path))
+    listed = [(path, classes.index(name), part) for part, name, path in _listed(layout, classes, left_out)]
+    paths, labels, parts = zip(*listed, strict=True) if listed else ((), (), ())
     trained = {label for label, part in zip(labels, parts, strict=True) if part == "train"}
     empty = [name for label, name in enumerate(classes) if label not in trained]
     if empty:
@@ -91,6 +79,20 @@ def _layout(root: Path) -> tuple[Layout, Counter[str]]:
         left_out[BESIDE] += len(_files(folder, left_out))
     left_out[OUTSIDE] += sum(1 for path in _entries(root) if path.is_file() and _is_image(path))
     return Layout(train, own[0] if own else None, test), left_out
+
+
+def _listed(layout: Layout, classes: list[str], left_out: Counter[str]) -> Iterator[tuple[str, str, Path]]:
+    """The part, class and path of each image. Raises: DataError for a part with classes that training lacks."""
+    for part in ("train", "validation", "test"):
+        folder: Path | None = getattr(layout, part)
+        if folder is None:
+            continue
+        strangers = [name for name in _class_names(folder) if name not in classes]
+        if strangers:
+            raise DataError(f"{folder}: classes {strangers} are not in {layout.train}; allowed: {classes}")
+        for name in classes:
+            yield from ((part, name, path) for path in _files(folder / name, left_out))
+        left_out[OUTSIDE] += sum(1 for path in _entries(folder) if path.is_file() and _is_image(path))
 
 
 def _class_names(folder: Path) -> list[str]:
