@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from console import CALIBRATE, MEASURE, SEARCH, TUNE, App, Cli, Found, console
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
@@ -91,12 +92,22 @@ def leaves(content: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
 
 
 @st.composite
-def arguments(draw: st.DrawFn, keys: list[str]) -> str:
-    """Any key with any value, each section as likely as any other: a device has more keys than all the rest."""
-    section = draw(st.sampled_from(sorted({key.partition(".")[0] for key in keys})))
-    key = draw(st.sampled_from([key for key in keys if key.partition(".")[0] == section]))
+def arguments(draw: st.DrawFn, defaults: dict[str, str | None]) -> str:
+    """Any key with any value, or its default. Sections are alike likely: a device has more keys than all the rest."""
+    section = draw(st.sampled_from(sorted({key.partition(".")[0] for key in defaults})))
+    key = draw(st.sampled_from([key for key in defaults if key.partition(".")[0] == section]))
+    default = defaults[key]
+    if default is not None and draw(st.booleans()):
+        return f"{key}={default}"
     prefix = draw(st.sampled_from(["", "", "", "", "+", "++", "~"]))
     return f"{prefix}{key}={draw(VALUES)}"
+
+
+def as_written(value: Any) -> str | None:
+    """A value as it stands on a command line, if it is one alone."""
+    if isinstance(value, str):
+        return quoted(value)
+    return None if isinstance(value, dict | list) else yaml.safe_dump(value).split("\n")[0]
 
 
 @pytest.mark.slow
@@ -113,10 +124,12 @@ def test_any_line_is_refused_in_words_or_understood_and_touches_nothing_else(
     always, number = ALWAYS[app]
     groups = [argument for argument in always if argument.partition("=")[0] in ("space", "hardware")]
     runs, codes, searches = around.folder / "runs", Counter[int](), app in (SEARCH, TUNE)
-    keys = [key for key, _ in leaves(composed(*groups, app=app.config)) if key != "trials"]  # of as many as they say
+    whole = leaves(composed(*groups, app=app.config))
+    defaults = {key: as_written(value) for key, value in whole if key != "trials"}  # of as many as they say
+    defaults |= dict.fromkeys(OTHER_KEYS)
 
     @settings(FUZZ, max_examples=number)
-    @given(line=st.lists(arguments([*keys, *OTHER_KEYS]), min_size=1, max_size=2), flags=st.sampled_from([[], ["-m"]]))
+    @given(line=st.lists(arguments(defaults), min_size=1, max_size=2), flags=st.sampled_from([[], ["-m"]]))
     def each(line: list[str], flags: list[str]) -> None:
         own = [*flags, f"paths.runs={runs}"] if searches else []
         code, _, errors = run(*always, *line, *own, app=app)

@@ -6,9 +6,12 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from trainers.cli.command import choices
+
 # What of Hydra a user may set: how the jobs of a sweep are chosen and run. The rest moves files out of run folders.
 LAUNCHING = re.compile(r"[+~]*hydra(\.(launcher|sweeper)\b|/(launcher|sweeper(/sampler)?)(@|=|$))")
 OF_HYDRA = re.compile(r"[+~]*hydra(?=[./@=:]|$)")
+NESTED = re.compile(r"\[.*[\[{]", re.DOTALL)
 COMPLETION = ("-sc", "--shell-completion")  # what TAB asks
 ANSWERS = (*COMPLETION, "-c", "--cfg", "-i", "--info", "--hydra-help", "--version")  # without a run
 
@@ -39,7 +42,7 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
     known, others = parser.parse_known_args(arguments)
     overrides = [as_meant(a) for a in others if not a.startswith("-") and ("=" in a or a[0] == "~")]
     flags = [a for a in others if a.startswith("-") or not ("=" in a or a[:1] == "~")]
-    problems = not_to_be_set(overrides)
+    problems = [*not_to_be_set(overrides), *nested_choices(overrides)]
     if known.replaced is not None:
         problems.append(f"--config-name: got {known.replaced}, not to be used; --config-dir adds a folder")
     if known.config_dir is not None and not os.path.isdir(known.config_dir):
@@ -62,6 +65,17 @@ def not_to_be_set(overrides: Iterable[str]) -> list[str]:
         "hydra.launcher.* and hydra.sweeper.* but for _target_; paths.runs says where run folders go"
         for override in overrides
         if OF_HYDRA.match(override) and ("_target_" in override or not LAUNCHING.match(override))
+    ]
+
+
+def nested_choices(overrides: Iterable[str]) -> list[str]:
+    """What is wrong with overrides that choose from a group: Hydra takes names only."""
+    pairs = [(key_of(override), override.partition("=")[2]) for override in overrides]
+    groups = choices() if any(NESTED.match(value) for _, value in pairs) else {}
+    return [
+        f"{key}: got {value}; allowed: a name or a list of names, of {', '.join(groups[key])}"
+        for key, value in pairs
+        if key in groups and NESTED.match(value)
     ]
 
 
