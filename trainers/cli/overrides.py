@@ -11,7 +11,7 @@ from trainers.cli.command import choices
 # What of Hydra a user may set: how the jobs of a sweep are chosen and run. The rest moves files out of run folders.
 LAUNCHING = re.compile(r"[+~]*hydra(\.(launcher|sweeper)\b|/(launcher|sweeper(/sampler)?)(@|=|$))")
 OF_HYDRA = re.compile(r"[+~]*hydra(?=[./@=:]|$)")
-NESTED = re.compile(r"\[.*[\[{]", re.DOTALL)
+NESTED = re.compile(r"\[[^\]]*[\[{]")  # not of a sweep over lists, as [a],[b]
 COMPLETION = ("-sc", "--shell-completion")  # what TAB asks
 ANSWERS = (*COMPLETION, "-c", "--cfg", "-i", "--info", "--hydra-help", "--version")  # without a run
 
