@@ -1,4 +1,4 @@
-"""What a command leaves around itself: HOME, TMPDIR and the working folder are new, and all that is in them is told."""
+"""What a command leaves around itself: HOME, TMPDIR and the working folder are new, and all in them is listed."""
 
 import os
 import tempfile

@@ -232,14 +232,14 @@ def test_searches_of_one_strategy_and_unlike_settings_are_two_lines(run: Run, tm
     assert set(lines(axes)) == {"steps=10, n = 1", "steps=99, n = 1"}
 
 
-def test_more_searches_than_looks_are_told_by_their_strategy(run: Run, tmp_path: Path) -> None:
+def test_more_searches_than_looks_are_named_by_their_strategy(run: Run, tmp_path: Path) -> None:
     runs = tuple(replace(run, config=run.config | {"trainer": {"steps": steps}}) for steps in range(8))
     axes = panel(plot_anytime(Sweep(tmp_path, runs, pd.DataFrame())))
-    told = [str(line.get_label()) for line in axes.lines]
-    assert len(told) == 8 and [label for label in told if not label.startswith("_")] == ["pool, n = 8"]
+    reported = [str(line.get_label()) for line in axes.lines]
+    assert len(reported) == 8 and [label for label in reported if not label.startswith("_")] == ["pool, n = 8"]
     table = pd.concat([TABLE.assign(search=f"lr={number}") for number in range(8)])
-    told = [label for label in marks(panel(plot_pareto(table, device="phone"))) if not label.startswith("_")]
-    assert told == ["pool, n = 16", "random, n = 8"]
+    reported = [label for label in marks(panel(plot_pareto(table, device="phone"))) if not label.startswith("_")]
+    assert reported == ["pool, n = 16", "random, n = 8"]
 
 
 def test_the_gap_has_a_bar_at_the_mean_of_each_accuracy() -> None:

@@ -87,7 +87,7 @@ def test_operation_is_timed_on_the_board(board: Board) -> None:
     assert measured.repeats == 5
 
 
-def test_model_that_the_board_cannot_run_is_told_and_the_next_one_runs(board: Board) -> None:
+def test_model_that_the_board_cannot_run_is_reported_and_the_next_one_runs(board: Board) -> None:
     with pytest.raises(BoardError, match="could not run the model"):
         board.run(b"no model", threads=1, warmup=1, repeats=1, feed={})
     assert time_operation(CONV, repeats=2, machine=board).repeats == 2
@@ -97,8 +97,8 @@ def test_words_of_a_login_are_passed_over(server: LoopbackServer, tmp_path: Path
     talkative = tmp_path / "python"
     talkative.write_text(f'#!/bin/sh\necho "Welcome to the board"\nexec {sys.executable} "$@"\n')
     talkative.chmod(0o755)
-    with connected(replace(server.address, python=str(talkative))) as told:
-        assert told.versions["python"] == ".".join(map(str, sys.version_info[:3]))
+    with connected(replace(server.address, python=str(talkative))) as reported:
+        assert reported.versions["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
 def test_closed_port_is_refused_with_what_to_check(server: LoopbackServer) -> None:
@@ -139,7 +139,9 @@ def test_board_without_onnxruntime_is_refused_with_the_line_that_installs_it(
     assert re.search(r"run on it: \S+/bare/bin/python\S* -m pip install onnxruntime", message)
 
 
-def test_machine_without_ssh_is_told(server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_machine_without_ssh_is_reported(
+    server: LoopbackServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     assert "install OpenSSH's client" in refusal(server.address)
 
@@ -167,7 +169,7 @@ def test_board_that_does_not_answer_in_time_is_let_go_and_stops(noted: tuple[Boa
     pytest.fail("the board went on running what nobody waits for")
 
 
-def test_board_that_is_lost_on_the_way_is_told(noted: tuple[BoardAddress, Path]) -> None:
+def test_board_that_is_lost_on_the_way_is_reported(noted: tuple[BoardAddress, Path]) -> None:
     address, pid = noted
     with connected(address) as lost:
         os.kill(int(pid.read_text()), signal.SIGKILL)

@@ -61,8 +61,8 @@ def test_help_names_every_space_and_ends_with_examples_and_exit_codes() -> None:
 
 def test_every_example_of_the_help_is_a_command_that_is_understood(command: Cli) -> None:
     for arguments in examples(CALIBRATE):
-        told = complaints(command(*arguments, "seed=-1"))  # all that is wrong with it
-        assert told == {"seed: got -1; Input should be greater than or equal to 0"}
+        reported = complaints(command(*arguments, "seed=-1"))  # all that is wrong with it
+        assert reported == {"seed: got -1; Input should be greater than or equal to 0"}
 
 
 # Profiles

@@ -132,11 +132,11 @@ def written(folder: Path, calibration: Calibration) -> Path:
 def test_an_overhead_of_pools_is_fitted_only_where_operations_tell_it(tmp_path: Path) -> None:
     pool = Operation("avg_pool", (16, 7, 7), (16, 7, 7), 3)
     conv = Operation("conv", (16, 7, 7), (16, 7, 7), 5)
-    told = [[conv] * a + [pool] * b for a in (1, 3) for b in (0, 10, 40)]
-    untold = [[conv] * a + [pool] for a in (3, 6, 9, 12, 15)]
+    reported = [[conv] * a + [pool] * b for a in (1, 3) for b in (0, 10, 40)]
+    unmeasured = [[conv] * a + [pool] for a in (3, 6, 9, 12, 15)]
     columns = [
         network_design(load_population(), roofline_amounts(networks, bytes_per_element=4)).columns
-        for networks in (told, untold)
+        for networks in (reported, unmeasured)
     ]
     assert ["overhead:pool" in names for names in columns] == [True, False]
 

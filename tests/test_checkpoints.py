@@ -67,9 +67,9 @@ def test_a_checkpoint_from_elsewhere_executes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_under_a_name_that_is_not_its_own_is_not_taken(tmp_path: Path) -> None:
-    told: list[str] = []
+    reported: list[str] = []
     path = saved(tmp_path, {"x": torch.zeros(3)}, {})
-    assert latest_checkpoint(tmp_path, told.append) == path
+    assert latest_checkpoint(tmp_path, reported.append) == path
     path.rename(tmp_path / "epoch-000002-0123456789abcdef.ckpt")
-    assert latest_checkpoint(tmp_path, told.append) is None
-    assert len(told) == 1 and "epoch-000002-0123456789abcdef.ckpt" in told[0]
+    assert latest_checkpoint(tmp_path, reported.append) is None
+    assert len(reported) == 1 and "epoch-000002-0123456789abcdef.ckpt" in reported[0]

@@ -85,7 +85,7 @@ def test_every_search_of_the_readme_is_a_command_that_is_understood(
     monkeypatch.setattr(
         trainers.search.identification, "identified", lambda config, known: config
     )  # the data are not here
-    monkeypatch.setattr(trainers.cli.search, "run_search", accept)  # all checks of the configuration come before it
+    monkeypatch.setattr(trainers.cli.search, "run_identified", accept)  # all checks of the configuration come before it
     for example in re.findall(r"^(?:.*&& )?(?:\S*/)?espalier-search(.*)$", text, re.MULTILINE):
         arguments = shlex.split(example, comments=True)
         if {"--help", "--cfg"} & set(arguments) or "plugins=" in example:

@@ -1,4 +1,4 @@
-"""Which code ran is told by its commit only as far as its files are those of the commit, and by their hash always."""
+"""Which code ran is known by its commit only as far as its files are those of the commit, and by their hash always."""
 
 import shutil
 import subprocess

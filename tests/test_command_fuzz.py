@@ -116,7 +116,7 @@ def test_any_line_is_refused_in_words_or_understood_and_touches_nothing_else(
     run: Cli, around: Surroundings, monkeypatch: pytest.MonkeyPatch, app: App
 ) -> None:
     # The configuration is whole and checked; what is searched, measured or fitted is the subject of other tests.
-    monkeypatch.setattr(trainers.cli.search, "run_search", lambda *given, **more: Found())
+    monkeypatch.setattr(trainers.cli.search, "run_identified", lambda *given, **more: Found())
     monkeypatch.setattr(trainers.devices.measurement, "run_measure", lambda config, report: plan(config))
     monkeypatch.setattr(trainers.devices.calibrate, "run_calibrate", lambda c, report: checked_measurements(c))
     monkeypatch.setattr(trainers.devices.calibrate, "run_propose", lambda c, report: checked_candidates(c))

@@ -27,7 +27,7 @@ from trainers.search.optimizers import make_optimizer
 from trainers.search.plan import is_host, part_problems
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))
-# Where a run lies, how many threads compute it, who is told of it: the result does not depend on them.
+# Where a run lies, how many threads compute it, who logs it: the result does not depend on them.
 NOT_IN_FINGERPRINT = (
     *("paths.runs", "paths.data", "paths.cache", "data.root", "sweep", "tags", "logger.name"),
     *("trainer.threads", "trainer.checkpoint_seconds"),

@@ -17,7 +17,7 @@ from trainers.data.readers import read_digits
 def plain_set(
     counts: tuple[int, ...], *, channels: int = 1, side: int = 6, is_test: torch.Tensor | None = None
 ) -> ImageSet:
-    """Image i is grey at level i + 1 all over, so that it can be told after any shift."""
+    """Image i is grey at level i + 1 all over, so that it can be recognised after any shift."""
     labels = torch.tensor([label for label, num in enumerate(counts) for _ in range(num)])
     images = torch.arange(1, len(labels) + 1, dtype=torch.uint8)[:, None, None, None]
     return ImageSet("plain", images.repeat(1, channels, side, side), labels, len(counts), is_test, "made here")

@@ -82,7 +82,7 @@ def test_a_prior_learned_from_devices_has_their_mean_and_spread(learn_prior: Cal
         speed = np.exp(generator.uniform(-2, 2))
         devices.append((x_NP, speed * (x_NP @ coefficients_P) * (1 + 0.01 * generator.standard_normal(40))))
     prior = learn_prior(devices, shrinkage=0.0)
-    # Speed and mean are one product: only the ratio of the coefficients, and its spread, can be told. A ratio of
+    # Speed and mean are one product: only the ratio of the coefficients, and its spread, is known. A ratio of
     # coefficients that spread by 10 % and 40 % spreads by some 40 %; both bounds are four standard errors wide.
     assert prior.mean_P[1] / prior.mean_P[0] == pytest.approx(0.5, rel=0.2)
     ratios = [fit_device(prior, x, y).coefficients_P for x, y in devices]

@@ -98,7 +98,7 @@ def test_every_budget_that_cannot_be_met_is_named() -> None:
     assert "margin=point" not in str(caught.value), "the estimate of latency is out of reach too"
 
 
-def test_a_latency_out_of_reach_at_its_bound_alone_is_told_with_the_setting_that_holds_the_estimate() -> None:
+def test_a_latency_out_of_reach_at_its_bound_alone_is_reported_with_the_setting_that_holds_the_estimate() -> None:
     table = cost_table(small_space("depths"))
     smallest = upper_costs(table, all_networks(table.space), 0)[:, 0].min()
     with pytest.raises(BudgetInfeasibleError, match="margin=point"):

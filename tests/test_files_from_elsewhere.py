@@ -132,7 +132,7 @@ def test_a_run_or_sweep_with_a_file_without_an_end_is_a_row_of_its_status(
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("name", ["config.yaml", "prune.csv", ARCHITECTURE])
-def test_a_file_without_an_end_is_told_in_place_of_a_report(
+def test_a_file_without_an_end_is_reported_in_place_of_a_report(
     run: Path, name: str, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     replaced(run / name, kind)
@@ -177,10 +177,10 @@ STEERS = "\x1b]52;c;cm0gLXJm\x07\x1b[2J\x00\x9b1A\u202e"
 
 
 def printed(capsys: pytest.CaptureFixture[str]) -> str:
-    """What has been told, which must hold no character that steers a terminal."""
-    told = "".join(capsys.readouterr())
-    assert all(map(str.isprintable, told.split("\n"))), repr(told)
-    return told
+    """What has been printed, which must hold no character that steers a terminal."""
+    reported = "".join(capsys.readouterr())
+    assert all(map(str.isprintable, reported.split("\n"))), repr(reported)
+    return reported
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning:torch")
@@ -191,9 +191,9 @@ def test_a_check_of_a_run_steers_no_terminal_and_no_value_passes_for_a_check(
     versions = {**result["versions"], "torch": f"{STEERS}\nok           file weights"}
     change(run / "result.json", versions=versions, files={"\x1b[2J.csv": STEERS})
     assert espalier_report(["verify", str(run)]) == 1
-    told = printed(capsys)
-    assert "cm0gLXJm" in told
-    assert "\n             ok           file weights" in told
+    reported = printed(capsys)
+    assert "cm0gLXJm" in reported
+    assert "\n             ok           file weights" in reported
 
 
 def test_a_refused_report_steers_no_terminal(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

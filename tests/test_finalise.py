@@ -93,14 +93,16 @@ def test_the_exact_optimum_of_the_scores_is_a_candidate(
     assert best in {candidate.indices for candidate in run(problem, survivors, Recorder(spread), seed=seed)}
 
 
-def test_the_dearest_network_is_a_candidate_whatever_its_score(problem: BudgetProblem, survivors: Survivors) -> None:
+def test_the_most_expensive_network_is_a_candidate_whatever_its_score(
+    problem: BudgetProblem, survivors: Survivors
+) -> None:
     # A pool of 64 * 64 draws from 16 networks or so holds all of them.
     def gflops(network: Network) -> int:
         return sum(op.macs for op in SPACE.operations(SPACE.choices(network)))
 
-    dearest = max(gflops(network) for network in allowed(problem, survivors))
+    most_expensive = max(gflops(network) for network in allowed(problem, survivors))
     costs = [gflops(candidate.indices) for candidate in run(problem, survivors, Recorder(spread), num_candidates=8)]
-    assert max(costs) == dearest
+    assert max(costs) == most_expensive
 
 
 def test_candidates_come_by_validation_accuracy_then_by_loss(problem: BudgetProblem, survivors: Survivors) -> None:

@@ -32,7 +32,7 @@ def test_ten_designed_measurements_rank_the_networks_of_an_unseen_device(space: 
     assert np.mean([rank for design, _, rank, _ in outcomes if design == "designed"]) >= asked
 
 
-def test_networks_known_on_other_devices_are_foretold_on_this_one() -> None:
+def test_networks_known_on_other_devices_are_predicted_on_this_one() -> None:
     script = benchmark("ncnn_held_out")
     settings = list(script.times())[::8]
     left_out = [script.known_elsewhere(setting) for setting in settings]

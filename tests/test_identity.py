@@ -1,5 +1,6 @@
 """A finished run is returned only for exactly what was asked: its data by content, and the machines that measured."""
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -7,20 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from console import SEARCH, TUNE, Cli, Found, console
 from PIL import Image
 from tiny_search import MOBILE, SHORT, composed
 
+import trainers.cli.search
 from hardware_models.measuring import runner
 from search_spaces.errors import InvalidInputError
 from trainers.cli.search import run_search
-from trainers.data.datasets import content_of, data_config, load_data
-from trainers.data.image_set import DataError
+from trainers.data import datasets
+from trainers.data.datasets import DataConfig, content_of, data_config, load_data
+from trainers.data.image_set import DataError, ImageSet
 from trainers.runs.config import SearchConfig, validate
 from trainers.runs.folder import RunFolder
 from trainers.search.identification import identified
-from trainers.tuning.search_space import fixed_values
+from trainers.search.plan import prepare
 
 FOLDER = ("data=image_folder", "data.limit=null", "data.image_size=[16,16]", "data.flip=false")
+OVERRIDES = (*MOBILE, *(each for each in SHORT if not each.startswith("data.")), *FOLDER)
 
 
 def images_in(root: Path) -> Path:
@@ -35,9 +40,7 @@ def images_in(root: Path) -> Path:
 
 
 def asked(root: Path, *more: str) -> SearchConfig:
-    short = [each for each in SHORT if not each.startswith("data.")]
-    overrides = (*MOBILE, *short, *FOLDER, f"data.root={root}", f"paths.runs={root.parent / 'runs'}", *more)
-    return validate(composed(*overrides))
+    return validate(composed(*OVERRIDES, f"data.root={root}", f"paths.runs={root.parent / 'runs'}", *more))
 
 
 def brighten(root: Path) -> None:
@@ -127,12 +130,51 @@ def test_a_measured_run_is_of_its_machine(tmp_path: Path, monkeypatch: pytest.Mo
     assert refused.value.fields == ("measured_on.host",)
 
 
-def test_a_study_is_of_the_content_of_its_data(tmp_path: Path) -> None:
-    found = []
-    for name in ("one", "two"):
-        root = images_in(tmp_path / name)
-        if name == "two":
-            brighten(root)
-        found.append(fixed_values([identified(asked(root)).model_dump(mode="json")], ["optimizer.lr"], set()))
-    differing = {key for key in found[0] if found[0][key] != found[1][key]}
-    assert differing == {"data.content"}
+@pytest.fixture
+def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[DataConfig]:
+    """The configurations whose images were read."""
+    reads: list[DataConfig] = []
+    read = datasets._read
+
+    def counting(config: DataConfig) -> ImageSet:
+        reads.append(config)
+        return read(config)
+
+    monkeypatch.setattr(datasets, "_read", counting)
+    return reads
+
+
+def test_data_that_were_read_to_identify_a_search_are_not_read_again(
+    tmp_path: Path, counted_reads: list[DataConfig]
+) -> None:
+    config = identified(asked(images_in(tmp_path / "data")))
+    prepare(config)
+    assert len(counted_reads) == 1
+
+
+@pytest.fixture
+def tune(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Cli:
+    """Commands whose searches are not run: what they are asked is the subject."""
+    monkeypatch.setattr(trainers.cli.search, "run_identified", lambda *given, **more: Found())
+    return console(TUNE, monkeypatch, capsys, tmp_path)
+
+
+def test_a_study_goes_on_only_over_the_data_that_it_was_begun_with(tune: Cli, tmp_path: Path) -> None:
+    root = images_in(tmp_path / "data")
+    line = (*OVERRIDES, f"data.root={root}", "paths.runs=runs", "sweep=study", "optimizer.lr=interval(0.01,0.1)")
+    assert tune(*line, "trials=1")[0] == 0
+    moved = shutil.move(root, tmp_path / "elsewhere")
+    assert tune(*line, f"data.root={moved}", "trials=2")[0] == 0
+    brighten(Path(moved))
+    code, _, errors = tune(*line, f"data.root={moved}", "trials=3")
+    assert code == 2 and "data.content" in errors
+
+
+def test_folders_of_a_sweep_over_data_are_those_of_their_content(tune: Cli, tmp_path: Path) -> None:
+    one, two = images_in(tmp_path / "one"), images_in(tmp_path / "two")
+    same = shutil.copytree(one, tmp_path / "same")
+    brighten(two)
+    tune(*OVERRIDES, f"data.root={one},{two},{same}", "-m", "paths.runs=runs", "sweep=data", app=SEARCH)
+    jobs = json.loads((tmp_path / "here/runs/data/sweep.json").read_text(encoding="utf-8"))["jobs"]
+    first, second, third = (job["folder"] for job in jobs)
+    assert first == third != second

@@ -117,6 +117,8 @@ def notes_and_thumbnails(root: Path) -> dict[str, int]:
     (root / "left" / "Thumbs.db").write_bytes(b"no image")
     (root / "right" / "readme.txt").write_text("no image", encoding="utf-8")
     (root / "right" / ".DS_Store").write_bytes(b"no image")
+    (root / "left" / ".ipynb_checkpoints").mkdir()
+    picture("right").save(root / "left" / ".ipynb_checkpoints" / "00-checkpoint.png")
     return {NO_IMAGE: 2}
 
 
@@ -129,7 +131,7 @@ def test_each_file_is_used_or_counted_and_shows_its_class(tmp_path: Path, name: 
     root = tmp_path / "images"
     left_out = LAYOUTS[name](root)
     found = read(root)
-    on_disk = sum(1 for path in root.rglob("*") if path.is_file() and not path.name.startswith("."))
+    on_disk = sum(1 for path in root.rglob("*") if path.is_file() and "/." not in str(path.relative_to(root.parent)))
     assert found.left_out == left_out
     assert len(found.labels) + sum(left_out.values()) == on_disk
     left_N, right_N = (found.images[..., third].float().mean((1, 2, 3)) for third in THIRDS)

@@ -134,7 +134,7 @@ def test_paddle_lites_convolutions_are_named_by_their_notation_in_ms(tmp_path: P
         ("paddlelite", ",40\n", ",0\n", [(2, "time")]),
     ],
 )
-def test_what_is_wrong_is_told_with_its_line(
+def test_what_is_wrong_is_reported_with_its_line(
     name: str, old: str, new: str, wrong: list[tuple[int, str]], tmp_path: Path
 ) -> None:
     assert old in FORMATS[name]
@@ -150,7 +150,7 @@ def test_a_device_that_a_table_has_not_is_refused_with_those_it_has(name: str, t
     assert caught.value.fields == ("device",)
 
 
-def test_all_wrong_lines_are_told_at_once(tmp_path: Path) -> None:
+def test_all_wrong_lines_are_reported_at_once(tmp_path: Path) -> None:
     text = PHONES.replace(",2.5\n", ",0\n").replace(",0.5\n", ",fast\n").replace("conv,conv_4_16_24", "pool,conv_4")
     with pytest.raises(InvalidInputError) as caught:
         imported(tmp_path, "phones", text)

@@ -23,7 +23,7 @@ from console import (
     imported_by,
     spaces_in_help,
 )
-from console import refused as told_once
+from console import refused as reported_once
 from spaces import ROOT
 
 import trainers.devices.measurement
@@ -46,7 +46,7 @@ def measure(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 
 def refused(result: Result, *words: str, code: int = 2) -> None:
     """One message that says these words, its exit code, and nothing measured."""
-    told_once(result, "espalier-measure", *words, code=code)
+    reported_once(result, "espalier-measure", *words, code=code)
     assert list(Path.cwd().rglob("*")) == []
 
 
@@ -92,8 +92,8 @@ def test_every_example_of_the_help_is_a_command_that_is_understood(measure: Cli)
     for file in ("pixel6.json", "run.log", "runs/sweep/run/architectures/pixel6.json"):  # that they speak of
         Path(file).touch()
     for arguments in examples(MEASURE):
-        told = complaints(measure(*arguments, "repeats=0"))  # all that is wrong with it
-        assert told == {"repeats: got 0; Input should be greater than or equal to 1"}
+        reported = complaints(measure(*arguments, "repeats=0"))  # all that is wrong with it
+        assert reported == {"repeats: got 0; Input should be greater than or equal to 1"}
 
 
 # Wrong configurations

@@ -43,7 +43,7 @@ def test_operations_are_read_without_a_file_of_layers(tmp_path: Path) -> None:
     assert measured.rows[0].operations == (Operation("conv", (8, 7, 7), (4, 7, 7), 3),)
 
 
-def test_what_all_rows_share_is_told_once(tmp_path: Path) -> None:
+def test_what_all_rows_share_is_reported_once(tmp_path: Path) -> None:
     header = "network,latency_ms,runtime,threads,machine,statistic,date\n"
     measured = read(tmp_path, header + 'a,1,ort,4,"board, 4 cores",mean,2026-01-01\nb,2,ort,4,"board, 4 cores",mean,\n')
     assert measured.constants == {"runtime": "ort", "threads": "4", "machine": "board, 4 cores", "statistic": "mean"}
@@ -127,7 +127,7 @@ def test_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
         read_measurements(tmp_path / "none.csv")
 
 
-def test_all_problems_are_told_at_once_in_their_order_and_many_are_counted(tmp_path: Path) -> None:
+def test_all_problems_are_reported_at_once_in_their_order_and_many_are_counted(tmp_path: Path) -> None:
     rows = "".join(f"n{i},-{i + 1}\n" for i in range(30))
     with pytest.raises(InvalidInputError, match=f"and {30 - MAX_LISTED} more") as caught:
         read(tmp_path, "network,latency_ms\n" + rows)

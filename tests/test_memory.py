@@ -9,7 +9,7 @@ from trainers.search.memory import count_peak_anew, peak_mb
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system counts anew")
-def test_a_peak_counts_from_when_it_is_told_to() -> None:
+def test_a_peak_counts_from_when_it_is_asked_to() -> None:
     held = np.ones(100_000_000, np.uint8)
     del held
     before = peak_mb()

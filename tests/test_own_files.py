@@ -152,7 +152,7 @@ HEADER = "# @package hardware.mine\n"
     ],
     ids=lambda value: value[:30] if isinstance(value, str) else "",
 )
-def test_a_profile_that_is_no_configuration_is_told_with_its_file(
+def test_a_profile_that_is_no_configuration_is_reported_with_its_file(
     search: Cli, around: Surroundings, text: str, words: tuple[str, ...]
 ) -> None:
     folder = write(around, "hardware/mine.yaml", HEADER + text)

@@ -54,10 +54,10 @@ def test_pareto_of_a_device_that_is_not_there_is_refused() -> None:
 def test_a_legend_of_long_words_leaves_the_panel_its_room() -> None:
     words = "iot_terminal.budgets.latency_ms=12 mid_tablet.budgets.latency_ms=24"
     table = pd.concat([TABLE.assign(search=f"lr={number} {words}") for number in range(7)])
-    for draw, told in ((TABLE, 2), (table, 7)):
+    for draw, reported in ((TABLE, 2), (table, 7)):
         figure = plot_pareto(draw, device="phone")
         figure.draw_without_rendering()
         legend = figure.legends[0].get_window_extent()
-        assert len(figure.legends[0].get_texts()) == told + 2  # and the front, and the random ones
+        assert len(figure.legends[0].get_texts()) == reported + 2  # and the front, and the random ones
         assert legend.x0 >= 0 and legend.x1 <= figure.bbox.x1 and legend.y0 >= 0
         assert panel(figure).get_window_extent().height / figure.dpi > 2  # inches

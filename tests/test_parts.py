@@ -49,7 +49,7 @@ def test_a_value_that_can_never_work_is_refused_by_its_key(override: str, key: s
     assert wrong(override) == (key,)
 
 
-def test_all_that_is_wrong_with_several_parts_is_told_at_once() -> None:
+def test_all_that_is_wrong_with_several_parts_is_reported_at_once() -> None:
     overrides = ("strategy.pool_size=4", "optimizer.lr=-1", "space.depths=[1.5]", "data.shift=9")
     devices = ("hardware.mid_tablet.precision=fp8", "hardware.iot_terminal.threads=fast")
     assert wrong(*overrides, *devices) == (
@@ -65,7 +65,7 @@ def test_all_that_is_wrong_with_several_parts_is_told_at_once() -> None:
         ("nasbench201", "width=65537 num_cells=1000"),
     ],
 )
-def test_all_that_is_wrong_with_a_space_is_told_at_once(space: str, arguments: str) -> None:
+def test_all_that_is_wrong_with_a_space_is_reported_at_once(space: str, arguments: str) -> None:
     given = [f"space.{each}" for each in arguments.split()]
     (problem,) = part_problems(validate(composed(f"space={space}", *given)))
     assert set(keys_of(problem)) == {each.partition("=")[0] for each in given}

@@ -46,7 +46,7 @@ def test_a_search_with_a_server_ends_within_latency_and_device_memory(searched: 
 
 
 def test_a_search_tells_the_use_of_a_split_budget_once_by_the_certified_placement(searched: Any) -> None:
-    # It was once told by the segments in one line and by the operations, which run faster, in the verdict.
+    # It was once reported by the segments in one line and by the operations, which run faster, in the verdict.
     result, _, lines = searched
     used = max(result["devices"]["split_phone_server"]["utilisation"].values())
     [line] = [line for line in lines if line.startswith("split_phone_server: inherited")]

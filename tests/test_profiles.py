@@ -106,7 +106,7 @@ def test_a_kind_of_a_plugin_is_priced_by_a_rate_of_its_own_name() -> None:
         roofline_features([operation], roofline_columns(PRICE_KINDS, overhead_per_kind=True))
 
 
-def test_kinds_of_convolution_are_told_apart_by_kernel_and_groups() -> None:
+def test_kinds_of_convolution_are_distinguished_by_kernel_and_groups() -> None:
     for kind in ("pointwise", "dense", "depthwise", "grouped", "linear"):
         assert price_kind(OPERATIONS[kind]) == kind
     assert {price_kind(OPERATIONS[kind]) for kind in ("average pool", "maximum pool", "global pool")} == {"pool"}

@@ -15,7 +15,7 @@ QUANTILES = st.dictionaries(st.sampled_from(METRICS), st.floats(0.0, 1.0), min_s
 
 
 def limits_between(table: CostTable, quantiles: dict[str, float], device: int) -> dict[str, float]:
-    """Budgets between the cheapest and the dearest network, that at least one network meets together."""
+    """Budgets between the cheapest and the most expensive network, that at least one network meets together."""
     upper_SM = upper_costs(table, all_networks(table.space), device)
     low_M, high_M = upper_SM.min(axis=0), upper_SM.max(axis=0)
     asked = {m: low_M[METRICS.index(m)] + q * (high_M - low_M)[METRICS.index(m)] for m, q in quantiles.items()}

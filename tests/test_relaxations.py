@@ -33,7 +33,7 @@ class Sums(Supernet):
         return torch.cat([torch.as_tensor(selection[d.name]) for d in SPACE.decisions]) @ VALUES_N
 
     def extract(self, choices: Mapping[str, Choice]) -> nn.Module:
-        raise NotImplementedError
+        return pytest.fail("no network is extracted from this one")
 
 
 class Output(Task):

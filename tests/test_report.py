@@ -99,7 +99,7 @@ def test_the_table_of_epochs_has_every_metric_with_a_budget_and_no_other(runs: R
     assert heads == ["mid_tablet, ms", "mid_tablet, GFLOPs", "iot_terminal, ms", "iot_terminal, MB"]
 
 
-def test_a_budget_that_is_not_met_is_told_with_the_metric(runs: Runs) -> None:
+def test_a_budget_that_is_not_met_is_reported_with_the_metric(runs: Runs) -> None:
     page = run_page_of(runs.others["unmet"])
     assert_true_to_files(page, runs.others["unmet"])
     assert "a budget is not met" in page and "latency_ms breaks its budget" in page
@@ -112,10 +112,10 @@ def test_a_run_without_a_result_has_a_report_of_what_it_left(runs: Runs, state: 
     page = run_page_of(run)
     assert_true_to_files(page, run)
     root = parsed(page)
-    told = load_run(run).state
-    assert told.state in [text_of(e) for e in root.iter("span") if "pill" in e.attrib.get("class", "")]
-    if told.reason:
-        assert told.reason in [text_of(e) for e in root.iter("samp")]
+    reported = load_run(run).state
+    assert reported.state in [text_of(e) for e in root.iter("span") if "pill" in e.attrib.get("class", "")]
+    if reported.reason:
+        assert reported.reason in [text_of(e) for e in root.iter("samp")]
     assert "Architecture per device" in page and "No network was derived" in page
     assert [text_of(e) for e in root.iter("h1")] != ["2 of 2 devices within budget"]
 
@@ -201,18 +201,18 @@ def test_a_report_loads_nothing(runs: Runs, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_sweep_report_tells_every_run_with_its_state_and_reason(runs: Runs) -> None:
     page = sweep_page(runs.sweep)
     table = next(parsed(page).iter("table"))
-    told = {}
+    reported = {}
     for row in list(table.iter("tr"))[1:]:
         cells = [text_of(cell) for cell in row]
-        told[cells[0]] = cells[3]
+        reported[cells[0]] = cells[3]
     expected = {}
     for folder in sorted(runs.sweep.iterdir()):
         state = load_run(folder).state
         expected[folder.name + (state.reason or "")] = state.state
     # Before the name of the folder stands what tells the run from the others.
-    assert {name: state for words, state in told.items() for name in expected if words.endswith(name)} == expected
-    assert len(told) == len(expected)
-    assert sorted(told.values()) == sorted(
+    assert {name: state for words, state in reported.items() for name in expected if words.endswith(name)} == expected
+    assert len(reported) == len(expected)
+    assert sorted(reported.values()) == sorted(
         ["done", "done", "unmet", "infeasible", "interrupted", "interrupted", "failed", "stopped", "running", "queued"]
     )
     assert text_of(next(parsed(page).iter("h1"))) == "2 of 10 runs done"
@@ -250,7 +250,7 @@ def test_means_and_deviations_over_seeds_are_those_of_the_results(runs: Runs, tm
     assert "one seed" in rows_of(sweep_page(alone), "strategies")[0][3]
 
 
-def test_stability_and_transfer_of_a_sweep_are_told(runs: Runs, tmp_path: Path) -> None:
+def test_stability_and_transfer_of_a_sweep_are_reported(runs: Runs, tmp_path: Path) -> None:
     for run in (runs.done, runs.second):
         shutil.copytree(run, tmp_path / run.name)
     page = sweep_page(tmp_path)

@@ -26,7 +26,7 @@ def reproduction(page: str) -> str:
 
 
 @pytest.mark.parametrize(("changed", "words"), [(True, ", its files changed since"), (False, ""), (None, "")])
-def test_the_code_that_searched_is_told_and_that_it_was_not_that_of_its_commit(
+def test_the_code_that_searched_is_reported_and_that_it_was_not_that_of_its_commit(
     done: Path, changed: bool | None, words: str
 ) -> None:
     commit = None if changed is None else "0123abcd"
@@ -34,12 +34,16 @@ def test_the_code_that_searched_is_told_and_that_it_was_not_that_of_its_commit(
     change(done / "result.json", code=code)
     page = run_page(done)
     assert {"code.version", "code.sha256"} <= set(assert_true_to_files(page, done))
-    told = commit or "not known: not run from a checkout with git"
-    assert f"0.1.0, commit {told}{words}; hash of its files 4567cdef" in [text_of(e) for e in parsed(page).iter("dd")]
+    reported = commit or "not known: not run from a checkout with git"
+    assert f"0.1.0, commit {reported}{words}; hash of its files 4567cdef" in [
+        text_of(e) for e in parsed(page).iter("dd")
+    ]
     assert page.count("Espalier changed since its commit") == 2 * bool(changed)  # at the top, and under Trust
 
 
-def test_plugins_are_told_with_their_modules_versions_and_hashes(done: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plugins_are_reported_with_their_modules_versions_and_hashes(
+    done: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert "plug-in" not in reproduction(run_page(done))
     monkeypatch.setattr(report, "require_plugins", lambda content, recorded: None)
     plugins = {"ladder": {"version": None, "sha256": "4567cdef"}, "of_others": {"version": "2.1", "sha256": "89ab"}}
@@ -55,7 +59,7 @@ def test_plugins_are_told_with_their_modules_versions_and_hashes(done: Path, mon
 
 
 @pytest.mark.parametrize(
-    ("margin", "timed", "told"),
+    ("margin", "timed", "reported"),
     [
         ("upper", None, "checked against the upper bound, which covers 90.0 % of"),
         ("point", None, "checked against the estimate;"),
@@ -63,14 +67,14 @@ def test_plugins_are_told_with_their_modules_versions_and_hashes(done: Path, mon
     ],
 )
 def test_only_a_bound_is_said_to_cover_networks(
-    done: Path, margin: str, timed: dict[str, Any] | None, told: str
+    done: Path, margin: str, timed: dict[str, Any] | None, reported: str
 ) -> None:
     result = json.loads((done / "result.json").read_text(encoding="utf-8"))
     devices = {name: device | {"margin": margin, "measured": timed} for name, device in result["devices"].items()}
     change(done / "result.json", devices=devices)
     page = " ".join(text_of(parsed(run_page(done))).split())
-    assert told in page
-    assert ("covers 90.0 %" in page) == (told.endswith("of"))
+    assert reported in page
+    assert ("covers 90.0 %" in page) == (reported.endswith("of"))
 
 
 @pytest.mark.parametrize("state", ["interrupted", "infeasible"])
@@ -93,7 +97,7 @@ def test_a_run_that_ended_before_it_knew_what_it_starts_from_says_so(done: Path)
     assert "not recorded" in sweep_page(run.parent)
 
 
-def test_a_pruning_log_without_a_row_is_told_from_none(done: Path) -> None:
+def test_a_pruning_log_without_a_row_is_reported_from_none(done: Path) -> None:
     run = ended(done, "early", "interrupted", error="ended by SIGTERM")
     (run / "prune.csv").write_text((run / "prune.csv").read_text().splitlines()[0] + "\n")
     assert "No choice had been pruned." in run_page(run)

@@ -83,11 +83,13 @@ def test_a_device_has_one_look_in_all_plots_of_a_run(run: Run) -> None:
     assert pruning.lines[0].get_color().lower() == to_hex(latency.get_edgecolors()[0])
 
 
-@pytest.mark.parametrize(("margin", "told"), [("upper", "by the upper bound"), ("point", "by the estimate")])
-def test_shares_of_candidates_are_named_after_the_figure_that_budgets_hold(run: Run, margin: str, told: str) -> None:
+@pytest.mark.parametrize(("margin", "reported"), [("upper", "by the upper bound"), ("point", "by the estimate")])
+def test_shares_of_candidates_are_named_after_the_figure_that_budgets_hold(
+    run: Run, margin: str, reported: str
+) -> None:
     measured = {"latency_ms": 1.0}  # of the network taken; that of no candidate
     axes = panel(plot_candidates(devices_of(run, margin=margin, measured=measured)))
-    assert axes.get_xlabel() == f"share of the tightest budget,\n{told}"
+    assert axes.get_xlabel() == f"share of the tightest budget,\n{reported}"
     rows = devices_of(run)[axes.get_title("left").partition("\n")[0]].candidates
     assert marks(axes)["candidates"][:, 0].tolist() == [row.utilisation for row in rows]
 

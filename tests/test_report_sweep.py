@@ -54,7 +54,7 @@ def next_commands(page: str) -> list[str]:
     return [text_of(element) for element in section.iter("code")]
 
 
-def test_every_job_of_a_sweep_is_told_and_counted_also_without_a_folder(run: Path) -> None:
+def test_every_job_of_a_sweep_is_reported_and_counted_also_without_a_folder(run: Path) -> None:
     begin(run.parent, folders=[run.name, None, "key2", "key3"], refused="seed: got -1; allowed: 0 or more")
     write_run(run.parent / "key2", "failed", error="<b>no</b> space left")
     end_sweep()
@@ -68,7 +68,7 @@ def test_every_job_of_a_sweep_is_told_and_counted_also_without_a_folder(run: Pat
     assert heading(page) == "1 of 4 runs done" and loose_numbers(parsed(page)) == []
 
 
-def test_jobs_of_a_sweep_that_goes_on_are_told_and_its_command_is_not_yet_to_be_repeated(run: Path) -> None:
+def test_jobs_of_a_sweep_that_goes_on_are_reported_and_its_command_is_not_yet_to_be_repeated(run: Path) -> None:
     begin(run.parent, folders=[run.name, "key1"])
     page = sweep_page(run.parent)
     assert states_and_reasons(page) == {f"seed=0{run.name}": "done", "seed=1job 1": "queued"}
@@ -76,7 +76,7 @@ def test_jobs_of_a_sweep_that_goes_on_are_told_and_its_command_is_not_yet_to_be_
     end_sweep()
 
 
-def test_runs_and_searches_are_told_by_what_was_swept_and_folders_are_where_links_lead(
+def test_runs_and_searches_are_named_by_what_was_swept_and_folders_are_where_links_lead(
     run: Path,
 ) -> None:
     whole = (run / "config.yaml").read_text(encoding="utf-8")
@@ -101,7 +101,7 @@ def test_runs_and_searches_are_told_by_what_was_swept_and_folders_are_where_link
     assert loose_numbers(parsed(page)) == []
 
 
-def test_each_budget_of_a_sweep_is_told_with_what_is_held_against_it_and_which_binds(run: Path) -> None:
+def test_each_budget_of_a_sweep_is_reported_with_what_is_held_against_it_and_which_binds(run: Path) -> None:
     unmet(run, "unmet")
     rows = rows_of(sweep_page(run.parent), "budgets")
     (broken,) = (row for row in rows if row[-5] == "over budget")
@@ -115,7 +115,7 @@ def test_each_budget_of_a_sweep_is_told_with_what_is_held_against_it_and_which_b
         assert row[-1] == f"{100 * device['utilisation'][device['binding']]:.1f} %"
 
 
-def test_where_runs_of_a_sweep_come_of_other_things_is_told_with_the_runs(run: Path) -> None:
+def test_where_runs_of_a_sweep_come_of_other_things_is_reported_with_the_runs(run: Path) -> None:
     copy = Path(shutil.copytree(run, run.parent / "other"))
     result = json.loads((run / "result.json").read_text())
     seed = (copy / "config.yaml").read_text(encoding="utf-8").replace("\nseed: 0\n", "\nseed: 1\n")
@@ -124,11 +124,11 @@ def test_where_runs_of_a_sweep_come_of_other_things_is_told_with_the_runs(run: P
     page = sweep_page(run.parent)
     (section,) = (s for s in parsed(page).iter("section") if s.attrib["id"] == "reproduction")
     terms = [text_of(e) for e in section.iter("dt")]
-    told = dict(zip(terms, (text_of(e) for e in section.iter("dd")), strict=True))
-    assert told["torch"] == f"{result['versions']['torch']} of seed=01.2.3 of seed=1"
-    assert told["cost table"] == result["hashes"]["cost_table"] and told["numpy"] == result["versions"]["numpy"]
-    assert told["split of the data"] == result["hashes"]["data_split"]
-    assert told["hash of its files"] == result["code"]["sha256"]
+    reported = dict(zip(terms, (text_of(e) for e in section.iter("dd")), strict=True))
+    assert reported["torch"] == f"{result['versions']['torch']} of seed=01.2.3 of seed=1"
+    assert reported["cost table"] == result["hashes"]["cost_table"] and reported["numpy"] == result["versions"]["numpy"]
+    assert reported["split of the data"] == result["hashes"]["data_split"]
+    assert reported["hash of its files"] == result["code"]["sha256"]
     assert run.name in text_of(section) and loose_numbers(parsed(page)) == []
 
 
@@ -211,17 +211,17 @@ def test_a_malformed_file_costs_one_row_and_not_the_report(
     spoiled = Path(shutil.copytree(run, run.parent / "spoiled"))
     spoil(spoiled)
     page = write_report(run.parent).read_text(encoding="utf-8")
-    told = states_and_reasons(page)
-    assert sorted(told.values()) == ["done", "unreadable"] and told[run.name] == "done"
-    (words,) = (words for words, state in told.items() if state == "unreadable")
+    reported = states_and_reasons(page)
+    assert sorted(reported.values()) == ["done", "unreadable"] and reported[run.name] == "done"
+    (words,) = (words for words, state in reported.items() if state == "unreadable")
     assert words.startswith("spoiled") and reason in words
     assert heading(page) == "1 of 2 runs done" and loose_numbers(parsed(page)) == []
 
 
 def test_a_torn_record_of_the_sweep_is_a_row_too(run: Path) -> None:
     (run.parent / "sweep.json").write_text("{")
-    told = states_and_reasons(sweep_page(run.parent))
-    assert told.pop(run.name) == "done" and list(told.values()) == ["unreadable"]
+    reported = states_and_reasons(sweep_page(run.parent))
+    assert reported.pop(run.name) == "done" and list(reported.values()) == ["unreadable"]
 
 
 def test_warnings_of_a_sweep_are_those_of_its_runs_each_reason_counted_by_itself(run: Path) -> None:
@@ -231,7 +231,9 @@ def test_warnings_of_a_sweep_are_those_of_its_runs_each_reason_counted_by_itself
         result["devices"]["mid_tablet"]["profile"] |= {"error": None, "error_reason": reason}
         change(folder / "result.json", **result | {"search": {**result["search"], "entropy": entropy}})
     (section,) = (s for s in parsed(sweep_page(run.parent)).iter("section") if s.attrib["id"] == "trust")
-    told = {text_of(item) for item in section.iter("li")}
+    reported = {text_of(item) for item in section.iter("li")}
     once = " · raised 1 time, in 1 run"
-    assert {f"latency of unknown error{once}{reason}" for reason in ("never measured", "measured elsewhere")} <= told
-    assert any(words.startswith(f"the search did not decide{once}") for words in told)
+    assert {
+        f"latency of unknown error{once}{reason}" for reason in ("never measured", "measured elsewhere")
+    } <= reported
+    assert any(words.startswith(f"the search did not decide{once}") for words in reported)

@@ -1,4 +1,4 @@
-"""A search again: the same seed gives the same, and a finished one is told, made whole or refused, not run again."""
+"""A search again: the same seed gives the same, and a finished one is shown, made whole or refused, not run again."""
 
 import json
 import shutil
@@ -72,7 +72,7 @@ def times_of(folder: Path) -> dict[Path, int]:
     return {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.name != ".lock"}
 
 
-def test_a_finished_search_is_told_and_not_run_again(again: tuple[Run, Run, Run]) -> None:
+def test_a_finished_search_is_reported_and_not_run_again(again: tuple[Run, Run, Run]) -> None:
     first, lines = again[0], list[str]()
     before = times_of(first.folder)
     assert run_search(first.plan.config, lines.append).model_dump() == first.result
@@ -80,7 +80,7 @@ def test_a_finished_search_is_told_and_not_run_again(again: tuple[Run, Run, Run]
     assert times_of(first.folder) == before
 
 
-def test_a_finished_search_whose_networks_are_gone_is_told_and_searched_again(
+def test_a_finished_search_whose_networks_are_gone_is_reported_and_searched_again(
     again: tuple[Run, Run, Run], tmp_path: Path
 ) -> None:
     config, lines = tiny_config(tmp_path, *overrides_of("mobile", "pool")), list[str]()

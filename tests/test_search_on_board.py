@@ -1,4 +1,4 @@
-"""A device at hand over SSH: its network is measured there, as one of this machine is here."""
+"""A device over SSH: its network is measured there, as one of this machine is here."""
 
 import json
 from collections.abc import Iterator

@@ -62,7 +62,7 @@ def no_sweep_around(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(sweep.VARIABLE, raising=False)
 
 
-def test_runs_are_told_apart_with_reasons_and_the_commands_of_the_open(tmp_path: Path) -> None:
+def test_runs_are_distinguished_with_reasons_and_the_commands_of_the_open(tmp_path: Path) -> None:
     write_run(tmp_path / "s" / "a", "done", progress={"epoch": 8, "epochs": 8})
     write_run(tmp_path / "s" / "b", "failed", error="the weights loss is nan", attempt=2)
     write_run(tmp_path / "s" / "c", "running", progress={"epoch": 3, "epochs": 8})
@@ -183,7 +183,7 @@ def test_long_overrides_are_cut_in_the_table_to_what_they_set_and_whole_in_json(
     assert "…latency_ms=1 seed=1 " in shown and "…latency_ms=27 seed=27 " in shown
 
 
-def test_runs_that_no_sweep_tells_of_any_more_are_told_apart_by_their_commands(tmp_path: Path) -> None:
+def test_runs_that_no_sweep_tells_of_any_more_are_distinguished_by_their_commands(tmp_path: Path) -> None:
     for lr in ("0.1", "0.03"):
         write_run(tmp_path / "s" / lr, "done", command=f"espalier-search optimizer.lr={lr} seed=1")
     assert [row.overrides for row in survey(tmp_path)[0]] == ["optimizer.lr=0.03", "optimizer.lr=0.1"]

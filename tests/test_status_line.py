@@ -13,7 +13,7 @@ from trainers.cli.search import run_search
 from trainers.search.progress import status_words
 
 
-def test_each_device_has_the_expected_cost_that_is_nearest_its_budget_and_the_dearest_network_left() -> None:
+def test_each_device_has_the_expected_cost_that_is_nearest_its_budget_and_the_most_expensive_network_left() -> None:
     row = {
         "epoch": 1,
         "hw/pixel6/latency_ms_expected": 9.84,

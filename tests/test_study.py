@@ -265,6 +265,6 @@ def test_a_pruned_search_ends_at_once_and_keeps_no_checkpoint(tmp_path: Path) ->
     assert kept == [True]
     assert not (search.run_folder / "checkpoints").exists()
     assert json.loads((search.run_folder / "status.json").read_text())["status"] == "stopped"
-    told = trials.tell(bad, Outcome("stopped", {}))
-    assert told is not None
-    assert (told.state, list(told.intermediate_values)) == (TrialState.PRUNED, [1, 2])
+    reported = trials.tell(bad, Outcome("stopped", {}))
+    assert reported is not None
+    assert (reported.state, list(reported.intermediate_values)) == (TrialState.PRUNED, [1, 2])

@@ -59,7 +59,9 @@ def run_folders(runs: Path, *overrides: str, seeds: int) -> list[Path]:
     return [tiny_config(runs, *MOBILE, *own, f"seed={seed}").run_folder for seed in range(seeds)]
 
 
-def test_a_sweep_whose_jobs_raise_and_are_killed_is_told_apart_and_finished_by_the_same_command(tmp_path: Path) -> None:
+def test_a_sweep_whose_jobs_raise_and_are_killed_is_distinguished_and_finished_by_the_same_command(
+    tmp_path: Path,
+) -> None:
     folders = run_folders(tmp_path / "runs", "sweep=night", *LONGER, seeds=6)
     raising, killed, ended, *fine = folders
     command = (*TINY, *LONGER, "-m", "seed=range(6)", "sweep=night", "hydra/launcher=processes")
@@ -83,13 +85,13 @@ def test_a_sweep_whose_jobs_raise_and_are_killed_is_told_apart_and_finished_by_t
     assert "SIGTERM" in (states[ended].reason or "")
     assert "6 jobs: " in output
     assert "report  runs/night/report.html" in output, output
-    told = subprocess.run([STATUS, "runs/night"], cwd=tmp_path, capture_output=True, text=True)
-    assert told.returncode == 1, told.stderr
+    reported = subprocess.run([STATUS, "runs/night"], cwd=tmp_path, capture_output=True, text=True)
+    assert reported.returncode == 1, reported.stderr
     for run in (raising, killed, ended):
-        [line] = [line for line in told.stdout.splitlines() if line.startswith(run.name)]
+        [line] = [line for line in reported.stdout.splitlines() if line.startswith(run.name)]
         assert " ".join((states[run].reason or "").split()) in line
-    assert "3 done" in told.stdout
-    assert told.stdout.count("repeat  espalier-search ") == 1
+    assert "3 done" in reported.stdout
+    assert reported.stdout.count("repeat  espalier-search ") == 1
 
     before = {run: files_of(run) for run in fine}
     (raising / "weights").unlink()

@@ -101,7 +101,7 @@ def test_a_list_of_an_earlier_version_is_passed_over_and_a_torn_one_is_a_row(tmp
     assert states(tmp_path) == ({"key0": "done"}, [], 0)
 
 
-def test_a_reason_that_jobs_share_is_told_once_with_those_that_it_ended(tmp_path: Path) -> None:
+def test_a_reason_that_jobs_share_is_reported_once_with_those_that_it_ended(tmp_path: Path) -> None:
     jobs = [
         Job(overrides=[f"seed={n}"], refused="steps: got 0" if n < 2 else "margin:\n  got 'foo'") for n in range(12)
     ]

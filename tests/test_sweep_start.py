@@ -30,7 +30,7 @@ def searched(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
         folders.append(config.run_folder)
         return Found()
 
-    monkeypatch.setattr(trainers.cli.search, "run_search", search)
+    monkeypatch.setattr(trainers.cli.search, "run_identified", search)
     return folders
 
 

@@ -147,7 +147,7 @@ def test_a_batch_whose_worker_is_killed_runs_again(toy: Toy, tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-def test_results_of_submitit_jobs_are_told_to_the_study(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_submitit_jobs_are_reported_to_the_study(toy: Toy, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))  # where the processes of its jobs find the toy
     ended = toy(
         "x=interval(0,1)", "hydra/launcher=submitit_local", "hydra.sweeper.n_jobs=2", "hydra.sweeper.n_trials=2"

@@ -1,4 +1,4 @@
-"""The trials of a study as its processes share them: taken over, run again, told once, and given back."""
+"""The trials of a study as its processes share them: taken over, run again, reported once, and given back."""
 
 import math
 import threading
@@ -50,7 +50,7 @@ def states(trials: Trials) -> list[str]:
 # Processes that share a study
 
 
-def test_a_lost_trial_is_run_by_another_process_and_not_told_by_the_first(settings: TuningConfig) -> None:
+def test_a_lost_trial_is_run_by_another_process_and_not_reported_by_the_first(settings: TuningConfig) -> None:
     first, second = trials_of(settings), trials_of(settings)
     [lost] = first.ask(1)
     lost.report(0.5, 1)
@@ -60,8 +60,8 @@ def test_a_lost_trial_is_run_by_another_process_and_not_told_by_the_first(settin
     [again] = second.ask(1)
     assert (again.params, second.attempts(again)) == (lost.params, [lost.number, again.number])
     assert first.tell(lost, ended(0.1)) is None
-    told = second.tell(again, ended(0.9))
-    assert told is not None and (told.values, told.intermediate_values) == ([0.9], {1: 0.5})
+    reported = second.tell(again, ended(0.9))
+    assert reported is not None and (reported.values, reported.intermediate_values) == ([0.9], {1: 0.5})
 
 
 def test_a_trial_whose_process_died_before_its_first_sign_is_run(
@@ -149,7 +149,7 @@ def test_the_time_of_a_study_ends_it_between_trials(tmp_path: Path) -> None:
     assert run(trials_of(config(tmp_path, timeout_s=1e-9)), []) == []
 
 
-# What is told
+# What is reported
 
 
 @pytest.mark.parametrize(
@@ -184,8 +184,8 @@ def test_only_a_trial_within_every_constraint_is_an_answer(
     settings = config(tmp_path, constraints={"seconds": 8})
     trials = trials_of(settings)
     [trial] = trials.ask(1)
-    told = trials.tell(trial, outcome)
-    assert told is not None and (told.state, told.constraints) == (state, constraints)
+    reported = trials.tell(trial, outcome)
+    assert reported is not None and (reported.state, reported.constraints) == (state, constraints)
     is_answer = constraints == {"seconds": -2}
     assert [best.number for best in trials.study.best_trials] == [0] * is_answer
     assert any(line.startswith("no trial has ") for line in last_lines(trials.study, settings)) != is_answer

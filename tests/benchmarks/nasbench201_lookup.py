@@ -2,7 +2,7 @@
 
     python tests/benchmarks/nasbench201_lookup.py runs/search/<run> [...] --data ../data
 
-Prints for each device the cell, its predicted latency and the bound that the budget was held against, and beside them
+Prints for each device the cell, its predicted latency and the bound that its budget limits, and beside them
 what the benchmark measured: latency, and test accuracy after 200 epochs (CIFAR-10), with the best accuracy of any cell
 whose measured latency is within the budget.
 """

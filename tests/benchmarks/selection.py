@@ -4,7 +4,7 @@
 
 Each tier profile gets its own latency and GFLOPs budgets and a third, which binds; then three that all bind.
 Asked: feasibility with exact selection in under 10 s, a pool of 4,096 networks in under 2 s. Every optimum is proven by
-HiGHS (the largest gap of all solves is printed) and held against the best network of a pool drawn to the same scores.
+HiGHS (the largest gap of all solves is printed) and compared with the best network of a pool drawn to the same scores.
 """
 
 import argparse
@@ -35,7 +35,7 @@ ASKED_SELECT_S, ASKED_POOL_S = 10.0, 2.0
 POOL_SIZE, POOL_SWEEPS = 4096, 2
 PRUNE_EVENTS = 8  # as conf/trainer/cpu.yaml
 RISE = 3.0  # of half of the score vectors from a decision's first choice to its last: training favours large networks
-SHARPNESS, EXTRA_SWEEPS = 8.0, 6  # of the pool held against the optimum
+SHARPNESS, EXTRA_SWEEPS = 8.0, 6  # of the pool compared with the optimum
 BUDGETS: dict[str, tuple[dict[str, float], ...]] = {  # on top of each profile's own latency_ms and gflops
     "flagship_phone": (
         {"params_m": 10},

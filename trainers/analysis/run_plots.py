@@ -56,8 +56,8 @@ def plot_costs(run: Run) -> Figure:
             if metric_names.budget(device, metric) not in run.metrics:
                 continue
             budget = run.metrics[metric_names.budget(device, metric)]
-            told = f"{metric.rpartition('_')[0] or metric}: budget {budget.iloc[-1]:g} {UNITS[metric]}"
-            for name, line, label in ((metric_names.expected, "-", told), (metric_names.worst, "--", None)):
+            held = f"{metric.rpartition('_')[0] or metric}: budget {budget.iloc[-1]:g} {UNITS[metric]}"
+            for name, line, label in ((metric_names.expected, "-", held), (metric_names.worst, "--", None)):
                 shares = run.metrics[name(device, metric)] / budget
                 axes.plot(run.metrics["epoch"], shares, line, label=label, markersize=3.5, **vars(looks_of[metric]))
         axes.axhline(1, color=GREY, linewidth=1)

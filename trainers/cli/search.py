@@ -22,7 +22,11 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
 
     Raises: as `identified`, and as that.
     """
-    config = identified(config)
+    return run_identified(identified(config), report, command=command)
+
+
+def run_identified(config: SearchConfig, report: Report, *, command: str) -> Result:
+    """As `run_search`, of a configuration that says what its figures come from."""
     callbacks: list[SearchCallback] = [WriteReport(config), LogRun(config, report)]
     if config.trial is not None:
         callbacks.append(ReportToStudy(config))

@@ -31,9 +31,9 @@ def check_search(content: dict[str, Any]) -> "SearchConfig":
 
 
 def work(config: "SearchConfig", command: str) -> Mapping[str, Any]:
-    from trainers.cli.search import run_search
+    from trainers.cli.search import run_identified
 
-    result = run_search(config, tell, command=command)
+    result = run_identified(config, tell, command=command)
     return {"status": result.status, "objective": result.objective}
 
 

@@ -101,32 +101,34 @@ def load_data(config: DataConfig, *, channels: int) -> "ImageData":
 
 
 def content_of(config: DataConfig) -> str:
-    """sha256 of the images and labels of `config`, as hex. `load_data` for that content does not read them again."""
-    image_set = _read(config)
+    """sha256 of the images, labels and parts of `config`, as hex. `read_images` of this content does not read it again.
+
+    Raises: DataError if it is not the content that `config` names.
+    """
     _last_read.clear()
-    content = image_set.content()
-    _last_read[config.model_copy(update={"content": content})] = image_set
-    return content
+    image_set = _read(config)
+    found = image_set.content()
+    if config.content not in (None, found):
+        raise DataError(
+            f"data.content: got {config.content}, {image_set.origin} has {found}; "
+            "leave it out to search with what is there now"
+        )
+    _last_read[config.model_copy(update={"content": found})] = image_set
+    return found
 
 
 def read_images(config: DataConfig) -> ImageSet:
-    """The images of `config`. A reader is given what it takes of root, image_size and subset.
-
-    Raises: DataError if their content is not that of `config`.
-    """
-    if config.content is None:
-        return _read(config)
-    image_set = _last_read.get(config) or _read(config)
-    found = image_set.content()
-    if found != config.content:
-        raise DataError(f"data.content: got {config.content}, {image_set.origin} has {found}; it has changed since")
-    return image_set
+    """The images of `config`. Raises: DataError if their content is not that of `config`."""
+    if config not in _last_read:
+        config = config.model_copy(update={"content": content_of(config)})
+    return _last_read[config]
 
 
-_last_read: dict[DataConfig, ImageSet] = {}  # one, which is asked for next
+_last_read: dict[DataConfig, ImageSet] = {}  # one, by its content
 
 
 def _read(config: DataConfig) -> ImageSet:
+    """A reader is given what it takes of root, image_size and subset."""
     read = DATASETS[config.name]
     subset = Subset(train=config.limit, test=config.limit_test, seed=config.split_seed)
     given = {"root": config.root, "image_size": config.image_size, "subset": subset}

@@ -1,6 +1,7 @@
 """Pixels of an image file as a viewer shows them."""
 
 import io
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +13,19 @@ from trainers.data.image_set import DataError
 
 # Formats of Pillow that hold no pixels of their own, or that another program would have to run for.
 _NO_PIXELS = {"BUFR", "EPS", "GRIB", "HDF5", "MPEG", "WMF"}
-Image.init()
-FORMATS = tuple(sorted(set(Image.OPEN) - _NO_PIXELS))
-SUFFIXES = frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in FORMATS)
+
+
+@cache
+def formats() -> tuple[str, ...]:
+    """Names of what can be read, as Pillow has them."""
+    Image.init()
+    return tuple(sorted(set(Image.OPEN) - _NO_PIXELS))
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Ends of the names of files in these formats, as .png."""
+    return frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in formats())
 
 
 def decode_image(
@@ -23,7 +34,7 @@ def decode_image(
     """RGB uint8 (3, H, W), scaled and centre-cropped to `image_size`, or of that size already if `exact`."""
     size = (image_size[1], image_size[0])
     try:
-        with Image.open(source, formats=FORMATS) as image:
+        with Image.open(source, formats=formats()) as image:
             if exact and image.size != size:
                 raise ValueError(f"is {image.size} pixels wide and high, must be {size}")
             rgb = ImageOps.fit(as_viewed(image), size, Image.Resampling.BILINEAR)

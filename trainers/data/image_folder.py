@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.data.decoding import SUFFIXES, decode_image
+from trainers.data.decoding import decode_image, suffixes
 from trainers.data.image_set import EVERYTHING, DataError, ImageSet, Subset, image_set, require_folder
 
 # Shapes: N images.
@@ -41,7 +41,7 @@ def read_image_folder(root: Path, *, image_size: tuple[int, int], subset: Subset
     classes = _class_names(layout.train)
     if len(classes) < 2:
         raise DataError(f"{layout.train}: found class folders {classes}, needs two or more; make one folder a class")
-    listed = [(path, classes.index(name), part) for part, name, path in _listed(layout, classes, left_out)]
+    listed = list(_listed(layout, classes, left_out))
     paths, labels, parts = zip(*listed, strict=True) if listed else ((), (), ())
     trained = {label for label, part in zip(labels, parts, strict=True) if part == "train"}
     empty = [name for label, name in enumerate(classes) if label not in trained]
@@ -65,7 +65,7 @@ def _layout(root: Path) -> tuple[Layout, Counter[str]]:
     """How a folder is divided, and how many images stand in folders that are no part of it."""
     left_out: Counter[str] = Counter()
     train = root / "train"
-    if not train.is_dir() or any(_is_image(path) for path in _entries(train)):  # a class may be called train
+    if not train.is_dir() or _num_images(train):  # a class may be called train
         return Layout(root), left_out
     beside = {path.name: path for path in _entries(root) if path.is_dir() and path != train}
     own = [beside.pop(name) for name in VALIDATION if name in beside]
@@ -77,12 +77,12 @@ def _layout(root: Path) -> tuple[Layout, Counter[str]]:
         test = None
     for folder in beside.values():
         left_out[BESIDE] += len(_files(folder, left_out))
-    left_out[OUTSIDE] += sum(1 for path in _entries(root) if path.is_file() and _is_image(path))
+    left_out[OUTSIDE] += _num_images(root)
     return Layout(train, own[0] if own else None, test), left_out
 
 
-def _listed(layout: Layout, classes: list[str], left_out: Counter[str]) -> Iterator[tuple[str, str, Path]]:
-    """The part, class and path of each image. Raises: DataError for a part with classes that training lacks."""
+def _listed(layout: Layout, classes: list[str], left_out: Counter[str]) -> Iterator[tuple[Path, int, str]]:
+    """The path, label and part of each image. Raises: DataError for a part with classes that training lacks."""
     for part in ("train", "validation", "test"):
         folder: Path | None = getattr(layout, part)
         if folder is None:
@@ -90,9 +90,9 @@ def _listed(layout: Layout, classes: list[str], left_out: Counter[str]) -> Itera
         strangers = [name for name in _class_names(folder) if name not in classes]
         if strangers:
             raise DataError(f"{folder}: classes {strangers} are not in {layout.train}; allowed: {classes}")
-        for name in classes:
-            yield from ((part, name, path) for path in _files(folder / name, left_out))
-        left_out[OUTSIDE] += sum(1 for path in _entries(folder) if path.is_file() and _is_image(path))
+        for label, name in enumerate(classes):
+            yield from ((path, label, part) for path in _files(folder / name, left_out))
+        left_out[OUTSIDE] += _num_images(folder)
 
 
 def _class_names(folder: Path) -> list[str]:
@@ -110,17 +110,28 @@ def _entries(folder: Path) -> Iterator[Path]:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in SUFFIXES
+    return path.suffix.lower() in suffixes() and path.is_file()
+
+
+def _num_images(folder: Path) -> int:
+    """How many images lie in a folder itself."""
+    return sum(map(_is_image, _entries(folder)))
 
 
 def _files(folder: Path, left_out: Counter[str]) -> list[Path]:
     """The images in a folder and below it; other files are counted."""
     if not folder.is_dir():
         return []
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file() and not path.name.startswith(".")]
+    shown = (path for path in sorted(folder.rglob("*")) if not _is_hidden(path.relative_to(folder)))
+    files = [path for path in shown if path.is_file()]
     images = [path for path in files if _is_image(path)]
     left_out[NO_IMAGE] += len(files) - len(images)
     return images
+
+
+def _is_hidden(path: Path) -> bool:
+    """Whether a file or a folder above it is, as .ipynb_checkpoints."""
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _decoded(paths: list[Path], image_size: tuple[int, int]) -> np.ndarray:

@@ -94,7 +94,7 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
             "inherited": _test(plan, network),
             "random": _test(plan, evaluator.network(randoms[0].indices)),
         }
-    _train(plan, network, from_scratch=not isinstance(evaluator, Inherited))
+    _train(plan, network, from_scratch=not evaluator.needs_supernet)
     derived = Derived(
         device=problem.name,
         architecture=architecture_of(*unplaced(plan.space, plan.space.choices(indices))),

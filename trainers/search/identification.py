@@ -21,21 +21,18 @@ def identified(config: SearchConfig, known: Known | None = None) -> SearchConfig
     """
     known = {} if known is None else known
     data = data_config(config.data)
-    anything = data.model_copy(update={"content": None})
-    if anything not in known:
-        known[anything] = content_of(anything)
+    if data not in known:
+        known[data] = content_of(data)
     found = {name: ThisMachine().identity for name, mapping in config.hardware.items() if is_host(mapping)}
     for name, board in config.boards.items():
         if board not in known:
             with machine_of(board) as machine:
                 known[board] = machine.identity
         found[name] = known[board]
-    _check("data.content", data.content, known[anything])
     for name, machine_identity in found.items():
-        _check(f"measured_on.{name}", config.measured_on.get(name), machine_identity)
-    return config.model_copy(update={"data": {**config.data, "content": known[anything]}, "measured_on": found})
-
-
-def _check(key: str, asked: str | None, found: str) -> None:
-    if asked not in (None, found):
-        raise InvalidInputError(f"{key}: got {asked}, found {found}; leave it out to search with what is there now")
+        asked = config.measured_on.get(name, machine_identity)
+        if asked != machine_identity:
+            raise InvalidInputError(
+                f"measured_on.{name}: got {asked}, found {machine_identity}; leave it out to measure there now"
+            )
+    return config.model_copy(update={"data": {**config.data, "content": known[data]}, "measured_on": found})
