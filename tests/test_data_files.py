@@ -14,6 +14,7 @@ from data_files import (
     REAL,
     REPOSITORY,
     cifar_batches,
+    cifar_binary_files,
     encoded,
     noise,
     packed_arrays,
@@ -188,6 +189,25 @@ def test_a_set_of_another_module_is_given_what_its_function_takes(monkeypatch: p
 def test_an_image_set_of_floats_is_refused() -> None:
     with pytest.raises(DataError, match=r"images must be torch\.uint8"):
         ImageSet("own", torch.rand(4, 3, 8, 8), torch.arange(4), 4, None, "made here")
+
+
+def test_classes_have_the_names_that_the_data_give(tmp_path: Path) -> None:
+    write_images(tmp_path / "folder", classes=("class 10", "class 9"))
+    write_idx(tmp_path / "fashion-mnist")
+    write_folder(tmp_path, cifar_binary_files())
+    assert read_image_folder(tmp_path / "folder", image_size=(8, 8)).classes == ("class 9", "class 10")
+    assert read_digits().classes == tuple("0123456789")
+    clothes, things = read_fashion_mnist(tmp_path), read_cifar10(tmp_path)
+    assert (clothes.classes[0], clothes.classes[9], len(clothes.classes)) == ("T-shirt/top", "Ankle boot", 10)
+    assert (things.classes[0], things.classes[9], len(things.classes)) == ("airplane", "truck", 10)
+
+
+def test_an_image_set_names_each_class_once() -> None:
+    images, labels = torch.zeros(4, 1, 8, 8, dtype=torch.uint8), torch.arange(4) % 2
+    assert ImageSet("own", images, labels, 2, None, "made here").classes == ("0", "1")
+    for classes in (("a",), ("a", "a"), ("a", "b", "c")):
+        with pytest.raises(DataError):
+            ImageSet("own", images, labels, 2, None, "made here", classes=classes)
 
 
 def test_digits_load_by_their_yaml() -> None:

@@ -64,6 +64,7 @@ CHANGES: dict[str, tuple[Callable[[Path], object], bool]] = {
         lambda root: [(root / a).rename(root / b) for a, b in (("dark", "x"), ("light", "dark"), ("x", "light"))],
         False,
     ),
+    "a class of another name": (lambda root: (root / "dark").rename(root / "black"), False),
 }
 
 

@@ -14,6 +14,7 @@ from trainers.data.decoding import decode_image
 from trainers.data.image_set import EVERYTHING, DataError, ImageSet, Subset, image_set, require_folder
 from trainers.data.readers import BROKEN_ARCHIVE
 
+CLASSES = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 _CIFAR_SIDE = 32
 _CIFAR_PIXELS = 3 * _CIFAR_SIDE**2
 _CIFAR_BATCHES = (*(f"data_batch_{i}" for i in range(1, 6)), "test_batch")
@@ -53,7 +54,7 @@ def read_cifar10(root: Path, *, subset: Subset = EVERYTHING) -> ImageSet:
     labels_N = np.concatenate([labels for labels, _ in batches])
     images_NCHW = np.concatenate([images for _, images in batches])
     is_test_N = np.arange(len(labels_N)) >= len(labels_N) - counts[-1]
-    return image_set("cifar10", labels_N, is_test_N, 10, f"CIFAR-10 {path}", subset, images_NCHW.__getitem__)
+    return image_set("cifar10", labels_N, is_test_N, CLASSES, f"CIFAR-10 {path}", subset, images_NCHW.__getitem__)
 
 
 def _read_members(path: Path, names: Sequence[str]) -> list[bytes]:
@@ -138,4 +139,5 @@ def _read_packed_cifar10(path: Path, subset: Subset) -> ImageSet:
         jpegs = ((first + rest[ends[i] : ends[i + 1]], f"{path}: image {i}") for i in indices)
         return np.stack([decode_image(io.BytesIO(jpeg), where, size, exact=True) for jpeg, where in jpegs])
 
-    return image_set("cifar10", labels, is_test.astype(bool), 10, f"CIFAR-10, JPEG quality 75, {path}", subset, decode)
+    origin = f"CIFAR-10, JPEG quality 75, {path}"
+    return image_set("cifar10", labels, is_test.astype(bool), CLASSES, origin, subset, decode)

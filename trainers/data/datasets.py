@@ -210,6 +210,7 @@ class ImageData:
                 f"{image_set.origin} has {stored} channels, cannot give {channels}; ask for {stored}"
             )
         self.name, self.origin, self.num_classes = image_set.name, image_set.origin, image_set.num_classes
+        self.classes = image_set.classes
         self.task, self.left_out = TASKS[image_set.task](), image_set.left_out
         self.splits, self.image_size, self.channels = splits, image_size, channels
         self._shift, self._flip = shift, flip

@@ -52,7 +52,7 @@ def read_image_folder(root: Path, *, image_size: tuple[int, int], subset: Subset
         root.name,
         np.array(labels),
         parts_N == "test" if layout.test else None,
-        len(classes),
+        classes,
         f"image folder {root}",
         subset,
         lambda indices_N: _decoded([paths[i] for i in indices_N], image_size),

@@ -2,7 +2,7 @@
 
 import hashlib
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -28,7 +28,7 @@ class ImageSet:
     """Labelled images: `images` uint8 (N, C, H, W), `labels` int64 (N,), `is_test` bool (N,) or None if undivided.
 
     `is_validation` bool (N,) marks those of a validation part of its own, if it has one. `left_out` counts images that
-    lie beside these and were not read, by the reason.
+    lie beside these and were not read, by the reason. `classes` are the names of the classes, their numbers by default.
     """
 
     name: str
@@ -40,9 +40,14 @@ class ImageSet:
     task: str = "classification"  # by its name in the registry of tasks
     is_validation: Tensor | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
+    classes: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        """Raises: DataError for tensors of other shapes or types."""
+        """Raises: DataError for tensors of other shapes or types, and for names that are not one for each class."""
+        if not self.classes:
+            object.__setattr__(self, "classes", _numbers(self.num_classes))
+        if not len(set(self.classes)) == len(self.classes) == self.num_classes:
+            raise DataError(f"{self.origin}: needs {self.num_classes} names, each of one class, got {self.classes}")
         count = len(self.labels)
         kinds = {"images": (self.images, torch.uint8, 4), "labels": (self.labels, torch.int64, 1)}
         parts = {"is_test": self.is_test, "is_validation": self.is_validation}
@@ -60,10 +65,11 @@ class ImageSet:
         return content.hexdigest()
 
     def content(self) -> str:
-        """sha256 of all that figures depend on, as hex: images, labels, and which of them belong to parts."""
+        """sha256 of all that a run depends on, as hex: images, labels, names of classes, and what belongs to parts."""
+        named = repr(self.classes).encode() if self.classes != _numbers(self.num_classes) else b""
         parts = {"is_test": self.is_test, "is_validation": self.is_validation}
         marks = b"".join(name.encode() + part.numpy().tobytes() for name, part in parts.items() if part is not None)
-        return hashlib.sha256(self.digest().encode() + marks).hexdigest()
+        return hashlib.sha256(self.digest().encode() + marks + named).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +110,10 @@ class Subset:
 EVERYTHING = Subset()
 
 
+def _numbers(num_classes: int) -> tuple[str, ...]:
+    return tuple(map(str, range(num_classes)))
+
+
 def key_generator(*key: int | str) -> torch.Generator:
     """A generator that is a function of `key` alone, whatever the global state."""
     return torch.Generator().manual_seed(int.from_bytes(hashlib.sha256(repr(key).encode()).digest()[:8], "little"))
@@ -124,7 +134,7 @@ def image_set(
     name: str,
     labels_N: np.ndarray,
     is_test_N: np.ndarray | None,
-    num_classes: int,
+    classes: Sequence[str],
     origin: str,
     subset: Subset,
     decode: Callable[[np.ndarray], np.ndarray],
@@ -133,6 +143,7 @@ def image_set(
     left_out: Mapping[str, int] | None = None,
 ) -> ImageSet:
     """Checks all labels, then decodes the images of `subset` alone."""
+    num_classes = len(classes)
     labels = torch.from_numpy(labels_N.astype(np.int64))
     outside = labels[(labels < 0) | (labels >= num_classes)]
     if len(outside):
@@ -154,6 +165,7 @@ def image_set(
         origin,
         is_validation=None if is_validation_N is None else torch.from_numpy(is_validation_N)[indices],
         left_out=left_out or {},
+        classes=tuple(classes),
     )
 
 

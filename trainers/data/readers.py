@@ -12,6 +12,11 @@ from trainers.data.image_set import EVERYTHING, DataError, ImageSet, Subset, ima
 
 # Shapes: N images, C channels, H height, W width.
 
+# Source: github.com/zalandoresearch/fashion-mnist, in the order of its labels.
+CLOTHES = (
+    *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+    *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+)
 BROKEN_ARCHIVE = (OSError, EOFError, ValueError, KeyError, zlib.error, tarfile.TarError, zipfile.BadZipFile)
 
 
@@ -23,7 +28,7 @@ def read_digits(*, subset: Subset = EVERYTHING) -> ImageSet:
     digits = load_digits()
     images_NCHW = np.rint(digits.images * (255 / 16)).astype(np.uint8)[:, None]
     origin = f"scikit-learn {sklearn.__version__}, load_digits"
-    return image_set("digits", digits.target, None, 10, origin, subset, images_NCHW.__getitem__)
+    return image_set("digits", digits.target, None, "0123456789", origin, subset, images_NCHW.__getitem__)
 
 
 def read_fashion_mnist(root: Path, *, subset: Subset = EVERYTHING) -> ImageSet:
@@ -36,7 +41,7 @@ def read_fashion_mnist(root: Path, *, subset: Subset = EVERYTHING) -> ImageSet:
     labels_N = np.concatenate([train_labels, test_labels])
     is_test_N = np.arange(len(labels_N)) >= len(train_labels)
     origin = f"Fashion-MNIST IDX files in {folder}"
-    return image_set("fashion_mnist", labels_N, is_test_N, 10, origin, subset, images_NCHW.__getitem__)
+    return image_set("fashion_mnist", labels_N, is_test_N, CLOTHES, origin, subset, images_NCHW.__getitem__)
 
 
 def _read_idx_pair(folder: Path, part: str) -> tuple[np.ndarray, np.ndarray]:
