@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from trainers.data.datasets import Shares, Split
+from trainers.data.splits import Shares, Split
 
 REPOSITORY = Path(__file__).parent.parent
 REAL = Path(os.environ.get("ESPALIER_DATA", REPOSITORY.parent / "shared" / "data"))
@@ -32,7 +32,9 @@ def noise(*shape: int, seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 
-def write_idx(folder: Path, *, packed: bool = True, num_train: int = 20, num_labels: int = 20, top: int = 9) -> None:
+def write_idx(
+    folder: Path, *, packed: bool = True, num_train: int = 20, num_labels: int = 20, top: int = 9, width: int = 5
+) -> None:
     folder.mkdir(exist_ok=True)
 
     def write(name: str, array: np.ndarray) -> None:
@@ -41,7 +43,7 @@ def write_idx(folder: Path, *, packed: bool = True, num_train: int = 20, num_lab
 
     labels = (np.arange(num_labels) % 10).astype(np.uint8)
     labels[9] = top
-    write("train-images-idx3-ubyte", noise(num_train, 6, 5))
+    write("train-images-idx3-ubyte", noise(num_train, 6, width))
     write("train-labels-idx1-ubyte", labels)
     write("t10k-images-idx3-ubyte", noise(10, 6, 5, seed=1))
     write("t10k-labels-idx1-ubyte", np.arange(10, dtype=np.uint8))

@@ -7,9 +7,10 @@ from data_files import PARTS, SHARES
 from PIL import Image
 
 from search_spaces.errors import InvalidInputError
-from trainers.data.datasets import ImageData, Split, make_splits
+from trainers.data.datasets import ImageData
 from trainers.data.image_set import DataError, ImageSet, Subset
 from trainers.data.readers import read_digits
+from trainers.data.splits import Split, make_splits
 
 # Subsets and splits.
 

@@ -169,9 +169,10 @@ def test_randomly_damaged_pickles_give_data_errors_or_whole_batches(tmp_path: Pa
         ({"num_labels": 19}, ["20", "19"]),
         ({"num_train": 9, "num_labels": 10}, ["9", "10"]),
         ({"num_train": 10, "num_labels": 10, "top": 0}, ["[9]"]),  # a class without an image
+        ({"width": 7}, ["(6, 7)", "(6, 5)"]),  # images of two sizes
     ],
 )
-def test_wrong_labels_and_counts_are_refused_with_their_values(
+def test_wrong_labels_counts_and_sizes_are_refused_with_their_values(
     tmp_path: Path, changed: dict[str, int], named: list[str]
 ) -> None:
     write_idx(tmp_path, **changed)

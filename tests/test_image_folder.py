@@ -9,9 +9,9 @@ import pytest
 from data_files import SHARES, noise
 from PIL import Image
 
-from trainers.data.datasets import make_splits
 from trainers.data.image_folder import BESIDE, NO_CLASSES, NO_IMAGE, OUTSIDE, read_image_folder
 from trainers.data.image_set import DataError, ImageSet
+from trainers.data.splits import make_splits
 
 SIDE = 12
 CLASSES = ("left", "right")

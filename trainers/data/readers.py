@@ -37,6 +37,9 @@ def read_fashion_mnist(root: Path, *, subset: Subset = EVERYTHING) -> ImageSet:
     folder = root / "fashion-mnist" if (root / "fashion-mnist").is_dir() else root
     train_images, train_labels = _read_idx_pair(folder, "train")
     test_images, test_labels = _read_idx_pair(folder, "t10k")
+    sizes = [images.shape[1:] for images in (train_images, test_images)]
+    if sizes[0] != sizes[1]:
+        raise DataError(f"{folder}: train images are of {sizes[0]}, t10k of {sizes[1]}; download both files again")
     images_NCHW = np.concatenate([train_images, test_images])[:, None]
     labels_N = np.concatenate([train_labels, test_labels])
     is_test_N = np.arange(len(labels_N)) >= len(train_labels)

@@ -12,7 +12,8 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from search_spaces.registry import Registry
 from search_spaces.space import Supernet
-from trainers.data.datasets import Batch, ImageData, Split
+from trainers.data.datasets import Batch, ImageData
+from trainers.data.splits import Split
 
 if TYPE_CHECKING:
     from trainers.search.plan import Plan
