@@ -8,12 +8,17 @@ MOST_BYTES = 2**26  # of a file of text; metrics.csv of 10 devices and 10,000 ep
 
 def text_of(path: Path) -> str:
     """What a file of text holds, line ends as they are. Raises: OSError; ValueError, saying why it is none of a run."""
+    return bytes_of(path).decode("utf-8")
+
+
+def bytes_of(path: Path) -> bytes:
+    """What a file holds. Raises: OSError; ValueError, saying why it is none of a run."""
     check_regular(path)
     with path.open("rb") as file:
         content = file.read(MOST_BYTES + 1)
     if len(content) > MOST_BYTES:
         raise ValueError(f"it is larger than any file of a run; allowed: {MOST_BYTES:,} bytes")
-    return content.decode("utf-8")
+    return content
 
 
 def check_regular(path: Path) -> None:

@@ -303,6 +303,16 @@ def test_log_of_a_phone_becomes_a_row_of_its_network(measure: Cli, architecture:
     assert len(read_measurements(Path("bench.csv")).rows) == 1
 
 
+def test_a_delegate_that_ran_nothing_is_not_in_the_row(measure: Cli, architecture: Path, tmp_path: Path) -> None:
+    log, unused = (
+        tmp_path / "run.log",
+        "Though NNAPI delegate is explicitly applied, the model graph will not be executed",
+    )
+    log.write_text(f"Use NNAPI: [1]\n{unused} by the delegate.\n" + LOG.format(more=""), encoding="utf-16")
+    assert "warning  NNAPI" in done(measure(f"architecture={architecture}", *phone(log)))
+    assert read_measurements(Path("bench.csv")).constants["runtime"] == "TFLite"
+
+
 def test_mean_of_a_log_is_marked_and_never_mixed_with_medians(measure: Cli, architecture: Path, tmp_path: Path) -> None:
     first, second = tmp_path / "first.log", tmp_path / "second.log"
     first.write_text(LOG.format(more=""))

@@ -113,7 +113,11 @@ def take_over_logs(config: MeasureConfig, report: Report) -> None:
             times = {"latency_ms": _ms(run.latency_ms), "min_ms": _ms(run.min_ms)}
             counts = {"repeats": _text(run.repeats), "warmup": _text(run.warmup)}
             file.append(item.name, conditions | times | counts)
-            report(f"{run.latency_ms:.4g} ms ({run.statistic})  {item.name}")
+            report(
+                f"{run.latency_ms:.4g} ms ({run.statistic}) on {run.runtime or 'what the log leaves out'}  {item.name}"
+            )
+            for name in run.missed:
+                report(f"warning  {name} was asked for and ran none of {item.name}")
     _done(config.output_path, report)
 
 
