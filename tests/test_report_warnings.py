@@ -6,10 +6,11 @@ from typing import Any
 import pytest
 
 from tests.sample_result import sample_result, typed
-from trainers.runs.warnings import Warned, warnings_of
+from trainers.runs.warnings import Warned, warning_line, warnings_of
 
 CODE = {"version": "0", "commit": None, "changed": None, "sha256": "0"}
 CUT = {"notation": "k3", "utilisation": 1.0, "validation_accuracy": 0.5, "validation_loss": 1.0}
+COPIES = dict.fromkeys(("test_in_training", "test_in_validation", "validation_in_training", "in_two_classes"), 0)
 SOUND = sample_result()
 PHONE = "mid_tablet"
 SOUND["search"]["entropy"], SOUND["data"]["images"]["test"], SOUND["code"]["changed"] = 0.1, 10_000, False
@@ -41,6 +42,8 @@ def test_a_sound_result_raises_none() -> None:
         ({"earlier_code": [CODE]}, "Espalier changed during the search"),
         ({"code": {"changed": True}}, "Espalier changed since its commit"),
         ({"data": {"images": SOUND["data"]["images"] | {"test": 359}}}, "few test images"),
+        ({"data": {"duplicates": COPIES | {"test_in_training": 3}}}, "the same images in two parts"),
+        ({"data": {"duplicates": COPIES | {"in_two_classes": 2}}}, "the same images in two classes"),
         ({"met": False, "refuted_by": "latency_ms"}, "a budget is not met"),
         ({"utilisation": {"latency_ms": 0.79}}, "over a fifth of the latency_ms budget left unused"),
         ({"margin": "point"}, "budget held without a margin"),
@@ -89,6 +92,16 @@ def test_without_a_bound_or_an_error_a_profile_is_doubted_unless_a_measurement_d
     words: dict[str, Any] = {"runtime": "onnxruntime", "versions": {}, "machine": "a machine"}
     device["measured"] = {**times, "repeats": 50, "threads": 1, **words}
     assert warnings_of(typed(result)) == []
+
+
+def test_a_warning_is_told_with_its_figures() -> None:
+    copies = COPIES | {"test_in_training": 3, "validation_in_training": 1200}
+    (found,) = warned(data={"duplicates": copies})
+    line = warning_line(found, {"data": {"duplicates": copies}})
+    assert "test in training 3" in line and "validation in training 1,200" in line
+    (found,) = warned(accuracy={"supernet": 0.37})
+    accuracies = {"accuracy": {"supernet": 0.37, "inherited": 0.9}}
+    assert "supernet 0.370" in warning_line(found, {"devices": {PHONE: accuracies}})
 
 
 def test_figures_name_fields_of_the_result() -> None:

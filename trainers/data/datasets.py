@@ -14,9 +14,11 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from search_spaces.errors import InvalidInputError
+from trainers.data.duplicates import find_duplicates
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, key_generator
-from trainers.data.splits import Shares, Split, Splits, make_splits
+from trainers.data.splits import SPLITS, Shares, Split, Splits, make_splits
 from trainers.data.task import TASKS
+from trainers.runs.result import Data, Images
 from trainers.runs.validation import checked
 
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
@@ -138,6 +140,7 @@ class ImageData:
         self.name, self.origin, self.num_classes = image_set.name, image_set.origin, image_set.num_classes
         self.classes = image_set.classes
         self.task, self.left_out = TASKS[image_set.task](), image_set.left_out
+        self.duplicates = find_duplicates(image_set, splits)
         self.splits, self.image_size, self.channels = splits, image_size, channels
         self._shift, self._flip = shift, flip
         self._labels_N = image_set.labels
@@ -155,6 +158,17 @@ class ImageData:
             raise DataError(f"{image_set.origin}: a channel of the weights split has one value only; check the images")
         self.mean, self.std = mean.float().expand(channels), std.float().expand(channels)
         self._padded_NHWC = F.pad(images, (shift, shift, shift, shift)).permute(0, 2, 3, 1).contiguous()
+
+    def record(self) -> Data:
+        """What a result says of the data."""
+        return Data(
+            name=self.name,
+            origin=self.origin,
+            split_hash=self.splits.hash,
+            images=Images(**{split: self.size(split) for split in SPLITS}),
+            left_out=dict(self.left_out),
+            duplicates=self.duplicates,
+        )
 
     def size(self, split: Split) -> int:
         """Images of a split."""

@@ -155,7 +155,7 @@ def image_set(
         empty = (counts == 0).nonzero().squeeze(1).tolist()
         raise DataError(f"{origin}: classes {empty} of {num_classes} have no training image; each needs one or more")
     indices = subset.indices(labels, is_test)
-    images = torch.from_numpy(decode(indices.numpy()))
+    images = torch.from_numpy(decode(indices.numpy())).contiguous()
     return ImageSet(
         name,
         images,

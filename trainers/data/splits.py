@@ -3,7 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from math import isclose
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -14,6 +14,7 @@ from trainers.data.image_set import DataError, ImageSet, class_quantiles, key_ge
 # Shapes: N images of the set, S images of a split.
 
 Split = Literal["weights", "architecture", "validation", "test"]
+SPLITS: tuple[Split, ...] = get_args(Split)
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 

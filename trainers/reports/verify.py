@@ -131,10 +131,8 @@ def _remade(run: Run, result: Result) -> Iterator[Check]:
 
 
 def _split(data: ImageData, result: Result) -> Check:
-    images = {split: data.size(split) for split in ("weights", "architecture", "validation", "test")}
-    found = {"name": data.name, "split_hash": data.splits.hash, "images": images}
-    found["left_out"] = dict(data.left_out)
-    return compare("data split", result.data.model_dump(exclude={"origin"}), found, field="data")
+    recorded = result.data.model_dump(exclude={"origin"}, exclude_none=True)  # earlier versions lack some
+    return compare("data split", recorded, data.record().model_dump(include=set(recorded)), field="data")
 
 
 def _lineage(folder: Path, config: SearchConfig, result: Result) -> Iterator[Check]:

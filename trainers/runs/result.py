@@ -43,12 +43,22 @@ class Images(Part):
     test: Count
 
 
+class Duplicates(Part):
+    """Images with the same pixels as one of another part, and images of which the same is in another class too."""
+
+    test_in_training: Count
+    test_in_validation: Count
+    validation_in_training: Count
+    in_two_classes: Count
+
+
 class Data(Part):
     name: str
     origin: str
     split_hash: str
     images: Images
     left_out: dict[str, Count] = {}  # images beside them that were not read, by the reason
+    duplicates: Duplicates | None = None  # which earlier versions did not count
 
 
 class Transfer(Part):

@@ -1,9 +1,12 @@
 """What a reader should know before trusting a result: decided from result.json alone, each with its reason."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import getitem
+from typing import Any
 
-from trainers.runs.result import DeviceResult, Result
+from trainers.runs.result import Data, DeviceResult, Result
 
 WELL_USED = 0.8  # share of the binding budget below which the larger candidates that lost are named
 GAP = 0.05  # share of images by which accuracy may move from the supernet to the network without a warning
@@ -26,7 +29,7 @@ class Warned:
 
 def warnings_of(result: Result) -> list[Warned]:
     """All warnings of a finished run, the search's first."""
-    found = list(_of_search(result))
+    found = [*_of_search(result), *warnings_of_data(result.data)]
     for name, device in result.devices.items():
         found += _of_budgets(name, device)
         found += _of_accuracy(name, device, is_baseline=result.strategy == BASELINE)
@@ -55,6 +58,30 @@ def _of_search(result: Result) -> Iterator[Warned]:
     if result.data.images.test < FEW_IMAGES:
         why = "small differences between accuracies are noise; repeat over several seeds before comparing"
         yield Warned(None, "few test images", why, (("test images", ("data", "images", "test")),))
+
+
+def warnings_of_data(data: Data) -> Iterator[Warned]:
+    """What is known of the data before a search."""
+    counted = {} if data.duplicates is None else data.duplicates.model_dump()
+    found = {name: count for name, count in counted.items() if count}
+    in_two_classes = found.pop("in_two_classes", 0)
+    if found:
+        why = "accuracies on them tell nothing of new images; remove these copies, or put them into one part"
+        figures = tuple((name.replace("_", " "), ("data", "duplicates", name)) for name in found)
+        yield Warned(None, "the same images in two parts", why, figures)
+    if in_two_classes:
+        why = "no network can tell them apart; correct their labels, or remove them"
+        figures = (("images", ("data", "duplicates", "in_two_classes")),)
+        yield Warned(None, "the same images in two classes", why, figures)
+
+
+def warning_line(warned: Warned, content: Mapping[str, Any]) -> str:
+    """A warning in one line, with its figures from the content of a result."""
+    values = {words: reduce(getitem, path, content) for words, path in warned.figures}
+    shown = {words: f"{value:,}" if isinstance(value, int) else f"{value:.3f}" for words, value in values.items()}
+    figures = ", ".join(map(" ".join, shown.items()))
+    about = f"{warned.device}: " if warned.device else ""
+    return f"warning {about}{warned.what}{f' ({figures})' if figures else ''}: {warned.why}"
 
 
 def _of_budgets(name: str, device: DeviceResult) -> Iterator[Warned]:

@@ -10,7 +10,7 @@ from hardware_models.budgets.cost_table import METRICS
 from hardware_models.measuring.measure import counted
 from trainers.data.image_set import described
 from trainers.runs.result import CandidateRow, Certified, Result, Validation
-from trainers.runs.warnings import warnings_of
+from trainers.runs.warnings import warning_line, warnings_of, warnings_of_data
 from trainers.search.callbacks import Report
 from trainers.search.plan import Plan
 
@@ -28,6 +28,12 @@ def headline(plan: Plan) -> str:
         f"space {plan.space.name} · 10^{decades} networks · {counted(len(plan.problems), 'device')} · "
         f"{plan.data.name} ({images:,} images{beside}) · {plan.config.strategy['name']} · seed {plan.config.seed}"
     )
+
+
+def data_lines(plan: Plan) -> list[str]:
+    """Warnings of the data, one line each."""
+    data = plan.data.record()
+    return [warning_line(warned, {"data": data.model_dump()}) for warned in warnings_of_data(data)]
 
 
 def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
@@ -75,9 +81,9 @@ def report_verdict(result: Result, folder: Path, report: Report) -> None:
         larger = [c for c in device.larger_candidates_that_lost or [] if c.utilisation >= device.used + NOTICEABLE]
         for lost in larger[:3]:
             report(f"  larger, lost    uses {lost.utilisation:.1%}, {_why_lost(lost, device.validation)}")
-    warnings = warnings_of(result)
+    warnings, content = warnings_of(result), result.model_dump()
     for warned in warnings[:SHOWN_WARNINGS]:
-        report(f"warning {warned.device + ': ' if warned.device else ''}{warned.what}: {warned.why}")
+        report(warning_line(warned, content))
     if len(warnings) > SHOWN_WARNINGS:
         report(f"warning {len(warnings) - SHOWN_WARNINGS} more in {REPORT}")
     num_met = sum(device.met for device in result.devices.values())

@@ -19,7 +19,7 @@ from trainers.runs.result import Result, missing_files
 from trainers.runs.state import FINISHED, state_of
 from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
-from trainers.search.console import feasible_line, headline, report_verdict
+from trainers.search.console import data_lines, feasible_line, headline, report_verdict
 from trainers.search.derive import derive
 from trainers.search.memory import count_peak_anew, memory_named, peak_mb
 from trainers.search.module import make_module
@@ -124,7 +124,8 @@ def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[Sear
     counts_anew = count_peak_anew()
     pl.seed_everything(config.seed, verbose=False)
     torch.use_deterministic_algorithms(True, warn_only=True)
-    report(headline(plan))
+    for line in (headline(plan), *data_lines(plan)):
+        report(line)
     state = _feasible(plan, report)
     starts = list(state.survivors)
     computed, module = computed_here(plan), None
