@@ -239,12 +239,12 @@ def test_means_and_deviations_over_seeds_are_those_of_the_results(runs: Runs, tm
     results = [json.loads((run / "result.json").read_text())["devices"] for run in (runs.done, runs.second)]
     for row, device in zip(rows, ("mid_tablet", "iot_terminal"), strict=True):
         assert row[:3] == ["pool", device, "2"]
-        for cell, kind in zip(row[3:7], ("finetuned", "inherited", "random", "supernet"), strict=True):
+        for cell, kind in zip(row[3:4] + row[5:8], ("finetuned", "inherited", "random", "supernet"), strict=True):
             values = [result[device]["accuracy"][kind] for result in results]
             assert cell == f"{mean(values):.3f} ± {stdev(values):.3f}"
         latencies = [result[device]["predicted"]["latency_ms"] for result in results]
         mean_words = f"{mean(latencies):#.4g}"
-        assert row[7] == f"{mean_words} ± {stdev(latencies):.{len(mean_words.partition('.')[2])}f}"
+        assert row[8] == f"{mean_words} ± {stdev(latencies):.{len(mean_words.partition('.')[2])}f}"
     alone = tmp_path / "alone"
     shutil.copytree(runs.done, alone / runs.done.name)
     assert "one seed" in rows_of(sweep_page(alone), "strategies")[0][3]

@@ -12,6 +12,7 @@ CODE = {"version": "0", "commit": None, "changed": None, "sha256": "0"}
 CUT = {"notation": "k3", "utilisation": 1.0, "validation_accuracy": 0.5, "validation_loss": 1.0}
 COPIES = dict.fromkeys(("test_in_training", "test_in_validation", "validation_in_training", "in_two_classes"), 0)
 SOUND = sample_result()
+SOUND["data"]["majority"] = {"name": "fly", "share": 0.9}
 PHONE = "mid_tablet"
 SOUND["search"]["entropy"], SOUND["data"]["images"]["test"], SOUND["code"]["changed"] = 0.1, 10_000, False
 for each in SOUND["devices"].values():
@@ -44,11 +45,13 @@ def test_a_sound_result_raises_none() -> None:
         ({"data": {"images": SOUND["data"]["images"] | {"test": 359}}}, "few test images"),
         ({"data": {"duplicates": COPIES | {"test_in_training": 3}}}, "the same images in two parts"),
         ({"data": {"duplicates": COPIES | {"in_two_classes": 2}}}, "the same images in two classes"),
+        ({"data": {"untested": ["bee", "7"]}}, "classes without test images"),
         ({"met": False, "refuted_by": "latency_ms"}, "a budget is not met"),
         ({"utilisation": {"latency_ms": 0.79}}, "over a fifth of the latency_ms budget left unused"),
         ({"margin": "point"}, "budget held without a margin"),
         ({"cut": [CUT | {"refuted_by": "latency_ms"}]}, "candidates were refuted"),
         ({"accuracy": {"supernet": 0.37}}, "wide discretisation gap"),
+        ({"accuracy": {"finetuned": 0.9}}, "no better than the majority class"),
         ({"accuracy": {"inherited": 0.88}}, "random search is as good"),
         ({"profile": {"error": None, "error_reason": "never measured"}}, "latency of unknown error"),
         ({"profile": {"error": SOUND["devices"][PHONE]["profile"]["error"] | {"mape": 0.3}}}, "profile of wide error"),

@@ -27,7 +27,10 @@ def test_a_file_of_an_earlier_version_is_read_and_written_with_the_same_values(r
         if name == "result.json":
             before["code"].setdefault("plugins", {})  # which was added since, as what follows
             before["data"].setdefault("left_out", {})
-            before["data"].setdefault("duplicates", None)
+            before["data"] |= {"duplicates": None, "majority": None, "untested": []}
+            for device in before["devices"].values():
+                device["validation"]["balanced_accuracy"] = None
+                device["accuracy"]["balanced"] = dict.fromkeys(("supernet", "inherited", "finetuned", "random"))
         assert after == before
     assert read_result(tmp_path / "result.json") == result
 

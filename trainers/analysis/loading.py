@@ -23,7 +23,7 @@ FIGURES = ("budget", "held", "predicted", "upper", "recounted", "measured", "uti
 DEVICE_COLUMNS = (
     *("device", "id", "notation", "met", "binding"),
     *(f"{figure}_{metric}" for figure in FIGURES for metric in METRICS),
-    *(f"accuracy_{kind}" for kind in ACCURACIES),
+    *(f"{figure}_{kind}" for figure in ("accuracy", "accuracy_balanced") for kind in ACCURACIES),
 )
 CANDIDATE_COLUMNS = tuple(CandidateRow.model_fields)
 METRICS_COLUMNS = (EPOCH, STEP, STEP_SECONDS, VALIDATION_ACCURACY)  # of metrics.csv, as far as every run has them
@@ -183,6 +183,7 @@ def _devices(result: Result | None, config: Mapping[str, Any]) -> pd.DataFrame:
         found = []
         for name, device in result.model_dump()["devices"].items():
             accuracy = {**device["accuracy"], "validation": device["validation"]["accuracy"]}
+            accuracy["balanced"]["validation"] = device["validation"]["balanced_accuracy"]
             found.append({**device, "device": name, "budget": device["budgets"], "accuracy": accuracy})
     return pd.json_normalize(found, sep="_").reindex(columns=list(DEVICE_COLUMNS))
 

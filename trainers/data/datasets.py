@@ -18,7 +18,7 @@ from trainers.data.duplicates import find_duplicates
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, key_generator
 from trainers.data.splits import SPLITS, Shares, Split, Splits, make_splits
 from trainers.data.task import TASKS
-from trainers.runs.result import Data, Images
+from trainers.runs.result import Data, Images, Majority
 from trainers.runs.validation import checked
 
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
@@ -168,7 +168,20 @@ class ImageData:
             images=Images(**{split: self.size(split) for split in SPLITS}),
             left_out=dict(self.left_out),
             duplicates=self.duplicates,
+            **self._test_classes(),
         )
+
+    def _test_classes(self) -> dict[str, Any]:
+        """The class of most test images, and those of none, where images are of classes."""
+        classes_S = self.task.groups(self._labels_N[self.splits.test])
+        if classes_S is None:
+            return {}
+        counts = classes_S.bincount(minlength=self.num_classes)
+        largest = int(counts.argmax())
+        return {
+            "majority": Majority(name=self.classes[largest], share=int(counts[largest]) / len(classes_S)),
+            "untested": [name for name, num in zip(self.classes, counts.tolist(), strict=True) if not num],
+        }
 
     def size(self, split: Split) -> int:
         """Images of a split."""

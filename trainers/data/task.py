@@ -22,8 +22,16 @@ class Task(ABC):
         """Sum of the losses of the examples."""
 
     @abstractmethod
+    def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        """Score (B,) of each example, in [0, 1]."""
+
     def total_score(self, outputs: Tensor, targets: Tensor) -> float:
-        """Sum of the scores of the examples, each in [0, 1]."""
+        """Sum of the scores of the examples."""
+        return float(self.scores(outputs, targets).sum())
+
+    def groups(self, targets: Tensor) -> Tensor | None:
+        """The group of each example, int64 (B,), if a balanced score weighs groups alike, however large they are."""
+        return None
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         """Mean loss of the examples, differentiable."""
@@ -31,15 +39,18 @@ class Task(ABC):
 
 
 class Classification(Task):
-    """Logits (B, K) and class indices (B,): cross-entropy in nats, and accuracy."""
+    """Logits (B, K) and class indices (B,): cross-entropy in nats, and accuracy, balanced over the classes."""
 
     score_name = "accuracy"
 
     def total_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets, reduction="sum")
 
-    def total_score(self, outputs: Tensor, targets: Tensor) -> float:
-        return float((outputs.argmax(1) == targets).sum())
+    def scores(self, outputs: Tensor, targets: Tensor) -> Tensor:
+        return (outputs.argmax(1) == targets).float()
+
+    def groups(self, targets: Tensor) -> Tensor | None:
+        return targets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets)

@@ -15,7 +15,6 @@ from trainers.search.provenance import file_hashes
 
 RECORDS = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv")  # of the supernet and how it was trained
 RESULTS = ("result.json", "lineage.json", "report.html")
-ACCURACIES = ("supernet", "inherited", "finetuned", "random")
 
 
 def publish_result(logger: RunLogger, folder: Path) -> None:
@@ -68,14 +67,15 @@ def last_figures(result: Result) -> dict[str, float]:
     figures = {metric_names.result(name): float(value) for name, value in result.objective.items()}
     figures |= {metric_names.met(name): float(device.met) for name, device in devices.items()}
     for name, device in devices.items():
-        accuracy = dict(device.accuracy)
-        tested = [kind for kind in ACCURACIES if accuracy[kind] is not None]
-        figures |= {metric_names.result(f"{name}/accuracy_{kind}"): accuracy[kind] for kind in tested}
+        for figure, accuracy in (("accuracy", device.accuracy), ("balanced_accuracy", device.accuracy.balanced)):
+            figures |= {metric_names.result(f"{name}/{figure}_{kind}"): n for kind, n in accuracy.shares.items()}
     for kind, gap in (("supernet", metric_names.GAP_SUPERNET), ("inherited", metric_names.GAP_INHERITED)):
         before = {name: getattr(device.accuracy, kind) for name, device in devices.items()}
         if None not in before.values():
             lost = [device.accuracy.finetuned - before[name] for name, device in devices.items()]
             figures[gap] = sum(lost) / len(lost)
+    if result.data.majority:
+        figures[metric_names.result("majority_share")] = result.data.majority.share
     figures[metric_names.DEVICE_HOURS] = (search.train_seconds + search.derive_seconds) / 3600
     return figures
 

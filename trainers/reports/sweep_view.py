@@ -21,7 +21,8 @@ from trainers.runs.warnings import warnings_of
 from trainers.sweeps.survey import NEVER_BEGAN
 from trainers.sweeps.survey import Row as Surveyed
 
-COMPARED = [*(f"accuracy_{kind}" for kind in ("finetuned", "inherited", "random", "supernet")), "predicted_latency_ms"]
+KINDS = ("finetuned", "balanced_finetuned", "inherited", "random", "supernet")
+COMPARED = [*(f"accuracy_{kind}" for kind in KINDS), "predicted_latency_ms"]
 Origin = tuple[str, tuple[str, str], Form]  # something that results come of: words, its field, how it is written
 ORIGINS: tuple[Origin, ...] = (
     ("split of the data", ("hashes", "data_split"), "code"),

@@ -39,6 +39,7 @@ NOT_CHECKED = (
         "they need the supernet's weights, which no run keeps",
         (
             *(f"devices.*.accuracy.{kind}" for kind in ("supernet", "inherited", "random")),
+            *(f"devices.*.accuracy.balanced.{kind}" for kind in ("supernet", "inherited", "random")),
             *(f"devices.*.{key}" for key in ("validation", "taken", "candidates", "random_candidates", "cut")),
         ),
     ),
@@ -184,9 +185,14 @@ def _tested(network: Network, result: Result, name: str, missing: str) -> Iterat
         why = missing or "its weights cannot be used"
         yield Check(f"{name}: fine-tuned accuracy", "not checked", why, (f"{field}.finetuned",))
     else:
-        is_near = abs(accuracy.finetuned - tested.accuracy) * tested.images <= 1.5
-        found = {"finetuned": accuracy.finetuned if is_near else tested.accuracy, "images": tested.images}
-        yield compare(f"{name}: fine-tuned accuracy", accuracy.model_dump(include=set(found)), found, field=field)
+        balanced, images = "balanced.finetuned", tested.images
+        recorded = {"finetuned": accuracy.finetuned, balanced: accuracy.balanced.finetuned, "images": accuracy.images}
+        found = {"finetuned": tested.accuracy, balanced: tested.balanced_accuracy, "images": images}
+        if 0 < abs(accuracy.finetuned - tested.accuracy) * images <= 1.5:
+            found |= {"finetuned": recorded["finetuned"], balanced: recorded[balanced]}
+        elif recorded[balanced] is None:  # as earlier versions have it
+            del found[balanced], recorded[balanced]
+        yield compare(f"{name}: fine-tuned accuracy", recorded, found, field=field)
 
 
 def _transfer(network: Network, result: Result, prices: Prices, name: str) -> Iterator[Check]:

@@ -52,6 +52,13 @@ class Duplicates(Part):
     in_two_classes: Count
 
 
+class Majority(Part):
+    """The class of most test images, and its share of them: what is right if this class is always the answer."""
+
+    name: str
+    share: Share
+
+
 class Data(Part):
     name: str
     origin: str
@@ -59,6 +66,8 @@ class Data(Part):
     images: Images
     left_out: dict[str, Count] = {}  # images beside them that were not read, by the reason
     duplicates: Duplicates | None = None  # which earlier versions did not count
+    majority: Majority | None = None
+    untested: list[str] = []  # classes that have no test images
 
 
 class Transfer(Part):
@@ -97,7 +106,22 @@ class Stay(Part):
     operations: list[str]
 
 
-class Accuracy(Part):
+class BalancedAccuracy(Part):
+    """Mean over the classes that have test images of the accuracy on each, by kind as in `Accuracy`."""
+
+    supernet: Share | None = None
+    inherited: Share | None = None
+    finetuned: Share | None = None
+    random: Share | None = None
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Those that are known."""
+        kinds = ("supernet", "inherited", "finetuned", "random")
+        return {kind: share for kind in kinds if (share := getattr(self, kind)) is not None}
+
+
+class Accuracy(BalancedAccuracy):
     """Test accuracy inside the supernet, with inherited weights, fine-tuned, and of the best random network.
 
     Where no supernet gave weights there is `finetuned` alone: trained from scratch.
@@ -108,12 +132,14 @@ class Accuracy(Part):
     finetuned: Share
     random: Share | None
     images: Count
+    balanced: BalancedAccuracy = BalancedAccuracy()
 
 
 class Validation(Part):
     accuracy: Share
     loss: Number
     images: Count
+    balanced_accuracy: Share | None = None
 
 
 class CandidateRow(Part):

@@ -2,8 +2,6 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import reduce
-from operator import getitem
 from typing import Any
 
 from trainers.runs.result import Data, DeviceResult, Result
@@ -14,7 +12,8 @@ FEW_IMAGES = 1000  # of the test split: below it, one image is more than a thous
 WIDE_ERROR = 0.25  # mean absolute error of a profile as a share, above which a warning names it
 UNDECIDED = 0.5  # share of the largest entropy, above which a strategy has not decided
 BASELINE = "random"  # the strategy that others are compared with, and which decides nothing
-Figure = tuple[str, tuple[str, ...]]  # words, and the path of the field of result.json that they speak of
+SHOWN_CLASSES = 5  # without test images that a warning names
+Figure = tuple[str, tuple[str | int, ...]]  # words, and the path of the field of result.json that they speak of
 
 
 @dataclass(frozen=True)
@@ -32,6 +31,7 @@ def warnings_of(result: Result) -> list[Warned]:
     found = [*_of_search(result), *warnings_of_data(result.data)]
     for name, device in result.devices.items():
         found += _of_budgets(name, device)
+        found += _of_classes(name, device, result.data)
         found += _of_accuracy(name, device, is_baseline=result.strategy == BASELINE)
         found += _of_profile(name, device)
     return found
@@ -73,15 +73,24 @@ def warnings_of_data(data: Data) -> Iterator[Warned]:
         why = "no network can tell them apart; correct their labels, or remove them"
         figures = (("images", ("data", "duplicates", "in_two_classes")),)
         yield Warned(None, "the same images in two classes", why, figures)
+    if data.untested:
+        more = ", as others, all of which are in result.json" if len(data.untested) > SHOWN_CLASSES else ""
+        shown = range(min(len(data.untested), SHOWN_CLASSES))
+        names: tuple[Figure, ...] = tuple(("class", ("data", "untested", i)) for i in shown)
+        yield Warned(None, "classes without test images", f"no accuracy speaks of them{more}; add some", names)
 
 
 def warning_line(warned: Warned, content: Mapping[str, Any]) -> str:
     """A warning in one line, with its figures from the content of a result."""
-    values = {words: reduce(getitem, path, content) for words, path in warned.figures}
-    shown = {words: f"{value:,}" if isinstance(value, int) else f"{value:.3f}" for words, value in values.items()}
-    figures = ", ".join(map(" ".join, shown.items()))
+    figures = ", ".join(f"{words} {_shown(content, path)}" for words, path in warned.figures)
     about = f"{warned.device}: " if warned.device else ""
     return f"warning {about}{warned.what}{f' ({figures})' if figures else ''}: {warned.why}"
+
+
+def _shown(value: Any, path: tuple[str | int, ...]) -> str:
+    for key in path:
+        value = value[key]
+    return value if isinstance(value, str) else f"{value:,}" if isinstance(value, int) else f"{value:.3f}"
 
 
 def _of_budgets(name: str, device: DeviceResult) -> Iterator[Warned]:
@@ -99,6 +108,13 @@ def _of_budgets(name: str, device: DeviceResult) -> Iterator[Warned]:
     if device.cut:
         why = "recounting or measuring refuted networks that were predicted to be within; the next ones were taken"
         yield Warned(name, "candidates were refuted", why)
+
+
+def _of_classes(name: str, device: DeviceResult, data: Data) -> Iterator[Warned]:
+    if data.majority and device.accuracy.finetuned <= data.majority.share:
+        why = "always answering with that class is right as often; the balanced accuracy says what the network is worth"
+        figures = (*_accuracies(name, "finetuned"), ("majority class", ("data", "majority", "share")))
+        yield Warned(name, "no better than the majority class", why, figures)
 
 
 def _of_accuracy(name: str, device: DeviceResult, *, is_baseline: bool) -> Iterator[Warned]:

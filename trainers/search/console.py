@@ -9,7 +9,7 @@ from hardware_models.budgets.budget_problem import UNITS, Survivors
 from hardware_models.budgets.cost_table import METRICS
 from hardware_models.measuring.measure import counted
 from trainers.data.image_set import described
-from trainers.runs.result import CandidateRow, Certified, Result, Validation
+from trainers.runs.result import BalancedAccuracy, CandidateRow, Certified, Result, Validation
 from trainers.runs.warnings import warning_line, warnings_of, warnings_of_data
 from trainers.search.callbacks import Report
 from trainers.search.plan import Plan
@@ -75,9 +75,10 @@ def report_verdict(result: Result, folder: Path, report: Report) -> None:
             if device.measured and metric == "latency_ms":
                 figures.append(f"measured {device.measured.latency_ms:.4g}")
             report(f"  {metric:15} budget {limit:<7g} {', '.join(figures)} {UNITS[metric]}")
-        shares = [(kind, share) for kind, share in device.accuracy if kind != "images" and share is not None]
-        shown = "  ".join(f"{kind} {share:.3f}" for kind, share in shares)
-        report(f"  accuracy        {shown}  ({device.accuracy.images:,} test images)")
+        majority = result.data.majority
+        always = f"; always {majority.name}: {majority.share:.3f}" if majority else ""
+        report(f"  accuracy        {_shares(device.accuracy)}  ({device.accuracy.images:,} test images{always})")
+        report(f"  balanced        {_shares(device.accuracy.balanced)}  (mean over classes)")
         larger = [c for c in device.larger_candidates_that_lost or [] if c.utilisation >= device.used + NOTICEABLE]
         for lost in larger[:3]:
             report(f"  larger, lost    uses {lost.utilisation:.1%}, {_why_lost(lost, device.validation)}")
@@ -91,6 +92,10 @@ def report_verdict(result: Result, folder: Path, report: Report) -> None:
     if (folder / REPORT).exists():
         report(f"report  {folder / REPORT}")
     report(f"next    espalier-report verify {shlex.quote(str(folder))}")
+
+
+def _shares(accuracy: BalancedAccuracy) -> str:
+    return "  ".join(f"{kind} {share:.3f}" for kind, share in accuracy.shares.items())
 
 
 def _why_lost(lost: CandidateRow, taken: Validation) -> str:

@@ -181,6 +181,11 @@ def _test(plan: Plan, network: nn.Module) -> Score:
 
 def _line(derived: Derived) -> str:
     scores = {"inherited": derived.inherited, "finetuned": derived.finetuned, "random": derived.random}
-    shown = ", ".join(f"{kind} {score.accuracy:.3f}" for kind, score in scores.items() if score is not None)
+    shown = ", ".join(f"{kind} {_shown(score)}" for kind, score in scores.items() if score is not None)
     used = max(derived.verdict.certificate.held.utilisation.values())
     return f"{derived.device}: {shown}, uses {used:.0%} of its binding budget"
+
+
+def _shown(score: Score) -> str:
+    balanced = "" if score.balanced_accuracy is None else f" (balanced {score.balanced_accuracy:.3f})"
+    return f"{score.accuracy:.3f}{balanced}"

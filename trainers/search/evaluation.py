@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
@@ -21,11 +21,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Score:
-    """Accuracy as a share in [0, 1], and mean cross-entropy in nats, over `images` images; 0 images: looked up."""
+    """Accuracy as a share in [0, 1], and mean cross-entropy in nats, over `images` images; 0 images: looked up.
+
+    `balanced_accuracy` is the mean over the classes that have images of the accuracy on each.
+    """
 
     accuracy: float
     loss: float
     images: int
+    balanced_accuracy: float | None = None
 
 
 class Evaluator(ABC):
@@ -69,13 +73,22 @@ def score(network: nn.Module, data: ImageData, split: Split, *, images: int | No
     """Score of a network in eval mode on a split, on its first `images` images or on all of them."""
     network.eval()
     batches = data.batches(split, batch_size=batch_size, seed=0, epoch=0, augment=False)
-    total, loss, count = 0.0, 0.0, 0
+    scores, groups, loss = [], [], 0.0
     for x, y in batches if images is None else first_images(batches, images):
         outputs = network(x)
-        total += data.task.total_score(outputs, y)
+        scores.append(data.task.scores(outputs, y))
+        groups.append(data.task.groups(y))
         loss += float(data.task.total_loss(outputs, y))
-        count += len(y)
-    return Score(total / count, loss / count, count)
+    scores_S = torch.cat(scores).double()
+    known = [group for group in groups if group is not None]
+    balanced = _mean_of_groups(scores_S, torch.cat(known)) if known else None
+    return Score(float(scores_S.mean()), loss / len(scores_S), len(scores_S), balanced)
+
+
+def _mean_of_groups(scores_S: Tensor, groups_S: Tensor) -> float:
+    """The mean over groups of the mean score of each."""
+    counts, sums = groups_S.bincount(), groups_S.bincount(weights=scores_S)
+    return float((sums[counts > 0] / counts[counts > 0]).mean())
 
 
 def fit(

@@ -15,6 +15,7 @@ from trainers.runs.lineage import lineage
 from trainers.runs.result import (
     SCHEMA,
     Accuracy,
+    BalancedAccuracy,
     CandidateRow,
     Certified,
     CutRow,
@@ -32,7 +33,6 @@ from trainers.runs.warnings import WELL_USED
 from trainers.search.candidates import Candidate
 from trainers.search.certificate import Certificate
 from trainers.search.derive import Derived
-from trainers.search.evaluation import Score
 from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
 from trainers.search.progress import entropy_of, weights_of
@@ -199,13 +199,7 @@ def _device(plan: Plan, derived: Derived) -> DeviceResult:
     return DeviceResult(
         **dict(found),
         cut=[CutRow(**dict(_row(plan, c)), refuted_by=refuted.refuted_by or "") for c, refuted in verdict.refuted],
-        accuracy=Accuracy(
-            supernet=_accuracy(derived.supernet),
-            inherited=_accuracy(derived.inherited),
-            finetuned=derived.finetuned.accuracy,
-            random=_accuracy(derived.random),
-            images=derived.finetuned.images,
-        ),
+        accuracy=_accuracy(derived),
         validation=Validation(**asdict(taken.validation)),
         larger_candidates_that_lost=_larger(plan, derived, found.used),
         taken=_row(plan, taken),
@@ -214,8 +208,13 @@ def _device(plan: Plan, derived: Derived) -> DeviceResult:
     )
 
 
-def _accuracy(score: Score | None) -> float | None:
-    return None if score is None else score.accuracy
+def _accuracy(derived: Derived) -> Accuracy:
+    scores = {kind: getattr(derived, kind) for kind in ("supernet", "inherited", "finetuned", "random")}
+    return Accuracy(
+        **{kind: score and score.accuracy for kind, score in scores.items()},
+        images=derived.finetuned.images,
+        balanced=BalancedAccuracy(**{kind: score and score.balanced_accuracy for kind, score in scores.items()}),
+    )
 
 
 def _larger(plan: Plan, derived: Derived, used: float) -> list[CandidateRow] | None:
