@@ -141,7 +141,6 @@ CHANGES = {
     "data.images.test": 7,
     "data.duplicates.test_in_training": 7,
     "data.majority.share": 0.99,
-    "data.untested": ["3"],
     f"{TABLET}.accuracy.balanced.finetuned": 0.123,
     "search.choices_alive.mid_tablet": 1,
     "seed": 7,
@@ -156,10 +155,11 @@ def test_each_changed_field_fails(run: Path) -> None:
     accuracy = json.loads((run / "result.json").read_text())["devices"]["mid_tablet"]["accuracy"]["finetuned"]
     for field, value in CHANGES.items():
         set_field(run, field, value)
+    set_field(run, "data.untested", ["3"])
     set_field(run, f"{TABLET}.accuracy.finetuned", accuracy + (-0.1 if accuracy > 0.5 else 0.1))
     set_field(run, "versions.torch", "1.0.0")
     started = {f"status.json.{name}" for name in ("hashes.config", "hashes.cost_table", "versions.torch")}
-    assert {*CHANGES, *started, f"{TABLET}.accuracy.finetuned", "status"} <= failed(run)
+    assert {*CHANGES, *started, "data.untested.0", f"{TABLET}.accuracy.finetuned", "status"} <= failed(run)
 
 
 def test_each_file_is_hashed(run: Path) -> None:
