@@ -15,9 +15,9 @@ from trainers.cli.search import run_search
 from trainers.data.datasets import ImageData
 from trainers.data.image_set import ImageSet
 from trainers.data.splits import Splits
+from trainers.deploy.standalone import score
 from trainers.reports.publish import last_figures
 from trainers.runs.config import validate
-from trainers.search.evaluation import score
 
 COUNTS = (6, 3, 0, 1)  # test images of each class: the names of classes are a, b, c, d
 

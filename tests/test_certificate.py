@@ -12,9 +12,9 @@ from torch import nn
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import METRICS, CostTable
 from hardware_models.profile import load_profile, profile_from_dict
+from trainers.deploy.standalone import Score
 from trainers.search.candidates import Candidate
 from trainers.search.certificate import COUNTED_TO, Certificate, Verdict, certify, learn, verify_and_cut
-from trainers.search.evaluation import Score
 
 SPACE = small_space()
 NETWORKS = [tuple(int(k) for k in network) for network in networks_of(SPACE)]

@@ -11,8 +11,8 @@ from tiny_search import CONF, binding_problem, networks_of, small_space
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, CostTable
 from hardware_models.profile import load_profile, profile_from_dict
+from trainers.deploy.standalone import Score
 from trainers.search.candidates import Candidate, Request, finalise, random_candidates, rank
-from trainers.search.evaluation import Score
 
 SPACE = small_space()
 NETWORKS = networks_of(SPACE)

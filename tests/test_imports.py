@@ -13,6 +13,7 @@ ORDER = (
     ("hardware_models",),
     ("trainers.runs",),
     ("trainers.data",),
+    ("trainers.deploy",),
     ("trainers.search",),
     ("trainers.analysis", "trainers.loggers", "trainers.sweeps"),
     ("trainers.devices", "trainers.reports", "trainers.tuning"),

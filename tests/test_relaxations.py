@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from hardware_models.budgets.budget_problem import BudgetProblem
 from search_spaces.space import Choice, Selection, Supernet
 from trainers.data.task import TASKS, Classification, Task
+from trainers.deploy.standalone import Score
 from trainers.search.candidates import Request, random_candidates
 from trainers.search.constraints.constraint import Constraint
-from trainers.search.evaluation import Score
 from trainers.search.relaxations.relaxation import RELAXATIONS, Searched, Update
 from trainers.search.relaxations.straight_through import StraightThrough
 from trainers.search.searchers import SEARCHERS

@@ -22,9 +22,9 @@ from search_spaces.operation import Operation
 from search_spaces.rules import Rule, RuleMatrix
 from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
 from search_spaces.tensor_spec import TensorSpec
+from trainers.deploy.standalone import Score
 from trainers.search.candidates import Request, finalise, random_candidates
 from trainers.search.constraints.constraint import CONSTRAINTS
-from trainers.search.evaluation import Score
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.samplers import SAMPLERS, PathSampler
 from trainers.search.search_state import SearchState

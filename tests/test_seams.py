@@ -13,11 +13,12 @@ from search_spaces.errors import keys_of
 from trainers.analysis.loading import load_run
 from trainers.cli.plugin_sections import offer_sections
 from trainers.cli.search import run_search
+from trainers.deploy.standalone import Score
 from trainers.reports.report import write_report
 from trainers.reports.verify import verify_run
 from trainers.runs.config import validate
 from trainers.runs.result import Result
-from trainers.search.evaluation import EVALUATORS, Evaluator, Score
+from trainers.search.evaluation import EVALUATORS, Evaluator
 from trainers.search.plan import part_problems
 from trainers.search.relaxations.relaxation import Batch
 from trainers.search.remedies import REMEDIES, Remedy

@@ -35,9 +35,9 @@ from hardware_models.measuring.measure import Measurement
 from hardware_models.profile import HardwareProfile, Margin, profile_from_dict
 from search_spaces.architecture import SPACES
 from search_spaces.space import SearchSpace
+from trainers.deploy.standalone import Score
 from trainers.search.candidates import Candidate
 from trainers.search.certificate import Certificate, hold, verify_and_cut
-from trainers.search.evaluation import Score
 
 LEVELS = (0.9, 0.95)
 NUM_MEASURED, NUM_BOUND = 10, 39  # 39: (n + 1) times either level is a whole number

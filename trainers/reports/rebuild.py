@@ -17,11 +17,11 @@ from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import Architecture, build_network, make_space, read_architecture
 from search_spaces.regular_files import check_regular
 from trainers.data.datasets import ImageData
+from trainers.deploy.standalone import Score, score
 from trainers.runs.config import SearchConfig
 from trainers.runs.result import Result
 from trainers.runs.state import architecture_file, weights_file
 from trainers.search.certificate import Certificate, certify
-from trainers.search.evaluation import Score, score
 from trainers.search.plan import is_host, load_profile
 
 # Beside its kinds, in place of prices that were measured on another day: all but latency is counted, and needs none.

@@ -10,7 +10,7 @@ import numpy as np
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, Indices
 from search_spaces.space import SearchSpace
-from trainers.search.evaluation import Score
+from trainers.deploy.standalone import Score
 
 POOL_PER_CANDIDATE = 64  # networks drawn for each that is validated
 EXPENSIVE_SHARE = 0.25  # of the candidates: those that use most of the binding budget

@@ -14,9 +14,10 @@ from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
+from trainers.deploy.standalone import Score, fit, score
 from trainers.search.candidates import Candidate, Request, random_candidates
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
-from trainers.search.evaluation import Evaluator, Score, fit, score
+from trainers.search.evaluation import Evaluator
 from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
 from trainers.search.module import SearchModule

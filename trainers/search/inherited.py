@@ -5,7 +5,8 @@ from torch import nn
 
 from search_spaces.blocks import recalibrate
 from search_spaces.space import Path, Supernet
-from trainers.search.evaluation import Evaluator, Score, first_images, score
+from trainers.deploy.standalone import Score, first_images, score
+from trainers.search.evaluation import Evaluator
 from trainers.search.plan import Plan
 
 

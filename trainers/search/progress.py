@@ -17,12 +17,12 @@ from torch import Tensor
 from hardware_models.budgets.cost_table import METRICS
 from search_spaces.space import Path, SearchSpace
 from trainers.data.datasets import ImageData
+from trainers.deploy.standalone import first_images
 from trainers.runs import metric_names
 from trainers.runs.exit_status import RunFolderError
 from trainers.runs.files import write_bytes, write_csv
 from trainers.runs.folder import RunFolder
 from trainers.search.callbacks import Report, SearchCallback
-from trainers.search.evaluation import first_images
 from trainers.search.module import SearchModule
 from trainers.search.prune_log import prune_rows, write_prune_log
 

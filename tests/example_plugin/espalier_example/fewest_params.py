@@ -1,6 +1,7 @@
 """An evaluator: the fewer parameters, the better. It needs no supernet, so none is trained."""
 
-from trainers.search.evaluation import EVALUATORS, Evaluator, Score
+from trainers.deploy.standalone import Score
+from trainers.search.evaluation import EVALUATORS, Evaluator
 
 
 @EVALUATORS.register("fewest_params")

@@ -1,0 +1,93 @@
+"""Networks that stand alone: trained, and scored on a split."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
+
+from trainers.data.datasets import Batch, ImageData
+from trainers.data.splits import Split
+from trainers.data.task import Task
+
+
+@dataclass(frozen=True)
+class Score:
+    """Accuracy as a share in [0, 1], and mean cross-entropy in nats, over `images` images; 0 images: looked up.
+
+    `balanced_accuracy` is the mean over the classes that have images of the accuracy on each.
+    """
+
+    accuracy: float
+    loss: float
+    images: int
+    balanced_accuracy: float | None = None
+
+
+def first_images(batches: Iterator[Batch], images: int) -> Iterator[Batch]:
+    """Batches until `images` images have passed."""
+    seen = 0
+    for batch in batches:
+        yield batch
+        seen += len(batch[1])
+        if seen >= images:
+            return
+
+
+@torch.no_grad()
+def score(network: nn.Module, data: ImageData, split: Split, *, images: int | None, batch_size: int) -> Score:
+    """Score of a network in eval mode on a split, on its first `images` images or on all of them."""
+    network.eval()
+    batches = data.batches(split, batch_size=batch_size, seed=0, epoch=0, augment=False)
+    chosen = batches if images is None else first_images(batches, images)
+    return score_of(data.task, ((network(x), y) for x, y in chosen))
+
+
+def score_of(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
+    """Score of outputs of a network, (B, ...), beside the targets of each batch."""
+    scores, groups, loss = [], [], 0.0
+    for outputs, y in batches:
+        scores.append(task.scores(outputs, y))
+        groups.append(task.groups(y))
+        loss += float(task.total_loss(outputs, y))
+    scores_S = torch.cat(scores).double()
+    known = [group for group in groups if group is not None]
+    balanced = _mean_of_groups(scores_S, torch.cat(known)) if known else None
+    return Score(float(scores_S.mean()), loss / len(scores_S), len(scores_S), balanced)
+
+
+def _mean_of_groups(scores_S: Tensor, groups_S: Tensor) -> float:
+    """The mean over groups of the mean score of each."""
+    counts, sums = groups_S.bincount(), groups_S.bincount(weights=scores_S)
+    return float((sums[counts > 0] / counts[counts > 0]).mean())
+
+
+def fit(
+    network: nn.Module,
+    data: ImageData,
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    *,
+    steps: int,
+    batch_size: int,
+    seed: int,
+    clip_norm: float | None = None,
+) -> None:
+    """Trains a network in place on the weights split for `steps` batches; it ends in eval mode."""
+    network.train()
+    done, epoch = 0, 0
+    while done < steps:
+        for x, y in data.batches("weights", batch_size=batch_size, seed=seed, epoch=epoch, augment=True):
+            if done == steps:
+                break
+            optimizer.zero_grad(set_to_none=True)
+            data.task.loss(network(x), y).backward()
+            if clip_norm is not None:
+                nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+            optimizer.step()
+            schedule.step()
+            done += 1
+        epoch += 1
+    network.eval()
