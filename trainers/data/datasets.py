@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from inspect import signature
 from itertools import count, islice
 from pathlib import Path
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader, IterableDataset
 from search_spaces.errors import InvalidInputError
 from trainers.data.duplicates import find_duplicates
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, key_generator
+from trainers.data.sampling import balanced_order
 from trainers.data.splits import SPLITS, Shares, Split, Splits, make_splits
-from trainers.data.task import TASKS
+from trainers.data.task import TASKS, balanced_weights
 from trainers.runs.result import Data, Images, Majority
 from trainers.runs.validation import checked
 
@@ -30,6 +31,7 @@ Side = Annotated[int, Field(ge=4, le=1024)]
 class DataConfig(BaseModel):
     """A data set, how much of it is read, how it is divided and augmented. `image_size` and `shift` in pixels.
 
+    `class_weights` (of the training loss) and `sampling` (of training batches) help classes of few images.
     Without `image_size` images keep their own. `content` is the sha256 of the images and labels that are read.
     """
 
@@ -43,6 +45,8 @@ class DataConfig(BaseModel):
     flip: bool
     shift: Annotated[int, Field(ge=0)]
     split_seed: Annotated[int, Field(ge=0)] = 0
+    class_weights: Literal["none", "balanced"] = "none"
+    sampling: Literal["shuffled", "balanced"] = "shuffled"
     content: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the images; found out, not set
 
     @field_validator("name")
@@ -60,6 +64,10 @@ class DataConfig(BaseModel):
             raise ValueError(f"images of {self.name} are of several sizes; give image_size, as [32, 32]")
         if self.image_size is not None and 2 * self.shift >= min(self.image_size):
             raise ValueError(f"shift must be below half the image size {self.image_size}, got {self.shift}")
+        if self.class_weights == self.sampling == "balanced":
+            raise ValueError(
+                "class_weights and sampling are both balanced, which favours rare classes twice; choose one"
+            )
         return self
 
 
@@ -76,7 +84,14 @@ def load_data(config: DataConfig, *, channels: int) -> "ImageData":
     splits = make_splits(image_set, config.shares, seed=config.split_seed)
     height, width = config.image_size or image_set.images.shape[2:]
     return ImageData(
-        image_set, splits, image_size=(height, width), channels=channels, shift=config.shift, flip=config.flip
+        image_set,
+        splits,
+        image_size=(height, width),
+        channels=channels,
+        shift=config.shift,
+        flip=config.flip,
+        weighs_classes=config.class_weights == "balanced",
+        draws_classes=config.sampling == "balanced",
     )
 
 
@@ -120,6 +135,8 @@ class ImageData:
     """An image set in memory at the training size, giving normalised batches: a function of seeds, not of global state.
 
     `mean` and `std`, (channels,), are of the weights split at pixel values 0..1. A grey set's channel is repeated.
+    Where it `weighs_classes`, all weigh alike in the training loss; where it `draws_classes`, all come as often in
+    training batches.
     """
 
     def __init__(
@@ -131,6 +148,8 @@ class ImageData:
         channels: int,
         shift: int = 0,
         flip: bool = False,
+        weighs_classes: bool = False,
+        draws_classes: bool = False,
     ) -> None:
         if channels < 1 or image_set.images.shape[1] not in (1, channels):
             stored = image_set.images.shape[1]
@@ -140,9 +159,11 @@ class ImageData:
         self.name, self.origin, self.num_classes = image_set.name, image_set.origin, image_set.num_classes
         self.classes = image_set.classes
         self.task, self.left_out = TASKS[image_set.task](), image_set.left_out
+        if weighs_classes:
+            self.task = self.task.weighted(balanced_weights(image_set.labels[splits.weights], self.num_classes))
         self.duplicates = find_duplicates(image_set, splits)
         self.splits, self.image_size, self.channels = splits, image_size, channels
-        self._shift, self._flip = shift, flip
+        self._shift, self._flip, self._draws_classes = shift, flip, draws_classes
         self._labels_N = image_set.labels
         images = image_set.images
         if images.shape[2:] != image_size:
@@ -219,9 +240,12 @@ class ImageData:
             )
 
     def _pass(self, split: Split, batch_size: int, augment: bool, key: tuple[int | str, ...]) -> Iterator[Batch]:
-        indices_S = self._indices(split)
-        shuffled_S = indices_S[torch.randperm(len(indices_S), generator=key_generator("order", *key))]
-        for i, chosen in enumerate(shuffled_S.split(batch_size)):
+        indices_S, generator = self._indices(split), key_generator("order", *key)
+        if augment and self._draws_classes:
+            order_S = balanced_order(self._labels_N[indices_S], generator)
+        else:
+            order_S = torch.randperm(len(indices_S), generator=generator)
+        for i, chosen in enumerate(indices_S[order_S].split(batch_size)):
             if augment and len(chosen) < batch_size:
                 return
             images = self._moved(chosen, key_generator("augment", *key, i)) if augment else self._centred(chosen)

@@ -1,6 +1,6 @@
 """What networks are trained for: the loss, the score that ranks them, and whether more of it is better."""
 
-# Shapes: B batch, K classes.
+# Shapes: B batch, S images of a split, K classes.
 
 from abc import ABC, abstractmethod
 from typing import ClassVar
@@ -8,6 +8,7 @@ from typing import ClassVar
 import torch.nn.functional as F
 from torch import Tensor
 
+from search_spaces.errors import InvalidInputError
 from search_spaces.registry import Registry
 
 
@@ -34,14 +35,21 @@ class Task(ABC):
         return None
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """Mean loss of the examples, differentiable."""
+        """Mean loss of the examples, differentiable: what is trained."""
         return self.total_loss(outputs, targets) / len(targets)
+
+    def weighted(self, weights_K: Tensor) -> "Task":
+        """The task with a weight of each class in `loss`. Raises: InvalidInputError if it has no classes."""
+        raise InvalidInputError(f"data.class_weights: got balanced, but the task {self.score_name} has no classes")
 
 
 class Classification(Task):
     """Logits (B, K) and class indices (B,): cross-entropy in nats, and accuracy, balanced over the classes."""
 
     score_name = "accuracy"
+
+    def __init__(self, weights_K: Tensor | None = None) -> None:
+        self.weights_K = weights_K
 
     def total_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets, reduction="sum")
@@ -53,7 +61,15 @@ class Classification(Task):
         return targets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, targets)
+        return F.cross_entropy(outputs, targets, self.weights_K)
+
+    def weighted(self, weights_K: Tensor) -> Task:
+        return Classification(weights_K)
+
+
+def balanced_weights(labels_S: Tensor, num_classes: int) -> Tensor:
+    """Weights (K,) by which every class adds alike to a loss: images over classes times the images of each."""
+    return len(labels_S) / (num_classes * labels_S.bincount(minlength=num_classes)).float()
 
 
 TASKS: Registry[type[Task]] = Registry("tasks")

@@ -30,6 +30,7 @@ NOT_ASKED_IN = {"data": ("root",), "trainer": ("threads", "checkpoint_seconds")}
 # Keys that stand in a fingerprint only with a value.
 ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", "remedy", "boards", "measured_on")
 SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
+ADDED_IN = {"data": {"class_weights": "none", "sampling": "shuffled"}}
 ADDED = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # what earlier versions did not have, as they were
 
 
@@ -214,7 +215,10 @@ def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
         if key == "boards":
             kept[key] = sorted(value)  # what is measured may be cut; where it is reached does not matter
         elif isinstance(value, Mapping):
-            kept[key] = {name: each for name, each in value.items() if name not in NOT_ASKED_IN.get(key, ())}
+            left_out, added = NOT_ASKED_IN.get(key, ()), ADDED_IN.get(key, {}).items()
+            kept[key] = {
+                name: each for name, each in value.items() if name not in left_out and (name, each) not in added
+            }
         else:
             kept[key] = value
     return kept

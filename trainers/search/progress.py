@@ -173,7 +173,7 @@ def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> 
         batches = data.batches("validation", batch_size=batch_size, seed=0, epoch=0, augment=False)
         for x, y in first_images(batches, VALIDATION_IMAGES):
             outputs = network(x)
-            losses.append(float(data.task.loss(outputs, y)))
+            losses.append(float(data.task.total_loss(outputs, y)) / len(y))
             shares.append(float(torch.tensor(data.task.total_score(outputs, y)) / len(y)))
     for name, buffer in module.supernet.named_buffers():
         buffer.copy_(kept[name])
