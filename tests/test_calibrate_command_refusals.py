@@ -57,7 +57,7 @@ def test_a_wrong_configuration_is_refused_by_its_keys(
     [
         ("measurements=none.csv name=dev", "none.csv"),
         ("measurements=bench.csv name=dev output=/proc/x/dev.yaml", "/proc/x"),
-        ("measurements=. name=dev", "Is a directory"),
+        ("measurements=. name=dev", "regular file"),
         ("measurements=bench.csv name=dev level=0.95", "at least 19"),
         ("measurements=bench.csv name=dev 'title=\"a \\${b}\"'", "title"),
         ("propose=5 space=mobile space.depths=[0]", "space.depths"),

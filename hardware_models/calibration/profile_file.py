@@ -81,6 +81,7 @@ def _section(comment: str, content: Mapping[str, Any]) -> str:
 def _origin(calibration: Calibration, measurements: Measurements, description: Description) -> dict[str, Any]:
     fields = [row.fields for row in measurements.rows]
     machine, versions = (", ".join(_values(fields, column)) for column in ("machine", "versions"))
+    machine = machine or measurements.constants.get("machine", "")
     dates = _values(fields, "date")
     when = f" from {dates[0]} to {dates[-1]}" if len(dates) > 1 else "".join(f" on {date}" for date in dates)
     digest = sha256(measurements.path.read_bytes()).hexdigest()

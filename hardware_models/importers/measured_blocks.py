@@ -1,7 +1,7 @@
 """What look-up tables of measured blocks have in common: how a row becomes operations, and which devices there are."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -60,7 +60,7 @@ def read_blocks(
     time: str,
     per_ms: float = 1.0,
     subject: Subject = "block",
-    device: str | None = None,
+    constants: Mapping[str, str] | None = None,
 ) -> Measurements:
     """The blocks that consist of operations a space may have, their times in the column `time`, `per_ms` to a ms.
 
@@ -71,7 +71,7 @@ def read_blocks(
     known = tuple(row for row in rows if row.operations)
     if not known:
         raise refusal(file.path, ["none of its blocks consists of operations that a space may have"])
-    return Measurements(file.path, subject, known, {} if device is None else {"machine": device})
+    return Measurements(file.path, subject, known, constants or {})
 
 
 def check_device(file: CsvFile, device: str | None, devices: Iterable[str]) -> None:

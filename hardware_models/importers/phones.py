@@ -1,14 +1,18 @@
-"""The table of blocks that nn-Meter measured on phones.
+"""The tables of blocks that nn-Meter measured on phones.
 
-A file has columns `kind key hw cin cout expand stride kernel se` and, in milliseconds, `ms_<device>`.
+It ships JSON of one phone (`pixel6_lut_ln_v3.json`): milliseconds by names as `conv_64_16_24_6_2_hard_swish_5_se`. A
+CSV has the names taken apart: columns `kind key hw cin cout expand stride kernel se` and, in milliseconds,
+`ms_<device>`.
 `hw` is the side of the input; a cell may be empty where its column means nothing.
-Source of the format: microsoft/nn-Meter, branch dev/hybrid-transformer (MIT), keys `conv_<hw>_<cin>_...` taken apart.
+Source of the format: microsoft/nn-Meter, branch dev/hybrid-transformer (MIT), transformer_predictor/lut.
 """
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
+from hardware_models.importers.mapping_file import read_mapping
 from hardware_models.importers.measured_blocks import (
     Block,
     Flag,
@@ -20,10 +24,21 @@ from hardware_models.importers.measured_blocks import (
     read_blocks,
 )
 from hardware_models.measuring.csv_file import read_csv
-from hardware_models.measuring.measurements import Measurements
+from hardware_models.measuring.measurements import Measurements, without_devices
 from search_spaces.operation import Operation
 
 DOWNSAMPLE_KERNEL = 3  # of `transds`, which the table does not give
+_NAMES = [  # of entries, by kind; an older layout, without `_se` or `_nose`, is not known
+    re.compile(pattern.replace("<", "(?P<").replace(">", ">[0-9]+)"))
+    for pattern in (
+        "firstconv_<hw>_<cin>_<cout>_<stride>_<kernel>",
+        "conv_<hw>_<cin>_<cout>_<expand>_<stride>_[a-z]+(?:_[a-z]+)?_<kernel>_(?:no)?se",
+        "transds_<hw>_<cin>_<cout>_<stride>_<expand>",
+        "transattn_<hw>_<cin>_[a-z_]+_[0-9]+_ln",
+        "transffn_<hw>_<cin>_<expand>_[a-z_]+_ln",
+        "mbpool_<hw>_<cin>_<cout>_<expand>_[a-z_]+",
+    )
+]
 
 
 class PhoneBlock(Block):
@@ -68,6 +83,20 @@ class PhoneBlock(Block):
 
 def import_phones(path: Path, *, device: str | None) -> Measurements:
     """The blocks of `device` that consist of operations a space may have."""
+    entries = read_mapping(path, PhoneBlock, _cells)
+    if entries is not None:
+        without_devices(device)
+        return read_blocks(entries, PhoneBlock, key=["key"], time="time")
     file = read_csv(path)
     check_device(file, device, columns_of(file, "ms_"))
-    return read_blocks(file, PhoneBlock, key=["key"], time=f"ms_{device}", device=device)
+    return read_blocks(file, PhoneBlock, key=["key"], time=f"ms_{device}", constants={"machine": str(device)})
+
+
+def _cells(name: str) -> dict[str, str]:
+    """The cells of an entry's name; one of an unknown form is its kind, which is refused."""
+    matches = (pattern.fullmatch(name) for pattern in _NAMES)
+    found = next((match.groupdict() for match in matches if match), None)
+    if found is None:
+        return {"key": name, "kind": name}
+    same = {"cout": found["cin"]}  # of attention and feed-forward blocks, which do not name them
+    return {"key": name, "kind": name.split("_")[0], "se": str(int(name.endswith("_se"))), **same, **found}

@@ -23,7 +23,7 @@ class Table(LatencyModel):
 
     `entries` gives ms by notation (`conv 16x112x112 -> 24x56x56 k3 s2`). `file` is looked up from the folder that the
     command runs in and read when the profile is loaded. Its `format` is the name of an importer: `measurements` has
-    columns `operation,latency_ms`, `paddlelite` those of Paddle-Lite's latency tables, in microseconds.
+    columns `operation,latency_ms`, `paddlelite` reads Paddle-Lite's tables.
     """
 
     formula: ClassVar[str] = (

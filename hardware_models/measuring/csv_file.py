@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from hardware_models.measuring.foreign_text import read_text
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, parse_operation
 
@@ -32,11 +33,12 @@ RowT = TypeVar("RowT", bound=Row)
 
 @dataclass(frozen=True, slots=True)
 class CsvFile:
-    """A file with its columns, and line and cells of each row, stripped of spaces."""
+    """A file with its columns, and line and cells of each row, stripped of spaces. `part` is what a line is called."""
 
     path: Path
     columns: tuple[str, ...]
     records: tuple[tuple[int, Mapping[str, str]], ...]
+    part: str = "line"
 
     def where(self, keep: Callable[[Mapping[str, str]], bool]) -> "CsvFile":
         """The file with those of its rows whose cells are to be kept."""
@@ -59,11 +61,12 @@ class CsvFile:
         for line, cells in self.records if not problems else ():
             name = tuple(cells.get(column, "") for column in key)
             if first.setdefault(name, line) != line:
-                problems.append(f"line {line}: {', '.join(name)!r} stands already in line {first[name]}; keep one")
+                again = f"stands already in {self.part} {first[name]}; keep one"
+                problems.append(f"{self.part} {line}: {', '.join(name)!r} {again}")
             try:
                 rows.append(model.model_validate({"line": line} | {name: text for name, text in cells.items() if text}))
             except ValidationError as error:
-                problems += cell_problems(error, line)
+                problems += cell_problems(error, f"{self.part} {line}")
         if problems or not rows:
             raise refusal(self.path, problems or ["it has no row that is of use"])
         return rows
@@ -82,29 +85,26 @@ def refusal(path: Path, problems: Sequence[str]) -> InvalidInputError:
     return InvalidInputError("\n  ".join([f"{path} cannot be used:", *problems[:MAX_LISTED], *more]))
 
 
-def cell_problems(error: ValidationError, line: int) -> Iterator[str]:
-    """A line for each wrong cell of a row: its column, what was got and what is allowed."""
+def cell_problems(error: ValidationError, place: str) -> Iterator[str]:
+    """A line for each wrong cell of a row, as `line 3`: its column, what was got and what is allowed."""
     for details in error.errors(include_url=False):
         message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
         column = ".".join(map(str, details["loc"]))
         got = "nothing" if details["type"] == "missing" else repr(details["input"])
-        yield f"line {line}: {column}: got {got}; allowed: {message}" if column else f"line {line}: {message}"
+        yield f"{place}: {column}: got {got}; allowed: {message}" if column else f"{place}: {message}"
 
 
 def read_csv(path: Path) -> CsvFile:
     """Raises: InvalidInputError if it is no text file with a header and a row, or lists rows that are not as wide."""
-    path = Path(path)
+    path, text = Path(path), read_text(Path(path))
     try:
-        text = path.read_text(encoding="utf-8-sig")  # spreadsheets put a mark first
         reader = csv.reader(StringIO(text, newline=""), strict=True)
         rows, line = [], 1
         for cells in reader:
             rows.append((line, [cell.strip() for cell in cells]))
             line = reader.line_num + 1
-    except OSError as error:
-        raise InvalidInputError(f"cannot read measurements from {path}: {error.strerror}; give a CSV file") from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise refusal(path, [f"not readable as CSV in UTF-8: {error}"]) from error
+    except csv.Error as error:
+        raise refusal(path, [f"not readable as CSV: {error}"]) from error
     rows = [(line, cells) for line, cells in rows if any(cells)]
     if len(rows) < 2:
         raise refusal(path, ["it needs a header of columns and a row for each measurement"])

@@ -13,12 +13,22 @@ def read_text(path: Path, *, errors: str = "strict") -> str:
 
     Raises: InvalidInputError if it cannot be read or, unless `errors` is `replace`, is no text.
     """
+    content = read_bytes(path)
+    mark = next((mark for mark in _MARKS if content.startswith(mark)), b"")
     try:
-        content = bytes_of(path)
-        mark = next((mark for mark in _MARKS if content.startswith(mark)), b"")
-        return content.removeprefix(mark).decode(_MARKS.get(mark, _unmarked(content)), errors)
-    except (OSError, ValueError) as error:
-        raise InvalidInputError(f"cannot read {path}: {error}; give a file of text") from error
+        return content.removeprefix(mark).decode(_MARKS.get(mark) or _unmarked(content), errors)
+    except ValueError as error:
+        raise InvalidInputError(f"{path} is not readable as text: {error}; give a file of text") from error
+
+
+def read_bytes(path: Path) -> bytes:
+    """Raises: InvalidInputError if the file cannot be read, or has no end."""
+    try:
+        return bytes_of(Path(path))
+    except OSError as error:
+        raise InvalidInputError(f"cannot read {path}: {error.strerror}; give a file that you can read") from error
+    except ValueError as error:
+        raise InvalidInputError(f"cannot read {path}: {error}") from error
 
 
 def lines_of(text: str) -> list[str]:

@@ -3,13 +3,14 @@
     python tests/benchmarks/fit_profiles.py [--write]
 
 Reads the data folder at $ESPALIER_DATA, or `shared/data` beside the repository. `--write` puts the fitted numbers into
-conf/hardware/*.yaml and leaves every other character as it is.
+conf/hardware/*.yaml and leaves every other character as it is; population and networks are written anew.
 """
 
 import argparse
 import csv
 import gzip
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache
 from math import log
@@ -35,6 +36,7 @@ from search_spaces.operation import Operation
 ROOT = Path(__file__).resolve().parents[2]
 CONF = ROOT / "conf" / "hardware"
 POPULATION = ROOT / "hardware_models" / "calibration" / "population.yaml"
+NETWORKS = ROOT / "hardware_models" / "importers" / "ncnn_networks.yaml"
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
 LEVEL = 0.9
 
@@ -243,6 +245,15 @@ def main() -> None:
     print(f"\npopulation\n{population}")
     if write:
         POPULATION.write_text(population, encoding="utf-8")
+        NETWORKS.write_text(networks_text(), encoding="utf-8")
+
+
+def networks_text() -> str:
+    """The layers of ncnn's networks in YAML, each by its notation with how often a network runs it."""
+    counts = {name: Counter(layer.notation for layer in layers) for name, layers in ncnn_networks().items()}
+    head = f"Layers of the networks of ncnn's benchmark and how often each runs; from fit_profiles.py.\n# {NCNN_SOURCE}"
+    rows = (line for name, own in counts.items() for line in (f"{name}:", *(f"  {k}: {n}" for k, n in own.items())))
+    return "\n".join([f"# {head}", *rows, ""])
 
 
 def show_or_write(fits: Mapping[str, Callable[[str], Numbers]], *, write: bool) -> None:
