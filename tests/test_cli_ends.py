@@ -16,6 +16,7 @@ from console import SEARCH, Cli, console, refused, refused_search
 from hydra.core.global_hydra import GlobalHydra
 from tiny_search import TINY
 
+import trainers.cli.main
 import trainers.search.certificate
 import trainers.search.run
 from hardware_models.counting import Recount, recount
@@ -206,3 +207,22 @@ def test_a_signal_while_networks_are_chosen_ends_a_search_as_one_while_training_
     assert ended.value.code == 143
     assert "  espalier-search " in capsys.readouterr().err  # the command that continues
     assert status_of(runs)["status"] == "interrupted"
+
+
+@pytest.mark.parametrize(("seconds", "codes"), [(60.0, []), (-1.0, [143])], ids=["handing over", "waiting"])
+def test_a_process_of_jobs_that_is_signalled_hands_over_its_result_before_it_ends(
+    monkeypatch: pytest.MonkeyPatch, seconds: float, codes: list[int]
+) -> None:
+    # Torn by the second SIGTERM of a sweep that was interrupted, a result kept joblib waiting for ever.
+    monkeypatch.setattr(trainers.cli.main, "HANDOVER_SECONDS", seconds)
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        with trainers.cli.main._signals_end_the_job():
+            pass
+        signal.raise_signal(signal.SIGTERM)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended == codes

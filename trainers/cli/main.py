@@ -5,6 +5,7 @@ import os
 import shlex
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, nullcontext
@@ -31,6 +32,7 @@ from trainers.sweeps.records import begun, read_sweep
 from trainers.sweeps.survey import job_rows, summary, sweep_exit_codes
 
 DONE, ERROR, REFUSED = 0, 1, 2
+HANDOVER_SECONDS = 1.0  # for a process to give its launcher what its job came to
 Ended = dict[tuple[str, ...], ExitStatus]  # by overrides
 _signalled: list[int] = []  # signals that ended a job of this process: its launcher may have others for it
 OmegaConf.register_new_resolver("expand_home", os.path.expanduser, replace=True)
@@ -151,20 +153,32 @@ def _run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tupl
 
 @contextmanager
 def _signals_end_the_job() -> Iterator[None]:
-    """SIGTERM and Ctrl-C end a job in a process of its own, whatever its launcher makes of them."""
-    before = {number: signal.signal(number, _end_job) for number in (signal.SIGTERM, signal.SIGINT)}
+    """SIGTERM and Ctrl-C end a job in a process of its own, whatever its launcher makes of them; then the process.
+
+    That waits a little: a result that is torn while it is handed over keeps joblib waiting for the rest of it.
+    """
+    _on_signals(_end_job)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        handed_over = time.monotonic() + HANDOVER_SECONDS
+
+        def leave(number: int, frame: FrameType | None) -> None:
+            if time.monotonic() > handed_over:
+                os._exit(SIGNALLED + number)
+
+        _on_signals(leave)
 
 
 def _end_job(number: int, frame: FrameType | None) -> None:
-    for each in (signal.SIGTERM, signal.SIGINT):  # the sweep may pass on a signal that the whole terminal has had
-        signal.signal(each, signal.SIG_IGN)
+    _on_signals(signal.SIG_IGN)  # the sweep may pass on a signal that the whole terminal has had
     _signalled.append(number)
     raise KeyboardInterrupt(number)
+
+
+def _on_signals(handler: Any) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handler)
 
 
 def _record(name: str, folder: Path, status: ExitStatus, *, command: str, began: datetime) -> None:
