@@ -205,7 +205,7 @@ def test_every_job_of_a_sweep_has_the_plugins_of_its_command(search: Cli, tmp_pa
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("launcher", ["joblib", "processes", "submitit_local"])
+@pytest.mark.parametrize("launcher", ["joblib", "processes"])
 def test_workers_of_a_launcher_import_plugins_again(tmp_path: Path, launcher: str) -> None:
     copy_examples(tmp_path)
     sweep = ("-m", *LADDER, "seed=0,1", "sweep=seeds", f"hydra/launcher={launcher}", f"paths.runs={tmp_path}/runs")

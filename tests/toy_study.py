@@ -13,6 +13,7 @@ from omegaconf import DictConfig
 
 from hardware_models.infeasible import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
+from trainers.runs import state
 from trainers.tuning.trial import watcher
 
 GOOD_X = 0.3
@@ -69,6 +70,7 @@ def _log(config: DictConfig, event: str) -> None:
 
 if __name__ == "__main__":
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    state.SILENCE_SECONDS = 10.0  # for which a process counts as running that is killed before its first sign
     try:
         job()
     except InvalidInputError as error:
