@@ -82,9 +82,8 @@ def test_every_search_of_the_readme_is_a_command_that_is_understood(
         searched.append(config)
         return Found()
 
-    monkeypatch.setattr(
-        trainers.search.identification, "identified", lambda config, known: config
-    )  # the data are not here
+    # The data are not here.
+    monkeypatch.setattr(trainers.search.identification, "identified", lambda config, known, report: config)
     monkeypatch.setattr(trainers.cli.search, "run_identified", accept)  # all checks of the configuration come before it
     for example in re.findall(r"^(?:.*&& )?(?:\S*/)?espalier-search(.*)$", text, re.MULTILINE):
         arguments = shlex.split(example, comments=True)

@@ -19,6 +19,7 @@ from trainers.cli.search import run_search
 from trainers.data import datasets
 from trainers.data.datasets import DataConfig, content_of, data_config, load_data
 from trainers.data.image_set import DataError, ImageSet
+from trainers.data.storage import Report
 from trainers.runs.config import SearchConfig, validate
 from trainers.runs.folder import RunFolder
 from trainers.search.identification import identified
@@ -137,9 +138,9 @@ def counted_reads(monkeypatch: pytest.MonkeyPatch) -> list[DataConfig]:
     reads: list[DataConfig] = []
     read = datasets._read
 
-    def counting(config: DataConfig) -> ImageSet:
+    def counting(config: DataConfig, report: Report) -> ImageSet:
         reads.append(config)
-        return read(config)
+        return read(config, report)
 
     monkeypatch.setattr(datasets, "_read", counting)
     return reads

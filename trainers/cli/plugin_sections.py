@@ -15,7 +15,7 @@ GROUPS = {  # kind of part: group that chooses one
     "remedies": "remedy",
 }
 # Arguments that come from elsewhere.
-GIVEN = ("num_classes", "channels", "root", "image_size", "subset", "warmup_steps")
+GIVEN = ("num_classes", "channels", "root", "image_size", "subset", "storage", "warmup_steps")
 
 
 def offer_sections(arguments: Iterable[str]) -> None:
@@ -33,8 +33,10 @@ def offer_sections(arguments: Iterable[str]) -> None:
                 if kind != "remedies":  # of which there may be several, each in a section of its name
                     section = {"name": name, **section}
                 if kind == "datasets":  # the rest is that of a shipped set; images keep their size
-                    root = "${paths.data}" if "root" in signature(parts[name]).parameters else None
+                    taken = signature(parts[name]).parameters
+                    root = "${paths.data}" if "root" in taken else None
                     section |= {"defaults": ["digits", "_self_"], "image_size": None, "shift": 0, "root": root}
+                    section |= {"memory_mb": 4096, "cache": "${paths.cache}"} if "storage" in taken else {}
                 ConfigStore.instance().store(name, section, group=group, package=package, provider="espalier")
 
 

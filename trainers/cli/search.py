@@ -22,7 +22,7 @@ def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTH
 
     Raises: as `identified`, and as that.
     """
-    return run_identified(identified(config), report, command=command)
+    return run_identified(identified(config, report=report), report, command=command)
 
 
 def run_identified(config: SearchConfig, report: Report, *, command: str) -> Result:

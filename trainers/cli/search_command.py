@@ -44,7 +44,7 @@ def run_folder(config: "SearchConfig") -> Path:
 def identify(config: "SearchConfig", known: dict[Any, str]) -> "SearchConfig":
     from trainers.search.identification import identified
 
-    return identified(config, known)
+    return identified(config, known, tell)
 
 
 SEARCH = App("espalier-search", "search", check_search, work, CONTINUES, run_folder, identify)

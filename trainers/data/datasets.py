@@ -1,4 +1,4 @@
-"""A data set as it is configured, and the batches drawn from its parts: all in memory, augmented a batch at a time."""
+"""A data set as it is configured, and the batches drawn from its parts, read and augmented a batch at a time."""
 
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -18,6 +18,7 @@ from trainers.data.duplicates import find_duplicates
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, key_generator
 from trainers.data.sampling import balanced_order
 from trainers.data.splits import SPLITS, Shares, Split, Splits, make_splits
+from trainers.data.storage import IN_MEMORY, Report, Storage, silent
 from trainers.data.task import TASKS, balanced_weights
 from trainers.runs.result import Data, Images, Majority
 from trainers.runs.validation import checked
@@ -25,6 +26,7 @@ from trainers.runs.validation import checked
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
 
 Batch = tuple[Tensor, Tensor]
+COUNTED_AT_ONCE = 16  # images, of which there may be more than fit in memory
 Side = Annotated[int, Field(ge=4, le=1024)]
 
 
@@ -45,6 +47,8 @@ class DataConfig(BaseModel):
     flip: bool
     shift: Annotated[int, Field(ge=0)]
     split_seed: Annotated[int, Field(ge=0)] = 0
+    memory_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = IN_MEMORY.memory_mb
+    cache: Path | None = None
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     content: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the images; found out, not set
@@ -73,8 +77,8 @@ class DataConfig(BaseModel):
 
 def data_config(content: Mapping[str, Any]) -> DataConfig:
     """The section `data` of a configuration. Raises: InvalidInputError with the keys that are wrong."""
-    if isinstance(content.get("root"), str):
-        content = {**content, "root": Path(os.path.expanduser(content["root"]))}
+    given = {key: content[key] for key in ("root", "cache") if isinstance(content.get(key), str)}
+    content = {**content, **{key: Path(os.path.expanduser(path)) for key, path in given.items()}}
     return checked(DataConfig, content, section="data")
 
 
@@ -95,13 +99,13 @@ def load_data(config: DataConfig, *, channels: int) -> "ImageData":
     )
 
 
-def content_of(config: DataConfig) -> str:
+def content_of(config: DataConfig, report: Report = silent) -> str:
     """sha256 of the images, labels and parts of `config`, as hex. `read_images` of this content does not read it again.
 
     Raises: DataError if it is not the content that `config` names.
     """
     _last_read.clear()
-    image_set = _read(config)
+    image_set = _read(config, report)
     found = image_set.content()
     if config.content not in (None, found):
         raise DataError(
@@ -122,17 +126,18 @@ def read_images(config: DataConfig) -> ImageSet:
 _last_read: dict[DataConfig, ImageSet] = {}  # one, by its content
 
 
-def _read(config: DataConfig) -> ImageSet:
-    """A reader is given what it takes of root, image_size and subset."""
+def _read(config: DataConfig, report: Report) -> ImageSet:
+    """A reader is given what it takes of root, image_size, subset and storage."""
     read = DATASETS[config.name]
     subset = Subset(train=config.limit, test=config.limit_test, seed=config.split_seed)
-    given = {"root": config.root, "image_size": config.image_size, "subset": subset}
+    storage = Storage(config.memory_mb, config.cache, report)
+    given = {"root": config.root, "image_size": config.image_size, "subset": subset, "storage": storage}
     taken = {name: value for name, value in given.items() if name in signature(read).parameters}
     return read(**taken) if "subset" in taken else subset.of(read(**taken))
 
 
 class ImageData:
-    """An image set in memory at the training size, giving normalised batches: a function of seeds, not of global state.
+    """An image set at the training size, giving normalised batches: a function of seeds, not of global state.
 
     `mean` and `std`, (channels,), are of the weights split at pixel values 0..1. A grey set's channel is repeated.
     Where it `weighs_classes`, all weigh alike in the training loss; where it `draws_classes`, all come as often in
@@ -168,17 +173,15 @@ class ImageData:
         images = image_set.images
         if images.shape[2:] != image_size:
             images = F.interpolate(images, image_size, mode="bilinear", antialias=True)
-        weights = images[splits.weights]
         levels = torch.arange(256, dtype=torch.float64) / 255
-        counts = torch.stack(
-            [weights[:, c].flatten().bincount(minlength=256) for c in range(weights.shape[1])]
-        ).double()
+        counts = level_counts(images, splits.weights).double()
         mean = counts @ levels / counts.sum(1)
         std = (counts @ levels**2 / counts.sum(1) - mean**2).clamp(min=0).sqrt()
         if (std < 1e-6).any():
             raise DataError(f"{image_set.origin}: a channel of the weights split has one value only; check the images")
         self.mean, self.std = mean.float().expand(channels), std.float().expand(channels)
-        self._padded_NHWC = F.pad(images, (shift, shift, shift, shift)).permute(0, 2, 3, 1).contiguous()
+        self._images_NCHW = images
+        self.size_mb = images.nbytes / 1e6
 
     def record(self) -> Data:
         """What a result says of the data."""
@@ -248,24 +251,31 @@ class ImageData:
         for i, chosen in enumerate(indices_S[order_S].split(batch_size)):
             if augment and len(chosen) < batch_size:
                 return
-            images = self._moved(chosen, key_generator("augment", *key, i)) if augment else self._centred(chosen)
-            pixels = images.expand(-1, -1, -1, self.channels).float()
+            images = self._images_NCHW[chosen]
+            images = self._moved(images, key_generator("augment", *key, i)) if augment else images.permute(0, 2, 3, 1)
+            pixels = images.contiguous().expand(-1, -1, -1, self.channels).float()
             # Channels lie last in memory already; the permuted view is what torch calls channels_last.
             yield ((pixels / 255 - self.mean) / self.std).permute(0, 3, 1, 2), self._labels_N[chosen]
 
-    def _centred(self, chosen_B: Tensor) -> Tensor:
-        (height, width), shift = self.image_size, self._shift
-        return self._padded_NHWC[chosen_B][:, shift : shift + height, shift : shift + width]
-
-    def _moved(self, chosen_B: Tensor, generator: torch.Generator) -> Tensor:
-        """Each image shifted by up to `shift` pixels, the gap black, and mirrored or not: one gather for the batch."""
-        (height, width), num = self.image_size, len(chosen_B)
-        offsets = torch.randint(2 * self._shift + 1, (2, num, 1), generator=generator)
+    def _moved(self, images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
+        """Each image (H, W, C) shifted by up to `shift` pixels, the gap black, and mirrored or not: one gather."""
+        (height, width), shift, num = self.image_size, self._shift, len(images_BCHW)
+        offsets = torch.randint(2 * shift + 1, (2, num, 1), generator=generator)
         mirrored = (torch.rand(num, 1, generator=generator) < 0.5) & self._flip
         columns = torch.arange(width)
         rows_BH = offsets[0] + torch.arange(height)
         columns_BW = offsets[1] + torch.where(mirrored, columns.flip(0), columns)
-        return self._padded_NHWC[chosen_B[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]]
+        padded_BHWC = F.pad(images_BCHW, (shift, shift, shift, shift)).permute(0, 2, 3, 1)
+        return padded_BHWC[torch.arange(num)[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]]
+
+
+def level_counts(images: Tensor, indices_S: Tensor) -> Tensor:
+    """How often each level occurs in each channel, int64 (C, 256)."""
+    counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+    for chosen in indices_S.split(COUNTED_AT_ONCE):
+        for channel, pixels in enumerate(images[chosen].transpose(0, 1)):
+            counts[channel] += pixels.flatten().bincount(minlength=256)
+    return counts
 
 
 class _PairedBatches(IterableDataset[tuple[Batch, Batch]]):

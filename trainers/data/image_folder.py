@@ -8,13 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.data.decoding import decode_image, suffixes
+from trainers.data.decoding import suffixes
 from trainers.data.image_set import EVERYTHING, DataError, ImageSet, Subset, image_set, require_folder
+from trainers.data.storage import IN_MEMORY, Storage, decode_files
 
 # Shapes: N images.
 
 VALIDATION = ("val", "valid", "validation")
-MOST_LISTED = 20  # files that an error names
 OUTSIDE, BESIDE = "outside of class folders", "in folders beside train"
 NO_CLASSES, NO_IMAGE = "in test without classes", "no images by their names"
 
@@ -28,7 +28,9 @@ class Layout:
     test: Path | None = None
 
 
-def read_image_folder(root: Path, *, image_size: tuple[int, int], subset: Subset = EVERYTHING) -> ImageSet:
+def read_image_folder(
+    root: Path, *, image_size: tuple[int, int], subset: Subset = EVERYTHING, storage: Storage = IN_MEMORY
+) -> ImageSet:
     """RGB images of `root/<class>/`, as a viewer shows them, scaled and centre-cropped to `image_size`.
 
     Where `root/train/<class>/` exist, those are read, with the validation and test parts beside it, if any. Folders
@@ -55,7 +57,7 @@ def read_image_folder(root: Path, *, image_size: tuple[int, int], subset: Subset
         classes,
         f"image folder {root}",
         subset,
-        lambda indices_N: _decoded([paths[i] for i in indices_N], image_size),
+        lambda indices_N: decode_files([paths[i] for i in indices_N], image_size, storage),
         is_validation_N=parts_N == "validation" if layout.validation else None,
         left_out={reason: count for reason, count in left_out.items() if count},
     )
@@ -132,17 +134,3 @@ def _files(folder: Path, left_out: Counter[str]) -> list[Path]:
 def _is_hidden(path: Path) -> bool:
     """Whether a file or a folder above it is, as .ipynb_checkpoints."""
     return any(part.startswith(".") for part in path.parts)
-
-
-def _decoded(paths: list[Path], image_size: tuple[int, int]) -> np.ndarray:
-    images, damaged = [], []
-    for path in paths:
-        try:
-            images.append(decode_image(path, str(path), image_size))
-        except DataError as error:
-            damaged.append(str(error))
-    if damaged:
-        more = [f"and {len(damaged) - MOST_LISTED} more"] if len(damaged) > MOST_LISTED else []
-        listed = "\n  ".join([*damaged[:MOST_LISTED], *more])
-        raise DataError(f"{len(damaged)} images cannot be read; repair or remove them:\n  {listed}")
-    return np.stack(images)

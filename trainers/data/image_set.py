@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,7 +16,8 @@ from search_spaces.registry import Registry
 
 # Shapes: N images, C channels, H height, W width.
 
-# A function of what it needs of `root` (a folder), `image_size` (height, width) and `subset` (which images to read).
+# A function of what it needs of `root` (a folder), `image_size` (height, width), `subset` (which images to read) and
+# `storage` (where to keep them).
 DATASETS: "Registry[Callable[..., ImageSet]]" = Registry("datasets")
 
 
@@ -60,7 +62,8 @@ class ImageSet:
     def digest(self) -> str:
         """sha256 of the images' shape and bytes and of the labels, as hex."""
         content = hashlib.sha256(repr(tuple(self.images.shape)).encode())
-        content.update(self.images.numpy().tobytes())
+        for pixels in self.images.contiguous().numpy():
+            content.update(pixels)
         content.update(self.labels.numpy().astype("<i8").tobytes())
         return content.hexdigest()
 
@@ -155,7 +158,9 @@ def image_set(
         empty = (counts == 0).nonzero().squeeze(1).tolist()
         raise DataError(f"{origin}: classes {empty} of {num_classes} have no training image; each needs one or more")
     indices = subset.indices(labels, is_test)
-    images = torch.from_numpy(decode(indices.numpy())).contiguous()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*not writable")  # nothing writes to images that are mapped
+        images = torch.from_numpy(decode(indices.numpy())).contiguous()
     return ImageSet(
         name,
         images,

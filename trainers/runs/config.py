@@ -26,7 +26,7 @@ Plugins = Annotated[list[Line], AfterValidator(check_imported)]
 # What is not asked of a search, by sections and keys: where files lie, how many threads compute, who logs it. Threads
 # round sums differently, as processors do: a result names both, and the same command is the same run on any machine.
 NOT_ASKED = ("paths", "sweep", "logger", "tags", "trial")
-NOT_ASKED_IN = {"data": ("root",), "trainer": ("threads", "checkpoint_seconds")}
+NOT_ASKED_IN = {"data": ("root", "cache", "memory_mb"), "trainer": ("threads", "checkpoint_seconds")}
 # Keys that stand in a fingerprint only with a value.
 ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", "remedy", "boards", "measured_on")
 SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}

@@ -20,14 +20,14 @@ NOTICEABLE = 0.02  # of a budget: candidates that use so much more than the one 
 
 
 def headline(plan: Plan) -> str:
-    images = sum(plan.data.size(s) for s in ("weights", "architecture", "validation", "test"))
+    images = sum(plan.data.record().images.model_dump().values())
     own = plan.space.decisions[: plan.table.num_own]
     decades = int(np.floor(sum(np.log10(len(d.choices)) for d in own)))
     beside = f"; {described(plan.data.left_out)}" if plan.data.left_out else ""
-    return (
-        f"space {plan.space.name} · 10^{decades} networks · {counted(len(plan.problems), 'device')} · "
-        f"{plan.data.name} ({images:,} images{beside}) · {plan.config.strategy['name']} · seed {plan.config.seed}"
-    )
+    data = f"{plan.data.name} ({images:,} images, {plan.data.size_mb:,.1f} MB decoded{beside})"
+    devices = counted(len(plan.problems), "device")
+    strategy, seed = plan.config.strategy["name"], plan.config.seed
+    return f"space {plan.space.name} · 10^{decades} networks · {devices} · {data} · {strategy} · seed {seed}"
 
 
 def data_lines(plan: Plan) -> list[str]:

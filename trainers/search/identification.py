@@ -6,6 +6,7 @@ Both become part of the configuration, and so of the run's key: a finished run i
 from hardware_models.measuring.measure import ThisMachine
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig, content_of, data_config
+from trainers.data.storage import Report, silent
 from trainers.runs.config import BoardConfig, SearchConfig
 from trainers.search.machines import machine_of
 from trainers.search.plan import is_host
@@ -13,7 +14,7 @@ from trainers.search.plan import is_host
 Known = dict[DataConfig | BoardConfig, str]  # what has been read or reached for another job already
 
 
-def identified(config: SearchConfig, known: Known | None = None) -> SearchConfig:
+def identified(config: SearchConfig, known: Known | None = None, report: Report = silent) -> SearchConfig:
     """The configuration with `data.content` and `measured_on` as they are now. What it has already is checked.
 
     Raises: DataError for data that cannot be read; BoardError; InvalidInputError if either is not as the configuration
@@ -22,7 +23,7 @@ def identified(config: SearchConfig, known: Known | None = None) -> SearchConfig
     known = {} if known is None else known
     data = data_config(config.data)
     if data not in known:
-        known[data] = content_of(data)
+        known[data] = content_of(data, report)
     found = {name: ThisMachine().identity for name, mapping in config.hardware.items() if is_host(mapping)}
     for name, board in config.boards.items():
         if board not in known:
