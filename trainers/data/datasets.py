@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from inspect import signature
+from inspect import Parameter, signature
 from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -64,7 +64,7 @@ class DataConfig(BaseModel):
         needed = signature(DATASETS[self.name]).parameters
         if self.root is None and "root" in needed:
             raise ValueError(f"data set {self.name} is read from files; give root, the folder that holds them")
-        if self.image_size is None and "image_size" in needed:
+        if self.image_size is None and "image_size" in needed and needed["image_size"].default is Parameter.empty:
             raise ValueError(f"images of {self.name} are of several sizes; give image_size, as [32, 32]")
         if self.image_size is not None and 2 * self.shift >= min(self.image_size):
             raise ValueError(f"shift must be below half the image size {self.image_size}, got {self.shift}")

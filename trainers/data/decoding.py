@@ -32,14 +32,18 @@ def decode_image(
     source: Path | io.BytesIO, where: str, image_size: tuple[int, int], *, exact: bool = False
 ) -> np.ndarray:
     """RGB uint8 (3, H, W), scaled and centre-cropped to `image_size`, or of that size already if `exact`."""
-    size = (image_size[1], image_size[0])
     try:
         with Image.open(source, formats=formats()) as image:
-            if exact and image.size != size:
-                raise ValueError(f"is {image.size} pixels wide and high, must be {size}")
-            rgb = ImageOps.fit(as_viewed(image), size, Image.Resampling.BILINEAR)
+            if exact and image.size != image_size[::-1]:
+                raise ValueError(f"is {image.size} pixels wide and high, must be {image_size[::-1]}")
+            return pixels(image, image_size)
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
         raise DataError(f"{where} cannot be read: {error}") from error
+
+
+def pixels(image: Image.Image, image_size: tuple[int, int]) -> np.ndarray:
+    """RGB uint8 (3, H, W), as a viewer shows it, scaled and centre-cropped to `image_size`."""
+    rgb = ImageOps.fit(as_viewed(image), image_size[::-1], Image.Resampling.BILINEAR)
     return np.asarray(rgb).transpose(2, 0, 1)
 
 

@@ -98,10 +98,10 @@ def _listed(layout: Layout, classes: list[str], left_out: Counter[str]) -> Itera
 
 
 def _class_names(folder: Path) -> list[str]:
-    return sorted((path.name for path in _entries(folder) if path.is_dir()), key=_natural)
+    return sorted((path.name for path in _entries(folder) if path.is_dir()), key=natural)
 
 
-def _natural(name: str) -> list[tuple[int, str]]:
+def natural(name: str) -> list[tuple[int, str]]:
     """A key that sorts 2 before 10."""
     return [(int(number or -1), text) for number, text in re.findall(r"(\d*)(\D*)", name)]
 

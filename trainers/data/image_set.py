@@ -155,7 +155,7 @@ def image_set(
     is_test = None if is_test_N is None else torch.from_numpy(is_test_N)
     counts = (labels if is_test is None else labels[~is_test]).bincount(minlength=num_classes)
     if not counts.all():
-        empty = (counts == 0).nonzero().squeeze(1).tolist()
+        empty = [name for name, num in zip(classes, counts.tolist(), strict=True) if not num]
         raise DataError(f"{origin}: classes {empty} of {num_classes} have no training image; each needs one or more")
     indices = subset.indices(labels, is_test)
     with warnings.catch_warnings():
