@@ -8,8 +8,8 @@ from data_files import write_images
 from tiny_search import TINY, composed
 
 from trainers.cli.search import run_search
-from trainers.data.image_list import read_csv
 from trainers.data.image_folder import read_image_folder
+from trainers.data.image_list import read_csv
 from trainers.data.image_set import DataError, Subset
 from trainers.data.storage import Storage
 from trainers.runs.config import validate
