@@ -27,11 +27,13 @@ class Warned:
 
 
 def warnings_of(result: Result) -> list[Warned]:
-    """All warnings of a finished run, the search's first."""
-    found = [*_of_search(result), *warnings_of_data(result.data)]
+    """All warnings of a finished run: those of the data, of the search, and of each device."""
+    found = list(warnings_of_data(result.data))
+    for name, device in result.devices.items():
+        found += _of_classes(name, device, result.data)
+    found += _of_search(result)
     for name, device in result.devices.items():
         found += _of_budgets(name, device)
-        found += _of_classes(name, device, result.data)
         found += _of_accuracy(name, device, is_baseline=result.strategy == BASELINE)
         found += _of_profile(name, device)
     return found

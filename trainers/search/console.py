@@ -76,7 +76,7 @@ def report_verdict(result: Result, folder: Path, report: Report) -> None:
                 figures.append(f"measured {device.measured.latency_ms:.4g}")
             report(f"  {metric:15} budget {limit:<7g} {', '.join(figures)} {UNITS[metric]}")
         majority = result.data.majority
-        always = f"; always {majority.name}: {majority.share:.3f}" if majority else ""
+        always = f"; majority class {majority.name}: {majority.share:.3f}" if majority else ""
         report(f"  accuracy        {_shares(device.accuracy)}  ({device.accuracy.images:,} test images{always})")
         report(f"  balanced        {_shares(device.accuracy.balanced)}  (mean over classes)")
         larger = [c for c in device.larger_candidates_that_lost or [] if c.utilisation >= device.used + NOTICEABLE]
