@@ -8,12 +8,12 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from hardware_models.field_errors import Place, dotted, problems_of
 from hardware_models.latency_models.calibrator import Calibrator
 from hardware_models.latency_models.latency_model import LATENCY_MODELS, AnyLatencyModel
 from hardware_models.latency_models.roofline import describe
 from hardware_models.metrics import METRICS, Margin, Metric
 from hardware_models.placement.units import Link, Unit, UnitName, link_between, unit_problems
-from hardware_models.profile_errors import problems_of
 from hardware_models.schema import InRange, Positive, Section, Share, Size, Text
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -56,8 +56,6 @@ class HardwareProfile(Section):
     `entry`, its output is needed there, and its cost is that of where its operations are placed.
     `calibrator` maps the sum of the operations' latencies to that of the network; null: the sum is the latency.
     `error` is null where nothing was measured, as for prices from a specification; `error_reason` then says why.
-    `drops_dead_code` says whether the runtime leaves out operations whose output nothing reads, null where that is not
-    known. Measurements of networks that have such operations need it; networks that a search derives have none.
     """
 
     name: Text
@@ -74,7 +72,6 @@ class HardwareProfile(Section):
     error: LatencyError | None
     error_reason: Text | None = None
     bound: LatencyBound | None = None
-    drops_dead_code: bool | None = Field(default=None, strict=True)
     source: Text
     measured: tuple[Text, ...]
     inferred: tuple[Text, ...]
@@ -88,9 +85,9 @@ class HardwareProfile(Section):
 
     @model_validator(mode="after")
     def _fits_together(self) -> "HardwareProfile":
-        problems = list(self._contradictions())
+        problems = [f"hardware.{self.name}.{problem}" for problem in self._contradictions()]
         if problems:
-            raise ValueError("\n".join(problems))
+            raise ValueError("\n  ".join(problems))
         return self
 
     def _contradictions(self) -> Iterator[str]:
@@ -127,7 +124,6 @@ class HardwareProfile(Section):
         absent = {"units": not self.units, "links": not self.units, "entry": not self.units}
         absent["error_reason"] = self.error is not None
         absent["calibrator"] = self.calibrator is None
-        absent["drops_dead_code"] = self.drops_dead_code is None
         models = {"latency": self.latency} | {
             f"units.{name}.latency": unit.latency for name, unit in self.units.items()
         }
@@ -228,11 +224,16 @@ def profile_from_dict(name: str, mapping: Mapping[str, Any]) -> HardwareProfile:
     """
     if not isinstance(mapping, Mapping):
         raise InvalidInputError(f"hardware.{name}: got {mapping!r}; a profile is a mapping of fields to values")
-    content = {"name": name, **mapping}
+
+    def key(place: Place) -> str:
+        if place[:1] == ("links",):
+            place = (*place[:2], *place[3:])  # pydantic puts the kind of a link after its name
+        return dotted(("hardware", name, *place)) if place else ""
+
     try:
-        return HardwareProfile.model_validate(content)
+        return HardwareProfile.model_validate({"name": name, **mapping})
     except ValidationError as error:
-        lines = problems_of(error, f"hardware.{name}", content)
+        lines = problems_of(error, key)
         raise InvalidInputError("\n  ".join([f"hardware profile {name} cannot be used:", *lines])) from error
 
 

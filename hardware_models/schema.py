@@ -11,7 +11,7 @@ LEAST, MOST = 1e-12, 1e12
 
 def _in_range(value: float) -> float:
     if not LEAST <= value <= MOST:
-        raise ValueError(f"a number between {LEAST:g} and {MOST:g}")
+        raise ValueError(f"allowed: a number between {LEAST:g} and {MOST:g}")
     return value
 
 

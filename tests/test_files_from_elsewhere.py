@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from hardware_models.field_errors import shown
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import MOST_BYTES
 from tests.reported_runs import change, searched
@@ -20,7 +21,6 @@ from trainers.cli.status import main as espalier_status
 from trainers.loggers.base import RunLogger, RunRecord
 from trainers.reports.publish import publish_result
 from trainers.reports.report import run_page, sweep_page, write_report
-from trainers.runs.validation import shown
 from trainers.search.checkpoints import remove_checkpoints
 
 WEIGHTS = "weights/iot_terminal.safetensors"

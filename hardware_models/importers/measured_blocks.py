@@ -16,7 +16,7 @@ def _shape(text: str) -> Shape:
     """Channels, height and width of HEIGHTxWIDTHxCHANNELS; one number is a vector."""
     sizes = [int(size) for size in text.split("x")]
     if len(sizes) not in (1, 3) or min(sizes) < 1:
-        raise ValueError("HEIGHTxWIDTHxCHANNELS, as 112x112x16, or the length of a vector")
+        raise ValueError("allowed: HEIGHTxWIDTHxCHANNELS, as 112x112x16, or the length of a vector")
     return (sizes[2], sizes[0], sizes[1]) if len(sizes) == 3 else (sizes[0], 1, 1)
 
 

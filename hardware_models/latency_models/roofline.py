@@ -20,7 +20,7 @@ def price_kinds() -> tuple[PriceKind, ...]:
 
 def _known(kind: PriceKind) -> PriceKind:
     if kind not in price_kinds():
-        raise ValueError(", ".join(price_kinds()))
+        raise ValueError(f"allowed: {', '.join(price_kinds())}")
     return kind
 
 

@@ -48,7 +48,7 @@ class Table(LatencyModel):
     @classmethod
     def _known_format(cls, name: str) -> str:
         if name not in IMPORTERS:
-            raise ValueError(", ".join(IMPORTERS))
+            raise ValueError(f"allowed: {', '.join(IMPORTERS)}")
         return name
 
     @model_validator(mode="after")

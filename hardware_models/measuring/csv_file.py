@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
+from hardware_models.field_errors import problems_of
 from hardware_models.measuring.foreign_text import read_text
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation, parse_operation
@@ -66,7 +67,7 @@ class CsvFile:
             try:
                 rows.append(model.model_validate({"line": line} | {name: text for name, text in cells.items() if text}))
             except ValidationError as error:
-                problems += cell_problems(error, f"{self.part} {line}")
+                problems += [f"{self.part} {line}: {problem}" for problem in problems_of(error)]
         if problems or not rows:
             raise refusal(self.path, problems or ["it has no row that is of use"])
         return rows
@@ -83,15 +84,6 @@ def refusal(path: Path, problems: Sequence[str]) -> InvalidInputError:
     """The error that says what is wrong with a file: the first problems in full, and the number of the others."""
     more = [f"and {len(problems) - MAX_LISTED} more"] if len(problems) > MAX_LISTED else []
     return InvalidInputError("\n  ".join([f"{path} cannot be used:", *problems[:MAX_LISTED], *more]))
-
-
-def cell_problems(error: ValidationError, place: str) -> Iterator[str]:
-    """A line for each wrong cell of a row, as `line 3`: its column, what was got and what is allowed."""
-    for details in error.errors(include_url=False):
-        message = details["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-        column = ".".join(map(str, details["loc"]))
-        got = "nothing" if details["type"] == "missing" else repr(details["input"])
-        yield f"{place}: {column}: got {got}; allowed: {message}" if column else f"{place}: {message}"
 
 
 def read_csv(path: Path) -> CsvFile:

@@ -14,11 +14,11 @@ import yaml
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from hardware_models.field_errors import problems_of
 from hardware_models.metrics import Metric
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular, text_of
 from trainers.runs.result import Number
-from trainers.runs.validation import problems_of
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the pruning log that hold words
 WHOLE = ("epoch", "step")

@@ -12,10 +12,10 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from hardware_models.field_errors import problems_of
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import text_of
 from trainers.runs.exit_status import RunFolderError
-from trainers.runs.validation import problems_of
 
 PART = ".part"  # ends the names of files that are being written
 

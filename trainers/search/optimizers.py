@@ -11,8 +11,9 @@ import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from hardware_models.field_errors import shown
 from search_spaces.errors import InvalidInputError
-from trainers.runs.validation import refusal, shown
+from trainers.runs.validation import refusal
 
 Kind = TypeVar("Kind")
 LENGTHS = ("T_max", "total_steps")  # arguments of schedules that are the number of steps unless they are given

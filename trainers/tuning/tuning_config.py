@@ -5,9 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 
+from hardware_models.field_errors import Place, problems_of
 from search_spaces.errors import InvalidInputError
 from trainers.runs.config import Count, Line, Positive, Section
-from trainers.runs.validation import Place, problems_of
 from trainers.tuning.study_storage import storage_url
 
 Direction = Literal["maximize", "minimize"]
