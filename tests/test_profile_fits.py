@@ -17,11 +17,9 @@ from hardware_models.calibration.fitting import (
     error_figures,
     fit_nonnegative,
     fit_with_prior,
-    roofline_columns,
-    roofline_features,
-    roofline_model,
 )
 from hardware_models.calibration.population import load_population
+from hardware_models.calibration.roofline_design import roofline_amounts, roofline_columns, roofline_design
 from hardware_models.profile import profile_from_dict
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -65,9 +63,10 @@ def test_a_fit_to_single_operations_recovers_the_roofline_that_made_the_times() 
     measured = [Operation("conv", shape, shape, kernel=k) for shape in shapes for k in (3, 5)]
     measured += [Operation("add", shape, shape) for shape in shapes]
     times = [truth.price(operation)["latency_ms"] for operation in measured]
-    columns = roofline_columns(["dense", "elementwise"], overhead_per_kind=True)
-    features_NP = np.stack([roofline_features([op], columns, bytes_per_element=2) for op in measured])
-    fitted = roofline_model(columns, fit_nonnegative(features_NP, np.array(times)))
+    columns = roofline_columns(kinds := ["dense", "elementwise"], overhead_per_kind=True)
+    design = roofline_design(columns, np.ones(len(columns)))
+    features_NP = design.features(roofline_amounts([[op] for op in measured], bytes_per_element=2))
+    fitted = design.model(fit_nonnegative(features_NP, np.array(times)), kinds)
     assert set(fitted.kinds) == {"dense", "elementwise"}
     assert fitted.kinds["dense"].throughput_gops == pytest.approx(10, rel=1e-6)
     assert fitted.kinds["dense"].overhead_ms == pytest.approx(0.25, rel=1e-6)

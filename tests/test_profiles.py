@@ -11,8 +11,8 @@ from priced_profiles import FILES, ROOFLINE
 from spaces import ROOT
 from toy_spaces import EMBEDDING
 
-from hardware_models.calibration.fitting import roofline_columns, roofline_features
-from hardware_models.latency_models.roofline import PRICE_KINDS, price_kind, priced_as
+from hardware_models.calibration.roofline_design import roofline_amounts
+from hardware_models.latency_models.roofline import price_kind, priced_as
 from hardware_models.profile import METRICS, HardwareProfile, load_profile, profile_from_dict
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import KINDS, Operation
@@ -103,7 +103,7 @@ def test_a_kind_of_a_plugin_is_priced_by_a_rate_of_its_own_name() -> None:
     # 40 weights; a row of 6 tokens read, 24 numbers written; fp16.
     assert profile.price(operation)["latency_ms"] == pytest.approx(0.5 + 40 * 2 / 4e6 + 30 * 2 / 2e6)
     with pytest.raises(InvalidInputError, match="embedding"):
-        roofline_features([operation], roofline_columns(PRICE_KINDS, overhead_per_kind=True))
+        roofline_amounts([[operation]])
 
 
 def test_kinds_of_convolution_are_distinguished_by_kernel_and_groups() -> None:

@@ -1,9 +1,8 @@
-"""Fits of latency models to measured times: design matrices, a robust relative fit, held-out errors, safety factors.
+"""Fits of latency models to measured times: a robust relative fit, held-out errors, safety factors.
 
 Times are in milliseconds. Shapes: N measurements, P fitted numbers.
 """
 
-from collections.abc import Sequence
 from math import ceil
 
 import numpy as np
@@ -11,17 +10,7 @@ from numpy.typing import NDArray
 from scipy.optimize import least_squares, nnls
 from scipy.stats import spearmanr
 
-from hardware_models.latency_models.roofline import (
-    PRICE_KINDS,
-    KindRate,
-    PriceKind,
-    Roofline,
-    describe,
-    priced_as,
-    work,
-)
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation
 
 Array = NDArray[np.float64]
 
@@ -93,50 +82,3 @@ def conformal_factor(predicted_N: Array, measured_N: Array, *, level: float = 0.
             f"got {len(measured_N)}; measure more or lower the level"
         )
     return max(1.0, float(np.sort(measured_N / predicted_N)[rank - 1]))
-
-
-def roofline_columns(kinds: Sequence[PriceKind], *, overhead_per_kind: bool) -> tuple[str, ...]:
-    """Names of what is fitted: a throughput for each kind, the two bandwidths, and the overhead, common or per kind."""
-    overheads = tuple(f"overhead:{kind}" for kind in kinds) if overhead_per_kind else ("overhead",)
-    return (*(f"throughput:{kind}" for kind in kinds), "weights", "activations", *overheads)
-
-
-def roofline_features(operations: Sequence[Operation], columns: Sequence[str], *, bytes_per_element: int = 4) -> Array:
-    """Amounts (P,) that a network has of each column: 10^9 of work or bytes, and counts of operations."""
-    amounts = dict.fromkeys(columns, 0.0)
-    kinds = [kind for kind in PRICE_KINDS if f"throughput:{kind}" in amounts]
-    for operation in operations:
-        kind = priced_as(operation, kinds)
-        if kind not in kinds:
-            raise InvalidInputError(f"no rate is fitted for {describe(operation)}; fitted: {', '.join(kinds)}")
-        overhead = "overhead" if "overhead" in amounts else f"overhead:{kind}"
-        for column, amount in (
-            (f"throughput:{kind}", work(operation) * 1e-9),
-            ("weights", operation.params * bytes_per_element * 1e-9),
-            ("activations", (operation.in_elements + operation.out_elements) * bytes_per_element * 1e-9),
-            (overhead, 1.0),
-        ):
-            amounts[column] += amount
-    return np.array(list(amounts.values()))
-
-
-def roofline_model(columns: Sequence[str], coefficients_P: Array) -> Roofline:
-    """The roofline of fitted coefficients: ms per 10^9, and ms per operation."""
-    fitted = dict(zip(columns, map(float, coefficients_P), strict=True))
-    return Roofline(
-        model="roofline",
-        weight_gb_per_s=_rate(fitted["weights"]),
-        activation_gb_per_s=_rate(fitted["activations"]),
-        kinds={
-            kind: KindRate(
-                throughput_gops=_rate(fitted[f"throughput:{kind}"]),
-                overhead_ms=fitted.get("overhead", fitted.get(f"overhead:{kind}", 0.0)),
-            )
-            for kind in PRICE_KINDS
-            if f"throughput:{kind}" in fitted
-        },
-    )
-
-
-def _rate(ms_per_giga: float) -> float | None:
-    return 1e3 / ms_per_giga if ms_per_giga > 0 else None

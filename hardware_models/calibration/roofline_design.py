@@ -8,18 +8,26 @@ from dataclasses import dataclass
 import numpy as np
 from pydantic import ValidationError
 
-from hardware_models.calibration.fitting import (
-    PRIOR_STRENGTH,
-    Array,
-    fit_with_prior,
-    roofline_columns,
-    roofline_features,
-    roofline_model,
-)
+from hardware_models.calibration.fitting import PRIOR_STRENGTH, Array, fit_with_prior
 from hardware_models.calibration.population import Population
-from hardware_models.latency_models.roofline import PRICE_KINDS, PriceKind, Roofline
+from hardware_models.latency_models.roofline import (
+    PRICE_KINDS,
+    KindRate,
+    PriceKind,
+    Roofline,
+    describe,
+    priced_as,
+    work,
+)
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
+
+
+def roofline_columns(kinds: Sequence[PriceKind], *, overhead_per_kind: bool) -> tuple[str, ...]:
+    """Names of what is fitted: a throughput for each kind, the two bandwidths, and the overhead, common or per kind."""
+    overheads = tuple(f"overhead:{kind}" for kind in kinds) if overhead_per_kind else ("overhead",)
+    return (*(f"throughput:{kind}" for kind in kinds), "weights", "activations", *overheads)
+
 
 AMOUNTS = roofline_columns(PRICE_KINDS, overhead_per_kind=True)
 BESIDE: tuple[PriceKind, ...] = ("pool", "elementwise")  # kinds that the population's table of layers leaves out
@@ -43,9 +51,9 @@ class RooflineDesign:
         features_NP: Array = amounts_NF @ self.sums_FP
         return features_NP
 
-    def fit(self, amounts_NF: Array, measured_N: Array) -> Array:
-        """Coefficients (P,), drawn to the proportions of the typical device."""
-        return fit_with_prior(self.features(amounts_NF), measured_N, self.prior_P)
+    def fit(self, amounts_NF: Array, measured_N: Array, *, strength: float = PRIOR_STRENGTH) -> Array:
+        """Coefficients (P,), drawn to the proportions of the prior."""
+        return fit_with_prior(self.features(amounts_NF), measured_N, self.prior_P, strength=strength)
 
     def model(self, coefficients_P: Array, kinds: Sequence[PriceKind]) -> Roofline:
         """The roofline of these coefficients, for these kinds.
@@ -53,13 +61,20 @@ class RooflineDesign:
         Raises: InvalidInputError if they are beyond what a profile may say.
         """
         known_P = np.where(coefficients_P < NOTHING, 0.0, coefficients_P)
-        fitted = dict(zip(AMOUNTS, self.sums_FP @ known_P, strict=True))
-        columns = roofline_columns(kinds, overhead_per_kind=True)
+        ms = dict(zip(AMOUNTS, map(float, self.sums_FP @ known_P), strict=True))
         try:
-            return roofline_model(columns, np.array([fitted[column] for column in columns]))
+            return Roofline(
+                model="roofline",
+                weight_gb_per_s=_rate(ms["weights"]),
+                activation_gb_per_s=_rate(ms["activations"]),
+                kinds={
+                    kind: KindRate(throughput_gops=_rate(ms[f"throughput:{kind}"]), overhead_ms=ms[f"overhead:{kind}"])
+                    for kind in kinds
+                },
+            )
         except ValidationError as error:
             raise InvalidInputError(
-                f"the measurements give rates that no device has: {fitted}; are their times milliseconds?"
+                f"the measurements give rates that no device has: {ms}; are their times milliseconds?"
             ) from error
 
     def undecided(self, amounts_NF: Array, coefficients_P: Array) -> tuple[str, ...]:
@@ -77,9 +92,38 @@ class RooflineDesign:
         return tuple(self.columns[i] for i in np.flatnonzero(resolved_P < DECIDED))
 
 
-def roofline_amounts(networks: Sequence[Sequence[Operation]], *, bytes_per_element: int) -> Array:
+def roofline_design(columns: Sequence[str], prior_P: Array) -> RooflineDesign:
+    """The fit in these columns: each amount counts in its own, or in the common overhead of a kind that has a rate.
+
+    Where Winograd has no rate its convolutions are dense ones. What has no column costs nothing.
+    """
+
+    def column_of(amount: str) -> str:
+        if amount.endswith(":winograd") and "throughput:winograd" not in columns:
+            amount = amount.replace("winograd", "dense")
+        name, _, kind = amount.partition(":")
+        return name if amount not in columns and f"throughput:{kind}" in columns else amount
+
+    sums_FP = np.array([[float(column_of(amount) == column) for column in columns] for amount in AMOUNTS])
+    return RooflineDesign(tuple(columns), sums_FP, prior_P)
+
+
+def roofline_amounts(networks: Sequence[Sequence[Operation]], *, bytes_per_element: int = 4) -> Array:
     """What each network has of `AMOUNTS`, (N, F): 10^9 of work or bytes, and numbers of operations."""
-    return np.stack([roofline_features(ops, AMOUNTS, bytes_per_element=bytes_per_element) for ops in networks])
+    return np.array([list(_amounts(operations, bytes_per_element).values()) for operations in networks])
+
+
+def _amounts(operations: Sequence[Operation], bytes_per_element: int) -> dict[str, float]:
+    amounts = dict.fromkeys(AMOUNTS, 0.0)
+    for operation in operations:
+        kind = priced_as(operation, PRICE_KINDS)
+        if kind not in PRICE_KINDS:
+            raise InvalidInputError(f"no rate is fitted for {describe(operation)}; fitted: {', '.join(PRICE_KINDS)}")
+        amounts[f"throughput:{kind}"] += work(operation) * 1e-9
+        amounts["weights"] += operation.params * bytes_per_element * 1e-9
+        amounts["activations"] += (operation.in_elements + operation.out_elements) * bytes_per_element * 1e-9
+        amounts[f"overhead:{kind}"] += 1.0
+    return amounts
 
 
 def network_design(population: Population, amounts_NF: Array) -> RooflineDesign:
@@ -97,8 +141,7 @@ def network_design(population: Population, amounts_NF: Array) -> RooflineDesign:
 def operation_design(population: Population, amounts_NF: Array) -> RooflineDesign:
     """The fit for single operations: a throughput and an overhead for every kind that was measured."""
     columns = tuple(AMOUNTS[i] for i in np.flatnonzero(amounts_NF.any(axis=0)))
-    sums_FP = np.array([[float(amount == column) for column in columns] for amount in AMOUNTS])
-    return RooflineDesign(columns, sums_FP, np.array([_typical(population, column) for column in columns]))
+    return roofline_design(columns, np.array([_typical(population, column) for column in columns]))
 
 
 def measured_kinds(amounts_NF: Array) -> tuple[PriceKind, ...]:
@@ -108,14 +151,9 @@ def measured_kinds(amounts_NF: Array) -> tuple[PriceKind, ...]:
 
 def population_design(population: Population, *, beside: tuple[str, ...] = ()) -> RooflineDesign:
     """The fit in the population's own columns, with overheads of these kinds beside them."""
-    columns = (*population.columns, *beside)
-    kinds = [column.partition(":")[2] for column in population.columns if column.startswith("throughput:")]
-    shared = {f"overhead:{kind}" for kind in kinds}
-    sums_FP = np.array(
-        [[float(amount == c or (c == "overhead" and amount in shared)) for c in columns] for amount in AMOUNTS]
-    )
     overheads = [_typical(population, column) * BESIDE_OVERHEAD for column in beside]
-    return RooflineDesign(columns, sums_FP, np.array([*population.typical_P(tuple(population.columns)), *overheads]))
+    columns = tuple(population.columns)
+    return roofline_design((*columns, *beside), np.array([*population.typical_P(columns), *overheads]))
 
 
 def _typical(population: Population, column: str) -> float:
@@ -125,3 +163,7 @@ def _typical(population: Population, column: str) -> float:
     if column == "throughput:pool":
         column = "throughput:depthwise"  # as many reads of its input for each output
     return population.columns[column].typical
+
+
+def _rate(ms_per_giga: float) -> float | None:
+    return 1e3 / ms_per_giga if ms_per_giga > 0 else None

@@ -12,15 +12,12 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hardware_models.calibration.fitting import (
-    Array,
-    conformal_factor,
-    error_figures,
-    fit_nonnegative,
-    fit_with_prior,
+from hardware_models.calibration.fitting import Array, conformal_factor, error_figures, fit_nonnegative
+from hardware_models.calibration.roofline_design import (
+    RooflineDesign,
+    roofline_amounts,
     roofline_columns,
-    roofline_features,
-    roofline_model,
+    roofline_design,
 )
 from hardware_models.latency_models.roofline import PRICE_KINDS, price_kind
 from hardware_models.measuring.measure import (
@@ -33,7 +30,6 @@ from hardware_models.measuring.measure import (
 )
 from hardware_models.measuring.random_networks import random_network, sample_operations
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation
 
 METHOD = 2  # counted up when what is measured or fitted changes, so that no profile of an earlier way is read
 BOUND_LEVEL = 0.9  # needs at least 9 held-out networks
@@ -96,12 +92,17 @@ def _measure(threads: int, effort: Effort, progress: Callable[[str], None]) -> d
     measured_N, slow_N = np.array([m.p50_ms for m in timed]), np.array([m.p90_ms for m in timed])
 
     kinds = [kind for kind in PRICE_KINDS if any(price_kind(op) == kind for op in operations)]
-    columns = roofline_columns(kinds, overhead_per_kind=True)
-    prior_P = fit_nonnegative(_features([[op] for op in operations], columns), np.array(alone_ms))
-    features_NP, fitted = _features([network.operations for network in networks], columns), slice(effort.fit_networks)
-    coefficients_P = _fit(features_NP[fitted], measured_N[fitted], prior_P)
+    columns, fitted = roofline_columns(kinds, overhead_per_kind=True), slice(effort.fit_networks)
+    alone_NF, amounts_NF = (
+        roofline_amounts([[op] for op in operations]),
+        roofline_amounts([n.operations for n in networks]),
+    )
+    alone = roofline_design(columns, np.ones(len(columns)))
+    design = _drawn_to(columns, fit_nonnegative(alone.features(alone_NF), np.array(alone_ms)), amounts_NF[fitted])
+    coefficients_P = design.fit(amounts_NF[fitted], measured_N[fitted], strength=PRIOR_STRENGTH)
 
-    predicted, held_out = (features_NP @ coefficients_P)[effort.fit_networks :], measured_N[effort.fit_networks :]
+    sums_N = design.features(amounts_NF) @ coefficients_P
+    predicted, held_out = sums_N[effort.fit_networks :], measured_N[effort.fit_networks :]
     error = error_figures(predicted, held_out)
     # Of slow runs: the speed of a machine drifts between the measuring of its profile and of a network, by as much.
     factor = conformal_factor(predicted, slow_N[effort.fit_networks :], level=BOUND_LEVEL)
@@ -114,27 +115,20 @@ def _measure(threads: int, effort: Effort, progress: Callable[[str], None]) -> d
         "threads": threads,
         "precision": "fp32",
         "budgets": {},
-        "latency": roofline_model(columns, coefficients_P).model_dump(mode="json"),
+        "latency": design.model(coefficients_P, kinds).model_dump(mode="json"),
         "error": {"method": "random networks of mobile blocks and of cells, none of them used in the fit", **error},
         "bound": {"level": BOUND_LEVEL, "n": error["n"], "factor": factor},
         **_origin(len(operations), effort),
     }
 
 
-def _fit(features_NP: Array, measured_N: Array, prior_P: Array) -> Array:
-    """Coefficients (P,) of whole networks, which show what fusion and caches leave of operations measured alone."""
-    used_P = features_NP.any(axis=0)
-    amount_P = features_NP[:, used_P].mean(axis=0)
+def _drawn_to(columns: Sequence[str], alone_P: Array, amounts_NF: Array) -> RooflineDesign:
+    """The fit of whole networks, which show what fusion and caches leave of operations measured alone."""
+    amount_P = roofline_design(columns, alone_P).features(amounts_NF).mean(axis=0)
+    used = np.flatnonzero(amount_P)
     # A number must be positive to have a logarithm: at least a thousandth of the largest share in a typical network.
-    floor_P = 1e-3 * (prior_P[used_P] * amount_P).max() / amount_P
-    prior_U = np.maximum(prior_P[used_P], floor_P)
-    coefficients_P = np.zeros(len(prior_P))
-    coefficients_P[used_P] = fit_with_prior(features_NP[:, used_P], measured_N, prior_U, strength=PRIOR_STRENGTH)
-    return coefficients_P
-
-
-def _features(networks: Sequence[Sequence[Operation]], columns: Sequence[str]) -> Array:
-    return np.stack([roofline_features(operations, columns) for operations in networks])
+    floor_P = 1e-3 * (alone_P * amount_P).max() / amount_P[used]
+    return roofline_design([columns[i] for i in used], np.maximum(alone_P[used], floor_P))
 
 
 def _origin(num_operations: int, effort: Effort) -> dict[str, Any]:

@@ -14,14 +14,8 @@ import yaml
 from fit_profiles import CONF, LEVEL, Numbers, shipped_number, with_numbers
 from table_interpolation import PhoneBlock, channels, kind, phone_blocks
 
-from hardware_models.calibration.fitting import (
-    conformal_factor,
-    error_figures,
-    fit_nonnegative,
-    roofline_columns,
-    roofline_features,
-    roofline_model,
-)
+from hardware_models.calibration.fitting import conformal_factor, error_figures, fit_nonnegative
+from hardware_models.calibration.roofline_design import roofline_amounts, roofline_columns, roofline_design
 from hardware_models.latency_models.roofline import PriceKind
 
 PHONES = {"pixel1": "pixel1", "pixel4": "pixel4", "pixel6": "pixel6", "xiaomi_11": "xiaomi11"}  # profile: column
@@ -29,6 +23,7 @@ PHONES = {"pixel1": "pixel1", "pixel4": "pixel4", "pixel6": "pixel6", "xiaomi_11
 FITTED_BLOCKS = ("firstconv", "conv", "transds", "mbpool")
 FITTED_KINDS: tuple[PriceKind, ...] = ("pointwise", "dense", "depthwise", "linear", "pool", "elementwise")
 COLUMNS = roofline_columns(FITTED_KINDS, overhead_per_kind=False)
+DESIGN = roofline_design(COLUMNS, np.ones(len(COLUMNS)))
 FOLDS = 10
 
 
@@ -46,7 +41,7 @@ def folds(blocks: Sequence[PhoneBlock]) -> np.ndarray:
 
 def held_out(blocks: Sequence[PhoneBlock]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Times predicted by the fits without a block's fold, measured times, and the coefficients of the fit to all."""
-    x_NP = np.stack([roofline_features(block.operations, COLUMNS) for block in blocks])
+    x_NP = DESIGN.features(roofline_amounts([block.operations for block in blocks]))
     y_N, fold_N = np.array([block.entry.ms for block in blocks]), folds(blocks)
     predicted_N = np.empty(len(blocks))
     for fold in range(FOLDS):
@@ -58,7 +53,7 @@ def held_out(blocks: Sequence[PhoneBlock]) -> tuple[np.ndarray, np.ndarray, np.n
 def fit_phone(name: str) -> Numbers:
     """Numbers of one phone: a fit to all of its blocks, errors and bound from pairs of channels left out in turn."""
     predicted_N, y_N, coefficients_P = held_out(fitted_blocks(name))
-    model = roofline_model(COLUMNS, coefficients_P)
+    model = DESIGN.model(coefficients_P, FITTED_KINDS)
     numbers: Numbers = {("error", key): value for key, value in error_figures(predicted_N, y_N).items()}
     numbers |= {("bound", "n"): len(y_N), ("bound", "factor"): conformal_factor(predicted_N, y_N, level=LEVEL)}
     for key in ("weight_gb_per_s", "activation_gb_per_s"):

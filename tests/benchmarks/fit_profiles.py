@@ -26,10 +26,8 @@ from hardware_models.calibration.fitting import (
     conformal_factor,
     error_figures,
     fit_with_prior,
-    roofline_columns,
-    roofline_features,
-    roofline_model,
 )
+from hardware_models.calibration.roofline_design import roofline_amounts, roofline_columns, roofline_design
 from hardware_models.latency_models.roofline import PriceKind
 from search_spaces.operation import Operation
 
@@ -138,7 +136,9 @@ def typical_device(times: Mapping[Setting, Mapping[str, float]]) -> np.ndarray:
 
 @cache
 def ncnn_features() -> dict[str, np.ndarray]:
-    return {network: roofline_features(operations, COLUMNS) for network, operations in ncnn_networks().items()}
+    networks = ncnn_networks()
+    features_NP = roofline_design(COLUMNS, UNIT_COSTS).features(roofline_amounts(list(networks.values())))
+    return dict(zip(networks, features_NP, strict=True))
 
 
 def usable_times() -> dict[Setting, dict[str, float]]:
@@ -174,7 +174,7 @@ def fit_ncnn(name: str) -> Numbers:
     predicted_N, y_N = leave_one_network_out(own)
     x_NP = np.stack([features[n] for n in sorted(times[own])])
     prior_P = typical_device({s: t for s, t in times.items() if s[0] != own[0] and len(t) >= 12})
-    model = roofline_model(COLUMNS, fit_with_prior(x_NP, y_N, prior_P))
+    model = roofline_design(COLUMNS, prior_P).model(fit_with_prior(x_NP, y_N, prior_P), FITTED_KINDS)
     numbers: Numbers = {("error", key): value for key, value in error_figures(predicted_N, y_N).items()}
     numbers |= {("bound", "n"): len(y_N), ("bound", "factor"): conformal_factor(predicted_N, y_N, level=LEVEL)}
     for key in ("weight_gb_per_s", "activation_gb_per_s"):

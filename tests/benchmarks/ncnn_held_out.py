@@ -21,7 +21,7 @@ from learned_prior import learn_prior
 from scipy.optimize import nnls
 
 from hardware_models.calibration.device_prior import DevicePrior, choose_measurements, fit_device
-from hardware_models.calibration.fitting import roofline_columns, roofline_features
+from hardware_models.calibration.roofline_design import roofline_amounts, roofline_columns, roofline_design
 
 NUM_MEASURED = 5
 PLAIN = roofline_columns(("pointwise", "dense", "depthwise", "grouped", "linear"), overhead_per_kind=False)
@@ -83,7 +83,8 @@ def new(setting: Setting) -> Pairs:
 
 def plain(setting: Setting) -> Pairs:
     networks = ncnn_networks()
-    x_NP = np.stack([roofline_features(networks[network], PLAIN) for network in times()[setting]])
+    amounts_NF = roofline_amounts([networks[network] for network in times()[setting]])
+    x_NP = roofline_design(PLAIN, np.ones(len(PLAIN))).features(amounts_NF)
     y_N = np.array(list(times()[setting].values()))
 
     def fit(kept_N: np.ndarray) -> np.ndarray:
