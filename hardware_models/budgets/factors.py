@@ -1,6 +1,6 @@
 """The costs of a space's sites on several devices, as one small table per metric over the decisions of each site."""
 
-# Shapes: D devices, M metrics, U units of one device.
+# Shapes: D devices, M metrics.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,13 +20,16 @@ from search_spaces.space import SearchSpace
 SUMMED = ("latency_ms", "gflops", "params_m", "weight_mb")
 
 Array = NDArray[np.float64]
-# From the choices of a scope to costs: summed (D, M, ...) and peak (D, ...).
+# From the choices of a scope to costs of places: summed (places, M) and peak (places,).
 Costs = Callable[[Mapping[str, Any]], tuple[Array, Array]]
 
 
 @dataclass(frozen=True)
 class Factor:
-    """Costs over the choices of the decisions in `scope` (positions): summed (D, M, *choices), peak (D, *choices)."""
+    """Costs over the choices of the decisions in `scope` (positions): summed (D, M, *choices), peak (D, *choices).
+
+    While they are compiled, a row is a place: a device, or a unit of one.
+    """
 
     scope: tuple[int, ...]
     summed: Array
@@ -36,17 +39,36 @@ class Factor:
 def compile_factors(space: SearchSpace, devices: Sequence[HardwareProfile]) -> list[Factor]:
     """Factors whose sum, with the largest peak, is the cost of every network of `space` on each device.
 
-    A device of one latency model has one factor per site. One of several units has its own: a factor per site and
-    unit, and one for what passes between segments; `space` must then be the `placed_space` of these devices.
+    Devices of one latency model have one factor per site. One of several units has its own, zero in the rows of all
+    others: a factor per site over the units that may run it, and one for what passes between segments; `space` must
+    then be the `placed_space` of these devices.
     """
-    factors: list[Factor] = []
-    if any(not device.units for device in devices):
-        prices = _Prices([(device, None) for device in devices])
-        factors += [_factor(space, site.name, site.scope, _site_costs(prices, site.operations)) for site in space.sites]
+    num_devices, factors = len(devices), list[Factor]()
+    position = {decision.name: k for k, decision in enumerate(space.decisions)}
+    if plain := [row for row, device in enumerate(devices) if not device.units]:
+        prices = _Prices([(devices[row], None) for row in plain])
+        for site in space.sites:
+            factors.append(
+                _of_rows(plain, _over(space, site.name, site.scope, prices.costs(site.operations)), num_devices)
+            )
     for row, device in enumerate(devices):
-        if device.units:
-            factors += list(_unit_factors(space, device, row, num_devices=len(devices)))
+        prices = _Prices([(device, unit) for unit in device.units])
+        for segment in space.segments if device.units else ():
+            unit = position[unit_decision(device.name, segment.name)]
+            for site in segment.sites:
+                on_each = _over(space, site.name, site.scope, prices.costs(site.operations))
+                summed, peak = (np.moveaxis(part, 0, -1)[None] for part in (on_each.summed, on_each.peak))
+                factors.append(_of_rows([row], Factor((*on_each.scope, unit), summed, peak), num_devices))
+        for scope, costs in _transfers(space, device) if device.units else ():
+            factors.append(_of_rows([row], _over(space, "transfer", scope, costs), num_devices))
     return merge(factors)
+
+
+def _of_rows(rows: Sequence[int], costs: Factor, num_devices: int) -> Factor:
+    """Costs of some devices, which stand in these rows, beside zeros for all others."""
+    summed, peak = (np.zeros((num_devices, *part.shape[1:])) for part in (costs.summed, costs.peak))
+    summed[rows], peak[rows] = costs.summed, costs.peak
+    return Factor(costs.scope, summed, peak)
 
 
 def merge(factors: Sequence[Factor]) -> list[Factor]:
@@ -66,65 +88,28 @@ def merge(factors: Sequence[Factor]) -> list[Factor]:
 
 
 class _Prices:
-    """Costs of lists of operations where they can run, each operation and each list priced once.
-
-    A place is a device, or a unit of one; a device of several units, named without one, costs nothing.
-    """
+    """Costs of lists of operations where they can run, on a device or on a unit of one, each priced once."""
 
     def __init__(self, places: Sequence[tuple[HardwareProfile, str | None]]) -> None:
         self.places = places
         self._prices: dict[Operation, Array] = {}
         self._totals: dict[tuple[Operation, ...], tuple[Array, Array]] = {}
 
-    def total(self, operations: tuple[Operation, ...]) -> tuple[Array, Array]:
-        """Summed costs (places, M) and the largest activation (places,)."""
+    def costs(self, operations: Callable[[Mapping[str, Any]], Sequence[Operation]]) -> Costs:
+        """Summed costs (places, M) and the largest activation (places,), of the operations of some choices."""
+        return lambda values: self._total(tuple(operations(values)))
+
+    def _total(self, operations: tuple[Operation, ...]) -> tuple[Array, Array]:
         if operations not in self._totals:
             for op in operations:
                 if op not in self._prices:
-                    self._prices[op] = np.array([self._priced(*place, op) for place in self.places])
+                    prices = [device.price(op, unit=unit) for device, unit in self.places]
+                    self._prices[op] = np.array([[price[c] for c in (*SUMMED, "activation_mb")] for price in prices])
             stacked = np.array([self._prices[op] for op in operations]).reshape(
                 len(operations), len(self.places), len(SUMMED) + 1
             )
             self._totals[operations] = stacked[..., :-1].sum(axis=0), stacked[..., -1].max(axis=0, initial=0.0)
         return self._totals[operations]
-
-    def _priced(self, device: HardwareProfile, unit: str | None, operation: Operation) -> list[float]:
-        if device.units and unit is None:
-            return [0.0] * (len(SUMMED) + 1)
-        price = device.price(operation, unit=unit)
-        return [price[column] for column in (*SUMMED, "activation_mb")]
-
-
-def _site_costs(prices: _Prices, operations: Callable[[Mapping[str, Any]], Sequence[Operation]]) -> Costs:
-    return lambda values: prices.total(tuple(operations(values)))
-
-
-def _unit_factors(space: SearchSpace, device: HardwareProfile, row: int, *, num_devices: int) -> Iterator[Factor]:
-    """The factors of one device of several units, zero in the rows of all others."""
-    prices = _Prices([(device, unit) for unit in device.units])
-
-    def alone(costs: Costs) -> Costs:
-        def of_all(values: Mapping[str, Any]) -> tuple[Array, Array]:
-            own = costs(values)
-            summed, peak = (np.zeros((num_devices, *part.shape)) for part in own)
-            summed[row], peak[row] = own
-            return summed, peak
-
-        return of_all
-
-    def on_each_unit(operations: Callable[[Mapping[str, Any]], Sequence[Operation]]) -> Costs:
-        def costs(values: Mapping[str, Any]) -> tuple[Array, Array]:
-            summed_UM, peak_U = prices.total(tuple(operations(values)))
-            return summed_UM.T, peak_U
-
-        return costs
-
-    for segment in space.segments:
-        unit = unit_decision(device.name, segment.name)
-        for site in segment.sites:
-            yield _factor(space, site.name, site.scope, alone(on_each_unit(site.operations)), unit=unit)
-    for scope, costs in _transfers(space, device):
-        yield _factor(space, "transfer", scope, alone(costs))
 
 
 def _transfers(space: SearchSpace, device: HardwareProfile) -> Iterator[tuple[tuple[str, ...], Costs]]:
@@ -146,16 +131,13 @@ def _transfer_costs(
     def costs(values: Mapping[str, Any]) -> tuple[Array, Array]:
         channels, height, width = shape_of(values)
         moved = device.transfer(channels * height * width, values.get(source, source), values.get(target, target))
-        return np.array([moved["latency_ms"], 0.0, 0.0, 0.0]), np.array(moved["activation_mb"])
+        return np.array([[moved["latency_ms"], 0.0, 0.0, 0.0]]), np.array([moved["activation_mb"]])
 
     return costs
 
 
-def _factor(space: SearchSpace, name: str, scope: Sequence[str], costs: Costs, *, unit: str | None = None) -> Factor:
-    """The costs of every combination of the choices in a scope.
-
-    `unit` names a decision that comes after those of the scope, over whose choices `costs` gives a further axis.
-    """
+def _over(space: SearchSpace, name: str, scope: Sequence[str], costs: Costs) -> Factor:
+    """The costs of every combination of the choices in a scope, with a row for each place where they are known."""
     position = {decision.name: k for k, decision in enumerate(space.decisions)}
     unknown = [decision for decision in scope if decision not in position]
     if unknown:
@@ -163,12 +145,8 @@ def _factor(space: SearchSpace, name: str, scope: Sequence[str], costs: Costs, *
     # Scopes are kept in the order of the decisions, whatever order the site gives.
     places = tuple(sorted(position[decision] for decision in scope))
     decisions = [space.decisions[k] for k in places]
-    shape = tuple(len(decision.choices) for decision in decisions)
-    cells = [
-        costs({d.name: d.choices[k] for d, k in zip(decisions, where, strict=True)})
-        for where in product(*(range(size) for size in shape))
-    ]
-    summed, peak = (np.stack(part, axis=axis) for axis, part in zip((2, 1), zip(*cells, strict=True), strict=True))
-    if unit is not None:
-        places, shape = (*places, position[unit]), (*shape, len(space.decision(unit).choices))
-    return Factor(places, summed.reshape(*summed.shape[:2], *shape), peak.reshape(len(peak), *shape))
+    choices = product(*(decision.choices for decision in decisions))
+    cells = [costs({d.name: choice for d, choice in zip(decisions, chosen, strict=True)}) for chosen in choices]
+    summed, peak = (np.stack(part, axis=-1) for part in zip(*cells, strict=True))
+    shape = [len(decision.choices) for decision in decisions]
+    return Factor(places, summed.reshape(*summed.shape[:-1], *shape), peak.reshape(len(peak), *shape))

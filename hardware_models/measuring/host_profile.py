@@ -125,7 +125,7 @@ def _measure(threads: int, effort: Effort, progress: Callable[[str], None]) -> d
 def _drawn_to(columns: Sequence[str], alone_P: Array, amounts_NF: Array) -> RooflineDesign:
     """The fit of whole networks, which show what fusion and caches leave of operations measured alone."""
     amount_P = roofline_design(columns, alone_P).features(amounts_NF).mean(axis=0)
-    used = np.flatnonzero(amount_P)
+    used = [i for i, amount in enumerate(amount_P) if amount]
     # A number must be positive to have a logarithm: at least a thousandth of the largest share in a typical network.
     floor_P = 1e-3 * (alone_P * amount_P).max() / amount_P[used]
     return roofline_design([columns[i] for i in used], np.maximum(alone_P[used], floor_P))
