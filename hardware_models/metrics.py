@@ -6,4 +6,3 @@ Metric = Literal["latency_ms", "gflops", "params_m", "peak_memory_mb"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
 # What a budget is checked against: the upper bound of an estimate, or the estimate itself.
 Margin = Literal["upper", "point"]
-MARGINS: tuple[Margin, ...] = get_args(Margin)

@@ -281,11 +281,6 @@ def test_a_space_without_segments_cannot_be_placed() -> None:
         CostTable(space, [PLAIN, chip()])
 
 
-def test_an_unknown_margin_is_refused() -> None:
-    with pytest.raises(InvalidInputError):
-        BudgetProblem(placed_table(small_space("depths")), PLAIN.name, {"gflops": 1.0}, margin="lower")  # type: ignore[arg-type]
-
-
 def test_the_margin_of_the_configuration_reaches_every_problem(tmp_path: Path) -> None:
     for margin in ("upper", "point"):
         plan = prepare(tiny_config(tmp_path, *MOBILE_SPACE, "hardware=[mid_tablet,iot_terminal]", f"margin={margin}"))

@@ -9,13 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces import ROOT, draw, yaml_space
-from unit_profiles import bus, device, roofline, unit, wireless, with_units
+from unit_profiles import bus, chain_of, device, roofline, unit, wireless, with_units
 
-from hardware_models.placement.chain import Chain, chain_of, network_chain, placed_costs, runs_of
+from hardware_models.placement.chain import Chain, network_chain, placed_costs, runs_of
 from hardware_models.placement.placement import fastest_placement
 from hardware_models.profile import HardwareProfile, load_profile
 from search_spaces.architecture import SPACES
-from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
 Units = tuple[str, ...]
@@ -298,11 +297,3 @@ def test_a_placement_is_listed_as_stays_in_order() -> None:
         {"unit": "cpu", "operations": ["conv 3x128x128 -> 8x32x32 k3 s4"]},
         {"unit": "npu", "operations": ["conv 8x32x32 -> 32x16x16 k3 s2", "conv 32x16x16 -> 64x8x8 k3 s2"]},
     ]
-
-
-def test_what_cannot_be_placed_is_refused() -> None:
-    with pytest.raises(InvalidInputError):
-        chain_of([])
-    plain = load_profile(ROOT / "conf" / "hardware" / "mid_tablet.yaml")
-    with pytest.raises(InvalidInputError):
-        fastest_placement(plain, chain_of(MIXED))

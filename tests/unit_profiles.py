@@ -5,7 +5,9 @@ from typing import Any
 
 from spaces import ROOT
 
+from hardware_models.placement.chain import Chain
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
+from search_spaces.operation import Operation
 
 DESCRIPTION: dict[str, Any] = {
     "title": "A device made up for a test",
@@ -32,6 +34,12 @@ def roofline(gops: float, *, overhead_ms: float = 0.0, gb_per_s: float | None = 
         "activation_gb_per_s": gb_per_s,
         "kinds": {**busy, **idle},
     }
+
+
+def chain_of(operations: Sequence[Operation]) -> Chain:
+    """A chain by what its operations declare: each takes over what it reads and what it holds for later ones."""
+    moving = [operation.in_elements + operation.held for operation in operations]
+    return Chain(tuple(operations), (*moving, operations[-1].out_elements))
 
 
 def unit(latency: Mapping[str, Any], *, load: float = 0.0, weight: float = 1.0, remote: bool = False) -> dict[str, Any]:

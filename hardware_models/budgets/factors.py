@@ -100,16 +100,20 @@ class _Prices:
         return lambda values: self._total(tuple(operations(values)))
 
     def _total(self, operations: tuple[Operation, ...]) -> tuple[Array, Array]:
-        if operations not in self._totals:
-            for op in operations:
-                if op not in self._prices:
-                    prices = [device.price(op, unit=unit) for device, unit in self.places]
-                    self._prices[op] = np.array([[price[c] for c in (*SUMMED, "activation_mb")] for price in prices])
-            stacked = np.array([self._prices[op] for op in operations]).reshape(
-                len(operations), len(self.places), len(SUMMED) + 1
-            )
-            self._totals[operations] = stacked[..., :-1].sum(axis=0), stacked[..., -1].max(axis=0, initial=0.0)
-        return self._totals[operations]
+        total = self._totals.get(operations)  # looked up once: it hashes all operations
+        if total is None:
+            stacked = np.array([self._price(op) for op in operations]).reshape(-1, len(self.places), len(SUMMED) + 1)
+            total = stacked[..., :-1].sum(axis=0), stacked[..., -1].max(axis=0, initial=0.0)
+            self._totals[operations] = total
+        return total
+
+    def _price(self, operation: Operation) -> Array:
+        price = self._prices.get(operation)
+        if price is None:
+            costs = [device.price(operation, unit=unit) for device, unit in self.places]
+            price = np.array([[cost[column] for column in (*SUMMED, "activation_mb")] for cost in costs])
+            self._prices[operation] = price
+        return price
 
 
 def _transfers(space: SearchSpace, device: HardwareProfile) -> Iterator[tuple[tuple[str, ...], Costs]]:

@@ -7,7 +7,6 @@ from typing import Any
 
 from hardware_models.budgets.factors import SUMMED
 from hardware_models.profile import METRICS, HardwareProfile
-from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from search_spaces.space import Choice, SearchSpace
 
@@ -24,18 +23,10 @@ class Chain:
     moving: tuple[int, ...]
 
 
-def chain_of(operations: Sequence[Operation]) -> Chain:
-    """A chain by what its operations declare: each takes over what it reads and what it holds for later ones."""
-    if not operations:
-        raise InvalidInputError("a network without operations has no place to run; give it one or more")
-    moving = [operation.in_elements + operation.held for operation in operations]
-    return Chain(tuple(operations), (*moving, operations[-1].out_elements))
-
-
 def network_chain(space: SearchSpace, choices: Mapping[str, Choice]) -> tuple[Chain, tuple[str, ...]]:
     """The chain of one network at the deployment shape, and the segment of each operation.
 
-    One tensor enters a segment, where `chain_of` would count a copy that its first operation makes for itself.
+    One tensor enters a segment, whatever copies of it its first operations make for themselves.
     """
     operations: list[Operation] = []
     moving: list[int] = []

@@ -16,7 +16,6 @@ from hardware_models.budgets.cost_table import PEAK
 from hardware_models.placement.chain import Chain, network_chain, placed_costs, transfers_of
 from hardware_models.placement.placed_space import PlacedSpace, unit_decision
 from hardware_models.profile import HardwareProfile
-from search_spaces.errors import InvalidInputError
 
 ROUNDING = 1e-12  # relative: sums of the same numbers in another order differ by less
 
@@ -73,10 +72,9 @@ def fastest_placement(
 
     `at_most_ms`, the latency of a placement known to fit, makes it faster to find. Labels are extended operation by
     operation; one goes if another is no worse in latency and memory, or if even an unlimited rest would be too slow.
-    Raises: InvalidInputError if the profile has no units, or a unit no price.
+    Raises: InvalidInputError if a unit has no price.
     """
-    if profile.entry is None:
-        raise InvalidInputError(f"profile {profile.name} has one latency model and no units to place operations on")
+    assert profile.entry is not None  # checked with its units
     steps = _steps(profile, chain)
     limits = memory_mb * (1 + ROUNDING), at_most_ms * (1 + ROUNDING)
     labels = {profile.entry: [_Label(0.0, 0.0, 0.0, ())]}
@@ -109,7 +107,7 @@ class _Step:
 def _steps(profile: HardwareProfile, chain: Chain) -> list[_Step]:
     """A step for each operation, and a last one that runs nothing where the output is needed."""
     steps: list[_Step] = []
-    sources = entry = [profile.entry or ""]
+    sources = entry = [str(profile.entry)]
     for operation, elements in zip((*chain.operations, None), chain.moving, strict=True):
         run = dict.fromkeys(entry, (0.0, 0.0, 0.0))
         if operation is not None:

@@ -11,7 +11,7 @@
 
 import argparse
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hardware_models.placement.chain import Chain, chain_of, network_chain, placed_costs
+from hardware_models.placement.chain import Chain, network_chain, placed_costs
 from hardware_models.placement.placement import fastest_placement
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
 from search_spaces.mobile.space import MobileSpace
@@ -38,6 +38,14 @@ ILLUSTRATION: dict[str, Any] = {
     "measured": [],
     "inferred": [],
 }
+
+
+def chain_of(operations: Sequence[Operation]) -> Chain:
+    """A chain by what its operations declare: each takes over what it reads and what it holds for later ones."""
+    moving = [operation.in_elements + operation.held for operation in operations]
+    return Chain(tuple(operations), (*moving, operations[-1].out_elements))
+
+
 # Large tensors at both ends and the work in between, where tensors are small.
 BULGE = chain_of(
     [
