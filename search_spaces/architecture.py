@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,8 +18,7 @@ from search_spaces.tensor_spec import TensorSpec
 
 SCHEMA = 1
 MOST_NUMBERS = 10**9  # in the weights of a network from a file, or in memory at one operation: some GB
-CHANNELS = 3  # of the images that networks take; grey ones are repeated
-SPACES: Registry[Callable[..., SearchSpace]] = Registry("spaces")
+SPACES: Registry[Any] = Registry("spaces")  # classes of SearchSpace
 
 
 @dataclass(frozen=True)
@@ -131,11 +130,18 @@ def build_space(architecture: Architecture) -> SearchSpace:
         raise InvalidInputError(f"field 'spec' does not build a {architecture.space} space: {error}") from error
 
 
-def make_space(content: Mapping[str, Any], *, num_classes: int) -> SearchSpace:
-    """The space of a section of the configuration: its `name`, and arguments. Raises: InvalidInputError."""
+def make_space(
+    content: Mapping[str, Any], *, num_classes: int, channels: int, image_size: tuple[int, int]
+) -> SearchSpace:
+    """The space of a section of the configuration, its `name` and arguments, for images (height, width).
+
+    Raises: InvalidInputError.
+    """
     arguments = {key: value for key, value in content.items() if key != "name"}
     try:
-        return SPACES[content["name"]](**arguments, num_classes=num_classes, channels=CHANNELS)
+        kind: type[SearchSpace] = SPACES[content["name"]]
+        arguments = kind.filled(arguments, image_size) | {"num_classes": num_classes, "channels": channels}
+        return kind(**arguments)
     except EspalierError:
         raise
     except (TypeError, ValueError, IndexError) as error:

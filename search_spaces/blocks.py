@@ -98,7 +98,8 @@ class Convolution(nn.Conv2d):
     """`nn.Conv2d` with padding that keeps the map at stride 1, run by `convolve`."""
 
     def forward(self, x: Tensor) -> Tensor:
-        if torch.jit.is_tracing():  # a trace is counted, as declared: all taps, and no arithmetic on shapes
+        # What is counted or exported is as declared: all taps, and no arithmetic on shapes.
+        if torch.jit.is_tracing() or torch.compiler.is_exporting():
             return super().forward(x)
         return convolve(x, self.weight, self.bias, stride=self.stride[0], groups=self.groups)
 

@@ -150,6 +150,11 @@ class SearchSpace(ABC):
     def spec(self) -> dict[str, Any]:
         """Keyword arguments, as plain JSON values, that build this space again."""
 
+    @classmethod
+    def filled(cls, arguments: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+        """Keyword arguments with those that a user left open, as null, as images (height, width) ask for."""
+        return dict(arguments)
+
     @abstractmethod
     def supernet(self) -> Supernet: ...
 

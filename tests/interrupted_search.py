@@ -41,6 +41,7 @@ def start(
         return process
     code = 1
     try:
+        torch.set_num_threads(1)  # the parent's threads are not here, and waiting for them would not end
         before()
         run_search(config, report)
         code = 0

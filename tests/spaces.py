@@ -40,7 +40,7 @@ def yaml_spec(name: str) -> dict[str, Any]:
 
 @cache
 def yaml_space(name: str) -> SearchSpace:
-    return SPACES[name](**yaml_spec(name))
+    return SPACES[name](**SPACES[name].filled(yaml_spec(name), (224, 224)))
 
 
 @cache

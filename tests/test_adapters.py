@@ -178,7 +178,7 @@ def test_the_examples_of_the_documentation_are_searched_on(search: Cli, tmp_path
     code = [line for line in (EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
     assert len(code) < 10
     tiny = [each for each in TINY if not each.startswith("data.")]
-    done(search(*tiny, f"plugins={name}", f"data={name}", "data.image_size=[16,16]", "data.memory_mb=0"))
+    done(search(*tiny, f"plugins={name}", f"data={name}", "data.image_size=[48,48]", "data.memory_mb=0"))
     (path,) = tmp_path.rglob("result.json")
     data = json.loads(path.read_bytes())["data"]
     assert data["name"] == name and data["images"]["test"] == data["images"]["validation"] == 30

@@ -65,7 +65,7 @@ def test_a_rare_class_shows_in_every_figure_of_a_run(tmp_path: Path) -> None:
         for number in range(num):
             pixels = noise(16, 16, 3, seed=1000 * num + number)
             Image.fromarray(pixels).save(tmp_path / "rare" / name / f"{number}.png")
-    folder = ("data=image_folder", f"data.root={tmp_path / 'rare'}", "data.image_size=[16,16]")
+    folder = ("data=image_folder", f"data.root={tmp_path / 'rare'}", "data.image_size=[48,48]")
     lines: list[str] = []
     tiny = [each for each in TINY if not each.startswith("data.")]
     config = validate(composed(*tiny, *folder, "trainer.steps=40", f"paths.runs={tmp_path / 'runs'}"))

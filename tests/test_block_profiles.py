@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from hardware_models.profile import load_profile
-from search_spaces.mobile.space import MobileSpace
+from search_spaces.architecture import make_space
 
 ROOT = Path(__file__).resolve().parents[1]
 DATA = Path(os.environ.get("ESPALIER_DATA", ROOT.parent / "shared" / "data"))
@@ -48,8 +48,7 @@ def test_no_held_out_block_shares_its_channels_with_a_fitted_one(script: dict[st
 def test_every_operation_of_the_mobile_space_has_a_price_above_zero(name: str) -> None:
     profile = load_profile(ROOT / "conf" / "hardware" / f"{name}.yaml")
     content = yaml.safe_load((ROOT / "conf" / "space" / "mobile.yaml").read_text(encoding="utf-8"))
-    arguments = {key: value for key, value in content.items() if key != "name" and not key.startswith("_")}
-    space = MobileSpace(**arguments, num_classes=10)
+    space = make_space(content, num_classes=10, channels=3, image_size=(224, 224))
     choices = {decision.name: decision.choices for decision in space.decisions}
     operations = {
         operation

@@ -1,7 +1,8 @@
 """Certificates: the first network that recount and measurement do not refute is taken, and refuted ones are cut."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import METRICS, CostTable
+from hardware_models.measuring.measure import Measurement, time_module
 from hardware_models.profile import load_profile, profile_from_dict
 from trainers.deploy.standalone import Score
 from trainers.search.candidates import Candidate
@@ -57,11 +59,20 @@ def mistaken(limit_gflops: float) -> BudgetProblem:
     return problem
 
 
+Clock = Callable[[nn.Module], Measurement]
+timed = partial(time_module, inputs=SPACE.inputs)
+
+
 def verify(
-    problem: BudgetProblem, networks: Sequence[Network], supply: Supply, *, measure: bool = False, max_cuts: int = 10
+    problem: BudgetProblem,
+    networks: Sequence[Network],
+    supply: Supply,
+    *,
+    clock: Clock | None = None,
+    max_cuts: int = 10,
 ) -> Verdict:
     def prove(indices: Network) -> Certificate:
-        return certify(problem, SPACE, build(indices), indices, measure=measure)
+        return certify(problem, SPACE, build(indices), indices, clock=clock)
 
     return verify_and_cut(problem, candidates(*networks), prove, fallback=supply, max_cuts=max_cuts)
 
@@ -122,7 +133,7 @@ def test_cutting_ends_after_the_number_of_cuts_allowed() -> None:
 
 def test_figures_of_each_origin_stand_apart() -> None:
     problem = small_problem(SPACE, {"latency_ms": 1000.0})
-    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, measure=False)
+    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE)
     network = build(MIDDLE)
     # What a deployed network keeps: a batch norm is folded into the bias of the convolution before it.
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
@@ -141,21 +152,21 @@ def test_figures_of_each_origin_stand_apart() -> None:
 def test_the_recount_agrees_with_the_prediction_in_every_counted_metric(metric: str) -> None:
     problem = small_problem(SPACE, {"latency_ms": 1000.0})
     for network in (SMALL, MIDDLE, LARGE):
-        certificate = certify(problem, SPACE, build(network), network, measure=False)
+        certificate = certify(problem, SPACE, build(network), network)
         assert certificate.recounted[metric] == pytest.approx(certificate.predicted[metric], rel=1e-9)
 
 
 @pytest.mark.parametrize("metric", ["params_m", "peak_memory_mb", "latency_ms"])
 def test_a_budget_in_any_metric_refutes(metric: str) -> None:
-    predicted = certify(small_problem(SPACE, {"gflops": 1.0}), SPACE, build(SMALL), SMALL, measure=False)
+    predicted = certify(small_problem(SPACE, {"gflops": 1.0}), SPACE, build(SMALL), SMALL)
     problem = small_problem(SPACE, {metric: predicted.upper[metric] * 0.99, "gflops": 1.0})
-    assert certify(problem, SPACE, build(SMALL), SMALL, measure=False).refuted_by == metric
+    assert certify(problem, SPACE, build(SMALL), SMALL).refuted_by == metric
 
 
 def test_a_network_that_is_not_the_one_it_is_said_to_be_is_refuted() -> None:
     problem = small_problem(SPACE, {"gflops": gflops(SMALL)})
-    assert certify(problem, SPACE, build(SMALL), SMALL, measure=False).refuted_by is None
-    assert certify(problem, SPACE, build(LARGE), SMALL, measure=False).refuted_by == "gflops"
+    assert certify(problem, SPACE, build(SMALL), SMALL).refuted_by is None
+    assert certify(problem, SPACE, build(LARGE), SMALL).refuted_by == "gflops"
 
 
 CALIBRATOR = {"points": [[1e-6, 1e-12], [1.0, 1.0]]}  # the square of the sum
@@ -179,7 +190,7 @@ def test_a_measurement_that_refutes_a_network_far_below_its_limit_rules_it_and_a
     totals_S = problem.table.of(np.array(NETWORKS), 0)[:, 0]
     refuted_total = problem.table.named(MIDDLE, 0)["latency_ms"]
     supply = Supply()
-    verdict = verify(problem, [MIDDLE], supply, measure=True)
+    verdict = verify(problem, [MIDDLE], supply, clock=timed)
     measured = verdict.certificate.measured
     assert not verdict.met and measured is not None
     [(tightened, _)] = supply.asked
@@ -196,7 +207,7 @@ def test_a_measurement_just_above_the_limit_rules_its_network_out_and_no_smaller
     calibrator: dict[str, Any] | None,
 ) -> None:
     problem = believed(1.0, calibrator=calibrator)
-    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, measure=True)
+    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, clock=timed)
     assert certificate.measured is not None
     just_above = replace(certificate.measured, p50_ms=1.0 + 2 * COUNTED_TO)
     refuted = replace(certificate.held, broken="latency_ms")
@@ -210,7 +221,7 @@ def test_a_measurement_just_above_the_limit_rules_its_network_out_and_no_smaller
 def test_what_one_measurement_taught_the_next_does_not_undo() -> None:
     problem = believed(1e-3, calibrator=None)
     supply = Supply(SMALL, LARGE, MIDDLE)
-    verify(problem, [BY_SIZE[-2]], supply, measure=True)
+    verify(problem, [BY_SIZE[-2]], supply, clock=timed)
     limits = [float(asked.limits_M[0]) for asked, _ in supply.asked]
     assert limits == sorted(limits, reverse=True)
     assert limits[1] < problem.table.named(SMALL, 0)["latency_ms"]
@@ -220,7 +231,7 @@ def test_what_one_measurement_taught_the_next_does_not_undo() -> None:
 def test_the_certificate_tells_the_use_of_the_budget_that_its_figures_have(calibrator: dict[str, Any] | None) -> None:
     # Shares were once taken of predictions that the calibrator had already changed, as if they were sums.
     problem = believed(1e-3, calibrator=calibrator)
-    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, measure=False)
+    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE)
     assert certificate.predicted["latency_ms"] == pytest.approx(1e-5, rel=1e-9)
     assert certificate.held.utilisation == {
         "latency_ms": pytest.approx(certificate.upper["latency_ms"] / 1e-3, rel=1e-9)
@@ -231,14 +242,14 @@ def test_a_measurement_within_the_budget_counts_and_not_the_bound_above_the_esti
     # Ten seconds, more than any of these networks takes; the table is made to say as much, and its bound more.
     problem = small_problem(SPACE, {"latency_ms": 1e4})
     problem.table.summed[0, 0] *= 1e4 / problem.table.named(SMALL, 0)["latency_ms"]
-    certificate = certify(problem, SPACE, build(SMALL), SMALL, measure=True)
+    certificate = certify(problem, SPACE, build(SMALL), SMALL, clock=timed)
     assert certificate.upper["latency_ms"] > 1e4
     assert certificate.refuted_by is None
     assert certificate.measured is not None
     assert certificate.held.figures == {"latency_ms": certificate.measured.p50_ms}
     assert certificate.held.origins == {"latency_ms": "measured"}
     assert certificate.held.utilisation == {"latency_ms": certificate.measured.p50_ms / 1e4}
-    predicted = certify(problem, SPACE, build(SMALL), SMALL, measure=False)
+    predicted = certify(problem, SPACE, build(SMALL), SMALL)
     assert (predicted.refuted_by, predicted.held.origins) == ("latency_ms", {"latency_ms": "upper"})
     assert predicted.held.utilisation == {"latency_ms": pytest.approx(predicted.upper["latency_ms"] / 1e4)}
 
@@ -247,7 +258,7 @@ def test_a_latency_without_a_bound_has_no_upper_figure() -> None:
     plain = load_profile(CONF / "hardware" / "mid_tablet.yaml").model_dump(mode="json", exclude={"name"})
     table = CostTable(SPACE, [profile_from_dict("x", {**plain, "bound": None})])
     problem = BudgetProblem(table, "x", {"latency_ms": 1e4, "gflops": 1.0})
-    certificate = certify(problem, SPACE, build(SMALL), SMALL, measure=False)
+    certificate = certify(problem, SPACE, build(SMALL), SMALL)
     assert "latency_ms" not in certificate.upper
     assert certificate.upper["gflops"] == certificate.predicted["gflops"]
     assert certificate.held.origins == {"latency_ms": "predicted", "gflops": "recounted"}

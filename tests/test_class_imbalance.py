@@ -43,7 +43,7 @@ def rare(monkeypatch: pytest.MonkeyPatch) -> None:
 def rare_data(**fields: Any) -> ImageData:
     shares = SHARES.model_dump()
     config = DataConfig(name="rare", image_size=None, shares=shares, flip=False, shift=0, **fields)
-    return load_data(config, channels=3)
+    return load_data(config)
 
 
 def drawn(
@@ -150,7 +150,7 @@ def test_a_search_trains_with_what_is_asked_for(tmp_path: Path) -> None:
         (tmp_path / "rare" / name).mkdir(parents=True)
         for number in range(num):
             Image.fromarray(noise(16, 16, 3, seed=num * 1000 + number)).save(tmp_path / "rare" / name / f"{number}.png")
-    folder = ("data=image_folder", f"data.root={tmp_path / 'rare'}", "data.image_size=[16,16]")
+    folder = ("data=image_folder", f"data.root={tmp_path / 'rare'}", "data.image_size=[48,48]")
     tiny = [each for each in TINY if not each.startswith("data.")]
     losses = set()
     for number, asked in enumerate(("data.flip=true", "data.class_weights=balanced", "data.sampling=balanced")):

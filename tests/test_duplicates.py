@@ -64,7 +64,7 @@ def test_a_search_tells_of_copies_before_training_and_in_its_result(tmp_path: Pa
     for path in sorted((root / "test" / "dark").iterdir())[:5]:
         shutil.copy(path, root / "train" / "dark" / f"copy_{path.name}")
     shutil.copy(root / "train" / "dark" / "002.png", root / "train" / "light" / "002.png")
-    folder = ("data=image_folder", f"data.root={root}", "data.image_size=[16,16]", f"paths.runs={tmp_path / 'runs'}")
+    folder = ("data=image_folder", f"data.root={root}", "data.image_size=[48,48]", f"paths.runs={tmp_path / 'runs'}")
     lines: list[str] = []
     config = validate(composed(*(each for each in TINY if not each.startswith("data.")), *folder))
     counts = {"test_in_training": 5, "in_two_classes": 2}

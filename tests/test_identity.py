@@ -25,7 +25,7 @@ from trainers.runs.folder import RunFolder
 from trainers.search.identification import identified
 from trainers.search.plan import prepare
 
-FOLDER = ("data=image_folder", "data.limit=null", "data.image_size=[16,16]", "data.flip=false")
+FOLDER = ("data=image_folder", "data.limit=null", "data.image_size=[48,48]", "data.flip=false")
 OVERRIDES = (*MOBILE, *(each for each in SHORT if not each.startswith("data.")), *FOLDER)
 
 
@@ -113,7 +113,7 @@ def test_a_configuration_that_names_its_content_insists_on_it(tmp_path: Path) ->
     config = identified(asked(root))
     assert identified(config) == config
     brighten(root)
-    for attempt in (lambda: identified(config), lambda: load_data(data_config(config.data), channels=3)):
+    for attempt in (lambda: identified(config), lambda: load_data(data_config(config.data))):
         with pytest.raises(InvalidInputError) as refused:
             attempt()
         assert refused.value.fields == ("data.content",)

@@ -92,6 +92,6 @@ def test_a_search_takes_a_csv_file(tmp_path: Path) -> None:
     write_images(tmp_path, num=80)
     file = listed(tmp_path, parts=True, name="mine.csv")
     tiny = [each for each in TINY if not each.startswith("data.")]
-    asked = ("data=csv", f"data.root={file}", "data.image_size=[16,16]", f"paths.runs={tmp_path / 'runs'}")
+    asked = ("data=csv", f"data.root={file}", "data.image_size=[48,48]", f"paths.runs={tmp_path / 'runs'}")
     result = run_search(validate(composed(*tiny, *asked)), lambda line: None)
     assert result.data.name == "mine" and result.data.images.test == 32 and result.data.majority is not None

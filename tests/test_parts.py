@@ -37,7 +37,7 @@ def wrong(*overrides: str) -> tuple[str, ...]:
         ("space.widths=24", "space.widths"),
         ("data.shares.weights=0.9", "data.shares"),
         ("data.name=imagenet", "data.name"),
-        ("data.shift=9", "data"),
+        ("data.shift=24", "data"),
         ("hardware.mid_tablet.precision=fp8", "hardware.mid_tablet.precision"),
         ("hardware.mid_tablet.budgets.gflops=inf", "hardware.mid_tablet.budgets.gflops"),
         ("hardware.mid_tablet.latency.model=magic", "hardware.mid_tablet.latency.model"),
@@ -50,7 +50,7 @@ def test_a_value_that_can_never_work_is_refused_by_its_key(override: str, key: s
 
 
 def test_all_that_is_wrong_with_several_parts_is_reported_at_once() -> None:
-    overrides = ("strategy.pool_size=4", "optimizer.lr=-1", "space.depths=[1.5]", "data.shift=9")
+    overrides = ("strategy.pool_size=4", "optimizer.lr=-1", "space.depths=[1.5]", "data.shift=24")
     devices = ("hardware.mid_tablet.precision=fp8", "hardware.iot_terminal.threads=fast")
     assert wrong(*overrides, *devices) == (
         *("space.depths[0]", "strategy.pool_size", "optimizer", "data"),

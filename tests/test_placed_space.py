@@ -1,6 +1,6 @@
 """Placement as a decision of the search: costs, exact selection, pruning and pools over it, margins of budgets."""
 
-from functools import cache
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from unit_profiles import bus, device, roofline, unit, wireless, with_units
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable, Indices
 from hardware_models.infeasible import BudgetInfeasibleError
+from hardware_models.measuring.measure import time_module
 from hardware_models.placement.chain import network_chain, placed_costs
 from hardware_models.placement.placed_space import PlacedSpace, unit_decision, unplaced
 from hardware_models.placement.placement import fastest_placement, place, segment_placement
@@ -189,7 +190,7 @@ def test_the_recount_finds_the_memory_of_the_device_on_the_module(name: str) -> 
     num_mixed = 0
     for row in draw(table.space, 6, np.random.default_rng(6)):
         network = table.space.network(table.space.choices(row)).eval()
-        certificate = certify(problem, table.space, network, tuple(row.tolist()), measure=False)
+        certificate = certify(problem, table.space, network, tuple(row.tolist()))
         assert certificate.recounted["peak_memory_mb"] == pytest.approx(certificate.predicted["peak_memory_mb"])
         assert certificate.recounted["gflops"] == pytest.approx(certificate.predicted["gflops"])
         assert certificate.refuted_by is None
@@ -208,9 +209,9 @@ def test_all_memory_counts_of_a_module_that_is_not_the_network_that_was_placed()
     smallest, largest = ([k * (len(d.choices) - 1) for d in table.space.decisions] for k in (0, 1))
     problem = BudgetProblem(table, "split_phone_server", {"latency_ms": 1e3, "peak_memory_mb": 0.5})
     network = table.space.network(table.space.choices(largest)).eval()
-    certificate = certify(problem, table.space, network, tuple(smallest), measure=False)
+    certificate = certify(problem, table.space, network, tuple(smallest))
     plain = BudgetProblem(table, PLAIN.name, {"latency_ms": 1e3})
-    whole = certify(plain, table.space, network, tuple(smallest), measure=False)
+    whole = certify(plain, table.space, network, tuple(smallest))
     assert certificate.recounted["peak_memory_mb"] == pytest.approx(whole.recounted["peak_memory_mb"])
     assert certificate.refuted_by == "peak_memory_mb"
 
@@ -262,15 +263,13 @@ def test_a_margin_of_the_point_holds_budgets_against_the_estimate() -> None:
     assert point.held("latency_ms", cost) == cost
     assert point.tightened("latency_ms", largest_total=0.5).margin == "point"
     network = table.space.network(table.space.choices(row)).eval()
-    refuted = [
-        certify(problem, table.space, network, tuple(row.tolist()), measure=False).refuted_by
-        for problem in (upper, point)
-    ]
+    refuted = [certify(problem, table.space, network, tuple(row.tolist())).refuted_by for problem in (upper, point)]
     assert refuted == ["latency_ms", None]
     # A measurement decides whatever the margin: no network of this size takes ten seconds.
     problem = BudgetProblem(table, PLAIN.name, {"latency_ms": 1e4}, margin="point")
     problem.limits_M[0] = 1e-9
-    assert certify(problem, table.space, network, tuple(row.tolist()), measure=True).refuted_by is None
+    clock = partial(time_module, inputs=table.space.inputs)
+    assert certify(problem, table.space, network, tuple(row.tolist()), clock=clock).refuted_by is None
 
 
 def test_a_space_without_segments_cannot_be_placed() -> None:

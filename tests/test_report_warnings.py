@@ -17,6 +17,16 @@ PHONE = "mid_tablet"
 SOUND["search"]["entropy"], SOUND["data"]["images"]["test"], SOUND["code"]["changed"] = 0.1, 10_000, False
 for each in SOUND["devices"].values():
     each["accuracy"] = {"supernet": 0.9, "inherited": 0.91, "finetuned": 0.93, "random": 0.88, "images": 10_000}
+    each["validation"] |= {"accuracy": 0.92, "images": 10_000}
+    each["file"] = {
+        "path": "onnx/a.onnx",
+        "bytes": 1,
+        "channels": 1,
+        "size": [8, 8],
+        "mean": [0.5],
+        "std": [0.5],
+        "classes": ["fly", "bee"],
+    }
     each["utilisation"], each["binding"] = dict.fromkeys(each["budgets"], 0.95), "latency_ms"
     each["profile"]["error"]["mape"] = 0.1
 
@@ -50,7 +60,8 @@ def test_a_sound_result_raises_none() -> None:
         ({"utilisation": {"latency_ms": 0.79}}, "over a fifth of the latency_ms budget left unused"),
         ({"margin": "point"}, "budget held without a margin"),
         ({"cut": [CUT | {"refuted_by": "latency_ms"}]}, "candidates were refuted"),
-        ({"accuracy": {"supernet": 0.37}}, "wide discretisation gap"),
+        ({"validation": {"accuracy": 0.97}}, "wide gap from validation to test"),
+        ({"file": None}, "not deployable"),
         ({"accuracy": {"finetuned": 0.9}}, "no better than the majority class"),
         ({"accuracy": {"inherited": 0.88}}, "random search is as good"),
         ({"profile": {"error": None, "error_reason": "never measured"}}, "latency of unknown error"),
@@ -102,14 +113,14 @@ def test_a_warning_is_told_with_its_figures() -> None:
     (found,) = warned(data={"duplicates": copies})
     line = warning_line(found, {"data": {"duplicates": copies}})
     assert "test in training 3" in line and "validation in training 1,200" in line
-    (found,) = warned(accuracy={"supernet": 0.37})
-    accuracies = {"accuracy": {"supernet": 0.37, "inherited": 0.9}}
-    assert "supernet 0.370" in warning_line(found, {"devices": {PHONE: accuracies}})
+    (found,) = warned(accuracy={"inherited": 0.37, "random": 0.3})
+    content = {"accuracy": {"inherited": 0.37}, "validation": {"accuracy": 0.9}}
+    assert "inherited 0.370" in warning_line(found, {"devices": {PHONE: content}})
 
 
 def test_figures_name_fields_of_the_result() -> None:
-    (found,) = warned(accuracy={"supernet": 0.37})
+    (found,) = warned(accuracy={"inherited": 0.37, "random": 0.3})
     assert found.figures == (
-        ("supernet", ("devices", PHONE, "accuracy", "supernet")),
+        ("validation", ("devices", PHONE, "validation", "accuracy")),
         ("inherited", ("devices", PHONE, "accuracy", "inherited")),
     )

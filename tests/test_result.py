@@ -12,7 +12,7 @@ from search_spaces.errors import InvalidInputError
 from tests.sample_result import SAMPLE, sample_result, typed
 from trainers.runs.files import write_text
 from trainers.runs.lineage import read_lineage
-from trainers.runs.result import read_result
+from trainers.runs.result import ACCURACIES, read_result
 
 Content = dict[str, Any]
 RUNS = sorted(path.parent for path in SAMPLE.glob("*/*/result.json"))
@@ -30,7 +30,8 @@ def test_a_file_of_an_earlier_version_is_read_and_written_with_the_same_values(r
             before["data"] |= {"duplicates": None, "majority": None, "untested": []}
             for device in before["devices"].values():
                 device["validation"]["balanced_accuracy"] = None
-                device["accuracy"]["balanced"] = dict.fromkeys(("supernet", "inherited", "finetuned", "random"))
+                device["accuracy"] |= {"balanced": dict.fromkeys(ACCURACIES), "deployed": None}
+                device |= dict.fromkeys(("trained_size", "input_size", "file"))
         assert after == before
     assert read_result(tmp_path / "result.json") == result
 
@@ -62,7 +63,7 @@ def at(content: Content, way: str) -> Content:
         ("devices/mid_tablet", "utilisation", {"latency_ms": 0.5}, "devices.mid_tablet"),
         ("devices/mid_tablet", "upper_level", None, "devices.mid_tablet"),  # then there is no upper latency
         ("devices/mid_tablet", "recounted", {"gflops": 1.0}, "devices.mid_tablet"),
-        ("devices", "../elsewhere", {}, "devices.../elsewhere.[key]"),
+        ("devices", "../elsewhere", {}, "devices.../elsewhere"),
         ("search", "choices_alive", {"mid_tablet": 1}, "search.choices_alive"),
         ("objective", "validation_accuracy", "high", "objective.validation_accuracy"),
         ("objective", "more", 1.0, "objective"),

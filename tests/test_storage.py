@@ -53,9 +53,9 @@ def batches(data: ImageData) -> list[torch.Tensor]:
 
 
 def test_mapped_images_give_the_same_batches_to_the_bit(root: Path) -> None:
-    held, read = load_data(config(root), channels=3), load_data(mapped(root), channels=3)
+    held, read = load_data(config(root)), load_data(mapped(root))
     assert len(files(root)) == 1
-    again = load_data(mapped(root, limit=None), channels=3)
+    again = load_data(mapped(root, limit=None))
     expected = batches(held)
     for data in (read, again):
         assert data.record() == held.record() and torch.equal(data.mean, held.mean) and torch.equal(data.std, held.std)
@@ -63,7 +63,7 @@ def test_mapped_images_give_the_same_batches_to_the_bit(root: Path) -> None:
 
 
 def test_a_run_is_the_same_wherever_its_images_are_kept(root: Path, tmp_path: Path) -> None:
-    folder = ("data=image_folder", f"data.root={root}", f"paths.cache={tmp_path / 'cache'}", "data.image_size=[16,16]")
+    folder = ("data=image_folder", f"data.root={root}", f"paths.cache={tmp_path / 'cache'}", "data.image_size=[48,48]")
     tiny = [each for each in TINY if not each.startswith("data.")]
     keys, results = [], []
     for memory_mb in (4096, 0):
@@ -72,7 +72,7 @@ def test_a_run_is_the_same_wherever_its_images_are_kept(root: Path, tmp_path: Pa
         keys.append(identified(asked).run_key)
         lines: list[str] = []
         results.append(run_search(asked, lines.append))
-        assert "300 images" in lines[0] and "0.2 MB" in lines[0]  # 300 * 3 * 16 * 16 bytes
+        assert "300 images" in lines[0] and "2.1 MB" in lines[0]  # 300 * 3 * 48 * 48 bytes
     assert keys[0] == keys[1] and len(list((tmp_path / "cache").glob("images-*.u8"))) == 1
     assert results[0].devices == results[1].devices and results[0].data == results[1].data
 
@@ -82,9 +82,9 @@ def test_a_file_is_found_again_by_the_content_of_its_images(root: Path, monkeypa
     decoded: list[str] = []
     decode = decoding.decode_image
 
-    def counted(source: Path, where: str, image_size: tuple[int, int]) -> np.ndarray:
+    def counted(source: Path, where: str, image_size: tuple[int, int], *, channels: int) -> np.ndarray:
         decoded.append(where)
-        return decode(source, where, image_size)
+        return decode(source, where, image_size, channels=channels)
 
     monkeypatch.setattr(decoding, "decode_image", counted)
     assert content_of(mapped(root)) == content and decoded == []
@@ -101,7 +101,7 @@ def test_a_file_is_found_again_by_the_content_of_its_images(root: Path, monkeypa
 def test_sizes_are_told_before_an_image_is_decoded(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     lines: list[str] = []
 
-    def first(source: Path, where: str, image_size: tuple[int, int]) -> np.ndarray:
+    def first(source: Path, where: str, image_size: tuple[int, int], *, channels: int) -> np.ndarray:
         assert len(lines) == 1 and "300 images of 16x16" in lines[0] and "0.2 MB" in lines[0]
         return np.zeros((3, *image_size), np.uint8)
 
@@ -200,7 +200,7 @@ config = DataConfig(
 )
 (used,) = [int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("VmData:")]
 resource.setrlimit(resource.RLIMIT_DATA, (used * 1024 + 98_000_000,) * 2)  # what files are mapped does not count
-data = load_data(config, channels=3)
+data = load_data(config)
 images = sum(len(y) for _, y in data.batches("weights", batch_size=4, seed=0, epoch=0, augment=True))
 print(images, round(data.size_mb))
 """

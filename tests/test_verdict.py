@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from tests.sample_result import sample_result, typed
-from trainers.runs.warnings import warnings_of
+from trainers.runs.warnings import warning_line, warnings_of
 from trainers.search.console import SHOWN_WARNINGS, report_verdict
 
 
@@ -43,5 +43,5 @@ def test_the_first_warnings_are_shown_and_how_many_more_the_report_has() -> None
     assert len(warnings) > SHOWN_WARNINGS
     shown = [line for line in lines_of(result) if line.startswith("warning ")]
     assert len(shown) == SHOWN_WARNINGS + 1
-    assert shown[0].endswith(f"{warnings[0].what}: {warnings[0].why}")
+    assert shown[0] == warning_line(warnings[0], typed(result).model_dump())
     assert shown[-1] == f"warning {len(warnings) - SHOWN_WARNINGS} more in report.html"

@@ -26,7 +26,7 @@ from trainers.reports import verify
 from trainers.reports.check import Check
 from trainers.reports.verify import verify_run
 from trainers.runs.config import validate
-from trainers.search import certificate
+from trainers.search import deployment
 from trainers.search.result_writer import RUN_FILES
 
 TABLET = "devices.mid_tablet"
@@ -252,7 +252,7 @@ def test_what_this_machine_lacks_is_not_checked_and_fails_nothing(run: Path, tmp
     assert failed(run) == set() and "versions" in checks(run, "not checked")
     data = {"name": "fashion_mnist", "root": str(tmp_path / "nowhere")}
     edit_config(run, lambda content: content["data"].update(data))
-    assert {"data split", "mid_tablet: fine-tuned accuracy"} <= set(checks(run, "not checked"))
+    assert {"data split", "mid_tablet: finetuned accuracy"} <= set(checks(run, "not checked"))
 
 
 def test_the_data_are_read_once(finished: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,7 +277,7 @@ def measured_search(runs: Path, times_ms: list[float], *overrides: str) -> Path:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(host_profile, "measure_host_profile", lambda *, threads, cache_dir: MEASURED)
-        patch.setattr(certificate, "time_module", time_module)
+        patch.setattr(deployment, "time_module", time_module)
         config = tiny_config(runs, *MOBILE_SPACE, HOST, "trainer.max_cuts=2", *overrides)
         run_search(config, lambda line: None)
     return config.run_folder

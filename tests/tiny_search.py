@@ -21,7 +21,6 @@ from trainers.search.identification import identified
 CONF = Path(__file__).parent.parent / "conf"
 SHORT = (
     "data.limit=400",
-    "data.image_size=[16,16]",
     "trainer.steps=6",
     "trainer.batch_size=16",
     "trainer.candidates=4",
@@ -29,6 +28,7 @@ SHORT = (
     "trainer.validation_images=32",
     "trainer.finetune_steps=1",
     "trainer.prune_events=2",
+    "trainer.deploy=false",  # an export takes longer than all else
 )
 MOBILE_SPACE = (
     "space=mobile",
@@ -38,6 +38,8 @@ MOBILE_SPACE = (
     "space.expansions=[2,3]",
     "space.squeeze_excite=['off']",
     "space.resolutions=[32,48]",
+    "space.strides=[2,2,2,2,1,1]",
+    "data.image_size=[48,48]",  # as deployed: on smaller maps both kernels would compute the same
 )
 MOBILE = (*MOBILE_SPACE, "hardware=[mid_tablet,iot_terminal]")
 TINY = (*MOBILE, *SHORT, "strategy.pool_size=32")  # a whole search, of seconds
@@ -46,6 +48,7 @@ CELLS = (
     "space.width=4",
     "space.num_cells=1",
     "space.image_size=16",
+    "data.image_size=[16,16]",
     "hardware=[nb201_pixel3,mid_tablet]",
 )
 
@@ -74,6 +77,7 @@ def small_space() -> MobileSpace:
         expansions=[2],
         squeeze_excite=["off"],
         resolutions=[32],
+        strides=[2, 2, 2, 2, 1, 1],
         num_classes=4,
     )
 

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from math import ceil, prod
+from math import ceil
 from pathlib import Path
 from threading import Timer
 from typing import IO, Any
@@ -96,13 +96,13 @@ class Board(Machine):
         return list(answer["times_ms"])
 
     def _request(self, model: bytes, feed: Mapping[str, np.ndarray], **settings: Any) -> dict[str, Any]:
-        inputs = {name: list(values.shape) for name, values in feed.items()}
+        arrays = {name: np.ascontiguousarray(values) for name, values in feed.items()}
+        inputs = {name: [str(values.dtype), list(values.shape)] for name, values in arrays.items()}
         # There it ends itself a little later than it is given up here, so that nothing goes on running unseen.
         request = {"model_bytes": len(model), "inputs": inputs, "limit_s": ceil(self.address.timeout_s) + 1, **settings}
         header = json.dumps(request).encode() + b"\n"
-        arrays = [np.ascontiguousarray(values, dtype="<f4").tobytes() for values in feed.values()]
-        assert all(len(a) == 4 * prod(shape) for a, shape in zip(arrays, inputs.values(), strict=True))
-        answer = self._exchange([header, model, *arrays], timeout_s=self.address.timeout_s)
+        parts = [header, model, *(values.tobytes() for values in arrays.values())]
+        answer = self._exchange(parts, timeout_s=self.address.timeout_s)
         if "error" in answer:
             raise BoardError(f"board {self.address.host} could not run the model: {answer['error']}")
         return answer

@@ -15,7 +15,7 @@ from torch import nn
 
 from hardware_models.counting import deployed
 from hardware_models.measuring import runner
-from hardware_models.measuring.graph import operation_graph
+from hardware_models.measuring.graph import OPSET, operation_graph
 from hardware_models.measuring.runner import machine_description
 from search_spaces.errors import EspalierError
 from search_spaces.operation import Operation
@@ -95,23 +95,43 @@ def time_module(
     It runs on `machine`, by default on this one.
     Raises: ParityError if the exported network's output differs from the module's.
     """
-    machine, examples = machine or ThisMachine(), random_inputs(inputs, seed=0)
+    examples, name = random_inputs(inputs, seed=0), type(module).__name__
     with torch.no_grad():
         expected = deployed(module)(*examples).numpy()
     model = export(module, inputs)
     feed = {given.name: x.numpy() for given, x in zip(model.graph.input, examples, strict=True)}
-    times_ms, outputs = machine.run(
-        model.SerializeToString(), threads=threads, warmup=warmup, repeats=repeats, feed=feed
-    )
-    _check_parity(expected, outputs[0], type(module).__name__)
+    length: dict[str, int] = {"threads": threads, "warmup": warmup, "repeats": repeats}
+    return time_model(model.SerializeToString(), feed, expected, name=name, machine=machine, **length)
+
+
+def time_model(
+    model: bytes,
+    feed: Mapping[str, np.ndarray],
+    expected: np.ndarray,
+    *,
+    name: str,
+    threads: int = 1,
+    warmup: int = 5,
+    repeats: int = 50,
+    machine: Machine | None = None,
+) -> Measurement:
+    """Latency of an ONNX model on `machine`. Raises: ParityError if its output for `feed` is not as `expected`."""
+    machine = machine or ThisMachine()
+    times_ms, outputs = machine.run(model, threads=threads, warmup=warmup, repeats=repeats, feed=feed)
+    _check_parity(expected, outputs[0], name)
     return _measurement(times_ms, threads, machine)
 
 
 def export(module: nn.Module, inputs: Inputs) -> ModelProto:
     """The ONNX model of the module as deployed, for such inputs, at batch size 1."""
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
-            deployed(module), zero_inputs(inputs), dynamo=True, external_data=False, verbose=False
+            deployed(module),
+            zero_inputs(inputs),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
         )
     assert program is not None
     return program.model_proto
@@ -174,7 +194,7 @@ def _check_parity(expected: np.ndarray, got: np.ndarray, name: str) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """Silence of the exporter, which prints, warns and logs about itself."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -154,8 +154,8 @@ def serve(requests: BinaryIO, answer: Callable[[dict[str, Any]], None]) -> None:
         request = json.loads(line)
         model = _read(requests, request["model_bytes"])
         feed = {
-            name: np.frombuffer(_read(requests, 4 * int(np.prod(shape))), dtype=np.float32).reshape(shape)
-            for name, shape in request["inputs"].items()
+            name: np.frombuffer(_read(requests, np.dtype(kind).itemsize * int(np.prod(shape))), kind).reshape(shape)
+            for name, (kind, shape) in request["inputs"].items()
         }
         signal.alarm(request["limit_s"])  # ends this program, whatever it is at: nobody waits for the answer any more
         settings = {key: request[key] for key in ("threads", "warmup", "repeats")}

@@ -28,10 +28,11 @@ def draw_chain(space: MobileSpace, choices: Mapping[str, Choice]) -> str:
         description=_in_words(space, choices, kept),
     )
     add(root, "line", "ea-l", x1=MIDDLE, x2=MIDDLE, y1=30, y2=height - 46)
-    label(root, f"image {choices['resolution']} × {choices['resolution']} px", x=MIDDLE, y=20, style="ea-b ea-m")
+    rows, columns = space.image_pixels(int(choices["resolution"]))
+    label(root, f"image {rows} × {columns} px", x=MIDDLE, y=20, style="ea-b ea-m")
     widest = max(max(w) for w in space.widths) * max(space.expansions)
     scale = HALF / max(widest, HEAD_CHANNELS, CLASSIFIER_CHANNELS) ** 0.5
-    _plain(root, scale, 38, channels=STEM_CHANNELS, words=("stem", "3×3 conv, stride 2"))
+    _plain(root, scale, 38, channels=STEM_CHANNELS, words=("stem", f"3×3 conv, stride {space.strides[0]}"))
     y = 74.0
     for blocks in kept:
         _stage(root, space, choices, blocks, y, scale)
@@ -51,9 +52,9 @@ def _stage(
 ) -> None:
     height, first = _stage_height(blocks), blocks[0]
     add(root, "rect", "ea-band", x=4, y=y + 2, width=WIDTH - 8, height=height - 4, rx=7)
-    pixels = space.sizes(first, choices)[3]
+    height_px, width_px = space.shapes_of(first, choices)[2][1:]
     label(root, f"{choices[first.width]} ch", x=GUTTER, y=y + height / 2 - 2, style="ea-b")
-    label(root, f"{pixels} px", x=GUTTER, y=y + height / 2 + 13, style="ea-s")
+    label(root, f"{height_px}×{width_px}", x=GUTTER, y=y + height / 2 + 13, style="ea-s")
     top = y + (height - len(blocks) * (BLOCK + GAP) + GAP) / 2
     for i, name in enumerate(blocks):
         _block(root, space, choices, name, top + i * (BLOCK + GAP), scale)
@@ -63,7 +64,7 @@ def _block(
     root: Element, space: MobileSpace, choices: Mapping[str, Choice], name: BlockName, y: float, scale: float
 ) -> None:
     colour = space.kernels.index(int(choices[name.own("kernel")])) % len(LIGHT)
-    _, hidden, _, _ = space.sizes(name, choices)
+    _, hidden = space.channels_of(name, choices)
     given = int(choices[name.width])  # slimmer, so that neither bar hides the other, whichever is longer
     for style, channels, slimmer in ((f"ea-o{colour}", hidden, 0), (f"ea-f{colour}", given, 4)):
         half = scale * channels**0.5

@@ -13,7 +13,6 @@ from search_spaces.mobile.space import (
     BlockName,
     MobileSpace,
     divisible,
-    stride_of,
 )
 
 HARDSWISH_FROM_STAGE = 2  # as MobileNetV3: ReLU while the map is large
@@ -44,9 +43,8 @@ class MobileBlock(nn.Module):
 
     def __init__(self, space: MobileSpace, name: BlockName, choices: Mapping[str, Any]) -> None:
         super().__init__()
-        sizes = {"resolution": 1, **choices}
-        cin, hidden, _, _ = space.sizes(name, sizes)
-        kernel, stride = choices[name.own("kernel")], stride_of(name)
+        cin, hidden = space.channels_of(name, choices)
+        kernel, stride = choices[name.own("kernel")], space.stride_of(name)
         self.expand = conv_bn(cin, hidden, act=activation(name.stage))
         self.depthwise = conv_bn(hidden, hidden, kernel, stride=stride, groups=hidden, act=activation(name.stage))
         has_squeeze = choices[name.own("se")] == "on"
@@ -64,8 +62,8 @@ class MobileNetwork(nn.Module):
 
     def __init__(self, space: MobileSpace, choices: Mapping[str, Any]) -> None:
         super().__init__()
-        self.resize = Resize(choices["resolution"] / space.deploy_shape[1])
-        self.stem = conv_bn(space.channels, STEM_CHANNELS, 3, stride=2, act=activation(0))
+        self.resize = Resize(choices["resolution"] / max(space.resolutions))
+        self.stem = conv_bn(space.channels, STEM_CHANNELS, 3, stride=space.strides[0], act=activation(0))
         kept = [name for name in space.blocks if name.block < choices[name.depth]]
         self.blocks = nn.Sequential(*(MobileBlock(space, name, choices) for name in kept))
         last = len(space.widths) - 1

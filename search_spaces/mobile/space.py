@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from math import gcd, prod
 from typing import Any
 
 from torch import nn
@@ -21,7 +22,18 @@ STEM_CHANNELS = 24
 HEAD_CHANNELS = 960  # as MobileNetV3-Large
 CLASSIFIER_CHANNELS = 1280  # as MobileNetV3-Large
 _BLOCK = re.compile(r"k(\d+)e(\d+)(se)?")  # of the notation
-STRIDES = (2, 2, 2, 1, 2)  # of the five stages, after a stem of stride 2: 224 px become 7
+NUM_STAGES = 5
+LARGE_STRIDES = (2, 2, 2, 2, 1, 2)  # of the stem and the stages: 224 px become 7
+# For smaller images, those of the largest total stride whose last map still has room for every kernel.
+STRIDES = (
+    LARGE_STRIDES,
+    (1, 2, 2, 2, 1, 2),
+    (1, 1, 2, 2, 1, 2),
+    (1, 1, 2, 2, 1, 1),
+    (1, 1, 1, 2, 1, 1),
+    (1, 1, 1, 1, 1, 1),
+)
+RESOLUTIONS = (4 / 7, 5 / 7, 6 / 7, 1.0)  # shares of the data's size that networks see: 128, 160, 192, 224 of 224 px
 
 
 def divisible(channels: float) -> int:
@@ -56,7 +68,11 @@ class BlockName:
 
 
 class MobileSpace(SearchSpace):
-    """MBConv chains. `widths` gives the choices of each of the five stages; costs are taken at `deploy_shape`."""
+    """MBConv chains. `widths` gives the choices of each of the five stages; costs are taken at `deploy_shape`.
+
+    `strides` are those of the stem and of the first block of each stage. A resolution is in pixels of the shorter side
+    of an image, whose height and width are as `aspect`.
+    """
 
     name = "mobile"
     hard_decisions = frozenset({"resolution"})
@@ -72,6 +88,8 @@ class MobileSpace(SearchSpace):
         resolutions: Sequence[int],
         num_classes: int,
         channels: int = 3,
+        strides: Sequence[int] = LARGE_STRIDES,
+        aspect: Sequence[int] = (1, 1),
     ) -> None:
         small = {"depths": depths, "kernels": kernels, "expansions": expansions}
         large = {"resolutions": resolutions, **{f"widths[{s}]": choices for s, choices in enumerate(widths)}}
@@ -79,8 +97,12 @@ class MobileSpace(SearchSpace):
         problems += [problem for key, values in large.items() for problem in wrong_choices(key, values)]
         if any(type(k) is int and k % 2 == 0 for k in kernels):
             problems.append(f"space.kernels: got {list(kernels)}, allowed: odd numbers")
-        if len(widths) != len(STRIDES):
-            problems.append(f"space.widths: got {len(widths)} stages, allowed: {len(STRIDES)}")
+        if len(widths) != NUM_STAGES:
+            problems.append(f"space.widths: got {len(widths)} stages, allowed: {NUM_STAGES}")
+        if len(strides) != NUM_STAGES + 1 or set(strides) - {1, 2}:
+            problems.append(f"space.strides: got {list(strides)}, allowed: 1 or 2 for the stem and each stage")
+        if len(aspect) != 2 or wrong_number("aspect", min(aspect)):
+            problems.append(f"space.aspect: got {list(aspect)}, allowed: two whole numbers, as [3, 4]")
         if not squeeze_excite or set(squeeze_excite) - {"off", "on"}:
             problems.append(f"space.squeeze_excite: got {list(squeeze_excite)}, allowed: 'off', 'on' or both")
         problems += [*wrong_number("num_classes", num_classes, least=2), *wrong_number("channels", channels)]
@@ -89,11 +111,27 @@ class MobileSpace(SearchSpace):
         self.depths, self.kernels, self.expansions = tuple(depths), tuple(kernels), tuple(expansions)
         self.squeeze_excite, self.resolutions = tuple(squeeze_excite), tuple(resolutions)
         self.num_classes, self.channels = num_classes, channels
-        self.inputs = {"image": TensorSpec((channels, max(resolutions), max(resolutions)))}
+        self.strides, self.aspect = tuple(strides), tuple(aspect)
+        self.inputs = {"image": TensorSpec((channels, *self.image_pixels(max(resolutions))))}
         self.blocks = [BlockName(s, b) for s in range(len(widths)) for b in range(max(depths))]
         self.decisions = tuple(self._decisions())
         self.segments = tuple(self._segments())
         self.sites = tuple(site for segment in self.segments for site in segment.sites)
+
+    @classmethod
+    def filled(cls, arguments: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+        """With `resolutions`, `strides` and `aspect` as images of that size ask for, where they are left open."""
+        filled, shared = dict(arguments), gcd(*image_size)
+        if filled.get("resolutions") is None:
+            filled["resolutions"] = sorted({max(1, round(share * min(image_size))) for share in RESOLUTIONS})
+        if filled.get("strides") is None:
+            pixels = max(filled["resolutions"], default=1)
+            last_map = (max(filled["kernels"], default=1) + 1) // 2  # on a smaller one two kernels compute the same
+            fitting = (strides for strides in STRIDES if pixels_after(strides, pixels) >= last_map)
+            filled["strides"] = list(next(fitting, STRIDES[-1]))
+        if filled.get("aspect") is None:
+            filled["aspect"] = [side // shared for side in image_size]
+        return filled
 
     @classmethod
     def small(cls, **changes: Any) -> "MobileSpace":
@@ -119,6 +157,8 @@ class MobileSpace(SearchSpace):
             "resolutions": list(self.resolutions),
             "num_classes": self.num_classes,
             "channels": self.channels,
+            "strides": list(self.strides),
+            "aspect": list(self.aspect),
         }
 
     def supernet(self) -> Supernet:
@@ -139,8 +179,12 @@ class MobileSpace(SearchSpace):
         return draw_chain(self, choices)
 
     def inputs_of(self, choices: Mapping[str, Choice]) -> Mapping[str, TensorSpec]:
-        resolution = int(choices["resolution"])
-        return {"image": TensorSpec((self.channels, resolution, resolution))}
+        return {"image": TensorSpec((self.channels, *self.image_pixels(int(choices["resolution"]))))}
+
+    def image_pixels(self, resolution: int) -> tuple[int, int]:
+        """Height and width of an image whose shorter side has `resolution` pixels."""
+        height, width = (round(resolution * side / min(self.aspect)) for side in self.aspect)
+        return height, width
 
     def notation(self, choices: Mapping[str, Choice]) -> str:
         """As `192px | 24: k3e3 k5e6se | 40: ...`: resolution, then width and blocks of each stage."""
@@ -214,57 +258,66 @@ class MobileSpace(SearchSpace):
 
     def _stage_input(self, opening: BlockName, choices: Mapping[str, Any]) -> Shape:
         width = choices[opening.width_in] if opening.width_in else STEM_CHANNELS
-        pixels = pixels_into(opening.stage, choices["resolution"])
-        return (width, pixels, pixels)
+        return (width, *self.map_into(opening.stage, choices["resolution"]))
 
     def _head_input(self, choices: Mapping[str, Any]) -> Shape:
-        pixels = pixels_into(len(STRIDES), choices["resolution"])
-        return (choices[BlockName(len(self.widths) - 1, 0).width], pixels, pixels)
+        last = BlockName(NUM_STAGES - 1, 0).width
+        return (choices[last], *self.map_into(NUM_STAGES, choices["resolution"]))
 
     def _if_deep_enough(self, name: BlockName, operations: Any, choices: Mapping[str, Any]) -> list[Operation]:
         return [] if choices.get(name.depth, name.block + 1) <= name.block else operations(name, choices)
 
-    def sizes(self, name: BlockName, choices: Mapping[str, Any]) -> tuple[int, int, int, int]:
-        """(input channels, hidden channels, input pixels, output pixels) of a block, pixels along one side."""
+    def map_into(self, stage: int, resolution: int) -> tuple[int, int]:
+        """Height and width of the map that enters a stage; after the last stage, of the one that leaves it."""
+        height, width = (pixels_after(self.strides[: stage + 1], side) for side in self.image_pixels(resolution))
+        return height, width
+
+    def stride_of(self, name: BlockName) -> int:
+        return 1 if name.block else self.strides[1 + name.stage]
+
+    def channels_of(self, name: BlockName, choices: Mapping[str, Any]) -> tuple[int, int]:
+        """Input and hidden channels of a block."""
         cin = choices[name.width_in] if name.width_in else STEM_CHANNELS
-        before, after = (pixels_into(name.stage + passed, choices["resolution"]) for passed in (0, 1))
-        return cin, divisible(cin * choices[name.own("expand")]), after if name.block else before, after
+        return cin, divisible(cin * choices[name.own("expand")])
+
+    def shapes_of(self, name: BlockName, choices: Mapping[str, Any]) -> tuple[Shape, Shape, Shape]:
+        """Shapes of a block's input, and of its hidden map before and after the depthwise convolution."""
+        cin, hidden = self.channels_of(name, choices)
+        before, after = (self.map_into(name.stage + passed, choices["resolution"]) for passed in (0, 1))
+        before = after if name.block else before
+        return (cin, *before), (hidden, *before), (hidden, *after)
 
     def _stem(self, choices: Mapping[str, Any]) -> list[Operation]:
-        size = choices["resolution"]
-        half = -(-size // 2)
-        return [Operation("conv", (self.channels, size, size), (STEM_CHANNELS, half, half), kernel=3, stride=2)]
+        image = self.input_shape(choices)
+        stem = (STEM_CHANNELS, *self.map_into(0, choices["resolution"]))
+        return [Operation("conv", image, stem, kernel=3, stride=self.strides[0])]
 
     def _expand(self, name: BlockName, choices: Mapping[str, Any]) -> list[Operation]:
-        cin, hidden, pixels, _ = self.sizes(name, choices)
         # A residual input is the operation's own input here, so nothing more is held.
-        return [Operation("conv", (cin, pixels, pixels), (hidden, pixels, pixels))]
+        return [Operation("conv", *self.shapes_of(name, choices)[:2])]
 
     def _depthwise(self, name: BlockName, choices: Mapping[str, Any]) -> list[Operation]:
-        cin, hidden, before, after = self.sizes(name, choices)
-        kernel = choices[name.own("kernel")]
-        shapes = (hidden, before, before), (hidden, after, after)
-        held = cin * before**2 if name.block else 0
-        return [Operation("conv", *shapes, kernel=kernel, stride=stride_of(name), groups=hidden, held=held)]
+        block_input, before, after = self.shapes_of(name, choices)
+        kernel, stride, held = choices[name.own("kernel")], self.stride_of(name), _held(name, block_input)
+        return [Operation("conv", before, after, kernel=kernel, stride=stride, groups=before[0], held=held)]
 
     def _squeeze(self, name: BlockName, choices: Mapping[str, Any]) -> list[Operation]:
         if choices[name.own("se")] == "off":
             return []
-        cin, hidden, before, after = self.sizes(name, choices)
-        squeezed, held = divisible(cin / 4), cin * before**2 if name.block else 0
-        full, narrow, one = (hidden, after, after), (squeezed, 1, 1), (hidden, 1, 1)
+        block_input, _, full = self.shapes_of(name, choices)
+        narrow, one = (divisible(block_input[0] / 4), 1, 1), (full[0], 1, 1)
+        held = _held(name, block_input)
         return [
             Operation("global_pool", full, one, held=held),
-            Operation("conv", one, narrow, held=held + hidden * after**2),
-            Operation("conv", narrow, one, held=held + hidden * after**2),
+            Operation("conv", one, narrow, held=held + prod(full)),
+            Operation("conv", narrow, one, held=held + prod(full)),
             Operation("scale", full, full, held=held),
         ]
 
     def _project(self, name: BlockName, choices: Mapping[str, Any]) -> list[Operation]:
-        cin, hidden, _, pixels = self.sizes(name, choices)
-        out = (choices[name.width], pixels, pixels)
-        held = cin * pixels**2 if name.block else 0
-        project = Operation("conv", (hidden, pixels, pixels), out, held=held)
+        block_input, _, hidden = self.shapes_of(name, choices)
+        out = (choices[name.width], *hidden[1:])
+        project = Operation("conv", hidden, out, held=_held(name, block_input))
         return [project, Operation("add", out, out)] if name.block else [project]
 
     def _head(self, choices: Mapping[str, Any]) -> list[Operation]:
@@ -278,13 +331,13 @@ class MobileSpace(SearchSpace):
         ]
 
 
-def pixels_into(stage: int, resolution: int) -> int:
-    """Pixels along one side of the map that enters a stage; after the last stage, of the one that leaves it."""
-    pixels = -(-resolution // 2)
-    for stride in STRIDES[:stage]:
+def pixels_after(strides: Sequence[int], pixels: int) -> int:
+    """Pixels along one side of a map after convolutions of these strides."""
+    for stride in strides:
         pixels = -(-pixels // stride)
     return pixels
 
 
-def stride_of(name: BlockName) -> int:
-    return 1 if name.block else STRIDES[name.stage]
+def _held(name: BlockName, block_input: Shape) -> int:
+    """Elements of the input that a residual block keeps for its addition."""
+    return prod(block_input) if name.block else 0

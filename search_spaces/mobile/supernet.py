@@ -27,7 +27,6 @@ from search_spaces.mobile.space import (
     BlockName,
     MobileSpace,
     divisible,
-    stride_of,
 )
 from search_spaces.space import Choice, Selection, Supernet
 
@@ -38,7 +37,7 @@ class MobileSupernet(Supernet):
     def __init__(self, space: MobileSpace) -> None:
         super().__init__(space)
         self.space: MobileSpace = space
-        self.stem = conv_bn(space.channels, STEM_CHANNELS, 3, stride=2, act=activation(0))
+        self.stem = conv_bn(space.channels, STEM_CHANNELS, 3, stride=space.strides[0], act=activation(0))
         self.blocks = nn.ModuleList(ElasticBlock(space, name) for name in space.blocks)
         self.head_conv = ElasticConv(max(space.widths[-1]), HEAD_CHANNELS)
         self.head_norm = ElasticBatchNorm(HEAD_CHANNELS)
@@ -78,7 +77,7 @@ class MobileSupernet(Supernet):
 
     def _ratio(self, choice: int | Tensor) -> float:
         index = int(choice.argmax()) if isinstance(choice, Tensor) else choice
-        return self.space.resolutions[index] / self.space.deploy_shape[1]
+        return self.space.resolutions[index] / max(self.space.resolutions)
 
     def _gate(self, selection: Selection, name: BlockName) -> Tensor | float | None:
         """Weight of the depths that reach this block: 1.0 if all do, none if no active one does."""
@@ -113,7 +112,7 @@ class ElasticBlock(nn.Module):
         hidden, squeezed = divisible(cin * max(self.expansions)), divisible(cin / 4)
         self.act = activation(name.stage)
         self.expand, self.expand_norm = ElasticConv(cin, hidden), ElasticBatchNorm(hidden)
-        self.depthwise = ElasticConv(hidden, hidden, max(self.kernels), stride=stride_of(name), depthwise=True)
+        self.depthwise = ElasticConv(hidden, hidden, max(self.kernels), stride=space.stride_of(name), depthwise=True)
         self.depthwise_norm = ElasticBatchNorm(hidden)
         self.project, self.project_norm = ElasticConv(hidden, cout), ElasticBatchNorm(cout)
         if name.block:  # a block that may be absent starts as the identity

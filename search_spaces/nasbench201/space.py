@@ -84,18 +84,21 @@ class NasBench201Space(SearchSpace):
         *,
         width: int = 16,
         num_cells: int = 5,
-        image_size: int = 32,
+        image_size: int | Sequence[int] = 32,
         num_classes: int = 10,
         channels: int = 3,
         operations: Sequence[str] = OPERATIONS,
     ) -> None:
-        numbers = {"width": width, "image_size": image_size, "channels": channels}
+        sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
+        numbers = {"width": width, "image_size": min(sides), "channels": channels}
         problems = [problem for key, value in numbers.items() for problem in wrong_number(key, value)]
         problems += wrong_number("num_cells", num_cells, most=DEEPEST)
+        if len(sides) != 2:
+            problems.append(f"space.image_size: got {sides}, allowed: pixels of a side, or height and width")
         refuse([*problems, *wrong_number("num_classes", num_classes, least=2)])
         self.width, self.num_cells, self.image_size = width, num_cells, image_size
         self.num_classes, self.channels = num_classes, channels
-        self.inputs = {"image": TensorSpec((channels, image_size, image_size))}
+        self.inputs = {"image": TensorSpec((channels, *sides))}
         self.edge_operations = tuple(operations)
         for name in self.edge_operations:
             if name != NONE:
@@ -106,6 +109,12 @@ class NasBench201Space(SearchSpace):
         names = tuple(decision.name for decision in self.decisions)
         self.sites = (Site("frame", (), self._frame), Site("cells", names, self._cells))
         self.segments = tuple(self._segments(names))
+
+    @classmethod
+    def filled(cls, arguments: Mapping[str, Any], image_size: tuple[int, int]) -> dict[str, Any]:
+        """With the data's `image_size` where none is given."""
+        left_open = "image_size" in arguments and arguments["image_size"] is None
+        return {**arguments, "image_size": list(image_size)} if left_open else dict(arguments)
 
     @classmethod
     def small(cls, **changes: Any) -> "NasBench201Space":
@@ -140,10 +149,8 @@ class NasBench201Space(SearchSpace):
         return parse_arch(notation, self.edge_operations)
 
     def stage_shape(self, stage: int) -> Shape:
-        size = self.image_size
-        for _ in range(stage):
-            size = -(-size // 2)
-        return (self.width * 2**stage, size, size)
+        height, width = (-(-side // 2**stage) for side in self.deploy_shape[1:])
+        return (self.width * 2**stage, height, width)
 
     def _segments(self, names: tuple[str, ...]) -> list[Segment]:
         """Stem, stages with the reduction before them, and head."""

@@ -18,7 +18,7 @@ from trainers.runs.metric_names import EPOCH, STEP, STEP_SECONDS, VALIDATION_ACC
 from trainers.runs.result import CandidateRow, DeviceResult, Result, read_result
 from trainers.runs.state import FINISHED, RunState, architecture_file, state_of
 
-ACCURACIES = ("validation", "supernet", "inherited", "finetuned", "random")
+ACCURACIES = ("validation", "supernet", "inherited", "finetuned", "deployed", "random")
 FIGURES = ("budget", "held", "predicted", "upper", "recounted", "measured", "utilisation")
 DEVICE_COLUMNS = (
     *("device", "id", "notation", "met", "binding"),

@@ -36,7 +36,7 @@ from trainers.analysis.loading import Sweep
 from trainers.analysis.seeds import Stability, anytime
 
 STAGES = ("supernet", "inherited", "finetuned", "random")
-Accuracy = Literal["validation", "supernet", "inherited", "finetuned"]
+Accuracy = Literal["validation", "supernet", "inherited", "finetuned", "deployed"]
 DARK = 0.55  # of a heat map's scale: below it, text is white
 
 

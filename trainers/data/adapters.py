@@ -85,6 +85,7 @@ def read_examples(
         subset,
         decode,
         is_validation_N=parts_N == "validation" if validation is not None else None,
+        original=lambda i: read(places[i], None).transpose(1, 2, 0),
     )
 
 

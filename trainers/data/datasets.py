@@ -7,6 +7,7 @@ from itertools import count, islice
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
+import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
@@ -16,6 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset
 from search_spaces.errors import InvalidInputError
 from trainers.data.duplicates import find_duplicates
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, key_generator
+from trainers.data.preprocessing import Preprocess, scaled
 from trainers.data.sampling import balanced_order
 from trainers.data.splits import SPLITS, Shares, Split, Splits, make_splits
 from trainers.data.storage import IN_MEMORY, Report, Storage, silent
@@ -34,13 +36,15 @@ class DataConfig(BaseModel):
     """A data set, how much of it is read, how it is divided and augmented. `image_size` and `shift` in pixels.
 
     `class_weights` (of the training loss) and `sampling` (of training batches) help classes of few images.
-    Without `image_size` images keep their own. `content` is the sha256 of the images and labels that are read.
+    Without `image_size` and `channels` images keep their own. `content` is the sha256 of the images and labels that
+    are read.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     name: str
     root: Path | None = None
     image_size: tuple[Side, Side] | None
+    channels: Annotated[int, Field(ge=1, le=64)] | None = None
     limit: Annotated[int, Field(ge=1)] | None = None
     limit_test: Annotated[int, Field(ge=1)] | None = None
     shares: Shares
@@ -82,11 +86,15 @@ def data_config(content: Mapping[str, Any]) -> DataConfig:
     return checked(DataConfig, content, section="data")
 
 
-def load_data(config: DataConfig, *, channels: int) -> "ImageData":
-    """The data set of `config`, read, divided, and ready to give batches of `channels` channels."""
+def load_data(config: DataConfig, *, image_size: tuple[int, int] | None = None) -> "ImageData":
+    """The data set of `config`, read, divided, and ready to give batches; of another `image_size` than its own."""
     image_set = read_images(config)
+    if image_size is not None and "image_size" in signature(DATASETS[config.name]).parameters:
+        sized = config.model_copy(update={"image_size": image_size})
+        image_set = _read(sized, silent)  # from its files, and not scaled twice
     splits = make_splits(image_set, config.shares, seed=config.split_seed)
-    height, width = config.image_size or image_set.images.shape[2:]
+    height, width = image_size or config.image_size or image_set.images.shape[2:]
+    channels = config.channels or image_set.images.shape[1]
     return ImageData(
         image_set,
         splits,
@@ -112,26 +120,34 @@ def content_of(config: DataConfig, report: Report = silent) -> str:
             f"data.content: got {config.content}, {image_set.origin} has {found}; "
             "leave it out to search with what is there now"
         )
-    _last_read[config.model_copy(update={"content": found})] = image_set
+    _last_read[_as_read(config, found)] = image_set
     return found
 
 
 def read_images(config: DataConfig) -> ImageSet:
     """The images of `config`. Raises: DataError if their content is not that of `config`."""
-    if config not in _last_read:
+    if _as_read(config, config.content) not in _last_read:
         config = config.model_copy(update={"content": content_of(config)})
-    return _last_read[config]
+    return _last_read[_as_read(config, config.content)]
+
+
+def _as_read(config: DataConfig, content: str | None) -> DataConfig:
+    """The configuration without what its reader is not given."""
+    takes = signature(DATASETS[config.name]).parameters
+    left_out = {key: None for key in ("image_size", "channels") if key not in takes}
+    return config.model_copy(update={**left_out, "content": content})
 
 
 _last_read: dict[DataConfig, ImageSet] = {}  # one, by its content
 
 
 def _read(config: DataConfig, report: Report) -> ImageSet:
-    """A reader is given what it takes of root, image_size, subset and storage."""
+    """A reader is given what it takes of root, image_size, channels, subset and storage."""
     read = DATASETS[config.name]
     subset = Subset(train=config.limit, test=config.limit_test, seed=config.split_seed)
     storage = Storage(config.memory_mb, config.cache, report)
-    given = {"root": config.root, "image_size": config.image_size, "subset": subset, "storage": storage}
+    given: dict[str, Any] = {"root": config.root, "image_size": config.image_size, "subset": subset, "storage": storage}
+    given |= {} if config.channels is None else {"channels": config.channels}
     taken = {name: value for name, value in given.items() if name in signature(read).parameters}
     return read(**taken) if "subset" in taken else subset.of(read(**taken))
 
@@ -159,7 +175,8 @@ class ImageData:
         if channels < 1 or image_set.images.shape[1] not in (1, channels):
             stored = image_set.images.shape[1]
             raise InvalidInputError(
-                f"{image_set.origin} has {stored} channels, cannot give {channels}; ask for {stored}"
+                f"data.channels: got {channels}, {image_set.origin} has images of {stored}; leave it out, or see "
+                f"whether one of {stored} will do"
             )
         self.name, self.origin, self.num_classes = image_set.name, image_set.origin, image_set.num_classes
         self.classes = image_set.classes
@@ -169,10 +186,10 @@ class ImageData:
         self.duplicates = find_duplicates(image_set, splits)
         self.splits, self.image_size, self.channels = splits, image_size, channels
         self._shift, self._flip, self._draws_classes = shift, flip, draws_classes
-        self._labels_N = image_set.labels
+        self._image_set, self._labels_N = image_set, image_set.labels
         images = image_set.images
         if images.shape[2:] != image_size:
-            images = F.interpolate(images, image_size, mode="bilinear", antialias=True)
+            images = scaled(images, image_size)
         levels = torch.arange(256, dtype=torch.float64) / 255
         counts = level_counts(images, splits.weights).double()
         mean = counts @ levels / counts.sum(1)
@@ -182,6 +199,21 @@ class ImageData:
         self.mean, self.std = mean.float().expand(channels), std.float().expand(channels)
         self._images_NCHW = images
         self.size_mb = images.nbytes / 1e6
+
+    @property
+    def stored_channels(self) -> int:
+        """Channels of an image as it is stored."""
+        return self._image_set.images.shape[1]
+
+    @property
+    def preprocess(self) -> Preprocess:
+        """What makes of an image as it is stored one of a batch, without augmentation."""
+        return Preprocess(size=self.image_size, mean=self.mean, std=self.std)
+
+    def stored(self, split: Split) -> Iterator[tuple[np.ndarray, int]]:
+        """Each image of a split as it is stored, uint8 (H, W, C), with its label."""
+        for index in self._indices(split).tolist():
+            yield self._image_set.stored(index), int(self._labels_N[index])
 
     def record(self) -> Data:
         """What a result says of the data."""

@@ -28,23 +28,42 @@ def suffixes() -> frozenset[str]:
     return frozenset(suffix for suffix, form in Image.registered_extensions().items() if form in formats())
 
 
+MODES = {1: "L", 3: "RGB"}  # of Pillow, by the number of channels
+
+
+def check_channels(channels: int) -> None:
+    """Raises: DataError for a number of channels that image files do not give."""
+    if channels not in MODES:
+        raise DataError(f"data.channels: got {channels}, allowed of image files: 3 (RGB) or 1 (grey)")
+
+
 def decode_image(
-    source: Path | io.BytesIO, where: str, image_size: tuple[int, int], *, exact: bool = False
+    source: Path | io.BytesIO,
+    where: str,
+    image_size: tuple[int, int] | None = None,
+    *,
+    channels: int = 3,
+    exact: bool = False,
 ) -> np.ndarray:
-    """RGB uint8 (3, H, W), scaled and centre-cropped to `image_size`, or of that size already if `exact`."""
+    """uint8 (C, H, W), scaled and centre-cropped to `image_size` if given, or of that size already if `exact`.
+
+    Raises: DataError for what cannot be read.
+    """
     try:
         with Image.open(source, formats=formats()) as image:
-            if exact and image.size != image_size[::-1]:
+            if exact and image_size is not None and image.size != image_size[::-1]:
                 raise ValueError(f"is {image.size} pixels wide and high, must be {image_size[::-1]}")
-            return pixels(image, image_size)
+            return pixels(image, image_size, channels=channels)
     except Exception as error:  # Pillow's decoders raise a dozen types on damaged files
         raise DataError(f"{where} cannot be read: {error}") from error
 
 
-def pixels(image: Image.Image, image_size: tuple[int, int]) -> np.ndarray:
-    """RGB uint8 (3, H, W), as a viewer shows it, scaled and centre-cropped to `image_size`."""
-    rgb = ImageOps.fit(as_viewed(image), image_size[::-1], Image.Resampling.BILINEAR)
-    return np.asarray(rgb).transpose(2, 0, 1)
+def pixels(image: Image.Image, image_size: tuple[int, int] | None = None, *, channels: int = 3) -> np.ndarray:
+    """uint8 (C, H, W), RGB or grey, as a viewer shows it; scaled and centre-cropped to `image_size` if given."""
+    shown = as_viewed(image).convert(MODES[channels])
+    if image_size is not None:
+        shown = ImageOps.fit(shown, image_size[::-1], Image.Resampling.BILINEAR)
+    return np.atleast_3d(np.asarray(shown)).transpose(2, 0, 1)
 
 
 def as_viewed(image: Image.Image) -> Image.Image:

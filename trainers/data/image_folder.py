@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from trainers.data.decoding import suffixes
+from trainers.data.decoding import check_channels, decode_image, suffixes
 from trainers.data.image_set import EVERYTHING, DataError, ImageSet, Subset, image_set, require_folder
 from trainers.data.storage import IN_MEMORY, Storage, decode_files
 
@@ -29,9 +29,14 @@ class Layout:
 
 
 def read_image_folder(
-    root: Path, *, image_size: tuple[int, int], subset: Subset = EVERYTHING, storage: Storage = IN_MEMORY
+    root: Path,
+    *,
+    image_size: tuple[int, int],
+    channels: int = 3,
+    subset: Subset = EVERYTHING,
+    storage: Storage = IN_MEMORY,
 ) -> ImageSet:
-    """RGB images of `root/<class>/`, as a viewer shows them, scaled and centre-cropped to `image_size`.
+    """Images of `root/<class>/`, as a viewer shows them, scaled and centre-cropped to `image_size`: RGB, or grey.
 
     Where `root/train/<class>/` exist, those are read, with the validation and test parts beside it, if any. Folders
     inside of a class belong to it. Classes stand in the order of their names, numbers by their values. What is left
@@ -39,6 +44,7 @@ def read_image_folder(
     Raises: DataError for classes that do not fit; for files that cannot be read, all of them at once.
     """
     require_folder(root)
+    check_channels(channels)
     layout, left_out = _layout(root)
     classes = _class_names(layout.train)
     if len(classes) < 2:
@@ -57,9 +63,10 @@ def read_image_folder(
         classes,
         f"image folder {root}",
         subset,
-        lambda indices_N: decode_files([paths[i] for i in indices_N], image_size, storage),
+        lambda indices_N: decode_files([paths[i] for i in indices_N], image_size, storage, channels=channels),
         is_validation_N=parts_N == "validation" if layout.validation else None,
         left_out={reason: count for reason, count in left_out.items() if count},
+        original=lambda i: decode_image(paths[i], str(paths[i]), channels=channels).transpose(1, 2, 0),
     )
 
 

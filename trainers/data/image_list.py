@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from trainers.data.decoding import check_channels, decode_image
 from trainers.data.image_folder import natural
 from trainers.data.image_set import EVERYTHING, DataError, ImageSet, Subset, image_set
 from trainers.data.storage import IN_MEMORY, Storage, decode_files
@@ -14,14 +15,20 @@ PARTS = {"": "train", "train": "train", "test": "test"} | dict.fromkeys(("val", 
 
 
 def read_csv(
-    root: Path, *, image_size: tuple[int, int], subset: Subset = EVERYTHING, storage: Storage = IN_MEMORY
+    root: Path,
+    *,
+    image_size: tuple[int, int],
+    channels: int = 3,
+    subset: Subset = EVERYTHING,
+    storage: Storage = IN_MEMORY,
 ) -> ImageSet:
-    """RGB images of the CSV file `root`, or `root/labels.csv`, with columns `path`, `label` and perhaps `part`.
+    """RGB or grey images of the CSV file `root`, or `root/labels.csv`, with columns `path`, `label` and perhaps `part`.
 
     Paths begin at the folder of the file. A part is `train`, `val` or `test`; without the column there are none.
     Classes stand in the order of their names, numbers by their values.
     Raises: DataError for a line that cannot be used, by its number.
     """
+    check_channels(channels)
     file = root / FILE if root.is_dir() else root
     rows = _rows(file)
     classes = sorted({label for _, label, _ in rows}, key=natural)
@@ -42,8 +49,9 @@ def read_csv(
         classes,
         f"images of {file}",
         subset,
-        lambda indices_N: decode_files([paths[i] for i in indices_N], image_size, storage),
+        lambda indices_N: decode_files([paths[i] for i in indices_N], image_size, storage, channels=channels),
         is_validation_N=parts_N == "validation" if "validation" in parts_N else None,
+        original=lambda i: decode_image(paths[i], str(paths[i]), channels=channels).transpose(1, 2, 0),
     )
 
 

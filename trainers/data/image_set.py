@@ -43,6 +43,7 @@ class ImageSet:
     is_validation: Tensor | None = None
     left_out: Mapping[str, int] = field(default_factory=dict)
     classes: tuple[str, ...] = ()
+    original: Callable[[int], np.ndarray] | None = None  # an image of several sizes before scaling, uint8 (H, W, C)
 
     def __post_init__(self) -> None:
         """Raises: DataError for tensors of other shapes or types, and for names that are not one for each class."""
@@ -58,6 +59,12 @@ class ImageSet:
             if tensor.dtype != dtype or tensor.ndim != num_axes or len(tensor) != count:
                 got = f"{tensor.dtype} of shape {tuple(tensor.shape)}"
                 raise DataError(f"{self.origin}: {name} must be {dtype} of {num_axes} axes, one per label, got {got}")
+
+    def stored(self, index: int) -> np.ndarray:
+        """One image as it is stored, before any scaling: uint8 (H, W, C)."""
+        if self.original is not None:
+            return self.original(index)
+        return np.ascontiguousarray(self.images[index].permute(1, 2, 0).numpy())
 
     def digest(self) -> str:
         """sha256 of the images' shape and bytes and of the labels, as hex."""
@@ -102,7 +109,9 @@ class Subset:
         indices = self.indices(image_set.labels, image_set.is_test)
         is_test, own = (None if p is None else p[indices] for p in (image_set.is_test, image_set.is_validation))
         images, labels = image_set.images[indices], image_set.labels[indices]
-        return replace(image_set, images=images, labels=labels, is_test=is_test, is_validation=own)
+        chosen = replace(image_set, images=images, labels=labels, is_test=is_test, is_validation=own)
+        original = image_set.original
+        return chosen if original is None else replace(chosen, original=lambda i: original(int(indices[i])))
 
     def _part(self, labels_N: Tensor, limit: int | None, mask_N: Tensor, name: str) -> Tensor:
         indices = mask_N.nonzero().squeeze(1)
@@ -144,8 +153,9 @@ def image_set(
     *,
     is_validation_N: np.ndarray | None = None,
     left_out: Mapping[str, int] | None = None,
+    original: Callable[[int], np.ndarray] | None = None,
 ) -> ImageSet:
-    """Checks all labels, then decodes the images of `subset` alone."""
+    """Checks all labels, then decodes the images of `subset` alone. `original` gives one of all before its scaling."""
     num_classes = len(classes)
     labels = torch.from_numpy(labels_N.astype(np.int64))
     outside = labels[(labels < 0) | (labels >= num_classes)]
@@ -171,6 +181,7 @@ def image_set(
         is_validation=None if is_validation_N is None else torch.from_numpy(is_validation_N)[indices],
         left_out=left_out or {},
         classes=tuple(classes),
+        original=None if original is None else lambda i: original(int(indices[i])),
     )
 
 

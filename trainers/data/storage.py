@@ -102,13 +102,15 @@ def _decode_to(path: Path, shape: Shape, decode: Callable[[int], np.ndarray], *,
             fcntl.flock(file, fcntl.LOCK_UN)  # which the map would hold as long as it is there
 
 
-def decode_files(paths: Sequence[Path], image_size: tuple[int, int], storage: Storage) -> np.ndarray:
-    """RGB images of files, uint8 (N, 3, H, W), scaled and centre-cropped to `image_size`."""
+def decode_files(
+    paths: Sequence[Path], image_size: tuple[int, int], storage: Storage, *, channels: int = 3
+) -> np.ndarray:
+    """Images of files, uint8 (N, C, H, W), RGB or grey, scaled and centre-cropped to `image_size`."""
     decoder = hashlib.sha256(Path(decoding.__file__).read_bytes()).hexdigest()
     return storage.keep(
-        (len(paths), 3, *image_size),
-        lambda number: decoding.decode_image(paths[number], str(paths[number]), image_size),
-        lambda: _digest(paths, image_size, decoder, PIL.__version__),
+        (len(paths), channels, *image_size),
+        lambda number: decoding.decode_image(paths[number], str(paths[number]), image_size, channels=channels),
+        lambda: _digest(paths, image_size, channels, decoder, PIL.__version__),
     )
 
 

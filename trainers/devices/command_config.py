@@ -16,6 +16,8 @@ from hardware_models.profile import Precision
 from trainers.runs.config import BoardConfig, Count, Line, Plugins, Section
 from trainers.runs.validation import checked, refusal
 
+ImageSize = Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=2, max_length=2)]
+
 Paths = Annotated[
     list[Line], Field(min_length=1), BeforeValidator(lambda given: [given] if isinstance(given, str) else given)
 ]
@@ -51,6 +53,8 @@ class MeasureConfig(CommandConfig):
     limit: Count | None
     space: dict[str, Any] | None
     num_classes: Annotated[int, Field(ge=2)]
+    image_size: ImageSize
+    channels: Annotated[int, Field(ge=1, le=64)]
     seed: Seed
     threads: Annotated[int, Field(ge=1, le=1024)]
     warmup: Annotated[int, Field(ge=0, le=1_000_000)]
@@ -111,6 +115,8 @@ class CalibrateConfig(CommandConfig):
     propose: Count | None
     space: dict[str, Any] | None
     num_classes: Annotated[int, Field(ge=2)]
+    image_size: ImageSize
+    channels: Annotated[int, Field(ge=1, le=64)]
     candidates: Line | None
     seed: Seed
     output: Line | None

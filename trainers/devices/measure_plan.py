@@ -9,12 +9,12 @@ from random import Random
 import numpy as np
 
 from hardware_models.latency_models.roofline import price_kind
-from search_spaces.architecture import SPACES, Architecture, architecture_of, build_space, make_space, read_architecture
+from search_spaces.architecture import Architecture, architecture_of, build_space, make_space, read_architecture
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from search_spaces.space import SearchSpace
 from trainers.devices.command_config import CalibrateConfig, MeasureConfig, paths_of
-from trainers.runs.validation import check_arguments
+from trainers.search.plan import check_space
 
 DRAWS_PER_NETWORK = 100  # until a space is taken to have too few networks that obey its rules
 
@@ -42,8 +42,11 @@ def plan(config: MeasureConfig) -> list[Item]:
 def space_of(config: MeasureConfig | CalibrateConfig) -> SearchSpace:
     """The space that a command names. Raises: InvalidInputError for one that cannot be made."""
     assert config.space is not None  # checked with the configuration
-    check_arguments("space", SPACES, config.space, given=frozenset({"num_classes", "channels"}))
-    return make_space(config.space, num_classes=config.num_classes)
+    check_space(config.space)
+    height, width = config.image_size
+    return make_space(
+        config.space, num_classes=config.num_classes, channels=config.channels, image_size=(height, width)
+    )
 
 
 def architecture_item(path: Path) -> Item:

@@ -14,13 +14,16 @@ from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
 from hardware_models.latency_models.roofline import price_kinds
 from hardware_models.profile import profile_from_dict
-from search_spaces.architecture import Architecture, build_network, make_space, read_architecture
+from search_spaces.architecture import Architecture, build_network, build_space, inputs_of, read_architecture
+from search_spaces.blocks import without_resize
 from search_spaces.regular_files import check_regular
-from trainers.data.datasets import ImageData
+from search_spaces.space import image_shape
+from trainers.data.datasets import DataConfig, load_data
+from trainers.deploy.onnx_file import file_record, score_file
 from trainers.deploy.standalone import Score, score
 from trainers.runs.config import SearchConfig
-from trainers.runs.result import Result
-from trainers.runs.state import architecture_file, weights_file
+from trainers.runs.result import DeployedFile, Result
+from trainers.runs.state import architecture_file, onnx_path, weights_file
 from trainers.search.certificate import Certificate, certify
 from trainers.search.plan import is_host, load_profile
 
@@ -48,7 +51,8 @@ class Network:
     indices: tuple[int, ...]
     certificate: Certificate
     weights_fault: str | None
-    tested: Score | None
+    tested: dict[str, Score]
+    file: DeployedFile | None
 
 
 def rebuild_prices(folder: Path, config: SearchConfig, result: Result) -> Prices:
@@ -58,7 +62,7 @@ def rebuild_prices(folder: Path, config: SearchConfig, result: Result) -> Prices
     Raises: EspalierError for an architecture or a profile that cannot be used.
     """
     first = read_architecture(architecture_file(folder, next(iter(config.hardware))))
-    space = make_space(config.space, num_classes=first.spec.get("num_classes", 2))
+    space = build_space(first)
     hosts = tuple(name for name, mapping in config.hardware.items() if is_host(mapping))
     no_prices = {**NO_PRICES, "kinds": {kind: {"throughput_gops": None, "overhead_ms": 0.0} for kind in price_kinds()}}
     profiles = [
@@ -72,20 +76,31 @@ def rebuild_prices(folder: Path, config: SearchConfig, result: Result) -> Prices
     return Prices(table, problems, hosts)
 
 
-def rebuild_network(folder: Path, problem: BudgetProblem, data: ImageData | None, *, batch_size: int) -> Network:
+def rebuild_network(folder: Path, problem: BudgetProblem, data: DataConfig | None, *, batch_size: int) -> Network:
     """The network of a device from its files; on a device of several units it runs where it runs best.
 
-    Raises: EspalierError for an architecture that cannot be used.
+    `data` is what it is tested with, if it can be. Raises: EspalierError for an architecture that cannot be used.
     """
     space, architecture = problem.table.space, read_architecture(architecture_file(folder, problem.name))
     network = build_network(architecture).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     first = {decision.name: decision.choices[0] for decision in space.decisions}
     indices = problem.with_best_placement(space.indices({**first, **architecture.choices}))
-    certificate = certify(problem, space, copy.deepcopy(network), indices, measure=False)
-    fault, tested = _load(weights_file(folder, problem.name), network, architecture), None
-    if fault is None and data is not None:
-        tested = score(network, data, "test", images=None, batch_size=batch_size)
-    return Network(architecture, indices, certificate, fault, tested)
+    certificate = certify(problem, space, copy.deepcopy(network), indices)
+    fault, path = _load(weights_file(folder, problem.name), network, architecture), onnx_path(folder, problem.name)
+    if fault is not None or data is None:
+        return Network(architecture, indices, certificate, fault, {}, None)
+    channels, height, width = image_shape(inputs_of(architecture))
+    data = data.model_copy(update={"channels": channels})  # earlier versions always had three
+    if not path.is_file():
+        tested = score(network, load_data(data), "test", images=None, batch_size=batch_size)
+        return Network(architecture, indices, certificate, fault, {"finetuned": tested}, None)
+    sized, content = load_data(data, image_size=(height, width)), path.read_bytes()
+    scores = {
+        "finetuned": score(without_resize(network), sized, "test", images=None, batch_size=batch_size),
+        "deployed": score_file(content, sized, "test", threads=torch.get_num_threads()),
+    }
+    file = file_record(path.relative_to(folder), content, sized)
+    return Network(architecture, indices, certificate, fault, scores, file)
 
 
 def _load(path: Path, network: nn.Module, architecture: Architecture) -> str | None:

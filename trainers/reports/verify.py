@@ -4,17 +4,17 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from search_spaces.architecture import CHANNELS
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.analysis.loading import Run, load_run
-from trainers.data.datasets import ImageData, data_config, load_data
+from trainers.data.datasets import DataConfig, ImageData, content_of, data_config, load_data
+from trainers.deploy.standalone import Score
 from trainers.reports.check import Check, compare
 from trainers.reports.rebuild import Network, Prices, rebuild_network, rebuild_prices
 from trainers.runs.config import SearchConfig, validate
 from trainers.runs.lineage import lineage, read_lineage
 from trainers.runs.plugins import require_plugins
-from trainers.runs.result import Result
-from trainers.runs.state import ORIGIN, architecture_file, weights_file
+from trainers.runs.result import Accuracy, Result
+from trainers.runs.state import ORIGIN, architecture_file, onnx_path, weights_file
 from trainers.search.certificate import hold
 from trainers.search.plan import measured_devices
 from trainers.search.provenance import file_hashes, versions
@@ -77,6 +77,7 @@ def _guarded(what: str, checks: Iterator[Check]) -> Iterator[Check]:
 
 def _files(folder: Path, result: Result) -> Iterator[Check]:
     own = [path(Path(), name).as_posix() for name in result.devices for path in (architecture_file, weights_file)]
+    own += [onnx_path(Path(), name).as_posix() for name, device in result.devices.items() if device.file]
     own += run_files(steps=result.search.steps)
     for name in dict.fromkeys([*own, *result.files]):
         if name not in own or not (folder / name).resolve().is_relative_to(folder.resolve()):
@@ -114,9 +115,11 @@ def _remade(run: Run, result: Result) -> Iterator[Check]:
     names = {"space": config.space["name"], "strategy": config.strategy["name"], "seed": config.seed}
     yield compare("names", {name: getattr(result, name) for name in names}, names, field="")
     try:
-        data, missing = load_data(data_config({**config.data, "content": None}), channels=CHANNELS), ""
+        asked = data_config({**config.data, "content": None})
+        asked = asked.model_copy(update={"content": content_of(asked)})
+        data, missing = load_data(asked), ""
     except (EspalierError, OSError) as error:
-        data, missing = None, f"the data cannot be read here: {error}"
+        asked, data, missing = None, None, f"the data cannot be read here: {error}"
     split_hash = result.hashes.data_split
     yield compare("hash of the split", result.data.split_hash, split_hash, field="data.split_hash")
     yield Check("data split", "not checked", missing, ("data",)) if data is None else _split(data, result)
@@ -128,7 +131,7 @@ def _remade(run: Run, result: Result) -> Iterator[Check]:
     else:
         yield compare("cost table", result.hashes.cost_table, prices.table.digest, field="hashes.cost_table")
     for name in config.hardware:
-        yield from _guarded(f"{name}: network", _device(run.path, config, result, prices, name, data, missing))
+        yield from _guarded(f"{name}: network", _device(run.path, config, result, prices, name, asked, missing))
 
 
 def _split(data: ImageData, result: Result) -> Check:
@@ -151,7 +154,7 @@ def _device(
     result: Result,
     prices: Prices,
     name: str,
-    data: ImageData | None,
+    data: DataConfig | None,
     missing: str,
 ) -> Iterator[Check]:
     """The network of a device, recounted, priced and tested again; `missing` says why there are no data."""
@@ -177,22 +180,34 @@ def _device(
 
 
 def _tested(network: Network, result: Result, name: str, missing: str) -> Iterator[Check]:
-    """Test accuracy of the network as saved, to within one image: another machine may round a tie another way."""
-    accuracy, tested, field = result.devices[name].accuracy, network.tested, f"devices.{name}.accuracy"
+    """Test accuracies of the network as saved, and of its file on the images as stored, to within one image.
+
+    Another machine may round a tie another way.
+    """
+    device, field = result.devices[name], f"devices.{name}.accuracy"
     if network.weights_fault is not None:
         yield Check(f"{name}: weights", "FAILED", network.weights_fault, (f"devices.{name}.weights",))
-    if tested is None:
-        why = missing or "its weights cannot be used"
-        yield Check(f"{name}: fine-tuned accuracy", "not checked", why, (f"{field}.finetuned",))
-    else:
-        balanced, images = "balanced.finetuned", tested.images
-        recorded = {"finetuned": accuracy.finetuned, balanced: accuracy.balanced.finetuned, "images": accuracy.images}
-        found = {"finetuned": tested.accuracy, balanced: tested.balanced_accuracy, "images": images}
-        if 0 < abs(accuracy.finetuned - tested.accuracy) * images <= 1.5:
-            found |= {"finetuned": recorded["finetuned"], balanced: recorded[balanced]}
-        elif recorded[balanced] is None:  # as earlier versions have it
-            del found[balanced], recorded[balanced]
-        yield compare(f"{name}: fine-tuned accuracy", recorded, found, field=field)
+    for kind in ("finetuned",) if device.file is None else ("finetuned", "deployed"):
+        if kind not in network.tested:
+            why = missing or "its weights or its file cannot be used"
+            yield Check(f"{name}: {kind} accuracy", "not checked", why, (f"{field}.{kind}",))
+        else:
+            yield _accuracy(device.accuracy, kind, network.tested[kind], what=f"{name}: {kind} accuracy", field=field)
+    if network.tested and device.file is not None:
+        found = {} if network.file is None else network.file.model_dump()
+        yield compare(f"{name}: file", device.file.model_dump(), found, field=f"devices.{name}.file")
+
+
+def _accuracy(accuracy: Accuracy, kind: str, tested: Score, *, what: str, field: str) -> Check:
+    balanced, images = f"balanced.{kind}", tested.images
+    own = getattr(accuracy, kind)
+    recorded = {kind: own, balanced: getattr(accuracy.balanced, kind), "images": accuracy.images}
+    found = {kind: tested.accuracy, balanced: tested.balanced_accuracy, "images": images}
+    if own is not None and 0 < abs(own - tested.accuracy) * images <= 1.5:
+        found |= {kind: own, balanced: recorded[balanced]}
+    elif recorded[balanced] is None:  # as earlier versions have it
+        del found[balanced], recorded[balanced]
+    return compare(what, recorded, found, field=field)
 
 
 def _transfer(network: Network, result: Result, prices: Prices, name: str) -> Iterator[Check]:

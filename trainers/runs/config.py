@@ -30,7 +30,10 @@ NOT_ASKED_IN = {"data": ("root", "cache", "memory_mb"), "trainer": ("threads", "
 # Keys that stand in a fingerprint only with a value.
 ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", "remedy", "boards", "measured_on")
 SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
-ADDED_IN = {"data": {"class_weights": "none", "sampling": "shuffled"}}
+ADDED_IN: dict[str, dict[str, Any]] = {
+    "data": {"class_weights": "none", "sampling": "shuffled", "channels": None},
+    "trainer": {"deploy": False},
+}
 ADDED = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # what earlier versions did not have, as they were
 
 
@@ -80,6 +83,7 @@ class TrainerConfig(Section):
     validation_images: Count | None
     finetune_steps: Annotated[int, Field(ge=0)]
     finetune_lr: Positive
+    deploy: bool = False  # as earlier versions did
     max_cuts: Count
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]

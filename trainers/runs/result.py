@@ -106,6 +106,9 @@ class Stay(Part):
     operations: list[str]
 
 
+ACCURACIES = ("supernet", "inherited", "random", "finetuned", "deployed")
+
+
 class BalancedAccuracy(Part):
     """Mean over the classes that have test images of the accuracy on each, by kind as in `Accuracy`."""
 
@@ -113,18 +116,19 @@ class BalancedAccuracy(Part):
     inherited: Share | None = None
     finetuned: Share | None = None
     random: Share | None = None
+    deployed: Share | None = None
 
     @property
     def shares(self) -> dict[str, float]:
         """Those that are known."""
-        kinds = ("supernet", "inherited", "finetuned", "random")
-        return {kind: share for kind in kinds if (share := getattr(self, kind)) is not None}
+        return {kind: share for kind in ACCURACIES if (share := getattr(self, kind)) is not None}
 
 
 class Accuracy(BalancedAccuracy):
-    """Test accuracy inside the supernet, with inherited weights, fine-tuned, and of the best random network.
+    """Test accuracy inside the supernet, with inherited weights, fine-tuned, of the best random network, and deployed.
 
-    Where no supernet gave weights there is `finetuned` alone: trained from scratch.
+    `deployed` is that of the file, run on the images as they are stored. Where no supernet gave weights, neither
+    `supernet`, `inherited` nor `random` are known, and `finetuned` is of a network trained from scratch.
     """
 
     supernet: Share | None
@@ -236,16 +240,50 @@ class Certified(Part):
         return self
 
 
+class DeployedFile(Part):
+    """The file of a network: ONNX, from an image uint8 (H, W, C) of any size to the outputs of its classes.
+
+    The centre of an image in the proportions of `size` (height, width) is scaled to it, and normalised by `mean` and
+    `std` of pixel values 0..1. `channels` are those of the image.
+    """
+
+    path: str
+    bytes: Count
+    channels: Count
+    size: list[Count]
+    mean: list[Number]
+    std: list[Number]
+    classes: list[str]
+
+
 class DeviceResult(Certified):
-    """One device of a search: its certified network, and how that network was chosen."""
+    """One device of a search: its certified network, and how that network was chosen.
+
+    `trained_size` is the height and width of the images that the network was found with. Without a `file` it cannot be
+    deployed: its accuracy at its own size is not known.
+    """
 
     cut: list[CutRow]
+    trained_size: list[Count] | None = None  # these two earlier versions did not have
+    input_size: list[Count] | None = None
+    file: DeployedFile | None = None
     accuracy: Accuracy
     validation: Validation
     larger_candidates_that_lost: list[CandidateRow] | None
     taken: CandidateRow
     candidates: Annotated[list[CandidateRow], Field(min_length=1)]
     random_candidates: list[CandidateRow]
+
+    @property
+    def is_proxy(self) -> bool:
+        """Whether the search trained at another image size than the network takes; then its accuracies are proxies."""
+        return self.trained_size != self.input_size
+
+    def label(self, kind: str) -> str:
+        """The name of an accuracy, as `proxy inherited` where it is one."""
+        of_search = kind in ("supernet", "inherited", "random", "validation")
+        at_proxy = of_search or (kind == "finetuned" and self.file is None)
+        return f"proxy {kind}" if self.is_proxy and at_proxy else kind
 
 
 class Search(Part):

@@ -81,6 +81,10 @@ def weights_file(folder: Path, device: str) -> Path:
     return folder / "weights" / f"{device}.safetensors"
 
 
+def onnx_path(folder: Path, device: str) -> Path:
+    return folder / "onnx" / f"{device}.onnx"
+
+
 def this_process() -> dict[str, Any]:
     """Number, start and host of this process, for others to ask whether it still runs."""
     process = psutil.Process()

@@ -1,5 +1,6 @@
 """What a reader should know before trusting a result: decided from result.json alone, each with its reason."""
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 from trainers.runs.result import Data, DeviceResult, Result
 
 WELL_USED = 0.8  # share of the binding budget below which the larger candidates that lost are named
-GAP = 0.05  # share of images by which accuracy may move from the supernet to the network without a warning
+GAP = 0.05  # share of images by which accuracy may move from validation to test without a warning
 FEW_IMAGES = 1000  # of the test split: below it, one image is more than a thousandth
 WIDE_ERROR = 0.25  # mean absolute error of a profile as a share, above which a warning names it
 UNDECIDED = 0.5  # share of the largest entropy, above which a strategy has not decided
@@ -36,6 +37,7 @@ def warnings_of(result: Result) -> list[Warned]:
         found += _of_budgets(name, device)
         found += _of_accuracy(name, device, is_baseline=result.strategy == BASELINE)
         found += _of_profile(name, device)
+        found += _of_file(name, device)
     return found
 
 
@@ -112,6 +114,12 @@ def _of_budgets(name: str, device: DeviceResult) -> Iterator[Warned]:
         yield Warned(name, "candidates were refuted", why)
 
 
+def _of_file(name: str, device: DeviceResult) -> Iterator[Warned]:
+    if device.file is None:
+        why = "adapt it with espalier-retrain: how well it does at the image size that it runs at is not known"
+        yield Warned(name, "not deployable", why)
+
+
 def _of_classes(name: str, device: DeviceResult, data: Data) -> Iterator[Warned]:
     if data.majority and device.accuracy.finetuned <= data.majority.share:
         why = "always answering with that class is right as often; the balanced accuracy says what the network is worth"
@@ -123,12 +131,19 @@ def _of_accuracy(name: str, device: DeviceResult, *, is_baseline: bool) -> Itera
     accuracy = device.accuracy
     if accuracy.supernet is None or accuracy.inherited is None or accuracy.random is None:
         return
-    if abs(accuracy.inherited - accuracy.supernet) > GAP:
-        why = "the network does otherwise on its own than inside the supernet, which ranked it: doubt the ranking"
-        yield Warned(name, "wide discretisation gap", why, _accuracies(name, "supernet", "inherited"))
+    validated, tested = device.validation, accuracy.inherited
+    if abs(validated.accuracy - tested) > max(GAP, _noise(validated.accuracy, validated.images, accuracy.images)):
+        why = "the same network does otherwise on the test images than on those that ranked it: doubt the ranking"
+        figures = (("validation", ("devices", name, "validation", "accuracy")), *_accuracies(name, "inherited"))
+        yield Warned(name, "wide gap from validation to test", why, figures)
     if accuracy.inherited <= accuracy.random and not is_baseline:
         why = "with inherited weights it is no better than the best of as many random networks within the same budgets"
         yield Warned(name, "random search is as good", why, _accuracies(name, "inherited", "random"))
+
+
+def _noise(share: float, *images: int) -> float:
+    """Three standard errors of the difference between two shares of so many images."""
+    return 3 * math.sqrt(share * (1 - share) * sum(1 / max(1, count) for count in images))
 
 
 def _accuracies(name: str, *kinds: str) -> tuple[Figure, ...]:

@@ -9,7 +9,7 @@ from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.counting import operations_of, peak_activation_mb, recount
-from hardware_models.measuring.measure import Machine, Measurement, time_module
+from hardware_models.measuring.measure import Measurement
 from hardware_models.placement.chain import runs_of
 from hardware_models.placement.placement import PlacedChain, place
 from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile
@@ -77,10 +77,9 @@ def certify(
     network: nn.Module,
     indices: tuple[int, ...],
     *,
-    measure: bool,
-    machine: Machine | None = None,
+    clock: Callable[[nn.Module], Measurement] | None = None,
 ) -> Certificate:
-    """Recounts a network as deployed and, if `measure`, times it on `machine`, by default on this one.
+    """Recounts a network as deployed and, with a `clock`, times it.
 
     A measured latency decides alone; where there is none, the figure that the problem's margin names does.
     """
@@ -93,7 +92,7 @@ def certify(
     known = {metric: total for metric, total in totals.items() if metric != "latency_ms" or profile.bound is not None}
     upper = {metric: profile.upper(metric, total) for metric, total in known.items()}
     recounted = _recounted(profile, module, inputs, placed)
-    measured = time_module(module, inputs, threads=profile.threads or 1, machine=machine) if measure else None
+    measured = None if clock is None else clock(module)
     held = hold(problem, totals, recounted=recounted, measured_ms=None if measured is None else measured.p50_ms)
     runs = None if placed is None else runs_of(placed.chain, placed.units)
     return Certificate(predicted, upper, recounted, measured, held, runs)

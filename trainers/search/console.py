@@ -9,12 +9,13 @@ from hardware_models.budgets.budget_problem import UNITS, Survivors
 from hardware_models.budgets.cost_table import METRICS
 from hardware_models.measuring.measure import counted
 from trainers.data.image_set import described
-from trainers.runs.result import BalancedAccuracy, CandidateRow, Certified, Result, Validation
+from trainers.runs.result import BalancedAccuracy, CandidateRow, Certified, DeviceResult, Result, Validation
 from trainers.runs.warnings import warning_line, warnings_of, warnings_of_data
 from trainers.search.callbacks import Report
 from trainers.search.plan import Plan
 
 REPORT = "report.html"
+NOT_DEPLOYABLE = "not deployable: adapt with espalier-retrain"
 SHOWN_WARNINGS = 3  # the report has all
 NOTICEABLE = 0.02  # of a budget: candidates that use so much more than the one taken are shown
 
@@ -77,8 +78,10 @@ def report_verdict(result: Result, folder: Path, report: Report) -> None:
             report(f"  {metric:15} budget {limit:<7g} {', '.join(figures)} {UNITS[metric]}")
         majority = result.data.majority
         always = f"; majority class {majority.name}: {majority.share:.3f}" if majority else ""
-        report(f"  accuracy        {_shares(device.accuracy)}  ({device.accuracy.images:,} test images{always})")
-        report(f"  balanced        {_shares(device.accuracy.balanced)}  (mean over classes)")
+        shown = _shares(device, device.accuracy)
+        report(f"  accuracy        {shown}  ({device.accuracy.images:,} test images{always})")
+        report(f"  balanced        {_shares(device, device.accuracy.balanced)}  (mean over classes)")
+        report(f"  file            {_file_words(device, folder)}")
         larger = [c for c in device.larger_candidates_that_lost or [] if c.utilisation >= device.used + NOTICEABLE]
         for lost in larger[:3]:
             report(f"  larger, lost    uses {lost.utilisation:.1%}, {_why_lost(lost, device.validation)}")
@@ -88,14 +91,24 @@ def report_verdict(result: Result, folder: Path, report: Report) -> None:
     if len(warnings) > SHOWN_WARNINGS:
         report(f"warning {len(warnings) - SHOWN_WARNINGS} more in {REPORT}")
     num_met = sum(device.met for device in result.devices.values())
+    num_files = sum(device.file is not None for device in result.devices.values())
     report(f"{num_met}/{len(result.devices)} devices within budget   result {folder / 'result.json'}")
+    if num_files < len(result.devices):
+        report(f"files   {num_files}/{len(result.devices)}; the others {NOT_DEPLOYABLE}")
     if (folder / REPORT).exists():
         report(f"report  {folder / REPORT}")
     report(f"next    espalier-report verify {shlex.quote(str(folder))}")
 
 
-def _shares(accuracy: BalancedAccuracy) -> str:
-    return "  ".join(f"{kind} {share:.3f}" for kind, share in accuracy.shares.items())
+def _shares(device: DeviceResult, accuracy: BalancedAccuracy) -> str:
+    return "  ".join(f"{device.label(kind)} {share:.3f}" for kind, share in accuracy.shares.items())
+
+
+def _file_words(device: DeviceResult, folder: Path) -> str:
+    if device.file is None:
+        return NOT_DEPLOYABLE
+    size = "x".join(map(str, device.file.size))
+    return f"{folder / device.file.path} ({device.file.bytes / 1e6:.2f} MB, images scaled to {size} inside)"
 
 
 def _why_lost(lost: CandidateRow, taken: Validation) -> str:

@@ -4,24 +4,23 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from torch import nn
-from torch.optim import SGD
-from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
-from trainers.deploy.standalone import Score, fit, score
+from trainers.deploy.standalone import Score, score
 from trainers.search.candidates import Candidate, Request, random_candidates
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
+from trainers.search.deployment import Finished, finish, size_of, timed
 from trainers.search.evaluation import Evaluator
 from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
 from trainers.search.module import SearchModule
-from trainers.search.optimizers import make_optimizer, make_schedule
 from trainers.search.plan import Plan
 from trainers.search.search_state import SearchState
 from trainers.search.searchers import Searcher
@@ -30,23 +29,22 @@ from trainers.search.strategy import make_part
 
 @dataclass(frozen=True)
 class Derived:
-    """One device's network. Accuracies are shares of the test split; those of candidates, of the validation split.
+    """One device's network. Scores are of the test split; those of candidates, of the validation split.
 
-    `supernet` has the batch-norm statistics of the supernet, `inherited` recalibrated ones, `finetuned` some more
-    steps of training; `random` is `inherited` for the best of as many random feasible networks. Where no supernet gives
-    weights, `finetuned` is trained from scratch and the others are none.
+    `supernet` has the batch-norm statistics of the supernet, `inherited` recalibrated ones; `random` is `inherited` for
+    the best of as many random feasible networks. They are taken at the size that was trained, and none where no
+    supernet gives weights.
     """
 
     device: str
     architecture: Architecture
-    network: nn.Module
     verdict: Verdict
     candidates: tuple[Candidate, ...]
     random_candidates: tuple[Candidate, ...]
     supernet: Score | None
     inherited: Score | None
-    finetuned: Score
     random: Score | None
+    finished: Finished
 
 
 @dataclass(frozen=True)
@@ -95,34 +93,20 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
             "inherited": _test(plan, network),
             "random": _test(plan, evaluator.network(randoms[0].indices)),
         }
-    _train(plan, network, from_scratch=not evaluator.needs_supernet)
+    architecture = architecture_of(*unplaced(plan.space, plan.space.choices(indices)))
+    height, width = size_of(plan, indices)
+    report(f"{problem.name}: training its network at {height}x{width} pixels")
     derived = Derived(
         device=problem.name,
-        architecture=architecture_of(*unplaced(plan.space, plan.space.choices(indices))),
-        network=network,
+        architecture=architecture,
         verdict=verdict,
         candidates=tuple(candidates),
         random_candidates=tuple(randoms),
-        finetuned=_test(plan, network),
+        finished=finish(plan, network, indices, id=architecture.id, from_scratch=not evaluator.needs_supernet),
         **before,
     )
     report(_line(derived))
     return derived
-
-
-def _train(plan: Plan, network: nn.Module, *, from_scratch: bool) -> None:
-    """Trains a network further; one that no supernet gave its weights gets all the steps that a supernet would get."""
-    config, settings, weights = plan.config, plan.config.trainer, network.parameters()
-    if from_scratch:
-        steps, clip_norm = settings.steps, settings.clip_norm
-        optimizer = make_optimizer(config.optimizer, "optimizer")(weights)
-        schedule = make_schedule(config.schedule, steps=steps)(optimizer)
-    else:
-        steps, clip_norm = settings.finetune_steps, None
-        optimizer = SGD(weights, lr=settings.finetune_lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
-        schedule = CosineAnnealingLR(optimizer, max(1, steps))
-    batches: dict[str, int] = {"batch_size": settings.batch_size, "seed": config.seed}
-    fit(network, plan.data, optimizer, schedule, steps=steps, clip_norm=clip_norm, **batches)
 
 
 def _candidates(plan: Plan, found: Found, device: int) -> tuple[list[Candidate], list[Candidate]]:
@@ -162,8 +146,11 @@ def _verdict(plan: Plan, found: Found, device: int, candidates: Sequence[Candida
     with machine_of(plan.config.boards.get(problem.name)) as machine:
 
         def prove(indices: tuple[int, ...]) -> Certificate:
-            network, measure = evaluator.network(indices), problem.name in plan.measured
-            return certify(problem, plan.space, network, indices, measure=measure, machine=machine)
+            threads = problem.profile.threads or 1
+            clock = partial(timed, plan, indices=indices, threads=threads, machine=machine)
+            is_measured = problem.name in plan.measured
+            network = evaluator.network(indices)
+            return certify(problem, plan.space, network, indices, clock=clock if is_measured else None)
 
         return verify_and_cut(problem, candidates, prove, fallback=fallback, max_cuts=max_cuts)
 
@@ -181,7 +168,9 @@ def _test(plan: Plan, network: nn.Module) -> Score:
 
 
 def _line(derived: Derived) -> str:
-    scores = {"inherited": derived.inherited, "finetuned": derived.finetuned, "random": derived.random}
+    finished = derived.finished
+    scores = {"inherited": derived.inherited, "random": derived.random, "finetuned": finished.finetuned}
+    scores |= {"deployed": finished.deployed}
     shown = ", ".join(f"{kind} {_shown(score)}" for kind, score in scores.items() if score is not None)
     used = max(derived.verdict.certificate.held.utilisation.values())
     return f"{derived.device}: {shown}, uses {used:.0%} of its binding budget"

@@ -1,26 +1,28 @@
 """From a checked configuration to everything a search needs, built and found feasible, with nothing trained yet."""
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
 from hardware_models.profile import HardwareProfile, profile_from_dict, resolve_profile
-from search_spaces.architecture import CHANNELS, SPACES, make_space
+from search_spaces.architecture import SPACES, make_space
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import SearchSpace
+from search_spaces.trained_shape import idle_choices
 from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.runs.config import SearchConfig
 from trainers.runs.validation import check_arguments, untitled
 from trainers.search.constraints.constraint import CONSTRAINTS
 from trainers.search.optimizers import check_optimizer, check_schedule, make_callbacks
 from trainers.search.remedies import REMEDIES
-from trainers.search.strategy import PRESETS, REGISTRIES, Section, sections
+from trainers.search.strategy import PRESETS, REGISTRIES, Section, needs_supernet, sections
 
-LEAST_CLASSES = 2  # of a space that is made to be looked at: how many there are the data tell
+# Of a space that is made to be looked at: what there is the data tell.
+LEAST_CLASSES, LOOKED_AT = 2, (224, 224)
 
 
 @dataclass(frozen=True)
@@ -38,19 +40,51 @@ class Plan:
     problems: tuple[BudgetProblem, ...]
     strategy: Mapping[str, Section]
     measured: frozenset[str]
+    _data_at: dict[tuple[int, int], ImageData] = field(default_factory=dict)
+
+    def data_at(self, image_size: tuple[int, int]) -> ImageData:
+        """The data at another size (height, width) than that of the search; read and scaled once."""
+        if image_size == self.data.image_size:
+            return self.data
+        if image_size not in self._data_at:
+            self._data_at[image_size] = load_data(data_config(self.config.data), image_size=image_size)
+        return self._data_at[image_size]
+
+    def trained_size(self, indices: Sequence[int]) -> tuple[int, int]:
+        """Height and width that a network sees in the search, where images are scaled in the proportion of its own."""
+        share = self.space.input_shape(self.space.choices(indices))[1] / self.space.deploy_shape[1]
+        height, width = (max(1, round(side * share)) for side in self.data.image_size)
+        return height, width
 
 
 def prepare(config: SearchConfig) -> Plan:
     """Builds the parts of a search. Raises: InvalidInputError for what only their data or their costs show."""
     profiles = [load_profile(name, mapping, config) for name, mapping in config.hardware.items()]
-    data = load_data(data_config(config.data), channels=CHANNELS)
+    data, strategy = load_data(data_config(config.data)), sections(config)
     data.check_batch_size(config.trainer.batch_size)
-    space = make_space(config.space, num_classes=data.num_classes)
+    space = make_space(config.space, num_classes=data.num_classes, channels=data.channels, image_size=data.image_size)
+    if needs_supernet(strategy):
+        _check_trained_shape(space, data)
     table = CostTable(space, profiles)
     problems = tuple(
         BudgetProblem(table, profile.name, dict(profile.budgets.items()), margin=config.margin) for profile in profiles
     )
-    return Plan(config, data, table.space, table, problems, sections(config), measured_devices(config))
+    return Plan(config, data, table.space, table, problems, strategy, measured_devices(config))
+
+
+def _check_trained_shape(space: SearchSpace, data: ImageData) -> None:
+    """Raises: InvalidInputError that names choices which compute the same on images of the size that is trained."""
+    idle = idle_choices(space, (data.channels, *data.image_size))
+    if not idle:
+        return
+    pairs = sorted({f"{one} and {other}" for one, other in (each.choices for each in idle)})
+    names, height, width = [each.decision for each in idle], *data.image_size
+    listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    raise InvalidInputError(
+        f"space {space.name}: at {height}x{width} pixels the choices {', '.join(pairs)} of {listed} compute the same, "
+        "so a search cannot tell them apart; raise data.image_size, lower the strides of the space, or leave out the "
+        "larger choices"
+    )
 
 
 def measured_devices(config: SearchConfig) -> frozenset[str]:
@@ -61,7 +95,7 @@ def measured_devices(config: SearchConfig) -> frozenset[str]:
 def part_problems(config: SearchConfig) -> list[str]:
     """What is wrong with the parts of a search that have arguments of their own; nothing is loaded or measured."""
     checks: list[Callable[[], object]] = [
-        lambda: _check_space(config.space),
+        lambda: check_space(config.space),
         *(lambda part=part: _check_part(config, part) for part in ("strategy", *REGISTRIES)),
         *(lambda key=key: check_optimizer(getattr(config, key), key) for key in ("optimizer", "arch_optimizer")),
         *(lambda name=name: _check_remedy(config, name) for name in config.remedy),
@@ -83,9 +117,12 @@ def part_problems(config: SearchConfig) -> list[str]:
     return problems
 
 
-def _check_space(content: dict[str, Any]) -> None:
-    check_arguments("space", SPACES, content, given=frozenset({"num_classes", "channels"}))
-    make_space(content, num_classes=LEAST_CLASSES)
+def check_space(content: dict[str, Any]) -> None:
+    """Raises: InvalidInputError for a space that cannot be made. What is null is left to the images that it is for."""
+    left_open = {argument for argument, value in content.items() if value is None}
+    named = {argument: value for argument, value in content.items() if value is not None}
+    check_arguments("space", SPACES, named, given=frozenset({"num_classes", "channels", *left_open}))
+    make_space(content, num_classes=LEAST_CLASSES, channels=1, image_size=LOOKED_AT)
 
 
 def _check_part(config: SearchConfig, part: str) -> None:

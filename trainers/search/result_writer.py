@@ -4,11 +4,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from statistics import fmean
+from typing import Any
 
 import numpy as np
 import safetensors.torch
 
 from hardware_models.budgets.budget_problem import BudgetProblem
+from trainers.deploy.onnx_file import file_record
 from trainers.runs.files import write_bytes, write_text
 from trainers.runs.folder import RunFolder
 from trainers.runs.lineage import lineage
@@ -19,6 +21,7 @@ from trainers.runs.result import (
     CandidateRow,
     Certified,
     CutRow,
+    DeployedFile,
     DeviceResult,
     Measured,
     ProfileRecord,
@@ -28,10 +31,11 @@ from trainers.runs.result import (
     Transfer,
     Validation,
 )
-from trainers.runs.state import architecture_file, weights_file
+from trainers.runs.state import architecture_file, onnx_path, weights_file
 from trainers.runs.warnings import WELL_USED
 from trainers.search.candidates import Candidate
 from trainers.search.certificate import Certificate
+from trainers.search.deployment import size_of
 from trainers.search.derive import Derived
 from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
@@ -101,10 +105,14 @@ def _write_networks(plan: Plan, derived: Sequence[Derived], folder: Path) -> dic
     origin = {**hashes(plan).model_dump(), "run": plan.config.run_key, "versions": versions()}
     files = []
     for network in derived:
+        finished = network.finished
         paths = [architecture_file(folder, network.device), weights_file(folder, network.device)]
         write_text(paths[0], network.architecture.to_json(origin={**origin, "device": network.device}))
-        weights = {key: value.contiguous() for key, value in network.network.state_dict().items()}
+        weights = {key: value.contiguous() for key, value in finished.network.state_dict().items()}
         write_bytes(paths[1], safetensors.torch.save(weights, {"architecture": network.architecture.id}))
+        if finished.file is not None:
+            paths.append(onnx_path(folder, network.device))
+            write_bytes(paths[2], finished.file)
         files += [path.relative_to(folder).as_posix() for path in paths]
     return file_hashes(folder, files)
 
@@ -199,6 +207,9 @@ def _device(plan: Plan, derived: Derived) -> DeviceResult:
     return DeviceResult(
         **dict(found),
         cut=[CutRow(**dict(_row(plan, c)), refuted_by=refuted.refuted_by or "") for c, refuted in verdict.refuted],
+        trained_size=list(plan.trained_size(taken.indices)),
+        input_size=list(plan.space.input_shape(plan.space.choices(taken.indices))[1:]),
+        file=_file(plan, derived),
         accuracy=_accuracy(derived),
         validation=Validation(**asdict(taken.validation)),
         larger_candidates_that_lost=_larger(plan, derived, found.used),
@@ -209,12 +220,22 @@ def _device(plan: Plan, derived: Derived) -> DeviceResult:
 
 
 def _accuracy(derived: Derived) -> Accuracy:
-    scores = {kind: getattr(derived, kind) for kind in ("supernet", "inherited", "finetuned", "random")}
+    finished = derived.finished
+    scores: dict[str, Any] = {kind: getattr(derived, kind) for kind in ("supernet", "inherited", "random")}
+    scores |= {"finetuned": finished.finetuned, "deployed": finished.deployed}
     return Accuracy(
         **{kind: score and score.accuracy for kind, score in scores.items()},
-        images=derived.finetuned.images,
+        images=derived.finished.finetuned.images,
         balanced=BalancedAccuracy(**{kind: score and score.balanced_accuracy for kind, score in scores.items()}),
     )
+
+
+def _file(plan: Plan, derived: Derived) -> DeployedFile | None:
+    content = derived.finished.file
+    if content is None:
+        return None
+    data = plan.data_at(size_of(plan, derived.verdict.candidate.indices))
+    return file_record(onnx_path(Path(), derived.device), content, data)
 
 
 def _larger(plan: Plan, derived: Derived, used: float) -> list[CandidateRow] | None:

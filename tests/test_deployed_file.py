@@ -1,0 +1,185 @@
+"""The file of a network gives the figures of its certificate to whoever has onnxruntime and Pillow, and no Espalier."""
+
+import json
+import subprocess
+import sys
+from math import prod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from PIL import Image
+from tiny_search import CELLS, MOBILE_SPACE, tiny_config
+
+from trainers.data.datasets import ImageData, data_config, load_data
+from trainers.data.preprocessing import Preprocess
+from trainers.reports.verify import verify_run
+from trainers.runs.result import Result
+from trainers.search.run import run
+
+# What a user runs: it knows the folder of images by class, and the file.
+ELSEWHERE = """
+import json, sys
+from pathlib import Path
+import numpy, onnxruntime
+from PIL import Image, ImageOps
+
+session = onnxruntime.InferenceSession(sys.argv[1])
+classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
+right = count = 0
+for path in sorted(Path(sys.argv[2]).rglob("*.*")):
+    image = ImageOps.exif_transpose(Image.open(path))
+    image = numpy.asarray(image.convert(sys.argv[3]))
+    scores = session.run(None, {"image": image if image.ndim == 3 else image[..., None]})[0]
+    right += classes[scores.argmax()] == path.parent.name
+    count += 1
+assert "trainers" not in sys.modules
+print(json.dumps([right, count]))
+"""
+ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "strategy.pool_size=32")
+SEARCHES = {
+    "mobile, digits": (*MOBILE_SPACE, *ONE),
+    # Searched at half the size that is deployed.
+    "cells, digits by a proxy": (*CELLS, *ONE, "data.image_size=[8,8]", "strategy=random"),
+    "mobile, coloured photos": (*MOBILE_SPACE, *ONE, "data=image_folder", "data.image_size=[48,64]"),
+    "cells, grey photos": (*CELLS, *ONE, "data=image_folder", "data.image_size=[16,16]", "data.channels=1"),
+}
+
+
+def photos(root: Path) -> Path:
+    """Images of two classes, of several sizes and formats, one on its side, with a test part."""
+    generator = np.random.default_rng(0)
+    for part, count in (("train", 60), ("test", 12)):
+        for label, name in enumerate(("dark", "light")):
+            for number in range(count):
+                size = (*generator.integers(20, 90, 2).tolist(), 3)
+                pixels = (generator.integers(0, 120, size) + 90 * label).astype(np.uint8)
+                path = root / part / name / f"{number}{('.png', '.tif')[number % 2]}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                exif = Image.Exif()
+                exif[274] = 6 if number % 4 == 0 else 1  # orientation
+                Image.fromarray(pixels).save(path, exif=exif)
+    return root
+
+
+@pytest.fixture(scope="module", params=SEARCHES)
+def searched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    folder = tmp_path_factory.mktemp("deployed")
+    overrides = list(SEARCHES[request.param])
+    if "data=image_folder" in overrides:
+        overrides += [f"data.root={photos(folder / 'photos')}", "data.limit=null"]
+    config = tiny_config(folder / "runs", *overrides)
+    lines: list[str] = []
+    return {"config": config, "result": run(config, lines.append), "folder": folder, "lines": lines}
+
+
+def stored_test_images(data: ImageData, folder: Path) -> Path:
+    """The test images as files without loss, by class."""
+    for number, (image, label) in enumerate(data.stored("test")):
+        path = folder / data.classes[label] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image.squeeze()).save(path)
+    return folder
+
+
+def test_a_process_with_onnxruntime_and_pillow_gets_the_accuracy_of_the_certificate(searched: dict[str, Any]) -> None:
+    config, result, folder = searched["config"], searched["result"], searched["folder"]
+    device = result.devices["mid_tablet"]
+    data = load_data(data_config(config.data))
+    own = folder / "photos/test"
+    images = own if own.exists() else stored_test_images(data, folder / "test-images")
+    mode = {1: "L", 3: "RGB"}[device.file.channels]
+    file = config.run_folder / device.file.path
+    command = [sys.executable, "-I", "-c", ELSEWHERE, str(file), str(images), mode]
+    right, count = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    assert count == device.accuracy.images == result.data.images.test
+    assert right == round(device.accuracy.deployed * count)
+
+
+def test_multiply_adds_and_weights_of_the_certificate_are_those_of_the_file(searched: dict[str, Any]) -> None:
+    config, result = searched["config"], searched["result"]
+    device = result.devices["mid_tablet"]
+    model = onnx.shape_inference.infer_shapes(onnx.load(config.run_folder / device.file.path))
+    counted, own = device.recounted, [n for n in model.graph.node if n.name.startswith("network/")]
+    weights = {i.name: numpy_helper.to_array(i) for i in model.graph.initializer}
+    shapes = {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.value_info}
+    shapes |= {v.name: [d.dim_value for d in v.type.tensor_type.shape.dim] for v in model.graph.output}
+    multiply_adds = params = 0
+    for node in own:
+        if node.op_type == "Conv":
+            multiply_adds += prod(shapes[node.output[0]]) * prod(weights[node.input[1]].shape[1:])
+        elif node.op_type in ("Gemm", "MatMul"):
+            multiply_adds += weights[node.input[1]].size
+        elif node.op_type in ("GlobalAveragePool", "ReduceMean"):  # as fvcore counts them
+            multiply_adds += prod(shapes[node.input[0]])
+        if node.op_type in ("Conv", "Gemm", "MatMul", "BatchNormalization"):  # whose last two are statistics
+            params += sum(weights[name].size for name in node.input[1:3])
+    assert multiply_adds / 1e9 == pytest.approx(counted["gflops"], rel=1e-9)
+    # The exporter folds the norm at the end of a cell network into a convolution where one alone feeds it.
+    has_norm = any(node.op_type == "BatchNormalization" for node in own) or not device.notation.startswith("|")
+    folded = 0 if has_norm else 2 * weights["network/frame.classifier.weight"].shape[1]
+    assert (params + folded) / 1e6 == pytest.approx(counted["params_m"], rel=1e-9)
+
+
+def test_the_record_of_the_file_is_what_the_data_are(searched: dict[str, Any]) -> None:
+    config, result = searched["config"], searched["result"]
+    device, data = result.devices["mid_tablet"], load_data(data_config(config.data))
+    assert device.file.classes == list(data.classes)
+    assert device.file.size == device.input_size
+    assert device.file.bytes == (config.run_folder / device.file.path).stat().st_size
+    image = next(iter(data.stored("test")))[0]
+    assert image.dtype == np.uint8 and image.shape[2] == device.file.channels
+
+
+def test_accuracies_of_another_size_are_called_proxy(searched: dict[str, Any]) -> None:
+    device = searched["result"].devices["mid_tablet"]
+    is_proxy = searched["config"].data["image_size"] == [8, 8]
+    assert device.is_proxy == is_proxy
+    assert [device.label(kind).startswith("proxy") for kind in ("inherited", "deployed")] == [is_proxy, False]
+
+
+def test_a_run_with_files_verifies_and_a_file_of_another_network_does_not(searched: dict[str, Any]) -> None:
+    folder = searched["config"].run_folder
+    failed = [check.what for check in verify_run(folder) if check.outcome == "FAILED"]
+    assert failed == []
+    path = folder / searched["result"].devices["mid_tablet"].file.path
+    content = path.read_bytes()
+    model = onnx.load_from_string(content)
+    *_, last = (i for i in model.graph.initializer if i.data_type == onnx.TensorProto.FLOAT and len(i.dims) == 2)
+    last.CopyFrom(numpy_helper.from_array(-numpy_helper.to_array(last), last.name))
+    try:
+        path.write_bytes(model.SerializeToString())
+        failed = [check.what for check in verify_run(folder) if check.outcome == "FAILED"]
+        assert "file onnx/mid_tablet.onnx" in failed and "mid_tablet: deployed accuracy" in failed
+    finally:
+        path.write_bytes(content)
+
+
+def test_without_deployment_the_result_and_the_last_lines_say_so(tmp_path: Path) -> None:
+    lines: list[str] = []
+    config = tiny_config(tmp_path, *MOBILE_SPACE, *ONE, "trainer.deploy=false")
+    result: Result = run(config, lines.append)
+    device = result.devices["mid_tablet"]
+    assert device.file is None and device.accuracy.deployed is None
+    assert not (config.run_folder / "onnx").exists()
+    assert any("not deployable" in line and "espalier-retrain" in line for line in lines)
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 1), (30, 50, 3), (64, 48, 3), (7, 200, 3)])
+@pytest.mark.parametrize("size", [(24, 24), (16, 40)])
+def test_preprocessing_scales_the_centre_as_pillow_does(shape: tuple[int, int, int], size: tuple[int, int]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    mean, std = torch.tensor([0.2, 0.4, 0.6]), torch.tensor([0.5, 0.25, 1.0])
+    found = Preprocess(size=size, mean=mean, std=std)(torch.from_numpy(pixels))
+    rows, columns, channels = shape
+    kept = min(rows, columns * size[0] // size[1]), min(columns, rows * size[1] // size[0])
+    top, left = (rows - kept[0]) // 2, (columns - kept[1]) // 2
+    centre = Image.fromarray(pixels[top : top + kept[0], left : left + kept[1]].squeeze())
+    scaled = np.asarray(centre.resize(size[::-1], Image.Resampling.BILINEAR)).reshape(*size, channels)
+    expected = (np.broadcast_to(scaled, (*size, 3)) / 255 - mean.numpy()) / std.numpy()
+    levels = np.abs(found[0].permute(1, 2, 0).numpy() - expected) * std.numpy() * 255
+    assert found.shape == (1, 3, *size) and levels.max() <= 1.01

@@ -1,0 +1,122 @@
+"""A network as the one file that a device runs: ONNX, with the preprocessing of its images inside."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor, nn
+
+from hardware_models.counting import deployed
+from hardware_models.measuring.graph import OPSET
+from hardware_models.measuring.measure import Machine, Measurement, export, quiet, time_model
+from hardware_models.measuring.runner import open_session
+from search_spaces.errors import InvalidInputError
+from trainers.data.datasets import ImageData
+from trainers.data.splits import Split
+from trainers.deploy.standalone import Score, score_of
+from trainers.runs.result import DeployedFile
+
+# Shapes: B batch, H height, W width, C stored channels, K classes.
+
+IMAGE, OUTPUT = "image", "output"  # names of the file's input and output
+BATCH = 256  # outputs that are scored at once
+
+
+def onnx_file(module: nn.Module, data: ImageData, metadata: Mapping[str, str]) -> bytes:
+    """The file of a network at the image size of `data`: takes one image uint8 (H, W, C) of any size, gives (1, K).
+
+    It has batch norm folded, and names the classes, as a JSON list, in its metadata.
+    """
+    image = _any_image(data)
+    size = torch.export.Dim.DYNAMIC
+    with quiet():
+        program = torch.onnx.export(
+            data.preprocess,
+            (image,),
+            dynamo=True,
+            opset_version=OPSET,
+            external_data=False,
+            verbose=False,
+            input_names=[IMAGE],
+            output_names=["input"],
+            dynamic_shapes=({0: size, 1: size},),
+        )
+    assert program is not None
+    head, body = program.model_proto, export(module, (data.channels, *data.image_size))
+    body.ir_version = head.ir_version
+    ends = (body.graph.input[0].name, body.graph.output[0].name)
+    body, head = onnx.compose.add_prefix(body, "network/"), onnx.compose.add_prefix(head, "preprocess/")
+    joined = onnx.compose.merge_models(head, body, io_map=[("preprocess/input", f"network/{ends[0]}")])
+    _rename(joined.graph, f"preprocess/{IMAGE}", IMAGE)
+    _rename(joined.graph, f"network/{ends[1]}", OUTPUT)
+    onnx.helper.set_model_props(joined, {"classes": json.dumps(data.classes), **metadata})
+    onnx.checker.check_model(joined)
+    content: bytes = joined.SerializeToString()
+    return content
+
+
+def file_record(path: Path, content: bytes, data: ImageData) -> DeployedFile:
+    """What a result says of a file; `path` is in the folder of the run."""
+    return DeployedFile(
+        path=path.as_posix(),
+        bytes=len(content),
+        channels=data.stored_channels,
+        size=list(data.image_size),
+        mean=data.mean.tolist(),
+        std=data.std.tolist(),
+        classes=list(data.classes),
+    )
+
+
+def time_file(module: nn.Module, data: ImageData, *, threads: int, machine: Machine) -> Measurement:
+    """Latency of the file of a network, on an image that needs no scaling."""
+    image = _any_image(data)
+    with torch.no_grad():
+        expected = deployed(module)(data.preprocess(image)).numpy()
+    content, feed = onnx_file(module, data, {}), {IMAGE: image.numpy()}
+    return time_model(content, feed, expected, name=type(module).__name__, threads=threads, machine=machine)
+
+
+def score_file(content: bytes, data: ImageData, split: Split, *, threads: int) -> Score:
+    """Score of a file run by onnxruntime on the images of a split as they are stored.
+
+    Raises: InvalidInputError for a file that does not run.
+    """
+    try:
+        session = open_session(content, threads)
+    except Exception as error:  # onnxruntime's have no base but this
+        raise InvalidInputError(f"the ONNX file cannot be opened: {error}") from error
+
+    def batches() -> Iterator[tuple[Tensor, Tensor]]:
+        outputs: list[np.ndarray] = []
+        labels: list[int] = []
+        for image, label in data.stored(split):
+            outputs.append(session.run([OUTPUT], {IMAGE: image})[0])
+            labels.append(label)
+            if len(labels) == BATCH:
+                yield torch.from_numpy(np.concatenate(outputs)), torch.tensor(labels)
+                outputs, labels = [], []
+        if labels:
+            yield torch.from_numpy(np.concatenate(outputs)), torch.tensor(labels)
+
+    return score_of(data.task, batches())
+
+
+def _any_image(data: ImageData) -> Tensor:
+    """An image of random pixels, uint8 (H, W, C), of the size that the network takes."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (*data.image_size, data.stored_channels)
+    return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:
+    """Gives an input or output of the graph another name, everywhere that it stands."""
+    for value in (*graph.input, *graph.output):
+        value.name = new if value.name == old else value.name
+    for node in graph.node:
+        for names in (node.input, node.output):
+            for place, name in enumerate(names):
+                names[place] = new if name == old else name
