@@ -148,7 +148,7 @@ def test_digits_are_never_mirrored() -> None:
         ({"name": "image_folder", "root": REAL, "image_size": None}, "give image_size"),
         ({"image_size": [16, 2]}, "greater than or equal to 4"),
         ({"limit": 0}, "greater than or equal to 1"),
-        ({"shift": 12}, "below half the image size"),
+        ({"shift": 10}, "below half the image size"),
         ({"flips": True}, "Extra inputs"),
         ({"shares": {"weights": 0.5, "architecture": 0.3, "validation": 0.3}}, r"must be 1, got 1\.1"),
         ({"shares": {"weights": 1.0, "architecture": 0.0, "validation": 0.0}}, "less than 1"),
@@ -172,7 +172,7 @@ def test_a_set_of_another_module_is_given_what_its_function_takes(monkeypatch: p
         return ImageSet("own", images, labels, 2, is_test, "made here")
 
     def chosen(*, root: Path, image_size: tuple[int, int], subset: Subset) -> ImageSet:
-        assert (root, image_size) == (REAL, (24, 24))
+        assert (root, image_size) == (REAL, (20, 20))
         return subset.of(whole())
 
     monkeypatch.setattr(DATASETS, "_registered", {})

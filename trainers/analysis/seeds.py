@@ -94,8 +94,8 @@ def agreements(networks: Sequence[Architecture]) -> Iterator[dict[str, Any]]:
 def anytime(run: Run) -> pd.DataFrame:
     """At the end of each epoch: `step`, `seconds`, and `best_accuracy`, the best validation accuracy so far.
 
-    Seconds are those of training steps. The accuracy is that of networks within the budgets, weights shared, on part of
-    the validation split: it ranks moments of a search and is no result.
+    Seconds are those of training steps. The accuracy is that of the networks which the search would return then, with
+    shared weights, on part of the validation split: it ranks moments of a search and is no result.
     """
     metrics = run.metrics
     seconds = metrics[STEP] * metrics[STEP_SECONDS]  # a mean over all steps so far

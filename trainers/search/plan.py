@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,13 @@ class Plan:
         if image_size not in self._data_at:
             self._data_at[image_size] = load_data(data_config(self.config.data), image_size=image_size)
         return self._data_at[image_size]
+
+    def shortened(self, most: Mapping[str, int]) -> "Plan":
+        """The plan with no more of these counts of `trainer` than `most`."""
+        trainer = self.config.trainer
+        counts = {key: min(limit, getattr(trainer, key) or limit) for key, limit in most.items()}
+        config = self.config.model_copy(update={"trainer": trainer.model_copy(update=counts)})
+        return replace(self, config=config)
 
     def trained_size(self, indices: Sequence[int]) -> tuple[int, int]:
         """Height and width that a network sees in the search, where images are scaled in the proportion of its own."""

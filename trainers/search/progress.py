@@ -15,34 +15,25 @@ from pytorch_lightning.callbacks import RichProgressBar
 from torch import Tensor
 
 from hardware_models.budgets.cost_table import METRICS
-from search_spaces.space import Path, SearchSpace
-from trainers.data.datasets import ImageData
-from trainers.deploy.standalone import first_images
+from search_spaces.space import SearchSpace
 from trainers.runs import metric_names
 from trainers.runs.exit_status import RunFolderError
 from trainers.runs.files import write_bytes, write_csv
 from trainers.runs.folder import RunFolder
 from trainers.search.callbacks import Report, SearchCallback
+from trainers.search.interim import interim_scores
 from trainers.search.module import SearchModule
+from trainers.search.plan import Plan
 from trainers.search.prune_log import prune_rows, write_prune_log
-
-VALIDATION_IMAGES = 256  # per epoch line; the finaliser uses more
 
 
 class EpochReport(pl.Callback):
     """After every epoch: a row for `metrics.csv` and for each callback, a snapshot for `alphas.npz`, one line."""
 
     def __init__(
-        self,
-        data: ImageData,
-        folder: RunFolder,
-        report: Report,
-        *,
-        batch_size: int,
-        callbacks: Sequence[SearchCallback] = (),
+        self, plan: Plan, folder: RunFolder, report: Report, *, callbacks: Sequence[SearchCallback] = ()
     ) -> None:
-        self.data, self.folder, self.report, self.batch_size = data, folder, report, batch_size
-        self.callbacks = callbacks
+        self.plan, self.folder, self.report, self.callbacks = plan, folder, report, callbacks
         self.rows: list[dict[str, Any]] = []
         self.weights_EDN: list[Tensor] = []
         self.status: dict[str, str] = {}  # of each device after the last epoch
@@ -64,7 +55,9 @@ class EpochReport(pl.Callback):
             metric_names.STEP: pl_module.state.step,
             **metrics_of(pl_module),
         }
-        row |= validation_of(pl_module, self.data, batch_size=self.batch_size)
+        scores = interim_scores(self.plan, pl_module)
+        row[metric_names.VALIDATION_LOSS] = float(np.mean([score.loss for score in scores]))
+        row[metric_names.VALIDATION_ACCURACY] = float(np.mean([score.accuracy for score in scores]))
         self.rows.append(row)
         self.status = status_words(row)
         self.weights_EDN.append(weights_of(pl_module).float())
@@ -160,27 +153,6 @@ def operation_shares(space: SearchSpace, weights_DN: Tensor) -> dict[str, float]
             for choice, share in zip(decision.choices, block_DC.mean(dim=0).tolist(), strict=True):
                 shares.setdefault(metric_names.share(str(choice)), []).append(share)
     return {name: float(np.mean(values)) for name, values in shares.items()}
-
-
-@torch.no_grad()
-def validation_of(module: SearchModule, data: ImageData, *, batch_size: int) -> dict[str, float]:
-    """Loss and accuracy of the devices' incumbents, averaged, on part of the validation split with batch statistics."""
-    # A pass in train mode moves the running statistics; they are put back.
-    kept = {name: buffer.clone() for name, buffer in module.supernet.named_buffers()}
-    losses, shares = [], []
-    for survivors in module.state.survivors:
-        network = Path(module.supernet, module.state.table.space.selection(survivors.incumbent)).train()
-        batches = data.batches("validation", batch_size=batch_size, seed=0, epoch=0, augment=False)
-        for x, y in first_images(batches, VALIDATION_IMAGES):
-            outputs = network(x)
-            losses.append(float(data.task.total_loss(outputs, y)) / len(y))
-            shares.append(float(torch.tensor(data.task.total_score(outputs, y)) / len(y)))
-    for name, buffer in module.supernet.named_buffers():
-        buffer.copy_(kept[name])
-    return {
-        metric_names.VALIDATION_LOSS: float(np.mean(losses)),
-        metric_names.VALIDATION_ACCURACY: float(np.mean(shares)),
-    }
 
 
 def entropy_of(module: SearchModule, weights_DN: Tensor) -> float:

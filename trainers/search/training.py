@@ -42,7 +42,7 @@ def train(
         batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.state.step // len(loader)
     )
     epochs = -(-settings.steps // len(loader))
-    epoch_report = EpochReport(plan.data, folder, report, batch_size=settings.batch_size, callbacks=callbacks)
+    epoch_report = EpochReport(plan, folder, report, callbacks=callbacks)
     checkpoints = folder.path / CHECKPOINTS
     origin = dict(hashes(plan)) | {name: version for name, version in versions().items() if name in COMPUTING}
     checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
