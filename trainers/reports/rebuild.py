@@ -83,8 +83,7 @@ def rebuild_network(folder: Path, problem: BudgetProblem, data: DataConfig | Non
     """
     space, architecture = problem.table.space, read_architecture(architecture_file(folder, problem.name))
     network = build_network(architecture).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    first = {decision.name: decision.choices[0] for decision in space.decisions}
-    indices = problem.with_best_placement(space.indices({**first, **architecture.choices}))
+    indices = indices_of(problem, architecture)
     certificate = certify(problem, space, copy.deepcopy(network), indices)
     fault, path = _load(weights_file(folder, problem.name), network, architecture), onnx_path(folder, problem.name)
     if fault is not None or data is None:
@@ -101,6 +100,13 @@ def rebuild_network(folder: Path, problem: BudgetProblem, data: DataConfig | Non
     }
     file = file_record(path.relative_to(folder), content, sized)
     return Network(architecture, indices, certificate, fault, scores, file)
+
+
+def indices_of(problem: BudgetProblem, architecture: Architecture) -> tuple[int, ...]:
+    """The positions of a network's choices in the space of a problem, placed where it runs best."""
+    space = problem.table.space
+    first = {decision.name: decision.choices[0] for decision in space.decisions}
+    return problem.with_best_placement(space.indices({**first, **architecture.choices}))
 
 
 def _load(path: Path, network: nn.Module, architecture: Architecture) -> str | None:

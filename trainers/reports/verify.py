@@ -1,25 +1,35 @@
 """Everything that the certificates of a finished run rest on, made again from its files and compared."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from hardware_models.budgets.budget_problem import BudgetProblem
+from search_spaces.architecture import read_architecture
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.analysis.loading import Run, load_run
 from trainers.data.datasets import DataConfig, ImageData, content_of, data_config, load_data
 from trainers.deploy.standalone import Score
 from trainers.reports.check import Check, compare
-from trainers.reports.rebuild import Network, Prices, rebuild_network, rebuild_prices
+from trainers.reports.rebuild import Network, Prices, indices_of, rebuild_network, rebuild_prices
 from trainers.runs.config import SearchConfig, validate
 from trainers.runs.lineage import lineage, read_lineage
 from trainers.runs.plugins import require_plugins
-from trainers.runs.result import Accuracy, Result
-from trainers.runs.state import ORIGIN, architecture_file, onnx_path, weights_file
+from trainers.runs.result import Accuracy, DeviceResult, Result
+from trainers.runs.state import (
+    ORIGIN,
+    architecture_file,
+    best_file,
+    best_weights_file,
+    onnx_path,
+    weights_file,
+)
 from trainers.search.certificate import hold
-from trainers.search.plan import measured_devices
+from trainers.search.plan import is_host, measured_devices
 from trainers.search.provenance import file_hashes, versions
 from trainers.search.prune_log import replay, replay_network
-from trainers.search.result_writer import certified, objective, run_files, transfer
+from trainers.search.result_writer import certified, objective, predicted, run_files, transfer
 
 PRUNED = ("presolve", "budget")  # reasons in the pruning log why a choice went before the networks were chosen
 # Raised where a file, which may come from elsewhere, holds what no search writes.
@@ -41,6 +51,7 @@ NOT_CHECKED = (
             *(f"devices.*.accuracy.{kind}" for kind in ("supernet", "inherited", "random")),
             *(f"devices.*.accuracy.balanced.{kind}" for kind in ("supernet", "inherited", "random")),
             *(f"devices.*.{key}" for key in ("validation", "taken", "candidates", "random_candidates", "cut")),
+            *(f"devices.*.best.*.{key}" for key in ("validation_accuracy", "validation_loss", "utilisation")),
         ),
     ),
     Check("the process that searched", "not checked", "no other file has it", ("search", "threads", "processors")),
@@ -78,6 +89,10 @@ def _guarded(what: str, checks: Iterator[Check]) -> Iterator[Check]:
 def _files(folder: Path, result: Result) -> Iterator[Check]:
     own = [path(Path(), name).as_posix() for name in result.devices for path in (architecture_file, weights_file)]
     own += [onnx_path(Path(), name).as_posix() for name, device in result.devices.items() if device.file]
+    for name, device in result.devices.items():
+        for rank, row in enumerate(device.best, 1):
+            files = [best_file(Path(), name, rank), *([best_weights_file(Path(), name, rank)] if row.weights else [])]
+            own += [path.as_posix() for path in files]
     own += run_files(steps=result.search.steps)
     for name in dict.fromkeys([*own, *result.files]):
         if name not in own or not (folder / name).resolve().is_relative_to(folder.resolve()):
@@ -174,9 +189,30 @@ def _device(
         yield compare(f"{name}: {what}", {k: own[k] for k in keys}, {k: made[k] for k in keys}, field=field)
     is_measured = name in measured_devices(config)
     yield compare(f"{name}: measured", recorded.measured is not None, is_measured, field=f"{field}.measured")
+    yield from _best(folder, config, problem, recorded)
     yield from _tested(network, result, name, missing)
     yield from _transfer(network, result, prices, name)
     yield from _pruning(network, result, prices, name, folder / "prune.csv")
+
+
+def _best(folder: Path, config: SearchConfig, problem: BudgetProblem, recorded: DeviceResult) -> Iterator[Check]:
+    """The best networks of a device from their files, priced again; that one of them was measured changes nothing."""
+    for rank, row in enumerate(recorded.best, 1):
+        path, field = best_file(Path(), problem.name, rank), f"devices.{problem.name}.best.{rank - 1}"
+        architecture = read_architecture(folder / path)
+        indices = indices_of(problem, architecture)
+        costs = predicted(problem, indices)
+        if is_host(config.hardware[problem.name]):
+            costs["latency_ms"] = row.predicted.get("latency_ms", math.nan)
+        found = {
+            "id": architecture.id,
+            "notation": problem.table.space.notation(problem.table.space.choices(indices)),
+            "architecture": path.as_posix(),
+            "weights": row.weights and best_weights_file(Path(), problem.name, rank).as_posix(),
+            "predicted": costs,
+        }
+        own = row.model_dump(include=set(found))
+        yield compare(f"{problem.name}: network {rank} of the best", own, found, field=field)
 
 
 def _tested(network: Network, result: Result, name: str, missing: str) -> Iterator[Check]:

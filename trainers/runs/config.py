@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
@@ -32,7 +32,7 @@ ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", 
 SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
 ADDED_IN: dict[str, dict[str, Any]] = {
     "data": {"class_weights": "none", "sampling": "shuffled", "channels": None},
-    "trainer": {"deploy": False},
+    "trainer": {"deploy": False, "keep_best": 5, "keep_weights": "none"},
 }
 ADDED = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # what earlier versions did not have, as they were
 
@@ -85,6 +85,8 @@ class TrainerConfig(Section):
     finetune_lr: Positive
     deploy: bool = False  # as earlier versions did
     max_cuts: Count
+    keep_best: Annotated[int, Field(ge=1, le=4096)] = 5
+    keep_weights: Literal["none", "best_k"] = "none"
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

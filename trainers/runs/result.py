@@ -159,6 +159,18 @@ class CutRow(CandidateRow):
     refuted_by: MetricName
 
 
+class BestRow(CandidateRow):
+    """One of the best networks of a device, in a file of its own. The first is the one taken.
+
+    `predicted` are estimates; only the network that was taken is certified. `weights` are inherited from the supernet.
+    """
+
+    id: str
+    architecture: str
+    weights: str | None
+    predicted: Figures
+
+
 class ProfileError(OpenPart):
     """Relative error of the latency model on networks that the fit had not seen."""
 
@@ -271,6 +283,7 @@ class DeviceResult(Certified):
     validation: Validation
     larger_candidates_that_lost: list[CandidateRow] | None
     taken: CandidateRow
+    best: list[BestRow] = []  # which earlier versions did not keep
     candidates: Annotated[list[CandidateRow], Field(min_length=1)]
     random_candidates: list[CandidateRow]
 

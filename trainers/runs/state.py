@@ -77,6 +77,15 @@ def architecture_file(folder: Path, device: str) -> Path:
     return folder / "architectures" / f"{device}.json"
 
 
+def best_file(folder: Path, device: str, rank: int) -> Path:
+    """The architecture of one of the best networks of a device, counted from 1."""
+    return folder / "architectures" / device / f"{rank}.json"
+
+
+def best_weights_file(folder: Path, device: str, rank: int) -> Path:
+    return folder / "weights" / device / f"{rank}.safetensors"
+
+
 def weights_file(folder: Path, device: str) -> Path:
     return folder / "weights" / f"{device}.safetensors"
 

@@ -28,6 +28,15 @@ from trainers.search.strategy import make_part
 
 
 @dataclass(frozen=True)
+class Best:
+    """One of the best networks of a device, with inherited weights where they are to be kept."""
+
+    candidate: Candidate
+    architecture: Architecture
+    network: nn.Module | None
+
+
+@dataclass(frozen=True)
 class Derived:
     """One device's network. Scores are of the test split; those of candidates, of the validation split.
 
@@ -45,6 +54,7 @@ class Derived:
     inherited: Score | None
     random: Score | None
     finished: Finished
+    best: tuple[Best, ...]
 
 
 @dataclass(frozen=True)
@@ -93,7 +103,8 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
             "inherited": _test(plan, network),
             "random": _test(plan, evaluator.network(randoms[0].indices)),
         }
-    architecture = architecture_of(*unplaced(plan.space, plan.space.choices(indices)))
+    best = _best(plan, evaluator, verdict, candidates)
+    architecture = best[0].architecture
     height, width = size_of(plan, indices)
     report(f"{problem.name}: training its network at {height}x{width} pixels")
     derived = Derived(
@@ -103,6 +114,7 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
         candidates=tuple(candidates),
         random_candidates=tuple(randoms),
         finished=finish(plan, network, indices, id=architecture.id, from_scratch=not evaluator.needs_supernet),
+        best=best,
         **before,
     )
     report(_line(derived))
@@ -153,6 +165,21 @@ def _verdict(plan: Plan, found: Found, device: int, candidates: Sequence[Candida
             return certify(problem, plan.space, network, indices, clock=clock if is_measured else None)
 
         return verify_and_cut(problem, candidates, prove, fallback=fallback, max_cuts=max_cuts)
+
+
+def _best(plan: Plan, evaluator: Evaluator, verdict: Verdict, candidates: Sequence[Candidate]) -> tuple[Best, ...]:
+    """The network taken, and the next of the candidates that no certificate refuted."""
+    refused = {verdict.candidate.indices, *(candidate.indices for candidate, _ in verdict.refuted)}
+    others = [candidate for candidate in candidates if candidate.indices not in refused]
+    keeps_weights = plan.config.trainer.keep_weights == "best_k" and evaluator.needs_supernet
+    return tuple(
+        Best(
+            candidate,
+            architecture_of(*unplaced(plan.space, plan.space.choices(candidate.indices))),
+            evaluator.network(candidate.indices) if keeps_weights else None,
+        )
+        for candidate in [verdict.candidate, *others][: plan.config.trainer.keep_best]
+    )
 
 
 def _with_best_placement(problem: BudgetProblem, candidate: Candidate) -> Candidate:

@@ -7,17 +7,17 @@ from statistics import fmean
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from trainers.deploy.onnx_file import file_record
-from trainers.runs.files import write_bytes, write_text
+from trainers.runs.files import write_text
 from trainers.runs.folder import RunFolder
 from trainers.runs.lineage import lineage
 from trainers.runs.result import (
     SCHEMA,
     Accuracy,
     BalancedAccuracy,
+    BestRow,
     CandidateRow,
     Certified,
     CutRow,
@@ -31,13 +31,14 @@ from trainers.runs.result import (
     Transfer,
     Validation,
 )
-from trainers.runs.state import architecture_file, onnx_path, weights_file
+from trainers.runs.state import architecture_file, best_file, best_weights_file, onnx_path, weights_file
 from trainers.runs.warnings import WELL_USED
 from trainers.search.candidates import Candidate
 from trainers.search.certificate import Certificate
 from trainers.search.deployment import size_of
 from trainers.search.derive import Derived
 from trainers.search.module import SearchModule
+from trainers.search.network_files import write_networks
 from trainers.search.plan import Plan
 from trainers.search.progress import entropy_of, weights_of
 from trainers.search.provenance import Computed, file_hashes, hashes, versions, weights_digest
@@ -67,7 +68,7 @@ def write_result(
     peak_memory_mb: float | None,
 ) -> Result:
     """Writes every file of the result, result.json last, and returns its content."""
-    files = _write_networks(plan, derived, folder.path)
+    files = file_hashes(folder.path, write_networks(plan, derived, folder.path))
     choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
     rows = prune_rows(state.prune_log, plan.space, choices, last_step=state.step)
     write_prune_log(folder.path / "prune.csv", rows)
@@ -98,23 +99,6 @@ def write_result(
     )
     write_text(folder.path / "result.json", result.to_json())
     return result
-
-
-def _write_networks(plan: Plan, derived: Sequence[Derived], folder: Path) -> dict[str, str]:
-    """Writes the networks with their weights, and returns the hash of each file by its path below `folder`."""
-    origin = {**hashes(plan).model_dump(), "run": plan.config.run_key, "versions": versions()}
-    files = []
-    for network in derived:
-        finished = network.finished
-        paths = [architecture_file(folder, network.device), weights_file(folder, network.device)]
-        write_text(paths[0], network.architecture.to_json(origin={**origin, "device": network.device}))
-        weights = {key: value.contiguous() for key, value in finished.network.state_dict().items()}
-        write_bytes(paths[1], safetensors.torch.save(weights, {"architecture": network.architecture.id}))
-        if finished.file is not None:
-            paths.append(onnx_path(folder, network.device))
-            write_bytes(paths[2], finished.file)
-        files += [path.relative_to(folder).as_posix() for path in paths]
-    return file_hashes(folder, files)
 
 
 def objective(devices: Mapping[str, DeviceResult], *, seconds: float) -> dict[str, float]:
@@ -214,6 +198,7 @@ def _device(plan: Plan, derived: Derived) -> DeviceResult:
         validation=Validation(**asdict(taken.validation)),
         larger_candidates_that_lost=_larger(plan, derived, found.used),
         taken=_row(plan, taken),
+        best=_best(plan, problem, derived),
         candidates=[_row(plan, candidate) for candidate in derived.candidates],
         random_candidates=[_row(plan, candidate) for candidate in derived.random_candidates],
     )
@@ -244,6 +229,28 @@ def _larger(plan: Plan, derived: Derived, used: float) -> list[CandidateRow] | N
         return None
     chosen = derived.verdict.candidate  # like with like: of those that lost, no placement was certified
     return [_row(plan, c) for c in derived.candidates if c.utilisation > chosen.utilisation]
+
+
+def _best(plan: Plan, problem: BudgetProblem, derived: Derived) -> list[BestRow]:
+    rows = []
+    for rank, best in enumerate(derived.best, 1):
+        weights = None if best.network is None else best_weights_file(Path(), problem.name, rank).as_posix()
+        rows.append(
+            BestRow(
+                **dict(_row(plan, best.candidate)),
+                id=best.architecture.id,
+                architecture=best_file(Path(), problem.name, rank).as_posix(),
+                weights=weights,
+                predicted=predicted(problem, best.candidate.indices),
+            )
+        )
+    return rows
+
+
+def predicted(problem: BudgetProblem, indices: tuple[int, ...]) -> dict[str, float]:
+    """Estimates of all metrics of a network on its device."""
+    totals = problem.table.named(indices, problem.device)
+    return {metric: problem.profile.estimate(metric, total) for metric, total in totals.items()}
 
 
 def _row(plan: Plan, candidate: Candidate) -> CandidateRow:
