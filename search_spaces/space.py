@@ -203,14 +203,17 @@ class SearchSpace(ABC):
 
         Raises: InvalidInputError if no network of the space is written so.
         """
-        refusal = InvalidInputError(f"{notation!r} is no network of the space {self.name}")
+        first = {d.name: d.choices[0] for d in self.decisions}
+        refusal = f"{notation!r} is no network of the space {self.name}"
+        example = f"one is written {self.notation(first)!r}"
         try:
-            choices = {d.name: d.choices[0] for d in self.decisions} | self.read_notation(notation)
+            choices = first | self.read_notation(notation)
             self.check(choices)
         except ValueError as error:
-            raise refusal from error
+            why = f"; {error}" if isinstance(error, InvalidInputError) else ""
+            raise InvalidInputError(f"{refusal}{why}; {example}") from error
         if self.notation(choices) != notation:
-            raise refusal
+            raise InvalidInputError(f"{refusal}; {example}")
         return choices
 
     def draw(self, choices: Mapping[str, Choice]) -> str:

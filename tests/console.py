@@ -19,10 +19,11 @@ from trainers.cli.calibrate_command import CALIBRATE
 from trainers.cli.command import App
 from trainers.cli.main import run_command
 from trainers.cli.measure_command import MEASURE
+from trainers.cli.price_command import PRICE
 from trainers.cli.search_command import SEARCH
 from trainers.cli.tune import TUNE
 
-__all__ = ["CALIBRATE", "MEASURE", "SEARCH", "TUNE"]
+__all__ = ["CALIBRATE", "MEASURE", "PRICE", "SEARCH", "TUNE"]
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Result = tuple[int, str, str]  # exit code, output, errors
 Cli = Callable[..., Result]

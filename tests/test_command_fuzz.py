@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from console import CALIBRATE, MEASURE, SEARCH, TUNE, App, Cli, Found, console
+from console import CALIBRATE, MEASURE, PRICE, SEARCH, TUNE, App, Cli, Found, console
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from surroundings import Surroundings, clear_environment, surround
@@ -36,6 +36,7 @@ ALWAYS = {  # what a script is given before the line that is drawn, and how many
     TUNE: ((SMALL, "seed=1,2", "trials=1"), 60),
     MEASURE: ((*CELLS, "networks=2"), 100),
     CALIBRATE: ((*CELLS, "propose=2"), 100),
+    PRICE: ((*CELLS, SMALL, 'arch="|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"'), 100),
 }
 OTHER_KEYS = (
     *(

@@ -1,6 +1,6 @@
-"""The configurations of espalier-measure and espalier-calibrate, checked before anything is read, reached or measured.
+"""The configurations of espalier-measure, -calibrate and -price, checked before anything is read, reached or measured.
 
-The meaning of each key stands in conf/measure.yaml and conf/calibrate.yaml.
+The meaning of each key stands in conf/measure.yaml, conf/calibrate.yaml and conf/price.yaml.
 """
 
 import os
@@ -8,12 +8,14 @@ from collections.abc import Iterator, Mapping
 from glob import glob
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field
 
+from hardware_models.metrics import Margin
 from hardware_models.profile import Precision
-from trainers.runs.config import BoardConfig, Count, Line, Plugins, Section
+from trainers.runs.config import BoardConfig, Count, FolderName, Line, PathsConfig, Plugins, Section
+from trainers.runs.given_network import network_problems
 from trainers.runs.validation import checked, refusal
 
 ImageSize = Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=2, max_length=2)]
@@ -27,7 +29,7 @@ ProfileName = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$", max_leng
 
 
 class CommandConfig(Section):
-    """What both commands have."""
+    """What the commands have in common."""
 
     plugins: Plugins
 
@@ -160,6 +162,24 @@ class CalibrateConfig(CommandConfig):
         for key in ("name", "title"):
             if getattr(self, key) is not None:
                 yield f"{key}: it is for a profile, and propose writes none; leave one of the two out"
+
+
+class PriceConfig(CommandConfig):
+    """The prices of one network."""
+
+    architecture: Line | None
+    arch: Line | None
+    space: dict[str, Any] | None
+    num_classes: Annotated[int, Field(ge=2)]
+    image_size: ImageSize
+    channels: Annotated[int, Field(ge=1, le=64)]
+    hardware: Annotated[dict[FolderName, dict[str, Any]], Field(min_length=1)]
+    margin: Margin
+    format: Literal["table", "json", "csv"]
+    paths: PathsConfig
+
+    def contradictions(self) -> Iterator[str]:
+        yield from network_problems(self.architecture, self.arch, self.space)
 
 
 Config = TypeVar("Config", bound=CommandConfig)

@@ -14,7 +14,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from search_spaces.space import SearchSpace
 from trainers.devices.command_config import CalibrateConfig, MeasureConfig, paths_of
-from trainers.search.plan import check_space
+from trainers.runs.given_network import check_space
 
 DRAWS_PER_NETWORK = 100  # until a space is taken to have too few networks that obey its rules
 

@@ -9,20 +9,18 @@ from typing import Any
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
 from hardware_models.profile import HardwareProfile, profile_from_dict, resolve_profile
-from search_spaces.architecture import SPACES, make_space
+from search_spaces.architecture import make_space
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import SearchSpace
 from search_spaces.trained_shape import idle_choices
 from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.runs.config import SearchConfig
+from trainers.runs.given_network import check_space
 from trainers.runs.validation import check_arguments, untitled
 from trainers.search.constraints.constraint import CONSTRAINTS
 from trainers.search.optimizers import check_optimizer, check_schedule, make_callbacks
 from trainers.search.remedies import REMEDIES
 from trainers.search.strategy import PRESETS, REGISTRIES, Section, needs_supernet, sections
-
-# Of a space that is made to be looked at: what there is the data tell.
-LEAST_CLASSES, LOOKED_AT = 2, (224, 224)
 
 
 @dataclass(frozen=True)
@@ -122,14 +120,6 @@ def part_problems(config: SearchConfig) -> list[str]:
         except InvalidInputError as error:
             problems.append(untitled(error))
     return problems
-
-
-def check_space(content: dict[str, Any]) -> None:
-    """Raises: InvalidInputError for a space that cannot be made. What is null is left to the images that it is for."""
-    left_open = {argument for argument, value in content.items() if value is None}
-    named = {argument: value for argument, value in content.items() if value is not None}
-    check_arguments("space", SPACES, named, given=frozenset({"num_classes", "channels", *left_open}))
-    make_space(content, num_classes=LEAST_CLASSES, channels=1, image_size=LOOKED_AT)
 
 
 def _check_part(config: SearchConfig, part: str) -> None:

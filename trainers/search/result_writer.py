@@ -6,8 +6,6 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
-
 from hardware_models.budgets.budget_problem import BudgetProblem
 from trainers.deploy.onnx_file import file_record
 from trainers.runs.files import write_text
@@ -32,6 +30,7 @@ from trainers.runs.result import (
     Validation,
 )
 from trainers.runs.state import architecture_file, best_file, best_weights_file, onnx_path, weights_file
+from trainers.runs.transfer import predicted_on
 from trainers.runs.warnings import WELL_USED
 from trainers.search.candidates import Candidate
 from trainers.search.certificate import Certificate
@@ -120,17 +119,7 @@ def objective(devices: Mapping[str, DeviceResult], *, seconds: float) -> dict[st
 
 def transfer(problems: Iterable[BudgetProblem], indices: tuple[int, ...]) -> dict[str, Transfer]:
     """What a network is predicted to cost on every device of a search, and whether it is within its budgets."""
-    found = {}
-    for problem in problems:
-        placed, profile = problem.with_best_placement(indices), problem.profile
-        totals = problem.table.named(placed, problem.device)
-        found[problem.name] = Transfer(
-            **{metric: profile.estimate(metric, total) for metric, total in totals.items()},
-            latency_upper_ms=None if profile.bound is None else profile.upper("latency_ms", totals["latency_ms"]),
-            utilisation=max(problem.utilisation_of(totals).values()),
-            within=bool(problem.is_feasible(np.array([placed]))[0]),
-        )
-    return found
+    return {problem.name: predicted_on(problem, indices) for problem in problems}
 
 
 def _search(
