@@ -75,7 +75,7 @@ class RuleMatrix:
         self.low_R, self.high_R = (np.array([getattr(rule, side) for rule in rules]) for side in ("low", "high"))
         self.groups = [self._group(decisions_joined) for decisions_joined in self._joined()]
 
-    def _block(self, decision: int) -> slice:
+    def block(self, decision: int) -> slice:
         """The choices of a decision among all."""
         return slice(int(self.first_choice[decision]), int(self.first_choice[decision + 1]))
 
@@ -89,7 +89,7 @@ class RuleMatrix:
         return [tuple(sorted(group)) for group in groups if group]
 
     def _group(self, decisions: tuple[int, ...]) -> Group:
-        blocks = [self.matrix_RN[:, self._block(k)].T for k in decisions]
+        blocks = [self.matrix_RN[:, self.block(k)].T for k in decisions]
         own = np.any([block_CR.any(axis=0) for block_CR in blocks], axis=0)
         blocks, low_R, high_R = [b[:, own] for b in blocks], self.low_R[own] - TOLERANCE, self.high_R[own] + TOLERANCE
         least_R, most_R = sum(b.min(axis=0) for b in blocks), sum(b.max(axis=0) for b in blocks)
@@ -115,7 +115,7 @@ class RuleMatrix:
         scores: list[Array] = []
         ahead_S = np.zeros(group.steps[-1].max() + 1)
         for decision, step_SC in zip(reversed(group.decisions), reversed(group.steps), strict=True):
-            scores.append(scores_N[self._block(decision)] + np.append(ahead_S, -np.inf)[step_SC])
+            scores.append(scores_N[self.block(decision)] + np.append(ahead_S, -np.inf)[step_SC])
             ahead_S = join.reduce(scores[-1], axis=1)
         if not np.isfinite(ahead_S).all():
             raise InvalidInputError("no network of these choices obeys the rules of the space; loosen them")
@@ -145,7 +145,7 @@ class RuleMatrix:
             states = np.zeros(1, dtype=np.int64)
             for decision, step_SC, scores_SC in zip(group.decisions, group.steps, scores, strict=True):
                 taken_SC = np.isfinite(scores_SC[states])
-                mask_N[self._block(decision)] = taken_SC.any(axis=0)
+                mask_N[self.block(decision)] = taken_SC.any(axis=0)
                 states = np.unique(step_SC[states][taken_SC])
         return mask_N
 
@@ -161,7 +161,7 @@ class RuleMatrix:
 
     def best(self, scores_N: Array) -> tuple[int, ...]:
         """The network (n,) with the largest sum of scores that obeys the rules."""
-        alone_1n = np.array([[int(scores_N[self._block(k)].argmax()) for k in range(len(self.first_choice) - 1)]])
+        alone_1n = np.array([[int(scores_N[self.block(k)].argmax()) for k in range(len(self.first_choice) - 1)]])
         return tuple(self._walk(alone_1n, scores_N, np.maximum, lambda scores: scores)[0].tolist())
 
     def _walk(
@@ -187,7 +187,7 @@ class RuleMatrix:
 
         Of decisions that rules join they may differ in two.
         """
-        alive = [np.flatnonzero(mask_N[self._block(k)]).tolist() for k in range(len(indices))]
+        alive = [np.flatnonzero(mask_N[self.block(k)]).tolist() for k in range(len(indices))]
         changes: list[tuple[int, ...]] = [(decision,) for decision in range(len(indices))]
         changes += [pair for group in self.groups for pair in combinations(group.decisions, 2)]
         rows = []

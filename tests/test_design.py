@@ -15,7 +15,7 @@ from measured_networks import (
 )
 
 from hardware_models.calibration.design import ORDINARY, propose
-from hardware_models.calibration.device_prior import DevicePrior, fit_device
+from hardware_models.calibration.device_prior import DeviceBelief, fit_device
 from hardware_models.calibration.fitting import Array, fit_with_prior
 from hardware_models.calibration.population import load_population
 from hardware_models.calibration.roofline_design import population_design, roofline_amounts
@@ -94,7 +94,7 @@ def test_measured_networks_and_their_likes_are_not_proposed_again(tmp_path: Path
 
 def test_a_design_follows_what_is_measured_already() -> None:
     # Two columns of equal spread: one measurement of the first leaves the second as the uncertain one.
-    prior = DevicePrior(np.ones(2), np.eye(2) * 0.25, noise=0.05)
+    prior = DeviceBelief(np.ones(2), np.eye(2) * 0.25, noise=0.05)
     x_NP = np.array([[1.0, 0.1], [0.1, 1.0]])
     device = fit_device(prior, x_NP[:1], x_NP[:1] @ prior.mean_P)
     left_N = np.einsum("np,pq,nq->n", x_NP, device.covariance_PP, x_NP)

@@ -111,8 +111,8 @@ class BudgetProblem:
         mask_N = self._all_choices()
         fixed = [k for k in range(len(indices)) if k not in self.table.placements[self.device]]
         for decision in fixed:
-            first, last = self.table.first_choice[decision : decision + 2]
-            mask_N[first:last] = np.arange(last - first) == indices[decision]
+            block = self.table.rules.block(decision)
+            mask_N[block] = np.arange(block.stop - block.start) == indices[decision]
         return tightest_network(self.table, self.device, mask_N=mask_N, limits_M=self.limits_M).indices
 
     def reachable(self) -> dict[str, float]:
@@ -139,8 +139,8 @@ class BudgetProblem:
         kept_N = mask_N.copy()
         for choice in range(len(mask_N)):
             alone_N = mask_N.copy()
-            first, last = self._block_of(choice)
-            alone_N[first:last] = np.arange(first, last) == choice
+            block = self.table.rules.block(self._decision_of(choice))
+            alone_N[block] = np.arange(block.start, block.stop) == choice
             kept_N[choice] = bool((self.table.cheapest(alone_N, self.device) <= self.limits_M).all())
         kept_N = self.table.rules.reduced(kept_N)
         removed = np.flatnonzero(mask_N & ~kept_N)
@@ -247,12 +247,11 @@ class BudgetProblem:
     def _all_choices(self) -> Mask:
         return np.ones(int(self.table.first_choice[-1]), dtype=bool)
 
-    def _block_of(self, choice: int) -> tuple[int, int]:
-        decision = int(np.searchsorted(self.table.first_choice, choice, side="right")) - 1
-        return int(self.table.first_choice[decision]), int(self.table.first_choice[decision + 1])
+    def _decision_of(self, choice: int) -> int:
+        return int(np.searchsorted(self.table.first_choice, choice, side="right")) - 1
 
     def _removal(self, choice: int, utility: float, saved_M: Array, reason: str) -> Removal:
-        first, _ = self._block_of(choice)
-        decision = self.table.space.decisions[int(np.searchsorted(self.table.first_choice, first))]
+        position = self._decision_of(choice)
+        decision, first = self.table.space.decisions[position], self.table.first_choice[position]
         saved: dict[str, float] = {metric: float(value) for metric, value in zip(METRICS, saved_M, strict=True)}
         return Removal(decision.name, decision.choices[choice - first], utility, saved, reason)

@@ -37,8 +37,8 @@ class CostTable:
         self.placements = tuple(placement_of(self.space, device) for device in devices)
         self.num_own = len(self.space.decisions) - sum(map(len, self.placements))
         sizes = [len(decision.choices) for decision in self.space.decisions]
-        self.first_choice = np.concatenate([[0], np.cumsum(sizes)])
         self.rules = self.space.rule_matrix
+        self.first_choice = self.rules.first_choice
         self.factors = compile_factors(self.space, self.devices)
         self.offsets = np.cumsum([0] + [factor.peak[0].size for factor in self.factors])
         self.summed = np.concatenate([f.summed.reshape(*f.summed.shape[:2], -1) for f in self.factors], axis=2)
@@ -117,7 +117,7 @@ class CostTable:
                 others = with_choice.copy()
                 np.put_along_axis(others, where, -np.inf, axis=1)
                 without = np.where(np.arange(own.shape[axis]) == where, others.max(axis=1, keepdims=True), best)
-                block = slice(self.first_choice[decision], self.first_choice[decision + 1])
+                block = self.rules.block(decision)
                 costs_NM[block] += (without - best)[:-1].T
                 peaks_NF[block, column] = without[-1]
         costs_NM[:, PEAK] += peaks_NF.max(axis=1) - factor_peaks.max()

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from pydantic import Field
 
-from hardware_models.calibration.device_prior import DevicePrior, fit_device
+from hardware_models.calibration.device_prior import DeviceBelief, fit_device
 from hardware_models.calibration.fitting import Array
 from hardware_models.calibration.held_out import Mask
 from hardware_models.calibration.model_fit import Fitted, ModelFit
@@ -39,9 +39,9 @@ class CellPopulation(Section):
     source: str
 
     @property
-    def prior(self) -> DevicePrior:
+    def prior(self) -> DeviceBelief:
         mean_P = np.array([self.typical.constant_ms, *(term.ms for term in self.typical.terms)])
-        return DevicePrior(mean_P, np.array(self.covariance), self.noise)
+        return DeviceBelief(mean_P, np.array(self.covariance), self.noise)
 
 
 @cache
@@ -74,7 +74,7 @@ class AdditiveFit(ModelFit):
     def coefficients(self, kept_N: Mask) -> Array:
         """Constant and prices of the terms (P,), in ms, none negative."""
         prior = load_cell_population().prior
-        return fit_device(prior, self.amounts_NP[kept_N], self.measured_N[kept_N], nonnegative=True).coefficients_P
+        return fit_device(prior, self.amounts_NP[kept_N], self.measured_N[kept_N], nonnegative=True).mean_P
 
     def predict(self, kept_N: Mask) -> Array:
         return self.amounts_NP @ self.coefficients(kept_N)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hardware_models.calibration.device_prior import DevicePrior, choose_measurements, fit_device
+from hardware_models.calibration.device_prior import choose_measurements, fit_device
 from hardware_models.calibration.model_fit import times
 from hardware_models.calibration.population import load_population
 from hardware_models.calibration.roofline_design import population_design, roofline_amounts
@@ -46,10 +46,9 @@ def propose(
     belief, deviation_C = prior, None
     if measured:
         amounts_NF = roofline_amounts([row.operations for row in measured], bytes_per_element=bytes_per_element)
-        known = fit_device(prior, design.features(amounts_NF), times(measured), nonnegative=True)
-        belief = DevicePrior(known.coefficients_P, known.covariance_PP, known.noise)
-        deviation_C = known.deviation_ms(features_CP)
-    latency_C = features_CP @ belief.mean_P
+        belief = fit_device(prior, design.features(amounts_NF), times(measured), nonnegative=True)
+        deviation_C = belief.deviation_ms(features_CP)
+    latency_C = belief.predict_ms(features_CP)
     low_ms, high_ms = np.quantile(latency_C, ORDINARY)
     allowed = [i for i in _distinct(candidates, measured) if low_ms <= latency_C[i] <= high_ms]
     if len(allowed) < num_networks:

@@ -22,28 +22,20 @@ REWEIGHTINGS = 8  # converges to three digits on the tables used here
 
 
 @dataclass(frozen=True)
-class DevicePrior:
-    """Coefficients of a device whose speed is 1: Gaussian of `mean_P` and `covariance_PP`.
+class DeviceBelief:
+    """Coefficients of a device, in ms per unit of a feature: Gaussian of `mean_P` and `covariance_PP`.
 
-    `noise` is the relative error, as a fraction, of a measurement about the additive model.
+    A prior is of a device whose speed is 1. `noise` is the relative error, as a fraction, of a measurement about the
+    additive model.
     """
 
     mean_P: Array
     covariance_PP: Array
     noise: float
 
-
-@dataclass(frozen=True)
-class DeviceFit:
-    """A measured device: its coefficients in ms per unit of a feature, their covariance, and the noise they assume."""
-
-    coefficients_P: Array
-    covariance_PP: Array
-    noise: float
-
     def predict_ms(self, x_NP: Array) -> Array:
         """Times (N,) of networks, in ms."""
-        return x_NP @ self.coefficients_P
+        return x_NP @ self.mean_P
 
     def deviation_ms(self, x_NP: Array) -> Array:
         """Standard deviations (N,) of one measurement of each network about its prediction, in ms."""
@@ -51,22 +43,19 @@ class DeviceFit:
         return np.sqrt(variance_N + (self.noise * self.predict_ms(x_NP)) ** 2)
 
 
-def fit_device(
-    prior: DevicePrior, x_MP: Array, y_M: Array, *, nonnegative: bool = False, noise: float | None = None
-) -> DeviceFit:
+def fit_device(prior: DeviceBelief, x_MP: Array, y_M: Array, *, nonnegative: bool = False) -> DeviceBelief:
     """The device that was measured at features `x_MP` to take `y_M` ms, drawn to `prior` where that says nothing.
 
     c = mean + S x' (x S x' + R)^-1 (y / s - x mean), R = (noise x c)^2 / q with Student-t weights q, s the speed.
     `nonnegative` keeps every coefficient at 0 or above; the covariance stays that of the fit without this bound.
     """
-    fit = DeviceFit(prior.mean_P, prior.covariance_PP, prior.noise if noise is None else noise)
-    speed, scaled_M = speed_of(prior, x_MP, y_M)
+    fit, (speed, scaled_M) = prior, speed_of(prior, x_MP, y_M)
     for _ in range(REWEIGHTINGS):
         fit = reweight(prior, fit, x_MP, scaled_M, nonnegative=nonnegative)
-    return DeviceFit(fit.coefficients_P * speed, fit.covariance_PP * speed**2, fit.noise)
+    return DeviceBelief(fit.mean_P * speed, fit.covariance_PP * speed**2, fit.noise)
 
 
-def choose_measurements(prior: DevicePrior, candidates_NP: Array, num: int) -> list[int]:
+def choose_measurements(prior: DeviceBelief, candidates_NP: Array, num: int) -> list[int]:
     """Which `num` candidates to measure on a new device, best first: each where the prediction is least certain.
 
     Greedy Bayesian D-optimal design. Give ordinary networks only: degenerate ones are the most uncertain and teach
@@ -89,7 +78,7 @@ def choose_measurements(prior: DevicePrior, candidates_NP: Array, num: int) -> l
     return chosen
 
 
-def _posterior(prior: DevicePrior, x_MP: Array, y_M: Array, precision_M: Array) -> tuple[Array, Array]:
+def _posterior(prior: DeviceBelief, x_MP: Array, y_M: Array, precision_M: Array) -> tuple[Array, Array]:
     """Mean and covariance, in the form that needs no inverse of the prior's covariance, which may be singular."""
     information_PP = x_MP.T @ (x_MP * precision_M[:, None])
     inner_PP = np.eye(len(prior.mean_P)) + information_PP @ prior.covariance_PP
@@ -108,24 +97,24 @@ def _nonnegative_mode(mean_P: Array, covariance_PP: Array) -> Array:
     return nnls(whitener_PP / unit_P, whitener_PP @ mean_P, maxiter=50 * len(mean_P))[0] / unit_P
 
 
-def speed_of(prior: DevicePrior, x_MP: Array, y_M: Array) -> tuple[float, Array]:
+def speed_of(prior: DeviceBelief, x_MP: Array, y_M: Array) -> tuple[float, Array]:
     """How many times slower a device is than the prior's, and its times with that divided out."""
     speed = float(np.median(y_M / at_least(x_MP @ prior.mean_P, y_M)))
     return speed, y_M / speed
 
 
-def reweight(prior: DevicePrior, fit: DeviceFit, x_MP: Array, y_M: Array, *, nonnegative: bool) -> DeviceFit:
+def reweight(prior: DeviceBelief, fit: DeviceBelief, x_MP: Array, y_M: Array, *, nonnegative: bool) -> DeviceBelief:
     """The fit of a device of speed 1 with measurements weighted by how well the last fit met them."""
     # Relative to the prediction: relative to the time, one glitch near 0 ms would outweigh all other measurements.
-    predicted_M = x_MP @ fit.coefficients_P
+    predicted_M = x_MP @ fit.mean_P
     size_M = fit.noise * at_least(predicted_M, y_M)
-    is_first = fit.coefficients_P is prior.mean_P
+    is_first = fit.mean_P is prior.mean_P
     error_M = np.zeros(len(y_M)) if is_first else (y_M - predicted_M) / size_M
     weight_M = (DEGREES_OF_FREEDOM + 1) / (DEGREES_OF_FREEDOM + error_M**2)
     mean_P, covariance_PP = _posterior(prior, x_MP, y_M, weight_M / size_M**2)
     if nonnegative and (mean_P < 0).any():
         mean_P = _nonnegative_mode(mean_P, covariance_PP)
-    return DeviceFit(mean_P, covariance_PP, fit.noise)
+    return DeviceBelief(mean_P, covariance_PP, fit.noise)
 
 
 def at_least(predicted_N: Array, measured_N: Array) -> Array:

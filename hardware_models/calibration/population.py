@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from hardware_models.calibration.device_prior import DevicePrior
+from hardware_models.calibration.device_prior import DeviceBelief
 from hardware_models.calibration.fitting import Array
 from hardware_models.schema import Positive, Section
 
@@ -43,14 +43,14 @@ class Population(Section):
         """Typical coefficients (P,) of these columns. Raises: KeyError for one that the population lacks."""
         return np.array([self.columns[column].typical for column in columns])
 
-    def prior(self, columns: tuple[str, ...]) -> DevicePrior:
+    def prior(self, columns: tuple[str, ...]) -> DeviceBelief:
         """A Gaussian over coefficients with these typical values and spreads, for designs and predictive variances.
 
         Deviations of different columns are taken as independent; the speed of the device is fitted beside them.
         """
         mean_P = self.typical_P(columns)
         deviation_P = np.array([self.columns[column].log_deviation for column in columns])
-        return DevicePrior(mean_P, np.diag((mean_P * np.minimum(deviation_P, 1)) ** 2), self.noise)
+        return DeviceBelief(mean_P, np.diag((mean_P * np.minimum(deviation_P, 1)) ** 2), self.noise)
 
 
 @cache

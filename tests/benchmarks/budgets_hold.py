@@ -120,7 +120,7 @@ def fitted_devices(*, seed: int) -> list[Device]:
         measured_N = cells().times[name]
         fit = fit_device(prior, cells().x_NP[fitted], measured_N[fitted], nonnegative=True)
         predicted_N = fit.predict_ms(cells().x_NP)
-        profile = _profile(name, fit.coefficients_P, predicted_N[held], measured_N[held])
+        profile = _profile(name, fit.mean_P, predicted_N[held], measured_N[held])
         devices.append(Device(profile, CostTable(space(), [profile]), measured_N, predicted_N, fitted))
     return devices
 

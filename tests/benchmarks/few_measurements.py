@@ -21,7 +21,7 @@ from scipy.stats import spearmanr
 
 from hardware_models.calibration.device_prior import (
     DEGREES_OF_FREEDOM,
-    DevicePrior,
+    DeviceBelief,
     choose_measurements,
     fit_device,
 )
@@ -60,7 +60,7 @@ class Benchmark:
     structure_PK: np.ndarray
 
 
-def log_evidence(prior: DevicePrior, x_MP: np.ndarray, y_M: np.ndarray) -> float:
+def log_evidence(prior: DeviceBelief, x_MP: np.ndarray, y_M: np.ndarray) -> float:
     """How well each measurement is predicted by the others, as a sum of Student-t log densities.
 
     It compares ways of counting features, such as operations with and without those whose output nothing reads.
@@ -70,7 +70,7 @@ def log_evidence(prior: DevicePrior, x_MP: np.ndarray, y_M: np.ndarray) -> float
         others = np.arange(len(y_M)) != i
         fit = fit_device(prior, x_MP[others], y_M[others])
         deviation = float(fit.deviation_ms(x_MP[i : i + 1])[0])
-        error = (y_M[i] - x_MP[i] @ fit.coefficients_P) / deviation
+        error = (y_M[i] - x_MP[i] @ fit.mean_P) / deviation
         total -= (DEGREES_OF_FREEDOM + 1) / 2 * np.log1p(error**2 / DEGREES_OF_FREEDOM) + np.log(deviation)
     return float(total)
 
@@ -135,7 +135,7 @@ def _times(table: Sequence[dict[str, str]]) -> dict[str, np.ndarray]:
     return {column.removeprefix("lat_ms_"): np.array([float(row[column]) for row in table]) for column in columns}
 
 
-def learned(benchmark: Benchmark, sources: Sequence[str], known: np.ndarray) -> DevicePrior:
+def learned(benchmark: Benchmark, sources: Sequence[str], known: np.ndarray) -> DeviceBelief:
     """The prior of the source devices on the known architectures, each counted as it executes them."""
     devices = []
     for source in sources:
@@ -148,7 +148,7 @@ def learned(benchmark: Benchmark, sources: Sequence[str], known: np.ndarray) -> 
     return learn_prior(devices, structure_PK=benchmark.structure_PK)
 
 
-def design(benchmark: Benchmark, prior: DevicePrior, known: np.ndarray) -> np.ndarray:
+def design(benchmark: Benchmark, prior: DeviceBelief, known: np.ndarray) -> np.ndarray:
     """Ten architectures to measure; the last tells whether the runtime executes operations that nothing reads."""
     candidates = known[benchmark.ordinary_N[known]]
     unread_N = benchmark.all_NP[candidates].sum(axis=1) - benchmark.reached_NP[candidates].sum(axis=1)
@@ -160,7 +160,7 @@ def design(benchmark: Benchmark, prior: DevicePrior, known: np.ndarray) -> np.nd
     return np.append(chosen, candidates[np.argmax(all_N / reached_N)])
 
 
-def predicted(benchmark: Benchmark, prior: DevicePrior, measured: np.ndarray, y_M: np.ndarray) -> np.ndarray:
+def predicted(benchmark: Benchmark, prior: DeviceBelief, measured: np.ndarray, y_M: np.ndarray) -> np.ndarray:
     """Times (N,) of all architectures on the device of these measurements."""
     x_NP = benchmark.all_NP
     if benchmark.reached_NP is not benchmark.all_NP:

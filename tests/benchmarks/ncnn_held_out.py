@@ -20,7 +20,7 @@ from fit_profiles import Setting, leave_one_network_out, leave_one_out, ncnn_net
 from learned_prior import learn_prior
 from scipy.optimize import nnls
 
-from hardware_models.calibration.device_prior import DevicePrior, choose_measurements, fit_device
+from hardware_models.calibration.device_prior import DeviceBelief, choose_measurements, fit_device
 from hardware_models.calibration.roofline_design import roofline_amounts, roofline_columns, roofline_design
 
 NUM_MEASURED = 5
@@ -36,7 +36,7 @@ def times() -> dict[Setting, dict[str, float]]:
 
 
 @cache
-def other_devices(device: str) -> tuple[DevicePrior, dict[str, np.ndarray]]:
+def other_devices(device: str) -> tuple[DeviceBelief, dict[str, np.ndarray]]:
     """The prior of all devices but this one, and each network's feature: itself, at its time on a typical device."""
     others = {setting: t for setting, t in times().items() if setting[0] != device}
     logs = {str(s): {network: float(np.log(ms)) for network, ms in t.items()} for s, t in others.items()}
@@ -50,7 +50,7 @@ def known_elsewhere(setting: Setting) -> Pairs:
     prior, feature = other_devices(setting[0])
     x_NP = np.stack([feature[network] for network in times()[setting]])
     y_N = np.array(list(times()[setting].values()))
-    return y_N, leave_one_out(lambda kept_N: fit_device(prior, x_NP[kept_N], y_N[kept_N]).coefficients_P, x_NP)
+    return y_N, leave_one_out(lambda kept_N: fit_device(prior, x_NP[kept_N], y_N[kept_N]).mean_P, x_NP)
 
 
 def five_measured(setting: Setting) -> Pairs:
@@ -71,7 +71,7 @@ def five_at_random(setting: Setting) -> Pairs:
     return np.concatenate([y for y, _ in draws]), np.concatenate([p for _, p in draws])
 
 
-def _rest(prior: DevicePrior, x_NP: np.ndarray, y_N: np.ndarray, measured: np.ndarray) -> Pairs:
+def _rest(prior: DeviceBelief, x_NP: np.ndarray, y_N: np.ndarray, measured: np.ndarray) -> Pairs:
     rest = np.setdiff1d(np.arange(len(y_N)), measured)
     return y_N[rest], fit_device(prior, x_NP[measured], y_N[measured]).predict_ms(x_NP[rest])
 
