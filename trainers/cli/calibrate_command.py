@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 def _check(content: dict[str, Any]) -> "CalibrateConfig":
-    from trainers.devices.command_config import CalibrateConfig, validate
+    from trainers.devices.command_config import CalibrateConfig
+    from trainers.runs.validation import checked
 
-    return validate(CalibrateConfig, content)
+    return checked(CalibrateConfig, content)
 
 
 def _work(config: "CalibrateConfig", command: str) -> Mapping[str, Any]:

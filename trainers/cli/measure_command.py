@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 def _check(content: dict[str, Any]) -> "MeasureConfig":
-    from trainers.devices.command_config import MeasureConfig, validate
+    from trainers.devices.command_config import MeasureConfig
+    from trainers.runs.validation import checked
 
-    return validate(MeasureConfig, content)
+    return checked(MeasureConfig, content)
 
 
 def _work(config: "MeasureConfig", command: str) -> Mapping[str, Any]:

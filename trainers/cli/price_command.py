@@ -10,9 +10,10 @@ if TYPE_CHECKING:
 
 
 def _check(content: dict[str, Any]) -> "PriceConfig":
-    from trainers.devices.command_config import PriceConfig, validate
+    from trainers.devices.command_config import PriceConfig
+    from trainers.runs.validation import checked
 
-    return validate(PriceConfig, content)
+    return checked(PriceConfig, content)
 
 
 def _work(config: "PriceConfig", command: str) -> Mapping[str, Any]:

@@ -17,7 +17,6 @@ from search_spaces.errors import InvalidInputError
 from trainers.devices.calibrate_input import checked_candidates, checked_measurements, describe, precision_of
 from trainers.devices.calibration_report import CalibrationReport
 from trainers.devices.command_config import CalibrateConfig
-from trainers.devices.measure_plan import Item
 from trainers.runs.exit_status import RunFolderError
 from trainers.runs.files import write_csv, write_text
 
@@ -51,16 +50,12 @@ def run_propose(config: CalibrateConfig, report: Report) -> None:
     candidates, measurements = checked_candidates(config)
     assert config.propose is not None
     proposals = propose(
-        {name: item.operations if isinstance(item, Item) else item for name, item in candidates.items()},
+        {item.name: item.operations for item in candidates},
         measurements.rows if measurements else (),
         num_networks=config.propose,
         bytes_per_element=BYTES_PER_ELEMENT[precision_of(config, measurements) or "fp32"],
     )
-    architectures = {
-        name: item.subject
-        for name, item in candidates.items()
-        if isinstance(item, Item) and isinstance(item.subject, Architecture)
-    }
+    architectures = {item.name: item.subject for item in candidates if isinstance(item.subject, Architecture)}
     with _writing():
         _write_proposals(config.output_path, proposals, architectures)
     for number, proposal in enumerate(proposals, start=1):

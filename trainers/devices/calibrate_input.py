@@ -1,7 +1,7 @@
 """What a calibration or a proposal starts from, read and checked before any fit."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -11,7 +11,6 @@ from hardware_models.calibration.profile_file import Description
 from hardware_models.measuring.measurements import IMPORTERS, Measurements, read_layers
 from hardware_models.profile import BYTES_PER_ELEMENT, Precision
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation
 from trainers.devices.command_config import CalibrateConfig
 from trainers.devices.measure_plan import Item, random_networks, space_of
 
@@ -28,8 +27,8 @@ def checked_measurements(config: CalibrateConfig) -> Measurements:
     return measurements
 
 
-def checked_candidates(config: CalibrateConfig) -> tuple[Mapping[str, Item | Sequence[Operation]], Measurements | None]:
-    """Networks to choose from by name, those of a space with their architectures, and what is measured already.
+def checked_candidates(config: CalibrateConfig) -> tuple[list[Item], Measurements | None]:
+    """Networks to choose from, those of a space with their architectures, and what is measured already.
 
     Raises: InvalidInputError for what cannot be used.
     """
@@ -43,10 +42,10 @@ def checked_candidates(config: CalibrateConfig) -> tuple[Mapping[str, Item | Seq
         precision = precision_of(config, measurements) or "fp32"
         check_rows(measurements, precision=precision, unusual_speed=config.unusual_speed)
     if config.candidates is not None:
-        return read_layers(Path(os.path.expanduser(config.candidates))), measurements
+        layers = read_layers(Path(os.path.expanduser(config.candidates)))
+        return [Item(name, None, operations) for name, operations in layers.items()], measurements
     space = space_of(config)
-    items = random_networks(space, min(RANDOM_CANDIDATES, space.num_networks), Random(config.seed))
-    return {item.name: item for item in items}, measurements
+    return random_networks(space, min(RANDOM_CANDIDATES, space.num_networks), Random(config.seed)), measurements
 
 
 def precision_of(config: CalibrateConfig, measurements: Measurements | None) -> Precision | None:

@@ -4,19 +4,19 @@ The meaning of each key stands in conf/measure.yaml, conf/calibrate.yaml and con
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from abc import abstractmethod
+from collections.abc import Iterator
 from glob import glob
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, model_validator
 
 from hardware_models.metrics import Margin
 from hardware_models.profile import Precision
 from trainers.runs.config import BoardConfig, Count, FolderName, Line, PathsConfig, Plugins, Section
 from trainers.runs.given_network import network_problems
-from trainers.runs.validation import checked, refusal
 
 ImageSize = Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=2, max_length=2)]
 
@@ -33,9 +33,16 @@ class CommandConfig(Section):
 
     plugins: Plugins
 
+    @abstractmethod
     def contradictions(self) -> Iterator[str]:
         """What is wrong between keys that are right by themselves."""
-        yield from ()
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        problems = list(self.contradictions())
+        if problems:
+            raise ValueError("\n  ".join(problems))
+        return self
 
 
 class LogConfig(Section):
@@ -180,18 +187,6 @@ class PriceConfig(CommandConfig):
 
     def contradictions(self) -> Iterator[str]:
         yield from network_problems(self.architecture, self.arch, self.space)
-
-
-Config = TypeVar("Config", bound=CommandConfig)
-
-
-def validate(schema: type[Config], content: Mapping[str, Any]) -> Config:
-    """Raises: InvalidInputError that lists wrong keys or, where each is right by itself, contradictions."""
-    config = checked(schema, content)
-    problems = list(config.contradictions())
-    if problems:
-        raise refusal(problems)
-    return config
 
 
 def paths_of(given: list[str] | None) -> list[Path]:

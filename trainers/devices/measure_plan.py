@@ -21,10 +21,10 @@ DRAWS_PER_NETWORK = 100  # until a space is taken to have too few networks that 
 
 @dataclass(frozen=True)
 class Item:
-    """A network or an operation to time, by its name in the file. A network also has the operations it runs."""
+    """A network or an operation, by its name in the file; a network has operations, and its architecture if known."""
 
     name: str
-    subject: Architecture | Operation
+    subject: Architecture | Operation | None
     operations: tuple[Operation, ...] = ()
 
 

@@ -66,6 +66,7 @@ def time_item(config: MeasureConfig, machine: Machine, item: Item) -> Measuremen
     settings = {"threads": config.threads, "warmup": config.warmup, "repeats": config.repeats}
     if isinstance(item.subject, Operation):
         return time_operation(item.subject, machine=machine, **settings)
+    assert item.subject is not None  # as of all that is planned
     return time_module(build_network(item.subject), inputs_of(item.subject), machine=machine, **settings)
 
 
