@@ -3,12 +3,12 @@
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import yaml
 
-from trainers.runs.config import fingerprint_fields
+from trainers.runs.config import dotted_values, fingerprint_fields
 
 SETTINGS_DIGITS = 8  # of the hash, as in the names of run folders
 LONGEST = 24  # characters of a value in a label
@@ -71,18 +71,14 @@ def _flat(config: Config) -> Flat:
     content = fingerprint_fields(config)
     devices = content.get("hardware")
     named = {"hardware": ",".join(map(str, devices))} if isinstance(devices, Mapping) else {}
-    return named | dict(_leaves(content, ""))
+    return named | {key: _plain(value) for key, value in dotted_values(content).items()}
 
 
-def _leaves(content: Config, prefix: str) -> Iterator[tuple[str, Any]]:
-    for name, value in content.items():
-        key = f"{prefix}{name}"
-        if isinstance(value, Mapping) and value:
-            yield from _leaves(value, f"{key}.")
-        elif isinstance(value, Mapping | list | set):
-            yield key, yaml.safe_dump(value, default_flow_style=True, width=float("inf")).strip().replace(", ", ",")
-        else:
-            yield key, value
+def _plain(value: Any) -> Any:
+    """A value, or its text as on a command line if it has several."""
+    if not isinstance(value, Mapping | list | set):
+        return value
+    return yaml.safe_dump(value, default_flow_style=True, width=float("inf")).strip().replace(", ", ",")
 
 
 def _differing(flats: Sequence[Flat]) -> list[str]:

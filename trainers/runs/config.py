@@ -230,6 +230,16 @@ def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     return kept
 
 
+def dotted_values(content: Any, prefix: str = "") -> dict[str, Any]:
+    """The values of nested mappings by their dotted keys."""
+    if not (isinstance(content, Mapping) and content):
+        return {prefix: content}
+    found: dict[str, Any] = {}
+    for name, value in content.items():
+        found |= dotted_values(value, f"{prefix}.{name}" if prefix else str(name))
+    return found
+
+
 def table_hashes(hardware: Any) -> list[str]:
     """sha256 of each file that look-up tables of these devices are read from, in the order of their paths."""
     paths = [path for path in sorted(set(_table_files(hardware))) if os.path.isfile(path)]

@@ -3,7 +3,7 @@
 from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from trainers.runs.config import fingerprint_fields, table_hashes
+from trainers.runs.config import dotted_values, fingerprint_fields, table_hashes
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -31,20 +31,10 @@ def fixed_values(jobs: Iterable[Mapping[str, Any]], space: Iterable[str], own: C
         asked = {key: value for key, value in fingerprint_fields(job).items() if key not in own}
         hardware = job.get("hardware")
         more = {"content of look-up tables": table_hashes(hardware), "order of devices": list(hardware or ())}
-        for key, value in (_dotted(asked) | more).items():
+        for key, value in (dotted_values(asked) | more).items():
             if key not in searched and value not in found.setdefault(key, []):
                 found[key].append(value)
     return {key: values[0] if len(values) == 1 else values for key, values in found.items()}
-
-
-def _dotted(content: Any, prefix: str = "") -> dict[str, Any]:
-    """The values of nested mappings by their dotted keys."""
-    if not (isinstance(content, Mapping) and content):
-        return {prefix: content}
-    found: dict[str, Any] = {}
-    for name, value in content.items():
-        found |= _dotted(value, f"{prefix}.{name}" if prefix else str(name))
-    return found
 
 
 def unknown_figures(job: Mapping[str, Any], names: Iterable[str], space: Iterable[str]) -> list[str]:
