@@ -11,7 +11,7 @@ from getpass import getuser
 from pathlib import Path
 from shutil import which
 
-from hardware_models.measuring.board import BoardAddress
+from hardware_models.measuring.board_address import BoardAddress
 
 SSHD = which("sshd") or next((path for path in ("/usr/sbin/sshd", "/usr/local/sbin/sshd") if Path(path).exists()), None)
 REASON = "needs OpenSSH's server and client: apt-get install openssh-server openssh-client"
@@ -68,7 +68,11 @@ def loopback_server(folder: Path) -> Iterator[LoopbackServer]:
     try:
         wait_for(port, server, folder / "sshd.log")
         address = BoardAddress(
-            f"{getuser()}@127.0.0.1", port, key, client_config(folder, "known_hosts"), python=sys.executable
+            host=f"{getuser()}@127.0.0.1",
+            port=port,
+            identity=str(key),
+            ssh_config=str(client_config(folder, "known_hosts")),
+            python=sys.executable,
         )
         yield LoopbackServer(folder, port, address)
     finally:

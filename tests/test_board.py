@@ -9,7 +9,6 @@ import sys
 import time
 import venv
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +17,8 @@ from boards import INSTALLED, REASON, LoopbackServer, client_config, free_port, 
 from torch import nn
 
 from hardware_models.measuring import board as board_module
-from hardware_models.measuring.board import Board, BoardAddress, BoardError, connected
+from hardware_models.measuring.board import Board, BoardError, connected
+from hardware_models.measuring.board_address import BoardAddress
 from hardware_models.measuring.graph import Graph, operation_graph
 from hardware_models.measuring.measure import ParityError, time_module, time_operation
 from search_spaces.operation import Operation
@@ -97,36 +97,36 @@ def test_words_of_a_login_are_passed_over(server: LoopbackServer, tmp_path: Path
     talkative = tmp_path / "python"
     talkative.write_text(f'#!/bin/sh\necho "Welcome to the board"\nexec {sys.executable} "$@"\n')
     talkative.chmod(0o755)
-    with connected(replace(server.address, python=str(talkative))) as reported:
+    with connected(server.address.model_copy(update={"python": str(talkative)})) as reported:
         assert reported.versions["python"] == ".".join(map(str, sys.version_info[:3]))
 
 
 def test_closed_port_is_refused_with_what_to_check(server: LoopbackServer) -> None:
-    message = refusal(replace(server.address, port=free_port()))
+    message = refusal(server.address.model_copy(update={"port": free_port()}))
     assert "onnection refused" in message
     assert "board.port" in message
 
 
 def test_key_that_is_not_accepted_is_refused_with_what_to_set(server: LoopbackServer, tmp_path: Path) -> None:
-    message = refusal(replace(server.address, identity=make_key(tmp_path / "other")))
+    message = refusal(server.address.model_copy(update={"identity": str(make_key(tmp_path / "other"))}))
     assert "Permission denied" in message
     assert "board.identity" in message
 
 
 def test_host_that_is_not_known_is_refused(server: LoopbackServer) -> None:
     (server.folder / "nobody").write_text("")
-    message = refusal(replace(server.address, ssh_config=client_config(server.folder, "nobody")))
+    message = refusal(server.address.model_copy(update={"ssh_config": str(client_config(server.folder, "nobody"))}))
     assert "Host key verification failed" in message
     assert "connect once by hand" in message
 
 
 def test_name_that_does_not_exist_is_refused(server: LoopbackServer) -> None:
-    message = refusal(replace(server.address, host="nobody@board.invalid"))
+    message = refusal(server.address.model_copy(update={"host": "nobody@board.invalid"}))
     assert "check board.host" in message
 
 
 def test_board_without_python_is_refused(server: LoopbackServer) -> None:
-    message = refusal(replace(server.address, python="/nowhere/python3"))
+    message = refusal(server.address.model_copy(update={"python": "/nowhere/python3"}))
     assert "/nowhere/python3" in message
     assert "check board.python" in message
 
@@ -135,7 +135,7 @@ def test_board_without_onnxruntime_is_refused_with_the_line_that_installs_it(
     server: LoopbackServer, tmp_path: Path
 ) -> None:
     venv.create(tmp_path / "bare", with_pip=False)
-    message = refusal(replace(server.address, python=str(tmp_path / "bare" / "bin" / "python")))
+    message = refusal(server.address.model_copy(update={"python": str(tmp_path / "bare" / "bin" / "python")}))
     assert re.search(r"run on it: \S+/bare/bin/python\S* -m pip install onnxruntime", message)
 
 
@@ -152,13 +152,14 @@ def noted(server: LoopbackServer, tmp_path: Path) -> tuple[BoardAddress, Path]:
     python, pid = tmp_path / "python", tmp_path / "pid"
     python.write_text(f'#!/bin/sh\necho $$ > {pid}\nexec {sys.executable} "$@"\n')
     python.chmod(0o755)
-    return replace(server.address, python=str(python)), pid
+    return server.address.model_copy(update={"python": str(python)}), pid
 
 
 def test_board_that_does_not_answer_in_time_is_let_go_and_stops(noted: tuple[BoardAddress, Path]) -> None:
     address, pid = noted
     model = operation_graph(CONV).model().SerializeToString()
-    with connected(replace(address, timeout_s=0.3)) as slow, pytest.raises(BoardError, match=r"within 0\.3 s"):
+    slow_board = address.model_copy(update={"timeout_s": 0.3})
+    with connected(slow_board) as slow, pytest.raises(BoardError, match=r"within 0\.3 s"):
         slow.run(model, threads=1, warmup=10**9, repeats=1, feed={})
     process = Path("/proc") / pid.read_text().strip()
     for _ in range(200):

@@ -4,12 +4,12 @@ OpenSSH's client does the reaching, so keys, jump hosts and known hosts are thos
 """
 
 import json
+import os
 import shlex
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from threading import Timer
@@ -18,6 +18,7 @@ from typing import IO, Any
 import numpy as np
 import torch
 
+from hardware_models.measuring.board_address import BoardAddress
 from hardware_models.measuring.measure import Machine
 from hardware_models.measuring.runner import MARK
 from search_spaces.errors import EspalierError
@@ -44,29 +45,16 @@ class BoardError(EspalierError):
     """A board cannot be reached, cannot run models, or was lost on the way."""
 
 
-@dataclass(frozen=True, slots=True)
-class BoardAddress:
-    """Where a board is: `host` as OpenSSH takes it (`user@address`, or a name of its configuration), and how to enter.
-
-    `python` is the interpreter there; one measurement may take `timeout_s`.
-    """
-
-    host: str
-    port: int | None = None
-    identity: Path | None = None
-    ssh_config: Path | None = None
-    python: str = "python3"
-    timeout_s: float = 600.0
-
-    @property
-    def command(self) -> list[str]:
-        """The OpenSSH command that starts the runner there. It asks nothing: without a usable key it fails."""
-        options = ["BatchMode=yes", f"ConnectTimeout={CONNECT_TIMEOUT_S}", "ServerAliveInterval=15"]
-        command = ["ssh", "-T", *(part for option in options for part in ("-o", option))]
-        command += [] if self.ssh_config is None else ["-F", str(self.ssh_config)]
-        command += [] if self.port is None else ["-p", str(self.port)]
-        command += [] if self.identity is None else ["-i", str(self.identity), "-o", "IdentitiesOnly=yes"]
-        return [*command, "--", self.host, shlex.join([self.python, "-u", "-c", _START])]
+def ssh_command(address: BoardAddress) -> list[str]:
+    """The OpenSSH command that starts the runner there. It asks nothing: without a usable key it fails."""
+    assert address.host is not None
+    options = ["BatchMode=yes", f"ConnectTimeout={CONNECT_TIMEOUT_S}", "ServerAliveInterval=15"]
+    command = ["ssh", "-T", *(part for option in options for part in ("-o", option))]
+    command += [] if address.ssh_config is None else ["-F", os.path.expanduser(address.ssh_config)]
+    command += [] if address.port is None else ["-p", str(address.port)]
+    if address.identity is not None:
+        command += ["-i", os.path.expanduser(address.identity), "-o", "IdentitiesOnly=yes"]
+    return [*command, "--", address.host, shlex.join([address.python, "-u", "-c", _START])]
 
 
 class Board(Machine):
@@ -148,7 +136,7 @@ def connected(address: BoardAddress) -> Iterator[Board]:
     with tempfile.TemporaryFile() as messages:
         try:
             process = subprocess.Popen(
-                address.command,
+                ssh_command(address),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=messages,

@@ -13,9 +13,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from hardware_models.measuring.board_address import BoardAddress, Line
 from hardware_models.metrics import Margin
 from hardware_models.profile import Precision
-from trainers.runs.config import BoardConfig, Count, FolderName, Line, PathsConfig, Plugins, Section
+from trainers.runs.config import Count, FolderName, PathsConfig, Plugins, Section
 from trainers.runs.given_network import network_problems
 
 ImageSize = Annotated[list[Annotated[int, Field(ge=1, le=65_536)]], Field(min_length=2, max_length=2)]
@@ -69,7 +70,7 @@ class MeasureConfig(CommandConfig):
     warmup: Annotated[int, Field(ge=0, le=1_000_000)]
     repeats: Annotated[int, Field(ge=1, le=1_000_000)]
     output: Annotated[str, Field(pattern=r"^[^\x00-\x1f]*[^/]\.csv$")]
-    board: BoardConfig
+    board: BoardAddress
     log: LogConfig
 
     @property

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, Field, model_validator
 
+from hardware_models.measuring.board_address import BoardAddress, Line
 from hardware_models.metrics import Margin
 from trainers.runs.plugins import check_imported, may_name_class
 from trainers.runs.validation import STRICT, checked
@@ -16,7 +17,6 @@ from trainers.runs.validation import STRICT, checked
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Line = Annotated[str, Field(min_length=1, pattern=r"^[^\x00-\x1f\x7f]+$")]
 # NamedPart of a path, so no separators and no dots alone.
 FolderName = Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$", max_length=80)]
 # One of digits alone is a number to YAML and to Hydra, and yet the name that was meant.
@@ -97,26 +97,6 @@ class TrainerConfig(Section):
         return self
 
 
-class BoardConfig(Section):
-    """Another machine, over SSH; the meaning of each key stands in conf/measure.yaml."""
-
-    # A leading dash would be read as an option.
-    host: Annotated[str, Field(pattern=r"^[^-\s][^\s]*$")] | None = None
-    port: Annotated[int, Field(ge=1, le=65535)] | None = None
-    identity: Line | None = None
-    ssh_config: Line | None = None
-    python: Line = "python3"
-    timeout_s: Annotated[float, Field(gt=0, le=86_400, allow_inf_nan=False)] = 600
-
-    def problems(self, key: str) -> Iterator[str]:
-        """What is wrong with it as the section `key`, beyond single values."""
-        for name, path in (("identity", self.identity), ("ssh_config", self.ssh_config)):
-            if path is not None and not os.path.isfile(os.path.expanduser(path)):
-                yield f"{key}.{name}: no such file: {path}"
-        if self.host is None and (self.identity or self.ssh_config or self.port is not None):
-            yield f"{key}.host: got none beside its other keys; name the machine, as {key}.host=pi@192.168.1.20"
-
-
 class PathsConfig(Section):
     runs: Line
     data: Line
@@ -151,7 +131,7 @@ class SearchConfig(Section):
     callbacks: list[CallbackPart] = []
     margin: Margin
     trainer: TrainerConfig
-    boards: Annotated[dict[str, BoardConfig], BeforeValidator(lambda boards: {} if boards is None else boards)] = {}
+    boards: Annotated[dict[str, BoardAddress], BeforeValidator(lambda boards: {} if boards is None else boards)] = {}
     logger: NamedPart
     tags: list[Line]
     trial: TrialConfig | None
@@ -168,7 +148,7 @@ class SearchConfig(Section):
             raise ValueError("\n  ".join(problems))
         return self
 
-    def _wrong_board(self, name: str, board: BoardConfig) -> Iterator[str]:
+    def _wrong_board(self, name: str, board: BoardAddress) -> Iterator[str]:
         """What is wrong with a board: onnxruntime in fp32 measures whole networks there."""
         key, profile = f"boards.{name}", self.hardware.get(name)
         if board.host is None:

@@ -3,15 +3,16 @@
 Both become part of the configuration, and so of the run's key: a finished run is returned only for what it was asked.
 """
 
+from hardware_models.measuring.board_address import BoardAddress
 from hardware_models.measuring.measure import ThisMachine
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig, content_of, data_config
 from trainers.data.storage import Report, silent
-from trainers.runs.config import BoardConfig, SearchConfig
+from trainers.runs.config import SearchConfig
 from trainers.search.machines import machine_of
 from trainers.search.plan import is_host
 
-Known = dict[DataConfig | BoardConfig, str]  # what has been read or reached for another job already
+Known = dict[DataConfig | BoardAddress, str]  # what has been read or reached for another job already
 
 
 def identified(config: SearchConfig, known: Known | None = None, report: Report = silent) -> SearchConfig:
