@@ -17,6 +17,7 @@ from search_spaces.architecture import make_space
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig, data_config
 from trainers.data.image_set import DATASETS
+from trainers.deploy.optimizers import make_optimizer
 from trainers.runs.config import (
     ASKED_IF_SET,
     PathsConfig,
@@ -25,7 +26,6 @@ from trainers.runs.config import (
     fingerprint_fields,
     validate,
 )
-from trainers.search.optimizers import make_optimizer
 from trainers.search.plan import is_host, part_problems
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))

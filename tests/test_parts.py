@@ -5,8 +5,8 @@ import torch
 from tiny_search import TINY, composed
 
 from search_spaces.errors import keys_of
+from trainers.deploy.optimizers import make_optimizer, make_schedule
 from trainers.runs.config import validate
-from trainers.search.optimizers import make_optimizer, make_schedule
 from trainers.search.plan import part_problems
 
 

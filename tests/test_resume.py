@@ -36,7 +36,7 @@ from trainers.runs.code import Code, running_code
 from trainers.runs.config import SearchConfig
 from trainers.runs.folder import RunFolder
 from trainers.runs.state import state_of
-from trainers.search.provenance import versions
+from trainers.runs.versions import versions
 from trainers.search.strategy import PRESETS
 
 

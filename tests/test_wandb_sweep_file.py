@@ -9,9 +9,9 @@ import yaml
 from tiny_search import CONF, composed
 from wandb.sdk.launch.sweeps.utils import create_sweep_command, create_sweep_command_args
 
+from trainers.deploy.optimizers import make_optimizer
 from trainers.runs import metric_names
 from trainers.runs.config import validate
-from trainers.search.optimizers import make_optimizer
 
 SWEEP = yaml.safe_load((CONF / "wandb_sweep.yaml").read_text(encoding="utf-8"))
 ENDS = {name: spec.get("values") or [spec["min"], spec["max"]] for name, spec in SWEEP["parameters"].items()}

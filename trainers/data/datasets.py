@@ -28,6 +28,7 @@ from trainers.runs.validation import checked
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
 
 Batch = tuple[Tensor, Tensor]
+Numbered = tuple[Tensor, Tensor, Tensor]  # and the numbers of the images in their set, int64 (B,)
 COUNTED_AT_ONCE = 16  # images, of which there may be more than fit in memory
 Side = Annotated[int, Field(ge=4, le=1024)]
 
@@ -86,13 +87,17 @@ def data_config(content: Mapping[str, Any]) -> DataConfig:
     return checked(DataConfig, content, section="data")
 
 
-def load_data(config: DataConfig, *, image_size: tuple[int, int] | None = None) -> "ImageData":
-    """The data set of `config`, read, divided, and ready to give batches; of another `image_size` than its own."""
+def load_data(config: DataConfig, *, image_size: tuple[int, int] | None = None, joined: bool = False) -> "ImageData":
+    """The data set of `config`, read, divided, and ready to give batches; of another `image_size` than its own.
+
+    Where both training splits are `joined`, `weights` has all their images.
+    """
     image_set = read_images(config)
     if image_size is not None and "image_size" in signature(DATASETS[config.name]).parameters:
         sized = config.model_copy(update={"image_size": image_size})
         image_set = _read(sized, silent)  # from its files, and not scaled twice
     splits = make_splits(image_set, config.shares, seed=config.split_seed)
+    splits = splits.joined() if joined else splits
     height, width = image_size or config.image_size or image_set.images.shape[2:]
     channels = config.channels or image_set.images.shape[1]
     return ImageData(
@@ -248,7 +253,11 @@ class ImageData:
 
         Images are float32 (B, channels, H, W), channels last. Augmented passes drop an incomplete last batch.
         """
-        return self._pass(split, batch_size, augment, (split, seed, epoch, 0))
+        return ((x, y) for x, y, _ in self._pass(split, batch_size, augment, (split, seed, epoch, 0)))
+
+    def numbered_batches(self, *, batch_size: int, seed: int, epoch: int) -> Iterator[Numbered]:
+        """The augmented `batches` of the weights split."""
+        return self._pass("weights", batch_size, True, ("weights", seed, epoch, 0))
 
     def loader(self, *, batch_size: int, seed: int, epoch: Callable[[], int]) -> DataLoader[tuple[Batch, Batch]]:
         """Pairs of an augmented weights batch and an augmented architecture batch, for the epoch that `epoch()` says.
@@ -274,7 +283,7 @@ class ImageData:
                 "lower it or raise data.limit"
             )
 
-    def _pass(self, split: Split, batch_size: int, augment: bool, key: tuple[int | str, ...]) -> Iterator[Batch]:
+    def _pass(self, split: Split, batch_size: int, augment: bool, key: tuple[int | str, ...]) -> Iterator[Numbered]:
         indices_S, generator = self._indices(split), key_generator("order", *key)
         if augment and self._draws_classes:
             order_S = balanced_order(self._labels_N[indices_S], generator)
@@ -287,7 +296,7 @@ class ImageData:
             images = self._moved(images, key_generator("augment", *key, i)) if augment else images.permute(0, 2, 3, 1)
             pixels = images.contiguous().expand(-1, -1, -1, self.channels).float()
             # Channels lie last in memory already; the permuted view is what torch calls channels_last.
-            yield ((pixels / 255 - self.mean) / self.std).permute(0, 3, 1, 2), self._labels_N[chosen]
+            yield ((pixels / 255 - self.mean) / self.std).permute(0, 3, 1, 2), self._labels_N[chosen], chosen
 
     def _moved(self, images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
         """Each image (H, W, C) shifted by up to `shift` pixels, the gap black, and mirrored or not: one gather."""
@@ -324,4 +333,5 @@ class _PairedBatches(IterableDataset[tuple[Batch, Batch]]):
 
     def _endless(self, split: Split, epoch: int) -> Iterator[Batch]:
         for repeat in count():
-            yield from self._data._pass(split, self._batch_size, True, (split, self._seed, epoch, repeat))
+            key = (split, self._seed, epoch, repeat)
+            yield from ((x, y) for x, y, _ in self._data._pass(split, self._batch_size, True, key))

@@ -1,7 +1,7 @@
 """Four disjoint parts of an image set: which of its images train, rank and test."""
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isclose
 from typing import Annotated, Literal, Self, get_args
 
@@ -48,6 +48,11 @@ class Splits:
     validation: Tensor
     test: Tensor
     hash: str
+
+    def joined(self) -> Self:
+        """With the images of both training splits in `weights`."""
+        weights = torch.cat([self.weights, self.architecture]).sort().values
+        return replace(self, weights=weights, architecture=weights[:0])
 
 
 def make_splits(image_set: ImageSet, shares: Shares, *, seed: int) -> Splits:

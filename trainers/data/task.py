@@ -42,14 +42,18 @@ class Task(ABC):
         """The task with a weight of each class in `loss`. Raises: InvalidInputError if it has no classes."""
         raise InvalidInputError(f"data.class_weights: got balanced, but the task {self.score_name} has no classes")
 
+    def smoothed(self, share: float) -> "Task":
+        """The task whose `loss` gives all classes alike a `share` of each label. Raises: as `weighted`."""
+        raise InvalidInputError(f"label_smoothing: got {share}, but the task {self.score_name} has no classes")
+
 
 class Classification(Task):
     """Logits (B, K) and class indices (B,): cross-entropy in nats, and accuracy, balanced over the classes."""
 
     score_name = "accuracy"
 
-    def __init__(self, weights_K: Tensor | None = None) -> None:
-        self.weights_K = weights_K
+    def __init__(self, weights_K: Tensor | None = None, *, smoothing: float = 0.0) -> None:
+        self.weights_K, self.smoothing = weights_K, smoothing
 
     def total_loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets, reduction="sum")
@@ -61,10 +65,13 @@ class Classification(Task):
         return targets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, targets, self.weights_K)
+        return F.cross_entropy(outputs, targets, self.weights_K, label_smoothing=self.smoothing)
 
     def weighted(self, weights_K: Tensor) -> Task:
-        return Classification(weights_K)
+        return Classification(weights_K, smoothing=self.smoothing)
+
+    def smoothed(self, share: float) -> Task:
+        return Classification(self.weights_K, smoothing=share)
 
 
 def balanced_weights(labels_S: Tensor, num_classes: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from torch import Tensor, nn
@@ -76,18 +77,30 @@ def fit(
     clip_norm: float | None = None,
 ) -> None:
     """Trains a network in place on the weights split for `steps` batches; it ends in eval mode."""
-    network.train()
     done, epoch = 0, 0
     while done < steps:
-        for x, y in data.batches("weights", batch_size=batch_size, seed=seed, epoch=epoch, augment=True):
-            if done == steps:
-                break
-            optimizer.zero_grad(set_to_none=True)
-            data.task.loss(network(x), y).backward()
-            if clip_norm is not None:
-                nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
-            optimizer.step()
-            schedule.step()
-            done += 1
+        batches = data.batches("weights", batch_size=batch_size, seed=seed, epoch=epoch, augment=True)
+        losses = (data.task.loss(network(x), y) for x, y in islice(batches, steps - done))
+        done += sum(1 for _ in descend(network, losses, optimizer, schedule, clip_norm=clip_norm))
         epoch += 1
     network.eval()
+
+
+def descend(
+    network: nn.Module,
+    losses: Iterator[Tensor],
+    optimizer: Optimizer,
+    schedule: LRScheduler,
+    *,
+    clip_norm: float | None,
+) -> Iterator[float]:
+    """Updates the weights by one loss of the network, in training mode, after another; gives the value of each."""
+    network.train()
+    for loss in losses:
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if clip_norm is not None:
+            nn.utils.clip_grad_norm_(network.parameters(), clip_norm)
+        optimizer.step()
+        schedule.step()
+        yield float(loss.detach())

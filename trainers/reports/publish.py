@@ -11,7 +11,7 @@ from trainers.runs import metric_names
 from trainers.runs.files import finite
 from trainers.runs.result import Result, read_result
 from trainers.runs.state import architecture_file, weights_file
-from trainers.search.provenance import file_hashes
+from trainers.runs.versions import file_hashes
 
 RECORDS = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv")  # of the supernet and how it was trained
 RESULTS = ("result.json", "lineage.json", "report.html")

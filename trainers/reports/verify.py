@@ -25,9 +25,9 @@ from trainers.runs.state import (
     onnx_path,
     weights_file,
 )
+from trainers.runs.versions import file_hashes, versions
 from trainers.search.certificate import hold
 from trainers.search.plan import is_host, measured_devices
-from trainers.search.provenance import file_hashes, versions
 from trainers.search.prune_log import replay, replay_network
 from trainers.search.result_writer import certified, objective, predicted, run_files, transfer
 

@@ -12,8 +12,8 @@ from hardware_models.measuring.measure import Machine, Measurement, time_module
 from search_spaces.blocks import recalibrate, without_resize
 from trainers.data.datasets import ImageData
 from trainers.deploy.onnx_file import onnx_file, score_file, time_file
+from trainers.deploy.optimizers import make_optimizer, make_schedule
 from trainers.deploy.standalone import Score, first_images, fit, score
-from trainers.search.optimizers import make_optimizer, make_schedule
 from trainers.search.plan import Plan
 
 

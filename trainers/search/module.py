@@ -17,9 +17,9 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from hardware_models.budgets.cost_table import Array
 from search_spaces.errors import EspalierError
+from trainers.deploy.optimizers import make_optimizer, make_schedule
 from trainers.runs.code import Code
 from trainers.search.logits import ArchitectureParameters
-from trainers.search.optimizers import make_optimizer, make_schedule
 from trainers.search.plan import Plan
 from trainers.search.provenance import Computed
 from trainers.search.relaxations.relaxation import Batch, Searched, Update

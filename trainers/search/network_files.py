@@ -9,9 +9,10 @@ from torch import nn
 from search_spaces.architecture import Architecture
 from trainers.runs.files import write_bytes, write_text
 from trainers.runs.state import architecture_file, best_file, best_weights_file, onnx_path, weights_file
+from trainers.runs.versions import versions
 from trainers.search.derive import Derived
 from trainers.search.plan import Plan
-from trainers.search.provenance import hashes, versions
+from trainers.search.provenance import hashes
 
 
 def write_networks(plan: Plan, derived: Sequence[Derived], folder: Path) -> list[str]:

@@ -14,11 +14,12 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.space import SearchSpace
 from search_spaces.trained_shape import idle_choices
 from trainers.data.datasets import ImageData, data_config, load_data
+from trainers.deploy.optimizers import check_optimizer, check_schedule
 from trainers.runs.config import SearchConfig
 from trainers.runs.given_network import check_space
 from trainers.runs.validation import check_arguments, untitled
+from trainers.search.callbacks import make_callbacks
 from trainers.search.constraints.constraint import CONSTRAINTS
-from trainers.search.optimizers import check_optimizer, check_schedule, make_callbacks
 from trainers.search.remedies import REMEDIES
 from trainers.search.strategy import PRESETS, REGISTRIES, Section, needs_supernet, sections
 

@@ -1,23 +1,18 @@
 """Where a result comes from, by content: hashes of what went in and of what came out."""
 
 import hashlib
-import platform
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from hardware_models.measuring.runner import cpu_model
-from search_spaces.regular_files import check_regular
 from trainers.runs.code import Code
 from trainers.runs.plugins import code_of
 from trainers.runs.result import Hashes
+from trainers.runs.versions import versions
 from trainers.search.plan import Plan
-
-PACKAGES = ("espalier", "torch", "pytorch-lightning", "fvcore", "scipy", "numpy", "onnxruntime")
 
 
 @dataclass
@@ -44,11 +39,6 @@ def computed_here(plan: Plan) -> Computed:
     return Computed(torch.get_num_threads(), [cpu_model()], [code])
 
 
-def versions() -> dict[str, str]:
-    """Versions of Python and of the packages that figures depend on."""
-    return {"python": platform.python_version(), **{name: version(name) for name in PACKAGES}}
-
-
 def hashes(plan: Plan) -> Hashes:
     """sha256 of what a result depends on: the configuration, the prices made of it, which images are in which split."""
     return Hashes(config=plan.config.digest, cost_table=plan.table.digest, data_split=plan.data.splits.hash)
@@ -58,17 +48,6 @@ def origin(plan: Plan) -> dict[str, Any]:
     """What an attempt at a search starts from: its hashes, the code that runs, and versions."""
     code = vars(code_of(plan.config.model_dump(mode="json")))
     return {"hashes": hashes(plan).model_dump(), "code": code, "versions": versions()}
-
-
-def file_hashes(folder: Path, files: Sequence[str]) -> dict[str, str]:
-    """sha256 of each of `files`, by its path below `folder`. Raises: OSError; ValueError for a pipe or a device."""
-    return {file: _sha256(folder / file) for file in files}
-
-
-def _sha256(path: Path) -> str:
-    check_regular(path)
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def weights_digest(module: torch.nn.Module) -> str:

@@ -31,6 +31,7 @@ from trainers.runs.result import (
 )
 from trainers.runs.state import architecture_file, best_file, best_weights_file, onnx_path, weights_file
 from trainers.runs.transfer import predicted_on
+from trainers.runs.versions import file_hashes, versions
 from trainers.runs.warnings import WELL_USED
 from trainers.search.candidates import Candidate
 from trainers.search.certificate import Certificate
@@ -40,7 +41,7 @@ from trainers.search.module import SearchModule
 from trainers.search.network_files import write_networks
 from trainers.search.plan import Plan
 from trainers.search.progress import entropy_of, weights_of
-from trainers.search.provenance import Computed, file_hashes, hashes, versions, weights_digest
+from trainers.search.provenance import Computed, hashes, weights_digest
 from trainers.search.prune_log import prune_rows, write_prune_log
 from trainers.search.search_state import SearchState
 

@@ -12,15 +12,13 @@ import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from trainers.runs.folder import RunFolder
-from trainers.search.callbacks import Report, SearchCallback
+from trainers.runs.versions import COMPUTING, versions
+from trainers.search.callbacks import Report, SearchCallback, make_callbacks
 from trainers.search.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO, latest_checkpoint
 from trainers.search.module import SearchModule
-from trainers.search.optimizers import make_callbacks
 from trainers.search.plan import Plan
 from trainers.search.progress import EpochReport, StatusLine
-from trainers.search.provenance import hashes, versions
-
-COMPUTING = ("torch", "pytorch-lightning", "numpy", "scipy")  # packages that a search is not resumed with others of
+from trainers.search.provenance import hashes
 
 
 def train(

@@ -1,12 +1,11 @@
-"""Optimizers, schedules of the learning rate and Lightning callbacks, from the classes that a configuration names."""
+"""Optimizers, schedules of the learning rate and other objects, from the classes that a configuration names."""
 
 import math
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any, TypeVar
 
-import pytorch_lightning as pl
 import torch
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
@@ -31,11 +30,9 @@ def make_schedule(content: Mapping[str, Any], *, steps: int) -> Callable[[Optimi
     return _maker(kind, {**content, **lengths}, "schedule")
 
 
-def make_callbacks(contents: Sequence[Mapping[str, Any]]) -> list[pl.Callback]:
-    """The callbacks of Lightning's trainer that a configuration names."""
-    keys = [f"callbacks[{number}]" for number in range(len(contents))]
-    found = [(_class(content, key, pl.Callback), content, key) for content, key in zip(contents, keys, strict=True)]
-    return [_call(kind, (), _arguments(content), key) for kind, content, key in found]
+def make_object(content: Mapping[str, Any], key: str, base: type[Kind]) -> Kind:
+    """An object of the class that `_target_` names, a subclass of `base`. Raises: InvalidInputError by its keys."""
+    return _call(_class(content, key, base), (), _arguments(content), key)
 
 
 def check_optimizer(content: Mapping[str, Any], key: str) -> None:
