@@ -13,7 +13,7 @@ import pytest
 import torch
 from onnx import numpy_helper
 from PIL import Image
-from tiny_search import CELLS, MOBILE_SPACE, tiny_config
+from tiny_search import CELL_SPACE, MOBILE_SPACE, tiny_config
 
 from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.data.preprocessing import Preprocess
@@ -44,9 +44,9 @@ ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "strategy.pool_size=32")
 SEARCHES = {
     "mobile, digits": (*MOBILE_SPACE, *ONE),
     # Searched at half the size that is deployed.
-    "cells, digits by a proxy": (*CELLS, *ONE, "data.image_size=[8,8]", "strategy=random"),
+    "cells, digits by a proxy": (*CELL_SPACE, *ONE, "data.image_size=[8,8]", "strategy=random"),
     "mobile, coloured photos": (*MOBILE_SPACE, *ONE, "data=image_folder", "data.image_size=[48,64]"),
-    "cells, grey photos": (*CELLS, *ONE, "data=image_folder", "data.image_size=[16,16]", "data.channels=1"),
+    "cells, grey photos": (*CELL_SPACE, *ONE, "data=image_folder", "data.image_size=[16,16]", "data.channels=1"),
 }
 
 

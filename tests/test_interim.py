@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from tiny_search import CELLS, MOBILE_SPACE, tiny_config
+from tiny_search import CELL_SPACE, MOBILE_SPACE, tiny_config
 from torch import nn
 
 import trainers.search.progress
@@ -78,7 +78,7 @@ def test_the_figure_of_each_epoch_is_that_of_the_network_returned_then(
         return scores
 
     monkeypatch.setattr(trainers.search.progress, "interim_scores", recorded)
-    overrides = MOBILE_SPACE if space == "mobile" else CELLS
+    overrides = MOBILE_SPACE if space == "mobile" else CELL_SPACE
     config = tiny_config(tmp_path, *overrides, "hardware=[mid_tablet]", f"strategy={strategy}", "data.limit=120")
     run(config, lambda line: None)
     lines = (config.run_folder / "metrics.csv").read_text().splitlines()

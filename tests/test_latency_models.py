@@ -13,11 +13,13 @@ from priced_profiles import ROOFLINE
 from spaces import PROFILES
 from tiny_search import MOBILE_SPACE, SHORT
 
+from hardware_models.budgets.cost_table import CostTable
 from hardware_models.latency_models.additive import Additive, Match
 from hardware_models.latency_models.latency_model import LATENCY_MODELS
 from hardware_models.latency_models.table import Table
 from hardware_models.profile import load_profile, profile_from_dict
 from hardware_models.testing import check_latency_model, check_monotone, check_profile, example_operations
+from search_spaces.architecture import SPACES
 from search_spaces.errors import InvalidInputError, keys_of
 from search_spaces.operation import KINDS
 from trainers.cli.calibrate_command import CALIBRATE
@@ -119,3 +121,14 @@ def test_a_model_of_a_plugin_is_calibrated_searched_reported_and_verified(comman
     assert list(json.loads(result.read_bytes())["code"]["plugins"]) == ["peaks"]
     assert report(["verify", str(result.parent), "plugins=peaks"]) == 0
     assert report([str(result.parent)]) == 0 and (result.parent / "report.html").is_file()
+
+
+def test_prices_of_a_benchmark_are_for_the_shapes_that_they_were_fitted_to() -> None:
+    profile = PROFILES["nb201_pixel3"]
+    benchmark = SPACES["nasbench201"]()
+    wider = SPACES["nasbench201"](width=128, image_size=128)
+    choices = dict.fromkeys((d.name for d in benchmark.decisions), "nor_conv_3x3")
+    assert all(profile.price(operation)["latency_ms"] >= 0 for operation in benchmark.operations(choices))
+    with pytest.raises(InvalidInputError) as refused:
+        CostTable(wider, [profile])
+    assert "16x32x32" in str(refused.value)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 from spaces import ROOT
-from tiny_search import CELLS, MOBILE_SPACE, SHORT, composed
+from tiny_search import CELL_SPACE, MOBILE_SPACE, SHORT, composed
 
 from search_spaces.architecture import make_space
 from search_spaces.errors import InvalidInputError
@@ -78,7 +78,7 @@ def test_a_search_that_cannot_tell_choices_apart_is_refused_by_their_names() -> 
 
 def test_a_grey_set_is_trained_and_priced_with_its_channel_or_with_three_if_asked() -> None:
     for asked, channels in (("null", 1), ("3", 3)):
-        plan = prepare(validate(composed(*CELLS, *SHORT, f"data.channels={asked}")))
+        plan = prepare(validate(composed(*CELL_SPACE, *SHORT, f"data.channels={asked}")))
         assert plan.data.channels == plan.space.deploy_shape[0] == channels
         images, _ = next(plan.data.batches("test", batch_size=2, seed=0, epoch=0, augment=False))
         assert images.shape[1] == channels

@@ -45,7 +45,8 @@ class Additive(LatencyModel):
     """Latency of a network of one benchmark: `constant_ms`, and for each operation the first term that matches.
 
     An operation that `in_constant` matches is part of the constant and adds 0 ms: it is the same in every network that
-    was measured, so its share is not known. `in_constant` is looked at before `terms`.
+    was measured, so its share is not known. `in_constant` is looked at before `terms`. `shapes` are the outputs
+    (C, H, W) of the operations that the terms were fitted to: others have no price. Null: any has one.
     """
 
     formula: ClassVar[str] = (
@@ -57,6 +58,7 @@ class Additive(LatencyModel):
     constant_ms: NonNegative
     in_constant: tuple[Match, ...]
     terms: tuple[Term, ...]
+    shapes: tuple[tuple[Size, Size, Size], ...] | None = None
 
     @property
     def priced(self) -> str:
@@ -66,4 +68,12 @@ class Additive(LatencyModel):
     def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
         if any(match.covers(operation) for match in self.in_constant):
             return 0.0
+        if self.shapes is not None and operation.out_shape not in self.shapes:
+            return None
         return next((term.ms for term in self.terms if term.match.covers(operation)), None)
+
+    def missing(self, operation: Operation) -> str:
+        if self.shapes is None or operation.out_shape in self.shapes:
+            return ""
+        fitted = ", ".join("x".join(map(str, shape)) for shape in self.shapes)
+        return f"its prices were fitted to networks whose operations have outputs {fitted} alone"
