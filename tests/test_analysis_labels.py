@@ -73,3 +73,9 @@ def test_no_two_searches_have_the_same_words() -> None:
     found = search_labels([*alike, {}])
     assert set(found.values()) == {f"tables=aaaaaaaaaaa…aaaaaaaaaaaa {settings_hash(one)}" for one in alike}
     assert list(search_labels([config(), config(seed=1)]).values()) == ["pool"]
+
+
+def test_searches_of_two_data_folders_have_the_names_of_the_folders() -> None:
+    contents = {"cats": "1" * 64, "dogs": "2" * 64}
+    configs = [config(data={"name": "image_folder", "root": f"/a/{n}", "content": c}) for n, c in contents.items()]
+    assert run_labels(configs) == ["content=cats-11111111", "content=dogs-22222222"]

@@ -4,6 +4,7 @@ import hashlib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -71,7 +72,11 @@ def _flat(config: Config) -> Flat:
     content = fingerprint_fields(config)
     devices = content.get("hardware")
     named = {"hardware": ",".join(map(str, devices))} if isinstance(devices, Mapping) else {}
-    return named | {key: _plain(value) for key, value in dotted_values(content).items()}
+    flat = named | {key: _plain(value) for key, value in dotted_values(content).items()}
+    root = (config.get("data") or {}).get("root")
+    if root and flat.get("data.content"):  # people know their data by the folder
+        flat["data.content"] = f"{Path(root).name}-{flat['data.content'][:SETTINGS_DIGITS]}"
+    return flat
 
 
 def _plain(value: Any) -> Any:
