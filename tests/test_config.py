@@ -34,7 +34,7 @@ NOT_IN_FINGERPRINT = (
     *("paths.runs", "paths.data", "paths.cache", "data.root", "sweep", "tags", "logger.name"),
     *("trainer.threads", "trainer.checkpoint_seconds"),
 )
-WORDS = {("trainer", "keep_weights"): "best_k"}  # of a few that are allowed, another than the default
+WORDS = {("trainer", "keep"): "supernet", ("trainer", "keep_weights"): "best_k"}  # allowed, and not the default
 # Not one value; which of their keys count is tested elsewhere.
 SECTIONS_OR_NULL = {"trial", "boards", "plugins", "callbacks", *ASKED_IF_SET}
 
@@ -119,7 +119,7 @@ def test_every_key_of_a_schema_is_read_outside_of_its_checks(schema: type[BaseMo
 
 
 def test_the_default_configuration_lacks_no_key_that_a_user_may_set(default: dict[str, Any]) -> None:
-    assert set(default) == set(SearchConfig.model_fields) - {"measured_on"}  # which is found out
+    assert set(default) == set(SearchConfig.model_fields) - {"measured_on", "parent"}  # which are found out
     assert set(default["trainer"]) == set(TrainerConfig.model_fields)
     assert set(default["paths"]) == set(PathsConfig.model_fields)
 

@@ -31,7 +31,7 @@ def test_a_file_of_an_earlier_version_is_read_and_written_with_the_same_values(r
             for device in before["devices"].values():
                 device["validation"]["balanced_accuracy"] = None
                 device["accuracy"] |= {"balanced": dict.fromkeys(ACCURACIES), "deployed": None}
-                device |= {"best": [], **dict.fromkeys(("trained_size", "input_size", "file"))}
+                device |= {"best": [], "stale": [], **dict.fromkeys(("trained_size", "input_size", "file"))}
         assert after == before
     assert read_result(tmp_path / "result.json") == result
 

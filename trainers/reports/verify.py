@@ -27,11 +27,13 @@ from trainers.runs.state import (
 )
 from trainers.runs.versions import file_hashes, versions
 from trainers.search.certificate import hold
+from trainers.search.heritage import REMOVED
 from trainers.search.plan import is_host, measured_devices
 from trainers.search.prune_log import replay, replay_network
 from trainers.search.result_writer import certified, objective, predicted, run_files, transfer
+from trainers.search.trained import SUPERNET_FILES
 
-PRUNED = ("presolve", "budget")  # reasons in the pruning log why a choice went before the networks were chosen
+PRUNED = ("presolve", "budget", REMOVED)  # reasons in the pruning log why a choice went before the networks were chosen
 # Raised where a file, which may come from elsewhere, holds what no search writes.
 UNFIT = (EspalierError, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError)
 HOST = "its prices were measured on the machine that searched, when it did"
@@ -46,11 +48,11 @@ NOT_CHECKED = (
     Check(
         "accuracies",
         "not checked",
-        "they need the supernet's weights, which no run keeps",
+        "they need the supernet's weights, which few runs keep and which are not loaded here",
         (
             *(f"devices.*.accuracy.{kind}" for kind in ("supernet", "inherited", "random")),
             *(f"devices.*.accuracy.balanced.{kind}" for kind in ("supernet", "inherited", "random")),
-            *(f"devices.*.{key}" for key in ("validation", "taken", "candidates", "random_candidates", "cut")),
+            *(f"devices.*.{key}" for key in ("validation", "taken", "candidates", "random_candidates", "cut", "stale")),
             *(f"devices.*.best.*.{key}" for key in ("validation_accuracy", "validation_loss", "utilisation")),
         ),
     ),
@@ -93,7 +95,7 @@ def _files(folder: Path, result: Result) -> Iterator[Check]:
         for rank, row in enumerate(device.best, 1):
             files = [best_file(Path(), name, rank), *([best_weights_file(Path(), name, rank)] if row.weights else [])]
             own += [path.as_posix() for path in files]
-    own += run_files(steps=result.search.steps)
+    own += run_files(steps=result.search.steps, keep="supernet" if set(SUPERNET_FILES) & set(result.files) else "none")
     for name in dict.fromkeys([*own, *result.files]):
         if name not in own or not (folder / name).resolve().is_relative_to(folder.resolve()):
             why = "result.json names a file outside the run, or none of its own"
@@ -159,7 +161,7 @@ def _lineage(folder: Path, config: SearchConfig, result: Result) -> Iterator[Che
     weights = [weights_file(Path(), name).as_posix() for name in result.devices]
     there = file_hashes(folder, [name for name in weights if (folder / name).is_file()])
     files = dict.fromkeys(weights, "") | result.files | there
-    found = lineage(config.run_key, recorded.supernet.id, result.hashes, result.devices, files)
+    found = lineage(config.run_key, recorded.supernet.id, result.hashes, result.devices, files, parent=config.parent)
     yield compare("lineage", recorded.model_dump(), found.model_dump(), field="lineage.json")
 
 

@@ -26,13 +26,27 @@ Plugins = Annotated[list[Line], AfterValidator(check_imported)]
 # What is not asked of a search, by sections and keys: where files lie, how many threads compute, who logs it. Threads
 # round sums differently, as processors do: a result names both, and the same command is the same run on any machine.
 NOT_ASKED = ("paths", "sweep", "logger", "tags", "trial")
-NOT_ASKED_IN = {"data": ("root", "cache", "memory_mb"), "trainer": ("threads", "checkpoint_seconds")}
+NOT_ASKED_IN = {
+    "data": ("root", "cache", "memory_mb"),
+    "trainer": ("threads", "checkpoint_seconds"),
+    "parent": ("run",),
+}
 # Keys that stand in a fingerprint only with a value.
-ASKED_IF_SET = ("relaxation", "constraint", "sampler", "searcher", "evaluator", "remedy", "boards", "measured_on")
+ASKED_IF_SET = (
+    "relaxation",
+    "constraint",
+    "sampler",
+    "searcher",
+    "evaluator",
+    "remedy",
+    "boards",
+    "parent",
+    "measured_on",
+)
 SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
 ADDED_IN: dict[str, dict[str, Any]] = {
     "data": {"class_weights": "none", "sampling": "shuffled", "channels": None},
-    "trainer": {"deploy": False, "keep_best": 5, "keep_weights": "none"},
+    "trainer": {"deploy": False, "keep_best": 5, "keep_weights": "none", "keep": "none"},
 }
 ADDED = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # what earlier versions did not have, as they were
 
@@ -86,6 +100,7 @@ class TrainerConfig(Section):
     deploy: bool = False  # as earlier versions did
     max_cuts: Count
     keep_best: Annotated[int, Field(ge=1, le=4096)] = 5
+    keep: Literal["none", "supernet"] = "none"
     keep_weights: Literal["none", "best_k"] = "none"
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
@@ -110,6 +125,17 @@ class TrialConfig(Section):
     study: Line
     number: Annotated[int, Field(ge=0)]
     metric: Line = "val/acc"
+
+
+class ParentConfig(Section):
+    """The run whose supernet a run takes, by its folder and the sha256 of its result.json; set by espalier-derive.
+
+    `points` names the device that each point of a front is of.
+    """
+
+    run: Line
+    result: Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+    points: dict[FolderName, FolderName] = {}
 
 
 class SearchConfig(Section):
@@ -139,6 +165,7 @@ class SearchConfig(Section):
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     sweep: SweepName
     plugins: Plugins = []
+    parent: ParentConfig | None = None
     measured_on: dict[str, Line] = {}  # the machine that measures each measured device; found out, not set
 
     @model_validator(mode="after")

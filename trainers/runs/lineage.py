@@ -6,12 +6,21 @@ from typing import Literal
 
 from pydantic import Field
 
+from trainers.runs.config import ParentConfig
 from trainers.runs.files import read_as
 from trainers.runs.result import SCHEMA, Certified, Hashes, Number, Part
 
 
+class Parent(Part):
+    """The run whose supernet it is: its key, and the sha256 of its result.json."""
+
+    run: str
+    result: str
+
+
 class Supernet(Hashes):
     id: str | None  # where none was trained
+    parent: Parent | None = Field(default=None, exclude_if=lambda parent: parent is None)
 
 
 class Made(Part):
@@ -39,7 +48,13 @@ class Lineage(Part):
 
 
 def lineage(
-    run: str, supernet: str | None, hashes: Hashes, devices: Mapping[str, Certified], files: Mapping[str, str]
+    run: str,
+    supernet: str | None,
+    hashes: Hashes,
+    devices: Mapping[str, Certified],
+    files: Mapping[str, str],
+    *,
+    parent: ParentConfig | None = None,
 ) -> Lineage:
     """The lineage of a run whose supernet has the digest `supernet`, and whose `files` have these hashes.
 
@@ -47,10 +62,11 @@ def lineage(
     inherited weights, so its parent is the architecture.
     """
     networks = devices.items()
+    taken_from = None if parent is None else Parent(run=Path(parent.run).name, result=parent.result)
     return Lineage(
         schema=SCHEMA,
         run=run,
-        supernet=Supernet(**dict(hashes), id=supernet),
+        supernet=Supernet(**dict(hashes), id=supernet, parent=taken_from),
         architectures={name: Made(id=d.id, parent=supernet, file=d.architecture) for name, d in networks},
         models={name: Made(id=files[d.weights], parent=d.id, file=d.weights) for name, d in networks},
         measurements={name: Timed(parent=d.id, latency_ms=d.measured.latency_ms) for name, d in networks if d.measured},

@@ -282,6 +282,7 @@ class DeviceResult(Certified):
     accuracy: Accuracy
     validation: Validation
     larger_candidates_that_lost: list[CandidateRow] | None
+    stale: list[str] = []  # choices of the network that the pruning of the parent run had removed on all devices
     taken: CandidateRow
     best: list[BestRow] = []  # which earlier versions did not keep
     candidates: Annotated[list[CandidateRow], Field(min_length=1)]

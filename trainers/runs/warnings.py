@@ -38,6 +38,7 @@ def warnings_of(result: Result) -> list[Warned]:
         found += _of_accuracy(name, device, is_baseline=result.strategy == BASELINE)
         found += _of_profile(name, device)
         found += _of_file(name, device)
+        found += _of_parent(name, device)
     return found
 
 
@@ -112,6 +113,12 @@ def _of_budgets(name: str, device: DeviceResult) -> Iterator[Warned]:
     if device.cut:
         why = "recounting or measuring refuted networks that were predicted to be within; the next ones were taken"
         yield Warned(name, "candidates were refuted", why)
+
+
+def _of_parent(name: str, device: DeviceResult) -> Iterator[Warned]:
+    if device.stale:
+        why = "the parent run had pruned them on all devices, so the supernet was not trained for them to the end"
+        yield Warned(name, f"{len(device.stale)} choices of the network were pruned before", why)
 
 
 def _of_file(name: str, device: DeviceResult) -> Iterator[Warned]:

@@ -20,11 +20,11 @@ from trainers.search.deployment import Finished, finish, size_of, timed
 from trainers.search.evaluation import Evaluator
 from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
-from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
 from trainers.search.search_state import SearchState
 from trainers.search.searchers import Searcher
 from trainers.search.strategy import make_part
+from trainers.search.trained import Trained
 
 
 @dataclass(frozen=True)
@@ -61,30 +61,33 @@ class Derived:
 class Found:
     """What a search knows when its training is over, and the parts that choose networks by it.
 
-    `starts` are the choices of each device before any pruning; `module` trained the supernet, if there is one.
+    `starts` are the choices of each device before any pruning; `trained` is the supernet, if there is one.
     """
 
     state: SearchState
     starts: Sequence[Survivors]
-    module: SearchModule | None
+    trained: Trained | None
     searcher: Searcher
     evaluator: Evaluator
 
     def logits_of(self, device: int) -> Array | None:
-        return None if self.module is None else self.module.logits_of(device)
+        return None if self.trained is None else self.trained.logits[device]
+
+    def number_of(self, device: int) -> int:
+        return device if self.trained is None else self.trained.numbers[device]
 
 
 def derive(
     plan: Plan,
     state: SearchState,
     starts: Sequence[Survivors],
-    module: SearchModule | None,
+    trained: Trained | None,
     report: Callable[[str], None],
 ) -> list[Derived]:
     """One network per device, in the order of the problems. `starts` are the choices before any pruning."""
-    supernet = None if module is None else module.supernet
+    supernet = None if trained is None else trained.supernet
     evaluator = make_part(plan.strategy, "evaluator", plan, supernet)
-    found = Found(state, starts, module, make_part(plan.strategy, "searcher"), evaluator)
+    found = Found(state, starts, trained, make_part(plan.strategy, "searcher"), evaluator)
     return [_derive(plan, found, device, report) for device in range(len(plan.problems))]
 
 
@@ -124,7 +127,7 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
 def _candidates(plan: Plan, found: Found, device: int) -> tuple[list[Candidate], list[Candidate]]:
     """The validated networks of a device, each where it runs best, and as many random ones; best first."""
     problem, num_candidates = plan.problems[device], plan.config.trainer.candidates
-    generator, evaluate = np.random.default_rng([plan.config.seed, device]), found.evaluator.validate
+    generator, evaluate = np.random.default_rng([plan.config.seed, found.number_of(device)]), found.evaluator.validate
     randoms = random_candidates(
         problem, found.starts[device], evaluate, num_candidates=num_candidates, generator=generator
     )

@@ -69,6 +69,8 @@ def prepare(config: SearchConfig) -> Plan:
     data, strategy = load_data(data_config(config.data)), sections(config)
     data.check_batch_size(config.trainer.batch_size)
     space = make_space(config.space, num_classes=data.num_classes, channels=data.channels, image_size=data.image_size)
+    if config.trainer.keep == "supernet" and not needs_supernet(strategy):
+        raise InvalidInputError("trainer.keep: got supernet, and this strategy trains none; leave it out")
     if needs_supernet(strategy):
         _check_trained_shape(space, data)
     table = CostTable(space, profiles)

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from hardware_models.budgets.budget_problem import BudgetProblem
+from search_spaces.space import Choice, SearchSpace
 from trainers.deploy.onnx_file import file_record
 from trainers.runs.files import write_text
 from trainers.runs.folder import RunFolder
@@ -41,9 +42,10 @@ from trainers.search.module import SearchModule
 from trainers.search.network_files import write_networks
 from trainers.search.plan import Plan
 from trainers.search.progress import entropy_of, weights_of
-from trainers.search.provenance import Computed, hashes, weights_digest
+from trainers.search.provenance import Computed, hashes
 from trainers.search.prune_log import prune_rows, write_prune_log
 from trainers.search.search_state import SearchState
+from trainers.search.trained import SUPERNET_FILES, Trained
 
 MEAN_DECIMALS = 12  # fewer than the noise of a sum, more than any number of images tells apart
 NOT_MEASURABLE = "the device is neither this machine nor one of boards"
@@ -51,15 +53,16 @@ RUN_FILES = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv", "lineage.j
 OF_TRAINING = ("metrics.csv", "alphas.npz")  # of a supernet
 
 
-def run_files(*, steps: int) -> list[str]:
-    """The files of a run, beside those of its devices, whose supernet was trained for so many steps."""
-    return [name for name in RUN_FILES if steps or name not in OF_TRAINING]
+def run_files(*, steps: int, keep: str = "none") -> list[str]:
+    """The files of a run, beside those of its devices, whose supernet was trained for so many steps and `keep` kept."""
+    found = [name for name in RUN_FILES if steps or name not in OF_TRAINING]
+    return [*found, *SUPERNET_FILES] if steps and keep == "supernet" else found
 
 
 def write_result(
     plan: Plan,
     state: SearchState,
-    module: SearchModule | None,
+    trained: Trained | None,
     derived: Sequence[Derived],
     folder: RunFolder,
     *,
@@ -72,9 +75,10 @@ def write_result(
     choices = {network.device: plan.space.choices(network.verdict.candidate.indices) for network in derived}
     rows = prune_rows(state.prune_log, plan.space, choices, last_step=state.step)
     write_prune_log(folder.path / "prune.csv", rows)
-    devices = {network.device: _device(plan, network) for network in derived}
-    supernet = None if module is None else weights_digest(module.supernet)
-    record = lineage(plan.config.run_key, supernet, hashes(plan), devices, files)
+    stale = {} if trained is None else trained.stale or {}
+    devices = {network.device: _device(plan, network, stale) for network in derived}
+    supernet = None if trained is None else trained.id
+    record = lineage(plan.config.run_key, supernet, hashes(plan), devices, files, parent=plan.config.parent)
     write_text(folder.path / "lineage.json", record.to_json())
     result = Result(
         schema=SCHEMA,
@@ -88,9 +92,9 @@ def write_result(
         devices=devices,
         objective=objective(devices, seconds=sum(seconds.values())),
         transfer={network.device: transfer(plan.problems, network.verdict.candidate.indices) for network in derived},
-        search=_search(state, module, seconds=seconds, peak_memory_mb=peak_memory_mb),
+        search=_search(state, trained.module if trained else None, seconds=seconds, peak_memory_mb=peak_memory_mb),
         hashes=hashes(plan),
-        files=files | file_hashes(folder.path, run_files(steps=state.step)),
+        files=files | file_hashes(folder.path, run_files(steps=state.step, keep=plan.config.trainer.keep)),
         versions=versions(),
         threads=computed.threads,
         processors=computed.processors,
@@ -172,7 +176,7 @@ def certified(
     )
 
 
-def _device(plan: Plan, derived: Derived) -> DeviceResult:
+def _device(plan: Plan, derived: Derived, stale: Mapping[str, Sequence[Choice]]) -> DeviceResult:
     problem = next(p for p in plan.problems if p.name == derived.device)
     verdict = derived.verdict
     taken, time = verdict.candidate, verdict.certificate.measured
@@ -187,6 +191,7 @@ def _device(plan: Plan, derived: Derived) -> DeviceResult:
         accuracy=_accuracy(derived),
         validation=Validation(**asdict(taken.validation)),
         larger_candidates_that_lost=_larger(plan, derived, found.used),
+        stale=stale_choices(plan.space, plan.space.choices(taken.indices), stale),
         taken=_row(plan, taken),
         best=_best(plan, problem, derived),
         candidates=[_row(plan, candidate) for candidate in derived.candidates],
@@ -219,6 +224,20 @@ def _larger(plan: Plan, derived: Derived, used: float) -> list[CandidateRow] | N
         return None
     chosen = derived.verdict.candidate  # like with like: of those that lost, no placement was certified
     return [_row(plan, c) for c in derived.candidates if c.utilisation > chosen.utilisation]
+
+
+def stale_choices(
+    space: SearchSpace, choices: Mapping[str, Choice], stale: Mapping[str, Sequence[Choice]]
+) -> list[str]:
+    """Those choices of a network that are among the `stale` ones and that it uses, in words."""
+    named = [d for d in space.decisions if choices[d.name] in stale.get(d.name, ())]
+    others = [(d, next((choice for choice in d.choices if choice != choices[d.name]), None)) for d in named]
+    notation = space.notation(choices)
+    return [
+        f"{d.name} = {choices[d.name]}"
+        for d, other in others
+        if other is None or space.notation({**choices, d.name: other}) != notation
+    ]
 
 
 def _best(plan: Plan, problem: BudgetProblem, derived: Derived) -> list[BestRow]:

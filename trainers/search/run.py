@@ -21,6 +21,7 @@ from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.search.console import data_lines, feasible_line, headline, report_verdict
 from trainers.search.derive import derive
+from trainers.search.heritage import inherit
 from trainers.search.memory import count_peak_anew, memory_named, peak_mb
 from trainers.search.module import make_module
 from trainers.search.plan import Plan, is_host, measured_devices, prepare
@@ -28,6 +29,7 @@ from trainers.search.provenance import computed_here, origin
 from trainers.search.result_writer import write_result
 from trainers.search.search_state import PruneRecord, SearchState
 from trainers.search.strategy import needs_supernet
+from trainers.search.trained import asked_of, keep_supernet, trained_by
 from trainers.search.training import train
 
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
@@ -128,14 +130,20 @@ def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[Sear
         report(line)
     state = _feasible(plan, report)
     starts = list(state.survivors)
-    computed, module = computed_here(plan), None
-    if needs_supernet(plan.strategy):
+    computed, trained, train_seconds = computed_here(plan), None, 0.0
+    if config.parent is not None:
+        trained = inherit(plan, config.parent, state, report)
+    elif needs_supernet(plan.strategy):
         module = train(plan, make_module(plan, state, computed), folder, report, callbacks=callbacks)
-    clock, train_seconds = time.perf_counter(), 0.0 if module is None else module.train_seconds
-    derived = derive(plan, state, starts, module, report)
+        trained, train_seconds = trained_by(module), module.train_seconds
+        if config.trainer.keep == "supernet":
+            asked = {name: asked_of(mapping, margin=config.margin) for name, mapping in config.hardware.items()}
+            keep_supernet(folder.path, trained, state, asked=asked)
+    clock = time.perf_counter()
+    derived = derive(plan, state, starts, trained, report)
     seconds = {"train": train_seconds, "derive": time.perf_counter() - clock}
     peak = peak_mb() if counts_anew else None
-    return write_result(plan, state, module, derived, folder, computed=computed, seconds=seconds, peak_memory_mb=peak)
+    return write_result(plan, state, trained, derived, folder, computed=computed, seconds=seconds, peak_memory_mb=peak)
 
 
 def _feasible(plan: Plan, report: Report) -> SearchState:

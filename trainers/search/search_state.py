@@ -61,7 +61,11 @@ class SearchState:
 
     def active(self) -> dict[str, list[int]]:
         """By decision, the indices of the choices that are active on some device."""
-        union_N = np.logical_or.reduce([survivors.mask_N for survivors in self.survivors])
+        return self.active_of(range(len(self.problems)))
+
+    def active_of(self, devices: Sequence[int]) -> dict[str, list[int]]:
+        """By decision, the indices of the choices that are active on some of these devices."""
+        union_N = np.logical_or.reduce([self.survivors[device].mask_N for device in devices])
         starts = self.table.first_choice
         blocks = zip(self.table.space.decisions, starts[:-1], starts[1:], strict=True)
         return {decision.name: np.flatnonzero(union_N[a:b]).tolist() for decision, a, b in blocks}
