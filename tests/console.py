@@ -18,13 +18,14 @@ from search_spaces.errors import keys_of
 from trainers.cli.calibrate_command import CALIBRATE
 from trainers.cli.command import App
 from trainers.cli.derive_command import DERIVE
+from trainers.cli.export_command import EXPORT
 from trainers.cli.main import run_command
 from trainers.cli.measure_command import MEASURE
 from trainers.cli.price_command import PRICE
 from trainers.cli.search_command import SEARCH
 from trainers.cli.tune import TUNE
 
-__all__ = ["CALIBRATE", "DERIVE", "MEASURE", "PRICE", "SEARCH", "TUNE"]
+__all__ = ["CALIBRATE", "DERIVE", "EXPORT", "MEASURE", "PRICE", "SEARCH", "TUNE"]
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Result = tuple[int, str, str]  # exit code, output, errors
 Cli = Callable[..., Result]

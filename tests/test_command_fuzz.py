@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from console import CALIBRATE, MEASURE, PRICE, SEARCH, TUNE, App, Cli, Found, console
+from console import CALIBRATE, EXPORT, MEASURE, PRICE, SEARCH, TUNE, App, Cli, Found, console
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from surroundings import Surroundings, clear_environment, surround
@@ -18,6 +18,7 @@ from tiny_search import TINY, composed
 import trainers.cli.search
 import trainers.devices.calibrate
 import trainers.devices.measurement
+import trainers.reports.export
 from trainers.cli.overrides import key_of, quoted
 from trainers.devices.calibrate_input import checked_candidates, checked_measurements
 from trainers.devices.measure_plan import plan
@@ -30,12 +31,14 @@ FUZZ = settings(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
+SAMPLE = next((Path(__file__).parents[1] / "notebooks/sample/host").iterdir())
 SMALL = "hardware=[iot_terminal]"  # a configuration that is quick to compose
 ALWAYS = {  # what a script is given before the line that is drawn, and how many lines
     SEARCH: ((SMALL,), 300),
     TUNE: ((SMALL, "seed=1,2", "trials=1"), 60),
     MEASURE: ((*CELLS, "networks=2"), 100),
     CALIBRATE: ((*CELLS, "propose=2"), 100),
+    EXPORT: ((f"run={SAMPLE}",), 100),
     PRICE: ((*CELLS, SMALL, 'arch="|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"'), 100),
 }
 OTHER_KEYS = (
@@ -121,6 +124,7 @@ def test_any_line_is_refused_in_words_or_understood_and_touches_nothing_else(
     monkeypatch.setattr(trainers.devices.measurement, "run_measure", lambda config, report: plan(config))
     monkeypatch.setattr(trainers.devices.calibrate, "run_calibrate", lambda c, report: checked_measurements(c))
     monkeypatch.setattr(trainers.devices.calibrate, "run_propose", lambda c, report: checked_candidates(c))
+    monkeypatch.setattr(trainers.reports.export, "run_export", lambda config, report, *, command: Found())
     monkeypatch.setattr("trainers.devices.calibrate_input.RANDOM_CANDIDATES", 20)
     always, number = ALWAYS[app]
     groups = [argument for argument in always if argument.partition("=")[0] in ("space", "hardware")]

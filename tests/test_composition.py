@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import CALIBRATE, MEASURE, PRICE, SEARCH, TUNE, App, Cli, console, refused
+from console import CALIBRATE, EXPORT, MEASURE, PRICE, SEARCH, TUNE, App, Cli, console, refused
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from tiny_search import TINY
@@ -36,6 +36,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         (TUNE, ("trialz=3",), "trialz", "trials"),
         (MEASURE, ("thread=3",), "thread", "threads"),
         (CALIBRATE, ("levl=1",), "levl", "level"),
+        (EXPORT, ("limits.accuracy_dropp=1",), "limits.accuracy_dropp", "accuracy_drop"),
         (PRICE, ("arh=x",), "arh", "arch"),
     ],
     ids=lambda value: value.name if isinstance(value, App) else str(value),

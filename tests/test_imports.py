@@ -32,8 +32,8 @@ FENCES = {  # package: files and folders that may import it
     "pandas": ["trainers/analysis/"],
     "nni": ["search_spaces/nni/"],
     "fvcore": ["hardware_models/counting.py"],
-    # Sent to boards as it is, so it cannot import from another file.
-    "onnxruntime": ["hardware_models/measuring/runner.py"],
+    # The runner is sent to boards as it is, so it cannot import from another file. The other quantises with it.
+    "onnxruntime": ["hardware_models/measuring/runner.py", "trainers/deploy/onnx_int8.py"],
     "matplotlib": ["trainers/reports/plots.py", "trainers/analysis/"],
     "pytorch_lightning": ["trainers/search/", "trainers/loggers/"],
 }

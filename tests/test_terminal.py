@@ -33,6 +33,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("espalier-search trainer.st", ["trainer.steps="]),
         ("espalier-tune strategy=ran", ["strategy=random"]),
         ("espalier-measure architec", ["architecture="]),
+        ("espalier-export limits.acc", ["limits.accuracy_drop="]),
         ("espalier-price architec", ["architecture="]),
         ("espalier-search tags=[\x01] trainer.st", []),
     ],

@@ -215,9 +215,12 @@ class ImageData:
         """What makes of an image as it is stored one of a batch, without augmentation."""
         return Preprocess(size=self.image_size, mean=self.mean, std=self.std)
 
-    def stored(self, split: Split) -> Iterator[tuple[np.ndarray, int]]:
-        """Each image of a split as it is stored, uint8 (H, W, C), with its label."""
-        for index in self._indices(split).tolist():
+    def stored(self, split: Split, *, images: int | None = None) -> Iterator[tuple[np.ndarray, int]]:
+        """Each image of a split as it is stored, uint8 (H, W, C), with its label; or `images` of them, drawn."""
+        indices_S = self._indices(split)
+        if images is not None:
+            indices_S = indices_S[torch.randperm(len(indices_S), generator=key_generator("stored", split))[:images]]
+        for index in indices_S.tolist():
             yield self._image_set.stored(index), int(self._labels_N[index])
 
     def record(self) -> Data:

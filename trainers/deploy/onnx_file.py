@@ -22,6 +22,7 @@ from trainers.runs.result import DeployedFile
 # Shapes: B batch, H height, W width, C stored channels, K classes.
 
 IMAGE, OUTPUT = "image", "output"  # names of the file's input and output
+NETWORK = "network/"  # begins the names of what belongs to the network and not to its preprocessing
 BATCH = 256  # outputs that are scored at once
 
 
@@ -30,7 +31,7 @@ def onnx_file(module: nn.Module, data: ImageData, metadata: Mapping[str, str]) -
 
     It has batch norm folded, and names the classes, as a JSON list, in its metadata.
     """
-    image = _any_image(data)
+    image = any_image(data)
     size = torch.export.Dim.DYNAMIC
     with quiet():
         program = torch.onnx.export(
@@ -48,10 +49,11 @@ def onnx_file(module: nn.Module, data: ImageData, metadata: Mapping[str, str]) -
     head, body = program.model_proto, export(module, (data.channels, *data.image_size))
     body.ir_version = head.ir_version
     ends = (body.graph.input[0].name, body.graph.output[0].name)
-    body, head = onnx.compose.add_prefix(body, "network/"), onnx.compose.add_prefix(head, "preprocess/")
-    joined = onnx.compose.merge_models(head, body, io_map=[("preprocess/input", f"network/{ends[0]}")])
+    body, head = onnx.compose.add_prefix(body, NETWORK), onnx.compose.add_prefix(head, "preprocess/")
+    joined = onnx.compose.merge_models(head, body, io_map=[("preprocess/input", f"{NETWORK}{ends[0]}")])
     _rename(joined.graph, f"preprocess/{IMAGE}", IMAGE)
-    _rename(joined.graph, f"network/{ends[1]}", OUTPUT)
+    _rename(joined.graph, f"{NETWORK}{ends[1]}", OUTPUT)
+    _leave_out_what_the_exporter_noted(joined)
     onnx.helper.set_model_props(joined, {"classes": json.dumps(data.classes), **metadata})
     onnx.checker.check_model(joined)
     content: bytes = joined.SerializeToString()
@@ -73,7 +75,7 @@ def file_record(path: Path, content: bytes, data: ImageData) -> DeployedFile:
 
 def time_file(module: nn.Module, data: ImageData, *, threads: int, machine: Machine) -> Measurement:
     """Latency of the file of a network, on an image that needs no scaling."""
-    image = _any_image(data)
+    image = any_image(data)
     with torch.no_grad():
         expected = deployed(module)(data.preprocess(image)).numpy()
     content, feed = onnx_file(module, data, {}), {IMAGE: image.numpy()}
@@ -105,11 +107,20 @@ def score_file(content: bytes, data: ImageData, split: Split, *, threads: int) -
     return score_of(data.task, batches())
 
 
-def _any_image(data: ImageData) -> Tensor:
+def any_image(data: ImageData) -> Tensor:
     """An image of random pixels, uint8 (H, W, C), of the size that the network takes."""
     generator = torch.Generator().manual_seed(0)
     shape = (*data.image_size, data.stored_channels)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=generator)
+
+
+def _leave_out_what_the_exporter_noted(model: onnx.ModelProto) -> None:
+    """Stack traces of this machine, at each node; and that it is of the same operators twice, once for each part."""
+    for noted in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
+        del noted.metadata_props[:]
+    operators = {each.domain: each.version for each in model.opset_import}
+    del model.opset_import[:]
+    model.opset_import.extend(onnx.helper.make_opsetid(domain, version) for domain, version in operators.items())
 
 
 def _rename(graph: onnx.GraphProto, old: str, new: str) -> None:

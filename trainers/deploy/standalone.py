@@ -1,14 +1,19 @@
-"""Networks that stand alone: trained, and scored on a split."""
+"""Networks that stand alone: loaded, trained, and scored on a split."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 
 import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
+from search_spaces.architecture import Architecture
+from search_spaces.regular_files import check_regular
 from trainers.data.datasets import Batch, ImageData
 from trainers.data.splits import Split
 from trainers.data.task import Task
@@ -104,3 +109,15 @@ def descend(
         optimizer.step()
         schedule.step()
         yield float(loss.detach())
+
+
+def load_weights(path: Path, network: nn.Module, architecture: Architecture) -> str | None:
+    """Fills the network from its file of weights; says why, if they are not its own."""
+    try:
+        check_regular(path)
+        network.load_state_dict(load_file(path))
+        with safe_open(path, framework="pt") as file:
+            owner = (file.metadata() or {}).get("architecture")
+    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
+        return f"weights/{path.name} cannot be loaded into its network: {error}"
+    return None if owner == architecture.id else f"weights/{path.name} are of network {owner}, not {architecture.id}"

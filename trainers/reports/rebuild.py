@@ -6,9 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
-from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
@@ -16,11 +13,10 @@ from hardware_models.latency_models.roofline import price_kinds
 from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import Architecture, build_network, build_space, inputs_of, read_architecture
 from search_spaces.blocks import without_resize
-from search_spaces.regular_files import check_regular
 from search_spaces.space import image_shape
 from trainers.data.datasets import DataConfig, load_data
 from trainers.deploy.onnx_file import file_record, score_file
-from trainers.deploy.standalone import Score, score
+from trainers.deploy.standalone import Score, load_weights, score
 from trainers.runs.config import SearchConfig
 from trainers.runs.result import DeployedFile, Result
 from trainers.runs.state import architecture_file, onnx_path, weights_file
@@ -85,7 +81,8 @@ def rebuild_network(folder: Path, problem: BudgetProblem, data: DataConfig | Non
     network = build_network(architecture).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     indices = indices_of(problem, architecture)
     certificate = certify(problem, space, copy.deepcopy(network), indices)
-    fault, path = _load(weights_file(folder, problem.name), network, architecture), onnx_path(folder, problem.name)
+    fault = load_weights(weights_file(folder, problem.name), network, architecture)
+    path = onnx_path(folder, problem.name)
     if fault is not None or data is None:
         return Network(architecture, indices, certificate, fault, {}, None)
     channels, height, width = image_shape(inputs_of(architecture))
@@ -107,15 +104,3 @@ def indices_of(problem: BudgetProblem, architecture: Architecture) -> tuple[int,
     space = problem.table.space
     first = {decision.name: decision.choices[0] for decision in space.decisions}
     return problem.with_best_placement(space.indices({**first, **architecture.choices}))
-
-
-def _load(path: Path, network: nn.Module, architecture: Architecture) -> str | None:
-    """Fills the network from its file of weights; says why, if they are not its own."""
-    try:
-        check_regular(path)
-        network.load_state_dict(load_file(path))
-        with safe_open(path, framework="pt") as file:
-            owner = (file.metadata() or {}).get("architecture")
-    except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        return f"weights/{path.name} cannot be loaded into its network: {error}"
-    return None if owner == architecture.id else f"weights/{path.name} are of network {owner}, not {architecture.id}"

@@ -1,0 +1,58 @@
+"""The configuration of espalier-export, checked before anything is read; conf/export.yaml explains its keys."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from hardware_models.measuring.board_address import Line
+from trainers.runs.config import Count, FolderName, Plugins, Section
+from trainers.runs.exports import Format, Precision
+
+
+class LimitsConfig(Section):
+    accuracy_drop: Annotated[float, Field(ge=-1, le=1, allow_inf_nan=False)]
+
+
+class ExportConfig(Section):
+    """One export of a run."""
+
+    run: Line | None
+    devices: Annotated[list[FolderName], Field(min_length=1)] | None
+    formats: Annotated[list[Format], Field(min_length=1)]
+    precisions: Annotated[list[Precision], Field(min_length=1)]
+    calibration_images: Count
+    limits: LimitsConfig
+    data_root: Line | None
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    repeats: Annotated[int, Field(ge=1, le=1_000_000)]
+    output: Line | None
+    plugins: Plugins
+
+    @property
+    def run_folder(self) -> Path:
+        return Path(os.path.expanduser(self.run or ""))
+
+    @property
+    def output_folder(self) -> Path:
+        return self.run_folder / "export" if self.output is None else Path(os.path.expanduser(self.output))
+
+    @model_validator(mode="after")
+    def _agrees(self) -> Self:
+        problems = list(self._contradictions())
+        if problems:
+            raise ValueError("\n  ".join(problems))
+        return self
+
+    def _contradictions(self) -> Iterator[str]:
+        """What is wrong between keys that are right by themselves."""
+        if self.run is None:
+            yield "run: got none; give the folder of a finished run, as run=runs/search/<run>"
+        elif not os.path.isfile(self.run_folder / "status.json"):
+            yield f"run: no run in {self.run}: it has no status.json; give the folder <runs>/<sweep>/<run>"
+        for key in ("devices", "formats", "precisions"):
+            given = getattr(self, key) or []
+            if len(set(given)) < len(given):
+                yield f"{key}: got {', '.join(given)}; name each once"
