@@ -140,6 +140,9 @@ def test_accuracies_of_another_size_are_called_proxy(searched: dict[str, Any]) -
     is_proxy = searched["config"].data["image_size"] == [8, 8]
     assert device.is_proxy == is_proxy
     assert [device.label(kind).startswith("proxy") for kind in ("inherited", "deployed")] == [is_proxy, False]
+    first, *lines = searched["lines"]
+    assert ("proxy" in first) == is_proxy
+    assert {"proxy val" in line for line in lines if line.startswith("epoch")} == {is_proxy}
 
 
 def test_a_run_with_files_verifies_and_a_file_of_another_network_does_not(searched: dict[str, Any]) -> None:

@@ -87,6 +87,7 @@ def test_some_budget_binds_so_that_meeting_it_says_something(search: Run) -> Non
 
 def test_the_run_folder_holds_all_its_files_and_no_other(search: Run) -> None:
     expected = {name.format(device) for name in FILES for device in search.devices}
+    expected |= {best["architecture"] for device in search.result["devices"].values() for best in device["best"]}
     for name, device in search.result["devices"].items():
         expected |= {f"architectures/{name}/{rank}.json" for rank in range(1, len(device["best"]) + 1)}
     if (search.result["space"], search.result["strategy"]) == ("mobile", "pool"):

@@ -26,6 +26,9 @@ def headline(plan: Plan) -> str:
     decades = int(np.floor(sum(np.log10(len(d.choices)) for d in own)))
     beside = f"; {described(plan.data.left_out)}" if plan.data.left_out else ""
     data = f"{plan.data.name} ({images:,} images, {plan.data.size_mb:,.1f} MB decoded{beside})"
+    if plan.is_proxy:
+        sizes = ("x".join(map(str, size)) for size in (plan.data.image_size, plan.space.deploy_shape[1:]))
+        data += ", a proxy of {} pixels for networks of {}".format(*sizes)
     devices = counted(len(plan.problems), "device")
     strategy, seed = plan.config.strategy["name"], plan.config.seed
     return f"space {plan.space.name} · 10^{decades} networks · {devices} · {data} · {strategy} · seed {seed}"

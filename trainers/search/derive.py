@@ -120,7 +120,7 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
         best=best,
         **before,
     )
-    report(_line(derived))
+    report(_line(derived, is_proxy=plan.is_proxy))
     return derived
 
 
@@ -197,10 +197,10 @@ def _test(plan: Plan, network: nn.Module) -> Score:
     return score(network, plan.data, "test", images=None, batch_size=plan.config.trainer.batch_size)
 
 
-def _line(derived: Derived) -> str:
-    finished = derived.finished
-    scores = {"inherited": derived.inherited, "random": derived.random, "finetuned": finished.finetuned}
-    scores |= {"deployed": finished.deployed}
+def _line(derived: Derived, *, is_proxy: bool) -> str:
+    finished, proxy = derived.finished, "proxy " if is_proxy else ""
+    scores = {f"{proxy}inherited": derived.inherited, f"{proxy}random": derived.random}
+    scores |= {"finetuned": finished.finetuned, "deployed": finished.deployed}
     shown = ", ".join(f"{kind} {_shown(score)}" for kind, score in scores.items() if score is not None)
     used = max(derived.verdict.certificate.held.utilisation.values())
     return f"{derived.device}: {shown}, uses {used:.0%} of its binding budget"

@@ -41,6 +41,11 @@ class Plan:
     measured: frozenset[str]
     _data_at: dict[tuple[int, int], ImageData] = field(default_factory=dict)
 
+    @property
+    def is_proxy(self) -> bool:
+        """Whether the search trains at another image size than its networks are for."""
+        return self.data.image_size != self.space.deploy_shape[1:]
+
     def data_at(self, image_size: tuple[int, int]) -> ImageData:
         """The data at another size (height, width) than that of the search; read and scaled once."""
         if image_size == self.data.image_size:

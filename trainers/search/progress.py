@@ -63,7 +63,7 @@ class EpochReport(pl.Callback):
         self.weights_EDN.append(weights_of(pl_module).float())
         write_csv(self.folder.path / "metrics.csv", self.rows, list(row))
         self.folder.progress(trainer.current_epoch + 1, epochs=epochs)
-        self.report(epoch_line(row, self.status, epochs=epochs))
+        self.report(epoch_line(row, self.status, epochs=epochs, is_proxy=self.plan.is_proxy))
         for callback in self.callbacks:
             callback.on_epoch(self.rows)
 
@@ -167,11 +167,11 @@ def _entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
     return float(np.mean([float(-(p * np.log(p)).sum() / np.log(len(p))) for p in blocks])) if blocks else 0.0
 
 
-def epoch_line(row: Mapping[str, Any], status: Mapping[str, str], *, epochs: int) -> str:
+def epoch_line(row: Mapping[str, Any], status: Mapping[str, str], *, epochs: int, is_proxy: bool) -> str:
     """`epoch 1/8  val 0.490  entropy 0.99  choices 597  flagship_phone 19.8/48 latency_ms, max 1.07x ✗ ...`"""
     parts = [
         f"epoch {row[metric_names.EPOCH]}/{epochs}",
-        f"val {row[metric_names.VALIDATION_ACCURACY]:.3f}",
+        f"{'proxy ' if is_proxy else ''}val {row[metric_names.VALIDATION_ACCURACY]:.3f}",
         f"entropy {row[metric_names.ENTROPY]:.2f}",
         f"choices {row[metric_names.CHOICES_ALIVE]:.0f}",
         *(f"{device} {words}" for device, words in status.items()),
