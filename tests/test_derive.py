@@ -1,5 +1,6 @@
 """`espalier-derive`: networks for other devices and budgets out of a finished search, as certified."""
 
+import csv
 import hashlib
 import json
 import shutil
@@ -15,15 +16,18 @@ from safetensors.torch import load_file
 from sample_result import sample_result, typed
 from tiny_search import MOBILE, composed, small_space, tiny_config
 
+from search_spaces.architecture import read_architecture
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.loading import load_run
+from trainers.analysis.run_plots import plot_front
+from trainers.reports.run_view import run_view
 from trainers.reports.verify import PRUNED, verify_run
 from trainers.runs.config import SearchConfig
 from trainers.runs.derive_config import validate
 from trainers.runs.lineage import read_lineage
 from trainers.runs.result import Result, read_result
 from trainers.runs.warnings import warnings_of
-from trainers.search.derivation import derived_config
+from trainers.search.derivation import derived_config, expand, rounded_up
 from trainers.search.heritage import Heritage
 from trainers.search.identification import identified
 from trainers.search.plan import prepare
@@ -120,6 +124,54 @@ def test_twenty_budgets_give_twenty_certified_networks_that_are_not_deployable(f
         assert device.file is None
     assert {w.device for w in warnings_of(result) if w.what == "not deployable"} == set(result.devices)
     assert failed(config.run_folder) == []
+
+
+def test_a_larger_budget_of_a_front_has_no_worse_network(front: Searched) -> None:
+    ranks = [(-device.taken.validation_accuracy, device.taken.validation_loss) for device in front[1].devices.values()]
+    assert ranks == sorted(ranks, reverse=True)
+
+
+def test_a_front_stands_in_a_table_and_in_a_picture(front: Searched) -> None:
+    config, result = front
+    with (config.run_folder / "front.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["point"] for row in rows] == list(result.devices)
+    for row, device in zip(rows, result.devices.values(), strict=True):
+        assert (row["device"], row["met"], row["deployable"]) == ("mid_tablet", "True", "False")
+        assert float(row["budget_latency_ms"]) == device.budgets["latency_ms"]
+        assert float(row["held_latency_ms"]) == device.held["latency_ms"]
+        assert float(row["validation_accuracy"]) == device.validation.accuracy
+        assert read_architecture(config.run_folder / row["architecture"]).id == row["id"] == device.id
+    assert "front.csv" in result.files
+    (axes,) = plot_front(load_run(config.run_folder)).axes
+    found = np.asarray(axes.collections[0].get_offsets())
+    assert np.allclose(found[:, 0], [device.held["latency_ms"] for device in result.devices.values()])
+    view = run_view(load_run(config.run_folder))
+    assert "front" in view["plots"] and "candidates" not in view["plots"]
+
+
+def test_a_run_without_a_front_has_no_picture_of_one(searched: Searched) -> None:
+    with pytest.raises(InvalidInputError):
+        plot_front(load_run(searched[0].run_folder))
+
+
+def test_a_list_of_budgets_makes_points_and_two_lists_are_refused() -> None:
+    hardware = {"a": {"budgets": {"gflops": [3, 1], "latency_ms": None}}, "b": {"budgets": {"gflops": 2}}}
+    found, points = expand(hardware)
+    assert points == {"a-gflops-1": "a", "a-gflops-3": "a"}
+    assert {name: mapping["budgets"] for name, mapping in found.items()} == {
+        "a-gflops-1": {"gflops": 1.0},
+        "a-gflops-3": {"gflops": 3.0},
+        "b": {"gflops": 2},
+    }
+    for wrong in ({"gflops": [1], "params_m": [2]}, {"gflops": []}, {"gflops": ["x"]}):
+        with pytest.raises(InvalidInputError):
+            expand({"a": {"budgets": wrong}})
+
+
+@pytest.mark.parametrize(("value", "expected"), [(5.7481, 5.749), (0.0123401, 0.01235), (1.0, 1.0), (99999.0, 1e5)])
+def test_ends_of_a_front_are_rounded_up(value: float, expected: float) -> None:
+    assert rounded_up(value) == expected
 
 
 @pytest.mark.parametrize(("budget", "opens"), [(0.0027, False), (1.0, True)])

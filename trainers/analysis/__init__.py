@@ -5,7 +5,7 @@ from trainers.analysis.fronts import hypervolume, pareto
 from trainers.analysis.latency_plots import plot_predicted_against_measured, plot_residuals_by_operation
 from trainers.analysis.loading import Run, Sweep, candidates, load_run, load_sweep
 from trainers.analysis.run_files import Alphas
-from trainers.analysis.run_plots import plot_alphas, plot_costs, plot_pruning
+from trainers.analysis.run_plots import plot_alphas, plot_costs, plot_front, plot_pruning
 from trainers.analysis.seeds import Stability, anytime, stability
 from trainers.analysis.sweep_plots import (
     plot_anytime,
@@ -33,6 +33,7 @@ __all__ = [
     "plot_anytime",
     "plot_costs",
     "plot_device_correlation",
+    "plot_front",
     "plot_gap",
     "plot_pareto",
     "plot_predicted_against_measured",

@@ -19,10 +19,13 @@ from trainers.analysis.canvas import (
     CELL_INCHES,
     GREY,
     HEAT,
+    QUANTITIES,
     UNITS,
     draw_epochs,
+    legend_outside,
     looks,
     name_rows,
+    paints,
     panels,
     plain_numbers,
     say,
@@ -30,6 +33,7 @@ from trainers.analysis.canvas import (
 )
 from trainers.analysis.loading import Run
 from trainers.runs import metric_names
+from trainers.runs.result import DeviceResult
 
 CHOSEN_LAST = "validation"  # the pruning log's reason for choices that lost when the network was chosen
 MOST_CHOICES = 60  # that a heat map has a row each for; of more, a row per decision
@@ -65,6 +69,45 @@ def plot_costs(run: Run) -> Figure:
         plain_numbers(axes.yaxis)
         draw_epochs(axes)
     name_rows(grid, "share of budget, by what is checked against it\n(dashes: most expensive network left)")
+    return figure
+
+
+def front_points(run: Run) -> dict[str, str]:
+    """The devices of a run that are points of a front, each with the device that it is of."""
+    parent = run.config.get("parent")
+    points = parent.get("points") if isinstance(parent, dict) else None
+    named = points.items() if isinstance(points, dict) else ()
+    return {point: str(device) for point, device in named if point in run.device_results}
+
+
+@style()
+def plot_front(run: Run) -> Figure:
+    """Validation accuracy of each point of a front against what decides of its budget; the steps are its budgets, each
+    with the best network found for it. Hollow: over its budget.
+
+    Raises: InvalidInputError if the run has no front.
+    """
+    points = front_points(run)
+    if not points:
+        raise InvalidInputError(f"{run.path} has no front; espalier-derive makes one with front.points=20")
+    devices: dict[str, list[DeviceResult]] = {}
+    for point, device in points.items():
+        devices.setdefault(device, []).append(run.device_results[point])
+    figure, grid = panels(list(devices), width=5.5, height=3.4)
+    for axes, (device, found) in zip(grid, devices.items(), strict=True):
+        metric = next((m for m in METRICS if len({each.budgets.get(m) for each in found}) > 1), found[0].binding)
+        look = looks(list(devices))[device]
+        budgets, held = ([getattr(each, kind)[metric] for each in found] for kind in ("budgets", "held"))
+        shares = [each.validation.accuracy for each in found]
+        axes.plot(budgets, shares, drawstyle="steps-post", color=GREY, linewidth=1, label="budgets")
+        colours = paints(look, [each.met for each in found])
+        label = f"networks, {found[0].held_by[metric]}, n = {len(found)}"
+        axes.scatter(held, shares, s=26, zorder=3, marker=look.marker, label=label, **colours)
+        axes.set_xscale("log")
+        plain_numbers(axes.xaxis)
+        axes.set_xlabel(QUANTITIES[metric])
+    name_rows(grid, "validation accuracy, share")
+    legend_outside(figure, grid[0])
     return figure
 
 

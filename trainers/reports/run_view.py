@@ -14,7 +14,7 @@ from search_spaces.architecture import architecture_svg, read_architecture
 from search_spaces.svg import STYLE, unstyled
 from trainers.analysis.canvas import QUANTITIES, UNITS
 from trainers.analysis.loading import Run
-from trainers.analysis.run_plots import CHOSEN_LAST, plot_alphas, plot_costs, plot_pruning
+from trainers.analysis.run_plots import CHOSEN_LAST, front_points, plot_alphas, plot_costs, plot_front, plot_pruning
 from trainers.reports.plots import plot_candidates, plot_inside, plot_latency, share_words, themed_svg
 from trainers.reports.quoting import Quote, derived, quotes_of, quoting, written
 from trainers.runs import metric_names
@@ -71,6 +71,7 @@ def run_view(run: Run) -> dict[str, Any]:
         "config": yaml.safe_dump(run.config, sort_keys=False) if run.config else None,
         "commands": next_commands(run),
         "drawings": drawings(run),
+        "is_front": bool(front_points(run)),
         "plots": plots(run),
     }
 
@@ -92,9 +93,12 @@ def plots(run: Run) -> dict[str, Markup]:
     inside = "Losses, entropy and shares of operations over the epochs; the numbers stand in the table of epochs."
     pruning = "Choices pruned on each device by step of training; the numbers stand in the table of pruning."
     shares = "Probabilities of choices on each device over the epochs; the last stand in the table of choices."
+    front = "Validation accuracy of each point of the front against its cost; the numbers stand in front.csv."
+    has_points, has_inherited = bool(front_points(run)), bool(run.devices["accuracy_inherited"].notna().any())
     found: list[tuple[str, bool, Any, Any, str]] = [
-        ("latency", bool(run.devices["accuracy_inherited"].notna().any()), plot_latency, run, latency),
-        ("candidates", has_result, plot_candidates, results, candidates),
+        ("front", has_points, plot_front, run, front),
+        ("latency", has_inherited and not has_points, plot_latency, run, latency),
+        ("candidates", has_result and not has_points, plot_candidates, results, candidates),
         ("costs", has_epochs, plot_costs, drawn, costs),
         ("inside", has_epochs, plot_inside, drawn, inside),
         ("pruning", bool((run.prunes["reason"] != CHOSEN_LAST).any()), plot_pruning, run, pruning),

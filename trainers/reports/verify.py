@@ -27,6 +27,7 @@ from trainers.runs.state import (
 )
 from trainers.runs.versions import file_hashes, versions
 from trainers.search.certificate import hold
+from trainers.search.front import FRONT_FILE
 from trainers.search.heritage import REMOVED
 from trainers.search.plan import is_host, measured_devices
 from trainers.search.prune_log import replay, replay_network
@@ -95,7 +96,8 @@ def _files(folder: Path, result: Result) -> Iterator[Check]:
         for rank, row in enumerate(device.best, 1):
             files = [best_file(Path(), name, rank), *([best_weights_file(Path(), name, rank)] if row.weights else [])]
             own += [path.as_posix() for path in files]
-    own += run_files(steps=result.search.steps, keep="supernet" if set(SUPERNET_FILES) & set(result.files) else "none")
+    keep = "supernet" if set(SUPERNET_FILES) & set(result.files) else "none"
+    own += run_files(steps=result.search.steps, keep=keep, front=FRONT_FILE in result.files)
     for name in dict.fromkeys([*own, *result.files]):
         if name not in own or not (folder / name).resolve().is_relative_to(folder.resolve()):
             why = "result.json names a file outside the run, or none of its own"

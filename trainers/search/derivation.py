@@ -112,7 +112,7 @@ def spaced_budgets(config: SearchConfig, name: str, front: FrontConfig) -> list[
     if ends[0] >= ends[1]:
         raise InvalidInputError(f"front: the smallest budget, {ends[0]:g}, must be below the largest, {ends[1]:g}")
     assert front.points is not None
-    return [_rounded_up(float(value)) for value in np.geomspace(*ends, front.points)]
+    return [rounded_up(float(value)) for value in np.geomspace(*ends, front.points)]
 
 
 def _ends(table: CostTable, name: str, front: FrontConfig, margin: Margin) -> tuple[float, float]:
@@ -124,7 +124,7 @@ def _ends(table: CostTable, name: str, front: FrontConfig, margin: Margin) -> tu
     return front.min or low, front.max or high
 
 
-def _rounded_up(value: float) -> float:
+def rounded_up(value: float) -> float:
     """The smallest number of a few digits that is no less: the cheapest network must stay within it."""
     unit = 10.0 ** (math.floor(math.log10(value)) + 1 - DIGITS)
     return float(f"{math.ceil(value / unit) * unit:.{DIGITS}g}")

@@ -3,7 +3,7 @@
 # Shapes: N choices of all decisions.
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -14,7 +14,7 @@ from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
 from trainers.deploy.standalone import Score, score
-from trainers.search.candidates import Candidate, Request, random_candidates
+from trainers.search.candidates import Candidate, Request, random_candidates, rank
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
 from trainers.search.deployment import Finished, finish, size_of, timed
 from trainers.search.evaluation import Evaluator
@@ -61,7 +61,8 @@ class Derived:
 class Found:
     """What a search knows when its training is over, and the parts that choose networks by it.
 
-    `starts` are the choices of each device before any pruning; `trained` is the supernet, if there is one.
+    `starts` are the choices of each device before any pruning; `trained` is the supernet, if there is one. `of_points`
+    are the best candidates up to now of the points of a front, by its device.
     """
 
     state: SearchState
@@ -69,6 +70,7 @@ class Found:
     trained: Trained | None
     searcher: Searcher
     evaluator: Evaluator
+    of_points: dict[str, list[Candidate]] = field(default_factory=dict)
 
     def logits_of(self, device: int) -> Array | None:
         return None if self.trained is None else self.trained.logits[device]
@@ -140,8 +142,24 @@ def _candidates(plan: Plan, found: Found, device: int) -> tuple[list[Candidate],
         random_candidates=randoms,
         generator=generator,
     )
-    candidates = found.searcher.search(request)
+    candidates = _beside_earlier_points(plan, found, problem, found.searcher.search(request))
     return [_with_best_placement(problem, candidate) for candidate in candidates], randoms
+
+
+def _beside_earlier_points(
+    plan: Plan, found: Found, problem: BudgetProblem, candidates: list[Candidate]
+) -> list[Candidate]:
+    """The best of the candidates and, for a point of a front, of those of smaller budgets: so no point is worse."""
+    parent = plan.config.parent
+    if parent is None or problem.name not in parent.points:
+        return candidates
+    earlier = found.of_points.setdefault(parent.points[problem.name], [])
+    new = {candidate.indices for candidate in candidates}
+    others = [c for c in earlier if c.indices not in new and problem.is_feasible(np.array([c.indices]))[0]]
+    used = [max(problem.utilisation(c.indices).values()) for c in others]
+    ranked = rank([*candidates, *(replace(c, utilisation=u) for c, u in zip(others, used, strict=True))])
+    earlier[:] = ranked[: len(candidates)]
+    return list(earlier)
 
 
 def _verdict(plan: Plan, found: Found, device: int, candidates: Sequence[Candidate]) -> Verdict:

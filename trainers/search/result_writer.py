@@ -9,7 +9,7 @@ from typing import Any
 from hardware_models.budgets.budget_problem import BudgetProblem
 from search_spaces.space import Choice, SearchSpace
 from trainers.deploy.onnx_file import file_record
-from trainers.runs.files import write_text
+from trainers.runs.files import write_csv, write_text
 from trainers.runs.folder import RunFolder
 from trainers.runs.lineage import lineage
 from trainers.runs.result import (
@@ -38,6 +38,7 @@ from trainers.search.candidates import Candidate
 from trainers.search.certificate import Certificate
 from trainers.search.deployment import size_of
 from trainers.search.derive import Derived
+from trainers.search.front import FRONT_FILE, front_rows
 from trainers.search.module import SearchModule
 from trainers.search.network_files import write_networks
 from trainers.search.plan import Plan
@@ -53,10 +54,12 @@ RUN_FILES = ("config.yaml", "metrics.csv", "alphas.npz", "prune.csv", "lineage.j
 OF_TRAINING = ("metrics.csv", "alphas.npz")  # of a supernet
 
 
-def run_files(*, steps: int, keep: str = "none") -> list[str]:
+def run_files(*, steps: int, keep: str = "none", front: bool = False) -> list[str]:
     """The files of a run, beside those of its devices, whose supernet was trained for so many steps and `keep` kept."""
     found = [name for name in RUN_FILES if steps or name not in OF_TRAINING]
-    return [*found, *SUPERNET_FILES] if steps and keep == "supernet" else found
+    if steps and keep == "supernet":
+        found += SUPERNET_FILES
+    return [*found, FRONT_FILE] if front else found
 
 
 def write_result(
@@ -77,6 +80,11 @@ def write_result(
     write_prune_log(folder.path / "prune.csv", rows)
     stale = {} if trained is None else trained.stale or {}
     devices = {network.device: _device(plan, network, stale) for network in derived}
+    points = {} if plan.config.parent is None else plan.config.parent.points
+    if points:
+        points_rows = front_rows(devices, points)
+        write_csv(folder.path / FRONT_FILE, points_rows, list(dict.fromkeys(key for row in points_rows for key in row)))
+    own = run_files(steps=state.step, keep=plan.config.trainer.keep, front=bool(points))
     supernet = None if trained is None else trained.id
     record = lineage(plan.config.run_key, supernet, hashes(plan), devices, files, parent=plan.config.parent)
     write_text(folder.path / "lineage.json", record.to_json())
@@ -94,7 +102,7 @@ def write_result(
         transfer={network.device: transfer(plan.problems, network.verdict.candidate.indices) for network in derived},
         search=_search(state, trained.module if trained else None, seconds=seconds, peak_memory_mb=peak_memory_mb),
         hashes=hashes(plan),
-        files=files | file_hashes(folder.path, run_files(steps=state.step, keep=plan.config.trainer.keep)),
+        files=files | file_hashes(folder.path, own),
         versions=versions(),
         threads=computed.threads,
         processors=computed.processors,
