@@ -22,10 +22,11 @@ from trainers.cli.export_command import EXPORT
 from trainers.cli.main import run_command
 from trainers.cli.measure_command import MEASURE
 from trainers.cli.price_command import PRICE
+from trainers.cli.retrain_command import RETRAIN
 from trainers.cli.search_command import SEARCH
 from trainers.cli.tune import TUNE
 
-__all__ = ["CALIBRATE", "DERIVE", "EXPORT", "MEASURE", "PRICE", "SEARCH", "TUNE"]
+__all__ = ["CALIBRATE", "DERIVE", "EXPORT", "MEASURE", "PRICE", "RETRAIN", "SEARCH", "TUNE"]
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Result = tuple[int, str, str]  # exit code, output, errors
 Cli = Callable[..., Result]

@@ -14,6 +14,7 @@ from console import (
     HEAVY,
     MEASURE,
     PRICE,
+    RETRAIN,
     SEARCH,
     App,
     Cli,
@@ -98,7 +99,7 @@ def test_every_search_of_the_readme_is_a_command_that_is_understood(
 
 
 @pytest.mark.parametrize("flag", ["-m", "--multirun"])
-@pytest.mark.parametrize("app", [MEASURE, CALIBRATE, PRICE, EXPORT], ids=lambda app: app.name)
+@pytest.mark.parametrize("app", [MEASURE, CALIBRATE, PRICE, EXPORT, RETRAIN], ids=lambda app: app.name)
 def test_a_sweep_of_measurements_is_refused_with_a_command_that_does_it_instead(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path, app: App, flag: str
 ) -> None:

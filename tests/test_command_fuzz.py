@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from console import CALIBRATE, EXPORT, MEASURE, PRICE, SEARCH, TUNE, App, Cli, Found, console
+from console import CALIBRATE, EXPORT, MEASURE, PRICE, RETRAIN, SEARCH, TUNE, App, Cli, Found, console
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from surroundings import Surroundings, clear_environment, surround
@@ -32,6 +32,7 @@ FUZZ = settings(
 )
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
 SAMPLE = next((Path(__file__).parents[1] / "notebooks/sample/host").iterdir())
+CELL = 'arch="|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"'
 SMALL = "hardware=[iot_terminal]"  # a configuration that is quick to compose
 ALWAYS = {  # what a script is given before the line that is drawn, and how many lines
     SEARCH: ((SMALL,), 300),
@@ -39,7 +40,8 @@ ALWAYS = {  # what a script is given before the line that is drawn, and how many
     MEASURE: ((*CELLS, "networks=2"), 100),
     CALIBRATE: ((*CELLS, "propose=2"), 100),
     EXPORT: ((f"run={SAMPLE}",), 100),
-    PRICE: ((*CELLS, SMALL, 'arch="|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"'), 100),
+    RETRAIN: ((*CELLS, "data.limit=300", CELL), 100),
+    PRICE: ((*CELLS, SMALL, CELL), 100),
 }
 OTHER_KEYS = (
     *(
@@ -122,13 +124,14 @@ def test_any_line_is_refused_in_words_or_understood_and_touches_nothing_else(
     # The configuration is whole and checked; what is searched, measured or fitted is the subject of other tests.
     monkeypatch.setattr(trainers.cli.search, "run_identified", lambda *given, **more: Found())
     monkeypatch.setattr(trainers.devices.measurement, "run_measure", lambda config, report: plan(config))
+    monkeypatch.setattr("trainers.deploy.retrain.retrain", lambda *given, **more: Found())
     monkeypatch.setattr(trainers.devices.calibrate, "run_calibrate", lambda c, report: checked_measurements(c))
     monkeypatch.setattr(trainers.devices.calibrate, "run_propose", lambda c, report: checked_candidates(c))
     monkeypatch.setattr(trainers.reports.export, "run_export", lambda config, report, *, command: Found())
     monkeypatch.setattr("trainers.devices.calibrate_input.RANDOM_CANDIDATES", 20)
     always, number = ALWAYS[app]
     groups = [argument for argument in always if argument.partition("=")[0] in ("space", "hardware")]
-    runs, codes, searches = around.folder / "runs", Counter[int](), app in (SEARCH, TUNE)
+    runs, codes, searches = around.folder / "runs", Counter[int](), app in (SEARCH, TUNE, RETRAIN)
     whole = leaves(composed(*groups, app=app.config))
     defaults = {key: as_written(value) for key, value in whole if key != "trials"}  # of as many as they say
     defaults |= dict.fromkeys(OTHER_KEYS)

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import CALIBRATE, EXPORT, MEASURE, PRICE, SEARCH, TUNE, App, Cli, console, refused
+from console import CALIBRATE, EXPORT, MEASURE, PRICE, RETRAIN, SEARCH, TUNE, App, Cli, console, refused
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from tiny_search import TINY
@@ -38,6 +38,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         (CALIBRATE, ("levl=1",), "levl", "level"),
         (EXPORT, ("limits.accuracy_dropp=1",), "limits.accuracy_dropp", "accuracy_drop"),
         (PRICE, ("arh=x",), "arh", "arch"),
+        (RETRAIN, ("epoch=3",), "epoch", "epochs"),
     ],
     ids=lambda value: value.name if isinstance(value, App) else str(value),
 )

@@ -35,6 +35,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
         ("espalier-measure architec", ["architecture="]),
         ("espalier-export limits.acc", ["limits.accuracy_drop="]),
         ("espalier-price architec", ["architecture="]),
+        ("espalier-retrain label", ["label_smoothing="]),
         ("espalier-search tags=[\x01] trainer.st", []),
     ],
 )

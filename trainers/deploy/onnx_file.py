@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -87,24 +88,59 @@ def score_file(content: bytes, data: ImageData, split: Split, *, threads: int) -
 
     Raises: InvalidInputError for a file that does not run.
     """
+    return score_of(data.task, file_outputs(content, data, split, threads=threads))
+
+
+def file_outputs(content: bytes, data: ImageData, split: Split, *, threads: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Outputs of a file, and labels, batch by batch, for the images of a split as they are stored, in its order.
+
+    The file may be another's: of one input, an image uint8 (H, W, C) of any size, and of one output or the first of it.
+    Raises: InvalidInputError for a file that does not run, or is of other inputs or other classes than the data.
+    """
+    session = _opened(content, threads)
+    (image_name, *_), (output_name, *_) = ([each.name for each in ends] for ends in _ends(session))
+    _check_classes(session, data)
+    outputs: list[np.ndarray] = []
+    labels: list[int] = []
+    for image, label in data.stored(split):
+        outputs.append(session.run([output_name], {image_name: image})[0])
+        labels.append(label)
+        if len(labels) == BATCH:
+            yield torch.from_numpy(np.concatenate(outputs)), torch.tensor(labels)
+            outputs, labels = [], []
+    if labels:
+        yield torch.from_numpy(np.concatenate(outputs)), torch.tensor(labels)
+
+
+def _opened(content: bytes, threads: int) -> Any:
     try:
-        session = open_session(content, threads)
+        return open_session(content, threads)
     except Exception as error:  # onnxruntime's have no base but this
         raise InvalidInputError(f"the ONNX file cannot be opened: {error}") from error
 
-    def batches() -> Iterator[tuple[Tensor, Tensor]]:
-        outputs: list[np.ndarray] = []
-        labels: list[int] = []
-        for image, label in data.stored(split):
-            outputs.append(session.run([OUTPUT], {IMAGE: image})[0])
-            labels.append(label)
-            if len(labels) == BATCH:
-                yield torch.from_numpy(np.concatenate(outputs)), torch.tensor(labels)
-                outputs, labels = [], []
-        if labels:
-            yield torch.from_numpy(np.concatenate(outputs)), torch.tensor(labels)
 
-    return score_of(data.task, batches())
+def _ends(session: Any) -> tuple[Any, Any]:
+    """The inputs and outputs of a session. Raises: InvalidInputError unless it takes one image as it is stored."""
+    inputs, outputs = session.get_inputs(), session.get_outputs()
+    if len(inputs) != 1 or inputs[0].type != "tensor(uint8)" or len(inputs[0].shape) != 3:
+        got = ", ".join(f"{each.name} {each.type} {each.shape}" for each in inputs)
+        raise InvalidInputError(
+            f"the ONNX file takes {got}; allowed: one image uint8 (height, width, channels) as it is stored, as files "
+            "of espalier-search and espalier-retrain do: put the preprocessing inside"
+        )
+    return inputs, outputs
+
+
+def _check_classes(session: Any, data: ImageData) -> None:
+    """Raises: InvalidInputError if the file names other classes, or gives another number of outputs, than the data."""
+    named = session.get_modelmeta().custom_metadata_map.get("classes")
+    if named is not None and json.loads(named) != list(data.classes):
+        raise InvalidInputError(f"the ONNX file has the classes {named}, the data {json.dumps(data.classes)}")
+    shape = session.get_outputs()[0].shape
+    if len(shape) != 2 or (shape[1] not in (data.num_classes, None) and not isinstance(shape[1], str)):
+        raise InvalidInputError(
+            f"the ONNX file gives {shape}, allowed: (1, {data.num_classes}), a number for each class"
+        )
 
 
 def any_image(data: ImageData) -> Tensor:

@@ -3,9 +3,11 @@
 from collections.abc import Iterable
 
 EPOCH = "epoch"
+SEED = "seed"  # of a network that is trained with several
 STEP = "step"  # updates of the supernet's weights
 
 TRAIN_LOSS = "train/loss"
+LEARNING_RATE = "train/lr"
 TRAIN_ACCURACY = "train/acc"  # accuracies are shares in [0, 1]
 VALIDATION_LOSS = "val/loss"
 VALIDATION_ACCURACY = "val/acc"

@@ -1,0 +1,102 @@
+"""A training with nothing trained yet: its data, its protocol, its network as it begins."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import safetensors
+import torch
+from torch import nn
+
+from search_spaces.architecture import build_network, build_space
+from search_spaces.blocks import without_resize
+from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import bytes_of, check_regular
+from trainers.data.datasets import ImageData, data_config, load_data
+from trainers.deploy.onnx_file import file_outputs
+from trainers.deploy.protocol import Protocol, Teacher
+from trainers.deploy.retrain_job import Job
+
+Report = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A training with nothing trained yet: its data at the image size of the network, its steps and its protocol."""
+
+    job: Job
+    data: ImageData
+    protocol: Protocol
+    epoch_steps: int
+    steps: int
+
+    @property
+    def epochs(self) -> int:
+        return -(-self.steps // self.epoch_steps)
+
+    def network(self) -> nn.Module:
+        """The network as it begins, a function of the global seed, or of the weights that it goes on from."""
+        network = without_resize(build_network(self.job.architecture))
+        if self.job.config.weights is not None:
+            load_weights(network, Path(self.job.config.weights).expanduser(), id=self.job.architecture.id)
+        return network
+
+
+def prepare(job: Job, report: Report) -> Plan:
+    """Reads and checks all that a training needs. Raises: InvalidInputError that names the key."""
+    config, architecture = job.config, job.architecture
+    channels, *size = build_space(architecture).input_shape(architecture.choices)
+    data = load_data(data_config(config.data), image_size=(size[0], size[1]), joined=config.joined)
+    images = data.size("weights")
+    if config.batch_size > images:
+        raise InvalidInputError(
+            f"batch_size: got {config.batch_size}, but only {images} images are trained on; lower it"
+        )
+    if config.cutout >= min(size):
+        raise InvalidInputError(
+            f"cutout: got {config.cutout}, allowed: less than the image of {size[0]}x{size[1]} pixels"
+        )
+    task = data.task.smoothed(config.label_smoothing) if config.label_smoothing else data.task
+    protocol = Protocol(task, config.batch_size, config.mixup, config.cutout, _teacher(job, data, report))
+    epoch_steps = images // config.batch_size
+    plan = Plan(job, data, protocol, epoch_steps, config.steps or config.epochs * epoch_steps)
+    plan.network()  # before anything is written: the weights may not fit
+    height, width = size
+    report(
+        f"{architecture.space}  {build_space(architecture).notation(architecture.choices)}  "
+        f"(input {channels}x{height}x{width}); {data.name}, {images:,} images trained on"
+    )
+    if job.note is not None:
+        report(job.note)
+    return plan
+
+
+def _teacher(job: Job, data: ImageData, report: Report) -> Teacher | None:
+    settings = job.config.distill
+    if settings.teacher is None:
+        return None
+    report(f"teacher {settings.teacher}: it is asked about {data.size('weights'):,} images, once")
+    try:
+        outputs = file_outputs(
+            bytes_of(Path(settings.teacher).expanduser()), data, "weights", threads=torch.get_num_threads()
+        )
+        logits_SK = torch.cat([each for each, _ in outputs])
+    except (InvalidInputError, OSError, ValueError) as error:
+        raise InvalidInputError(f"distill.teacher: {settings.teacher}: {error}") from error
+    logits_NK = torch.zeros(int(data.splits.weights.max()) + 1, data.num_classes)
+    logits_NK[data.splits.weights] = logits_SK
+    return Teacher(logits_NK, settings.weight, settings.temperature)
+
+
+def load_weights(network: nn.Module, path: Path, *, id: str) -> None:
+    """Fills a network, of the architecture `id`, from a file. Raises: InvalidInputError unless they are its weights."""
+    try:
+        check_regular(path)
+        with safetensors.safe_open(path, framework="pt") as file:
+            of = (file.metadata() or {}).get("architecture", id)
+            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
+        if of != id:
+            raise InvalidInputError(f"it has the weights of architecture {of[:8]}, this is {id[:8]}")
+        network.load_state_dict(weights)
+    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
+        raise InvalidInputError(f"weights: cannot use {path}: {error}") from error
