@@ -36,7 +36,7 @@ CELL = 'arch="|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"'
 SMALL = "hardware=[iot_terminal]"  # a configuration that is quick to compose
 ALWAYS = {  # what a script is given before the line that is drawn, and how many lines
     SEARCH: ((SMALL,), 300),
-    TUNE: ((SMALL, "seed=1,2", "trials=1"), 60),
+    TUNE: ((SMALL, "seed=1,2", "trials=1"), 40),
     MEASURE: ((*CELLS, "networks=2"), 100),
     CALIBRATE: ((*CELLS, "propose=2"), 100),
     EXPORT: ((f"run={SAMPLE}",), 100),
