@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import time
 import traceback
@@ -34,6 +35,7 @@ from trainers.deploy.retrain_training import DivergedError, Training
 from trainers.deploy.standalone import score
 from trainers.runs.exit_status import RunFolderError
 from trainers.runs.folder import RunFolder
+from trainers.sweeps.survey import survey
 
 CELL = "|nor_conv_1x1~0|+|none~0|skip_connect~1|+|nor_conv_3x3~0|none~1|skip_connect~2|"
 SMALL = ("data.limit=300", "batch_size=32", "epochs=2", "threads=1")
@@ -73,6 +75,7 @@ def outcome(folder: Path) -> dict[str, Any]:
     return {
         "seeds": [{**each, **clocked} for each in result["seeds"]],
         "weights": {name: digest for name, digest in result["files"].items() if name.startswith("weights/")},
+        "file": result["files"]["network.onnx"],
         "deployed": result["deployed"],
         "metrics": [{name: row[name] for name in row if name not in CLOCKS} for row in rows],
     }
@@ -159,6 +162,20 @@ def test_the_test_images_are_scored_once_at_the_end_of_each_seed(
     result, _ = trained(tmp_path, "seeds=2", "steps=10", "epochs=50")
     assert scored == ["validation", "validation", "test"] * 2  # seven batches an epoch
     assert result.steps == 10
+
+
+def test_the_status_of_a_folder_tells_of_trainings_beside_searches(
+    three_seeds: tuple[RetrainResult, Path], tmp_path: Path
+) -> None:
+    result, folder = three_seeds
+    copy = tmp_path / "retrain" / folder.name
+    shutil.copytree(folder, copy)
+    (row,), commands = survey(tmp_path)
+    assert (row.state, row.accuracy, row.met) == ("done", result.validation_accuracy.mean, None)
+    assert (row.epoch, row.epochs, commands) == (6, 6, [])
+    (copy / "network.onnx").unlink()
+    (row,), _ = survey(tmp_path)
+    assert (row.state, row.reason) == ("unreadable", "missing: network.onnx")
 
 
 # Resuming

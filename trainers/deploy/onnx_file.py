@@ -55,6 +55,8 @@ def onnx_file(module: nn.Module, data: ImageData, metadata: Mapping[str, str]) -
     _rename(joined.graph, f"preprocess/{IMAGE}", IMAGE)
     _rename(joined.graph, f"{NETWORK}{ends[1]}", OUTPUT)
     _leave_out_what_the_exporter_noted(joined)
+    for node in joined.graph.node:
+        del node.metadata_props[:]  # traces of this process: paths, and addresses that differ from one to the next
     onnx.helper.set_model_props(joined, {"classes": json.dumps(data.classes), **metadata})
     onnx.checker.check_model(joined)
     content: bytes = joined.SerializeToString()

@@ -1,5 +1,6 @@
 """The schema of the result.json of a network that was trained again: how it is written and read."""
 
+import json
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, Final, Literal
 from pydantic import Field
 
 from search_spaces.errors import InvalidInputError
+from search_spaces.regular_files import text_of
 from trainers.runs.code import Code
 from trainers.runs.files import read_as
 from trainers.runs.result import Count, Data, DeployedFile, Number, Part, Validation
@@ -42,6 +44,7 @@ class RetrainResult(Part):
     """
 
     schema_: Literal[1] = Field(alias="schema")
+    kind: Literal["retrain"] = "retrain"
     status: Literal["done"]
     command: str
     attempts: Count
@@ -78,6 +81,15 @@ def best_of(seeds: Sequence[SeedResult]) -> SeedResult:
     return max(seeds, key=lambda each: (each.validation.accuracy, -each.validation.loss))
 
 
+def is_retrained(folder: Path) -> bool:
+    """Whether a folder has the result of a training, well formed or not, and not that of a search."""
+    try:
+        content = json.loads(text_of(folder / RESULT))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(content, dict) and content.get("kind") == "retrain"
+
+
 def finished_in(folder: Path) -> RetrainResult | None:
     """The result of a finished run; none if it has not finished, or has lost a file.
 
@@ -90,4 +102,9 @@ def finished_in(folder: Path) -> RetrainResult | None:
     if not is_finished:
         return None
     result = read_as(folder / RESULT, RetrainResult)
-    return result if all((folder / name).is_file() for name in result.files) else None
+    return None if lost_files(folder, result) else result
+
+
+def lost_files(folder: Path, result: RetrainResult) -> list[str]:
+    """The files of a result that its folder lacks."""
+    return [name for name in result.files if not (folder / name).is_file()]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import EXIT_CODES
+from trainers.runs.files import read_as
 from trainers.runs.state import FINISHED, RunState, state_of, this_process, why_lost
 from trainers.sweeps.records import FILE, Sweep, begun, jobs_of, known_state, overrides_in, own_overrides, read_sweep
 from trainers.sweeps.sweep import in_sweep
@@ -158,13 +159,9 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
     reason, accuracy = state.reason, None
     met: list[bool] = []
     if found in FINISHED:
-        from trainers.runs.result import missing_files, read_result  # a large schema
-
         try:
-            result = read_result(run / "result.json")
-            accuracy = result.objective["validation_accuracy"]
-            met = [device.met for device in result.devices.values()]
-            if missing := missing_files(run):
+            accuracy, met, missing = _figures(run)
+            if missing:
                 found, reason = "unreadable", f"missing: {', '.join(missing)}"
         except InvalidInputError as error:
             found, reason = "unreadable", str(error)
@@ -181,6 +178,20 @@ def _row(run: Path, name: str, *, now: datetime) -> Row:
         met=sum(met) if met else None,
         devices=len(met) or None,
     )
+
+
+def _figures(run: Path) -> tuple[float, list[bool], list[str]]:
+    """Of a finished run: validation accuracy, which devices are within budget, and the files that it has lost."""
+    from trainers.deploy.retrain_result import RetrainResult, is_retrained, lost_files
+    from trainers.runs.result import missing_files, read_result  # large schemas
+
+    path = run / "result.json"
+    if is_retrained(run):
+        trained = read_as(path, RetrainResult)
+        return trained.validation_accuracy.mean, [], lost_files(run, trained)
+    result = read_result(path)
+    met = [device.met for device in result.devices.values()]
+    return result.objective["validation_accuracy"], met, missing_files(run)
 
 
 def _seconds(state: RunState, *, now: datetime) -> float:
