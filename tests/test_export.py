@@ -5,11 +5,13 @@ import re
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import onnx
 import pytest
+import torch
 from console import (
     EXPORT,
     HEAVY,
@@ -23,11 +25,13 @@ from console import (
     refused,
 )
 from PIL import Image
-from tiny_search import MOBILE_SPACE, tiny_config
+from tiny_search import CELLS, MOBILE_SPACE, tiny_config
 
 from trainers.cli.search import run
 from trainers.data.datasets import data_config, load_data
+from trainers.runs.config import SearchConfig
 from trainers.runs.exports import Export, read_export
+from trainers.runs.result import read_result
 
 ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "strategy.pool_size=32")
 # Of images in files beside it: how many a file of onnxruntime is right about. It has nothing of Espalier.
@@ -41,6 +45,17 @@ classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
 paths = sorted(Path(sys.argv[2]).glob("*/*.png"))
 scores = [session.run(None, {"image": np.asarray(Image.open(path))[..., None]})[0] for path in paths]
 print(json.dumps([sum(classes[s.argmax()] == path.parent.name for s, path in zip(scores, paths)), len(paths)]))
+"""
+
+PROGRAM_ELSEWHERE = """
+import json, sys
+import torch
+from executorch.runtime import Runtime
+program = Runtime.get().load_program(sys.argv[1])
+method = program.load_method("forward")
+tensors, labels = torch.load(sys.argv[2])
+right = [int(method.execute([x[None].contiguous()])[0].argmax()) == label for x, label in zip(tensors, labels)]
+print(json.dumps([sum(right), len(right)]))
 """
 
 
@@ -130,6 +145,48 @@ def test_a_file_that_loses_more_accuracy_than_allowed_is_written_and_ends_with_3
     assert [line.split()[-1] for line in output.splitlines() if file.path in line] == ["NO"]
     written = {path.name for path in (tmp_path / "out").iterdir()}
     assert written == {"export.json", "mid_tablet.int8.onnx", "mid_tablet.md"}
+
+
+REASON = "no ExecuTorch: install espalier[executorch]"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("executorch") is None, reason=REASON)
+@pytest.mark.parametrize("space", [MOBILE_SPACE, CELLS], ids=["mobile", "cells"])
+def test_programs_of_executorch_give_what_the_network_in_pytorch_gives(
+    export: Cli, space: tuple[str, ...], tmp_path: Path
+) -> None:
+    own = [override for override in space if not override.startswith("hardware")]
+    config = tiny_config(tmp_path / "runs", *own, *ONE)
+    run(config, lambda line: None)
+    asked = ("formats=[executorch]", "calibration_images=16", "repeats=3", "limits.accuracy_drop=1")
+    done(export(f"run={config.run_folder}", *asked))
+    folder = config.run_folder / "export"
+    network = read_export(folder / "export.json").devices["mid_tablet"]
+    fp32, int8 = network.files
+    assert fp32.takes == "tensor" and fp32.within_limit
+    assert fp32.largest_difference < 1e-4 * network.largest_output < int8.largest_difference
+    assert int8.share < 0.95  # of so small a network most is the graph
+    for file in (fp32, int8):  # in a process of its own, on tensors that this one has preprocessed
+        data = load_data(data_config(config.data), image_size=tuple(config_size(config)))
+        tensors = [(data.preprocess(torch.from_numpy(image)), label) for image, label in data.stored("test")]
+        torch.save((torch.cat([x for x, _ in tensors]), [label for _, label in tensors]), tmp_path / "tensors.pt")
+        command = [sys.executable, "-c", PROGRAM_ELSEWHERE, str(folder / file.path), str(tmp_path / "tensors.pt")]
+        right, count = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        assert (right, count) == (round(file.accuracy * count), file.images)
+
+
+def config_size(config: SearchConfig) -> list[int]:
+    """Height and width of the images that the network of a run takes."""
+    return read_result(config.run_folder / "result.json").devices["mid_tablet"].input_size or []
+
+
+@pytest.mark.skipif(find_spec("executorch") is not None, reason="ExecuTorch is installed")
+def test_a_format_whose_packages_are_missing_is_refused_with_how_to_install_them(
+    export: Cli, searched: dict[str, Any]
+) -> None:
+    found = export(f"run={searched['run']}", "formats=[executorch]")
+    assert refused(found, "espalier-export", "espalier[executorch]") == ("formats",)
 
 
 # Refusals

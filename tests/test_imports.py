@@ -34,6 +34,8 @@ FENCES = {  # package: files and folders that may import it
     "fvcore": ["hardware_models/counting.py"],
     # The runner is sent to boards as it is, so it cannot import from another file. The other quantises with it.
     "onnxruntime": ["hardware_models/measuring/runner.py", "trainers/deploy/onnx_int8.py"],
+    "executorch": ["trainers/deploy/executorch_file.py"],
+    "torchao": ["trainers/deploy/executorch_file.py"],
     "matplotlib": ["trainers/reports/plots.py", "trainers/analysis/"],
     "pytorch_lightning": ["trainers/search/", "trainers/loggers/"],
 }

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -10,6 +11,8 @@ from pydantic import Field, model_validator
 from hardware_models.measuring.board_address import Line
 from trainers.runs.config import Count, FolderName, Plugins, Section
 from trainers.runs.exports import Format, Precision
+
+NEEDS = {"executorch": ("executorch", "torchao")}  # packages of a format that are no dependencies of Espalier
 
 
 class LimitsConfig(Section):
@@ -56,3 +59,7 @@ class ExportConfig(Section):
             given = getattr(self, key) or []
             if len(set(given)) < len(given):
                 yield f"{key}: got {', '.join(given)}; name each once"
+        for name in self.formats:
+            missing = [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
+            if missing:
+                yield f"formats: {name} needs {' and '.join(missing)}; install them: pip install 'espalier[{name}]'"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import median
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 from hardware_models.measuring.runner import open_session, run_times_ms
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import ImageData
+from trainers.deploy.executorch_file import executorch_file, load_executorch
 from trainers.deploy.onnx_file import IMAGE, OUTPUT, any_image, onnx_file
 from trainers.deploy.onnx_int8 import int8_file
 from trainers.deploy.standalone import Score, score_of
@@ -19,16 +21,15 @@ from trainers.runs.exports import ExportedFile, Format, Precision
 # Shapes: N test images, H height, W width, C stored channels, K classes.
 
 WARMUP = 5  # runs that are not timed
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx"}
-Call = Callable[[np.ndarray], np.ndarray]
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "executorch": ".pte"}
 
 
 @dataclass(frozen=True)
 class Program:
     """A file, loaded: `prepare` makes of an image uint8 (H, W, C) what `run` takes, which gives the scores (1, K)."""
 
-    prepare: Call
-    run: Call
+    prepare: Callable[[np.ndarray], Any]
+    run: Callable[[Any], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -54,19 +55,26 @@ def make_files(
     `images`, uint8 (H, W, C), are what int8 is calibrated with. `written` is the ONNX file of the network, if there is
     one; `metadata` goes into a new one.
     """
-    fp32 = written or onnx_file(module, data, metadata)
-    made: dict[Precision, bytes] = {"fp32": fp32}
+    if format == "executorch":
+        tensors = [data.preprocess(torch.from_numpy(image)) for image in images]
+        return {
+            kind: executorch_file(module, tensors, int8=kind == "int8") for kind in dict.fromkeys(("fp32", *precisions))
+        }
+    made: dict[Precision, bytes] = {"fp32": written or onnx_file(module, data, metadata)}
     if "int8" in precisions:
-        made["int8"] = int8_file(fp32, images)
+        made["int8"] = int8_file(made["fp32"], images)
     return made
 
 
 def load_program(content: bytes, format: Format, data: ImageData, *, threads: int) -> Program:
     """A file as it runs here. Raises: InvalidInputError for one that does not."""
     try:
+        if format == "executorch":
+            preprocess, forward = data.preprocess, load_executorch(content, threads=threads)
+            return Program(lambda image: preprocess(torch.from_numpy(image)), lambda x: forward(x).numpy())
         session = open_session(content, threads)
-    except Exception as error:  # onnxruntime's have no base but this
-        raise InvalidInputError(f"the ONNX file cannot be opened: {error}") from error
+    except Exception as error:  # those of both runtimes have no base but this
+        raise InvalidInputError(f"the file of {format} cannot be loaded: {error}") from error
     return Program(lambda image: image, lambda image: session.run([OUTPUT], {IMAGE: image})[0])
 
 

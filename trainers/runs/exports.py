@@ -10,7 +10,7 @@ from trainers.runs.files import read_as
 from trainers.runs.result import Count, Number, Part
 
 NAME: Final = "export.json"
-Format = Literal["onnx"]
+Format = Literal["onnx", "executorch"]
 Precision = Literal["fp32", "int8"]
 
 
