@@ -97,10 +97,13 @@ def test_a_derived_run_verifies_and_names_its_parent(searched: Searched, again: 
 
 def test_a_device_that_was_not_searched_gets_a_network_within_its_budgets(searched: Searched, tmp_path: Path) -> None:
     budget = "hardware.pixel6.budgets={latency_ms:null,params_m:1.28}"
-    config, result = derive(searched[0].run_folder, tmp_path, "hardware=[pixel6]", budget)
+    deploy = ("trainer.deploy=true", "trainer.candidates=1")  # as after a search, though the parent left it out
+    config, result = derive(searched[0].run_folder, tmp_path, "hardware=[pixel6]", budget, *deploy)
     device = result.devices["pixel6"]
     assert device.met and device.held["params_m"] <= 1.28
     assert device.held_by == {"params_m": "recounted"}
+    assert device.file is not None and (config.run_folder / device.file.path).is_file()
+    assert device.accuracy.deployed is not None
     assert failed(config.run_folder) == []
 
 

@@ -9,7 +9,7 @@ from tiny_search import MOBILE, TINY, composed, tiny_config
 from torch import Tensor
 
 import trainers.search.run
-from search_spaces.errors import keys_of
+from search_spaces.errors import InvalidInputError, keys_of
 from trainers.analysis.loading import load_run
 from trainers.cli.plugin_sections import offer_sections
 from trainers.cli.search import run_search
@@ -99,6 +99,13 @@ def test_a_search_by_a_table_trains_no_supernet_and_ends_with_certificates(
         assert (accuracy.supernet, accuracy.inherited, accuracy.random) == (None, None, None)
         assert 0 <= accuracy.finetuned <= 1 and accuracy.images == result.data.images.test
     assert not {"metrics.csv", "alphas.npz"} & {path.name for path in folder.iterdir()}
+
+
+def test_a_search_that_trains_no_supernet_cannot_be_asked_to_keep_one(tmp_path: Path) -> None:
+    parts = ("searcher={name:random}", "evaluator={name:by_size}", "trainer.keep=supernet")
+    with pytest.raises(InvalidInputError) as refused:
+        run(tiny_config(tmp_path, *TINY, *parts), lambda line: None)
+    assert refused.value.fields == ("trainer.keep",)
 
 
 def test_a_run_without_supernet_is_verified_loaded_and_found_again(

@@ -39,6 +39,7 @@ CHOSEN_LAST = "validation"  # the pruning log's reason for choices that lost whe
 MOST_CHOICES = 60  # that a heat map has a row each for; of more, a row per decision
 MOST_EPOCHS = 40  # columns of a heat map: of more, epochs are left out evenly, so that a report stays small
 SHADES = 20  # of a heat map: a shade for each twentieth
+WIDE = 4  # times the smallest of some budgets: beyond it their axis is logarithmic
 SMALL = 6.5  # points of the names of its rows
 DECISION_INCHES = 0.13  # of a row of a heat map of decisions
 MAPS_PER_ROW, MAPS_INCHES = 6, 9.6  # of heat maps
@@ -101,10 +102,11 @@ def plot_front(run: Run) -> Figure:
         shares = [each.validation.accuracy for each in found]
         axes.plot(budgets, shares, drawstyle="steps-post", color=GREY, linewidth=1, label="budgets")
         colours = paints(look, [each.met for each in found])
-        label = f"networks, {found[0].held_by[metric]}, n = {len(found)}"
+        label = f"networks, by {found[0].held_by[metric]}, n = {len(found)}"
         axes.scatter(held, shares, s=26, zorder=3, marker=look.marker, label=label, **colours)
-        axes.set_xscale("log")
-        plain_numbers(axes.xaxis)
+        if max(budgets) > WIDE * min(budgets):
+            axes.set_xscale("log")
+            plain_numbers(axes.xaxis)
         axes.set_xlabel(QUANTITIES[metric])
     name_rows(grid, "validation accuracy, share")
     legend_outside(figure, grid[0])
