@@ -43,7 +43,7 @@ RETRAIN = App(
     _folder,
     _identify,
     instead_of_sweeps="seeds=3 trains with three seeds; else repeat the command, as in "
-    "`for rate in 0.1 0.05; do espalier-retrain optimizer.lr=$rate ...; done`",
+    "`for size in 32 64; do espalier-retrain batch_size=$size ...; done`",
 )
 
 

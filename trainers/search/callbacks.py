@@ -3,19 +3,11 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import pytorch_lightning as pl
-
-from trainers.deploy.optimizers import make_object
 from trainers.runs.exit_status import ExitStatus
 from trainers.runs.result import Result
 
 Report = Callable[[str], None]
 Row = Mapping[str, Any]
-
-
-def make_callbacks(contents: Sequence[Mapping[str, Any]]) -> list[pl.Callback]:
-    """The callbacks of Lightning's trainer that a configuration names."""
-    return [make_object(content, f"callbacks[{k}]", pl.Callback) for k, content in enumerate(contents)]
 
 
 class SearchCallback:

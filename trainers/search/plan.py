@@ -18,8 +18,8 @@ from trainers.deploy.optimizers import check_optimizer, check_schedule
 from trainers.runs.config import SearchConfig
 from trainers.runs.given_network import check_space
 from trainers.runs.validation import check_arguments, untitled
-from trainers.search.callbacks import make_callbacks
 from trainers.search.constraints.constraint import CONSTRAINTS
+from trainers.search.lightning_callbacks import make_callbacks
 from trainers.search.remedies import REMEDIES
 from trainers.search.strategy import PRESETS, REGISTRIES, Section, needs_supernet, sections
 

@@ -13,8 +13,9 @@ from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from trainers.runs.folder import RunFolder
 from trainers.runs.versions import COMPUTING, versions
-from trainers.search.callbacks import Report, SearchCallback, make_callbacks
+from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO, latest_checkpoint
+from trainers.search.lightning_callbacks import make_callbacks
 from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
 from trainers.search.progress import EpochReport, StatusLine
