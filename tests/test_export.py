@@ -29,6 +29,8 @@ from tiny_search import CELLS, MOBILE_SPACE, tiny_config
 
 from trainers.cli.search import run
 from trainers.data.datasets import data_config, load_data
+from trainers.deploy.onnx_file import score_file
+from trainers.reports.verify import verify_run
 from trainers.runs.config import SearchConfig
 from trainers.runs.exports import Export, read_export
 from trainers.runs.result import read_result
@@ -187,6 +189,20 @@ def test_a_format_whose_packages_are_missing_is_refused_with_how_to_install_them
 ) -> None:
     found = export(f"run={searched['run']}", "formats=[executorch]")
     assert refused(found, "espalier-export", "espalier[executorch]") == ("formats",)
+
+
+def test_the_certificate_of_an_int8_device_states_the_accuracy_of_its_int8_file(tmp_path: Path) -> None:
+    overrides = (*MOBILE_SPACE, *ONE, "hardware.mid_tablet.precision=int8")
+    lines: list[str] = []
+    config = tiny_config(tmp_path, *overrides)
+    device = run(config, lines.append).devices["mid_tablet"]
+    content = (config.run_folder / device.file.path).read_bytes()
+    data = load_data(data_config(config.data), image_size=tuple(device.input_size))
+    assert device.file.precision == "int8"
+    assert onnx.TensorProto.INT8 in {weight.data_type for weight in onnx.load_from_string(content).graph.initializer}
+    assert score_file(content, data, "test", threads=1).accuracy == device.accuracy.deployed
+    assert [check.what for check in verify_run(config.run_folder) if check.outcome == "FAILED"] == []
+    assert any("int8" in line and device.file.path in line for line in lines)
 
 
 # Refusals

@@ -23,6 +23,7 @@ from trainers.runs.result import DeployedFile
 # Shapes: B batch, H height, W width, C stored channels, K classes.
 
 IMAGE, OUTPUT = "image", "output"  # names of the file's input and output
+PRECISION = "precision"  # of the network, in the metadata of a file that is not fp32
 NETWORK = "network/"  # begins the names of what belongs to the network and not to its preprocessing
 BATCH = 256  # outputs that are scored at once
 
@@ -64,7 +65,12 @@ def onnx_file(module: nn.Module, data: ImageData, metadata: Mapping[str, str]) -
 
 
 def file_record(path: Path, content: bytes, data: ImageData) -> DeployedFile:
-    """What a result says of a file; `path` is in the folder of the run."""
+    """What a result says of a file; `path` is in the folder of the run. Raises: InvalidInputError if it is no ONNX."""
+    try:
+        model = onnx.load_from_string(content)
+    except Exception as error:  # protobuf's, which is no dependency
+        raise InvalidInputError(f"the ONNX file cannot be read: {error}") from error
+    metadata = {each.key: each.value for each in model.metadata_props}
     return DeployedFile(
         path=path.as_posix(),
         bytes=len(content),
@@ -73,6 +79,7 @@ def file_record(path: Path, content: bytes, data: ImageData) -> DeployedFile:
         mean=data.mean.tolist(),
         std=data.std.tolist(),
         classes=list(data.classes),
+        precision="int8" if metadata.get(PRECISION) == "int8" else "fp32",
     )
 
 

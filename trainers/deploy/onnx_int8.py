@@ -10,15 +10,16 @@ import numpy as np
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from trainers.deploy.onnx_file import IMAGE, NETWORK
+from trainers.deploy.onnx_file import IMAGE, NETWORK, PRECISION
 
 
 def int8_file(content: bytes, images: Iterable[np.ndarray]) -> bytes:
-    """The int8 file of an fp32 one of `onnx_file`: it takes and gives the same, and its preprocessing stays in float.
+    """The int8 file of an fp32 one of `onnx_file`: it takes and gives the same, and its preprocessing is in float.
 
     `images`, uint8 (H, W, C), give the ranges of the activations. Biases are 32 bits, as integer kernels add them.
     """
-    nodes = onnx.load_from_string(content).graph.node
+    model = onnx.load_from_string(content)
+    metadata, nodes = {each.key: each.value for each in model.metadata_props}, model.graph.node
     with TemporaryDirectory() as folder, _quiet():
         source, target = Path(folder) / "fp32.onnx", Path(folder) / "int8.onnx"
         source.write_bytes(content)
@@ -32,7 +33,10 @@ def int8_file(content: bytes, images: Iterable[np.ndarray]) -> bytes:
             weight_type=QuantType.QInt8,
             nodes_to_exclude=[node.name for node in nodes if not node.name.startswith(NETWORK)],
         )
-        return target.read_bytes()
+        model = onnx.load(target)
+        onnx.helper.set_model_props(model, {**metadata, PRECISION: "int8"})
+        quantised: bytes = model.SerializeToString()
+        return quantised
 
 
 class _Images(CalibrationDataReader):

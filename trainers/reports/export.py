@@ -117,7 +117,8 @@ def _export_device(
     reference = test_program(program_of(module, data), data)
     images = [image for image, _ in data.stored("weights", images=asked.calibration_images)]
     path, metadata = onnx_path(run.path, name), {"architecture": architecture.id, "run": run.path.resolve().name}
-    written = path.read_bytes() if device.file is not None and path.is_file() else None
+    is_fp32 = device.file is not None and device.file.precision == "fp32"
+    written = path.read_bytes() if is_fp32 and path.is_file() else None
     files = []
     for format in asked.formats:
         made = make_files(module, data, format, asked.precisions, images=images, written=written, metadata=metadata)

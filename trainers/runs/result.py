@@ -266,6 +266,7 @@ class DeployedFile(Part):
     mean: list[Number]
     std: list[Number]
     classes: list[str]
+    precision: Literal["fp32", "int8"] = "fp32"  # of the network; earlier versions had none else
 
 
 class DeviceResult(Certified):

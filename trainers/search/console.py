@@ -111,7 +111,9 @@ def _file_words(device: DeviceResult, folder: Path) -> str:
     if device.file is None:
         return NOT_DEPLOYABLE
     size = "x".join(map(str, device.file.size))
-    return f"{folder / device.file.path} ({device.file.bytes / 1e6:.2f} MB, images scaled to {size} inside)"
+    precision, own = device.file.precision, device.profile.precision
+    kind = precision if precision == own else f"{precision}, though the device computes in {own}"
+    return f"{folder / device.file.path} ({kind}, {device.file.bytes / 1e6:.2f} MB, images scaled to {size} inside)"
 
 
 def _why_lost(lost: CandidateRow, taken: Validation) -> str:

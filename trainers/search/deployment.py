@@ -12,6 +12,7 @@ from hardware_models.measuring.measure import Machine, Measurement, time_module
 from search_spaces.blocks import recalibrate, without_resize
 from trainers.data.datasets import ImageData
 from trainers.deploy.onnx_file import onnx_file, score_file, time_file
+from trainers.deploy.onnx_int8 import int8_file
 from trainers.deploy.optimizers import make_optimizer, make_schedule
 from trainers.deploy.standalone import Score, first_images, fit, score
 from trainers.search.plan import Plan
@@ -30,8 +31,13 @@ class Finished:
     deployed: Score | None = None
 
 
-def finish(plan: Plan, network: nn.Module, indices: tuple[int, ...], *, id: str, from_scratch: bool) -> Finished:
-    """Trains a network, exports and tests it. `id` is that of its architecture."""
+def finish(
+    plan: Plan, network: nn.Module, indices: tuple[int, ...], *, id: str, from_scratch: bool, int8: bool
+) -> Finished:
+    """Trains a network, exports and tests it. `id` is that of its architecture.
+
+    The file is of `int8` for a device that computes so, calibrated with as many images as batch norm is; else of fp32.
+    """
     settings, data = plan.config.trainer, plan.data
     if settings.deploy:
         data, network = _deployed_data(plan, indices), without_resize(network).train(network.training)
@@ -42,6 +48,8 @@ def finish(plan: Plan, network: nn.Module, indices: tuple[int, ...], *, id: str,
     if not settings.deploy:
         return Finished(network, finetuned)
     file = onnx_file(network, data, {"architecture": id, "run": plan.config.run_key})
+    if int8:
+        file = int8_file(file, [image for image, _ in data.stored("weights", images=settings.recalibration_images)])
     deployed = score_file(file, data, "test", threads=torch.get_num_threads())
     return Finished(network, finetuned, file, deployed)
 

@@ -118,7 +118,14 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
         verdict=verdict,
         candidates=tuple(candidates),
         random_candidates=tuple(randoms),
-        finished=finish(plan, network, indices, id=architecture.id, from_scratch=not evaluator.needs_supernet),
+        finished=finish(
+            plan,
+            network,
+            indices,
+            id=architecture.id,
+            from_scratch=not evaluator.needs_supernet,
+            int8=problem.profile.precision == "int8",
+        ),
         best=best,
         **before,
     )
