@@ -8,7 +8,7 @@ set its bound.
 
 Coverage: 39 random cells set the factor, all others are tested; mean over splits.
 Measure-and-cut is the search's own loop (`verify_and_cut`) on the space's cost table, with the benchmark's time in
-place of a measurement. The search is told the accuracy of every cell (CIFAR-100, 200 epochs) and takes the best that is
+place of a measurement. The search knows the accuracy of every cell (CIFAR-100, 200 epochs) and takes the best that is
 within a budget.
 Regret is the accuracy of the best cell truly within the budget less that of the one taken, in points. Reads the data
 folder at $ESPALIER_DATA, or `shared/data` beside the repository.

@@ -93,7 +93,8 @@ def load_data(config: DataConfig, *, image_size: tuple[int, int] | None = None, 
     Where both training splits are `joined`, `weights` has all their images.
     """
     image_set = read_images(config)
-    if image_size is not None and "image_size" in signature(DATASETS[config.name]).parameters:
+    is_read_anew = image_size not in (None, config.image_size)
+    if is_read_anew and "image_size" in signature(DATASETS[config.name]).parameters:
         sized = config.model_copy(update={"image_size": image_size})
         image_set = _read(sized, silent)  # from its files, and not scaled twice
     splits = make_splits(image_set, config.shares, seed=config.split_seed)

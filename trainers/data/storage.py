@@ -34,7 +34,7 @@ def silent(line: str) -> None:
 class Storage:
     """At most `memory_mb` (MB of 10^6 bytes) of decoded images in memory; more lie in the folder `cache`.
 
-    `report` is told how large a set is before any image is decoded.
+    `report` gets how large a set is before any image is decoded.
     """
 
     memory_mb: float = 4096

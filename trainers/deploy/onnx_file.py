@@ -56,8 +56,6 @@ def onnx_file(module: nn.Module, data: ImageData, metadata: Mapping[str, str]) -
     _rename(joined.graph, f"preprocess/{IMAGE}", IMAGE)
     _rename(joined.graph, f"{NETWORK}{ends[1]}", OUTPUT)
     _leave_out_what_the_exporter_noted(joined)
-    for node in joined.graph.node:
-        del node.metadata_props[:]  # traces of this process: paths, and addresses that differ from one to the next
     onnx.helper.set_model_props(joined, {"classes": json.dumps(data.classes), **metadata})
     onnx.checker.check_model(joined)
     content: bytes = joined.SerializeToString()
@@ -160,7 +158,7 @@ def any_image(data: ImageData) -> Tensor:
 
 
 def _leave_out_what_the_exporter_noted(model: onnx.ModelProto) -> None:
-    """Stack traces of this machine, at each node; and that it is of the same operators twice, once for each part."""
+    """Traces of this process, at each node, which differ from one to the next; and operators twice, for each part."""
     for noted in (*model.graph.node, *model.graph.value_info, *model.graph.initializer):
         del noted.metadata_props[:]
     operators = {each.domain: each.version for each in model.opset_import}

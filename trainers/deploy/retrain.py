@@ -12,10 +12,11 @@ from search_spaces.blocks import without_resize
 from search_spaces.errors import EspalierError
 from trainers.deploy.onnx_file import file_record, onnx_file, score_file
 from trainers.deploy.retrain_job import Job
-from trainers.deploy.retrain_plan import Plan, Report, load_weights, prepare
+from trainers.deploy.retrain_plan import Plan, Report, prepare
 from trainers.deploy.retrain_result import RESULT, SCHEMA, RetrainResult, SeedResult, best_of, finished_in, spread
 from trainers.deploy.retrain_state import STATE, State
 from trainers.deploy.retrain_training import Training
+from trainers.deploy.standalone import load_weights
 from trainers.runs.exit_status import status_of
 from trainers.runs.files import write_bytes, write_text
 from trainers.runs.folder import RunFolder

@@ -4,18 +4,18 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import safetensors
 import torch
 from torch import nn
 
 from search_spaces.architecture import build_network, build_space
 from search_spaces.blocks import without_resize
 from search_spaces.errors import InvalidInputError
-from search_spaces.regular_files import bytes_of, check_regular
+from search_spaces.regular_files import bytes_of
 from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.deploy.onnx_file import file_outputs
 from trainers.deploy.protocol import Protocol, Teacher
 from trainers.deploy.retrain_job import Job
+from trainers.deploy.standalone import load_weights
 
 Report = Callable[[str], None]
 
@@ -38,7 +38,11 @@ class Plan:
         """The network as it begins, a function of the global seed, or of the weights that it goes on from."""
         network = without_resize(build_network(self.job.architecture))
         if self.job.config.weights is not None:
-            load_weights(network, Path(self.job.config.weights).expanduser(), id=self.job.architecture.id)
+            path, id = Path(self.job.config.weights).expanduser(), self.job.architecture.id
+            try:
+                load_weights(network, path, id=id, needs_owner=False)
+            except InvalidInputError as error:
+                raise InvalidInputError(f"weights: {error}") from error
         return network
 
 
@@ -86,17 +90,3 @@ def _teacher(job: Job, data: ImageData, report: Report) -> Teacher | None:
     logits_NK = torch.zeros(int(data.splits.weights.max()) + 1, data.num_classes)
     logits_NK[data.splits.weights] = logits_SK
     return Teacher(logits_NK, settings.weight, settings.temperature)
-
-
-def load_weights(network: nn.Module, path: Path, *, id: str) -> None:
-    """Fills a network, of the architecture `id`, from a file. Raises: InvalidInputError unless they are its weights."""
-    try:
-        check_regular(path)
-        with safetensors.safe_open(path, framework="pt") as file:
-            of = (file.metadata() or {}).get("architecture", id)
-            weights = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  # it is no mapping
-        if of != id:
-            raise InvalidInputError(f"it has the weights of architecture {of[:8]}, this is {id[:8]}")
-        network.load_state_dict(weights)
-    except (OSError, ValueError, RuntimeError, safetensors.SafetensorError) as error:
-        raise InvalidInputError(f"weights: cannot use {path}: {error}") from error

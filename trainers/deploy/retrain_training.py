@@ -126,12 +126,12 @@ class Training:
             parts["schedule"],
             clip_norm=self.config.clip_norm,
         )
-        told = time.monotonic()
+        reported = time.monotonic()
         for step, loss in enumerate(updates, 1):
             if average is not None:
                 average.update(parts["network"])
-            if step < left and time.monotonic() - told > SILENT_SECONDS:
-                told = time.monotonic()
+            if step < left and time.monotonic() - reported > SILENT_SECONDS:
+                reported = time.monotonic()
                 self.report(f"{self._place(seed, self.state.epoch + 1)}  step {step}/{left}  {self._left(step / left)}")
             yield loss
 

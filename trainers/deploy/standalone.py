@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 
-from search_spaces.architecture import Architecture
+from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular
 from trainers.data.datasets import Batch, ImageData
 from trainers.data.splits import Split
@@ -111,13 +111,17 @@ def descend(
         yield float(loss.detach())
 
 
-def load_weights(path: Path, network: nn.Module, architecture: Architecture) -> str | None:
-    """Fills the network from its file of weights; says why, if they are not its own."""
+def load_weights(network: nn.Module, path: Path, *, id: str, needs_owner: bool = True) -> None:
+    """Fills a network, of the architecture `id`, from a file, which names its own or, unless it `needs_owner`, none.
+
+    Raises: InvalidInputError unless the weights are those of this network.
+    """
     try:
         check_regular(path)
         network.load_state_dict(load_file(path))
         with safe_open(path, framework="pt") as file:
-            owner = (file.metadata() or {}).get("architecture")
+            owner = (file.metadata() or {}).get("architecture", None if needs_owner else id)
     except (OSError, SafetensorError, RuntimeError, ValueError) as error:
-        return f"weights/{path.name} cannot be loaded into its network: {error}"
-    return None if owner == architecture.id else f"weights/{path.name} are of network {owner}, not {architecture.id}"
+        raise InvalidInputError(f"{path} cannot be loaded into its network: {error}") from error
+    if owner != id:
+        raise InvalidInputError(f"{path} has the weights of network {owner}, this is {id}; give its own")

@@ -108,9 +108,10 @@ def _export_device(
     """The files of a network, written and tested; and the data at its size."""
     architecture = read_architecture(architecture_file(run.path, name))
     network = build_network(architecture).eval()
-    fault = load_weights(weights_file(run.path, name), network, architecture)
-    if fault is not None:
-        raise InvalidInputError(f"run: {fault}; verify it: espalier-report verify {run.path}")
+    try:
+        load_weights(network, weights_file(run.path, name), id=architecture.id)
+    except InvalidInputError as error:
+        raise InvalidInputError(f"run: {error}; verify it: espalier-report verify {run.path}") from error
     channels, height, width = image_shape(inputs_of(architecture))
     data = load_data(config.model_copy(update={"channels": channels}), image_size=(height, width))
     module = without_resize(network)

@@ -13,6 +13,7 @@ from hardware_models.latency_models.roofline import price_kinds
 from hardware_models.profile import profile_from_dict
 from search_spaces.architecture import Architecture, build_network, build_space, inputs_of, read_architecture
 from search_spaces.blocks import without_resize
+from search_spaces.errors import InvalidInputError
 from search_spaces.space import image_shape
 from trainers.data.datasets import DataConfig, load_data
 from trainers.deploy.onnx_file import file_record, score_file
@@ -81,7 +82,11 @@ def rebuild_network(folder: Path, problem: BudgetProblem, data: DataConfig | Non
     network = build_network(architecture).eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     indices = indices_of(problem, architecture)
     certificate = certify(problem, space, copy.deepcopy(network), indices)
-    fault = load_weights(weights_file(folder, problem.name), network, architecture)
+    fault = None
+    try:
+        load_weights(network, weights_file(folder, problem.name), id=architecture.id)
+    except InvalidInputError as error:
+        fault = str(error)
     path = onnx_path(folder, problem.name)
     if fault is not None or data is None:
         return Network(architecture, indices, certificate, fault, {}, None)

@@ -224,8 +224,9 @@ def _test(plan: Plan, network: nn.Module) -> Score:
 
 def _line(derived: Derived, *, is_proxy: bool) -> str:
     finished, proxy = derived.finished, "proxy " if is_proxy else ""
+    trained_on = "" if finished.file is not None else proxy
     scores = {f"{proxy}inherited": derived.inherited, f"{proxy}random": derived.random}
-    scores |= {"finetuned": finished.finetuned, "deployed": finished.deployed}
+    scores |= {f"{trained_on}finetuned": finished.finetuned, "deployed": finished.deployed}
     shown = ", ".join(f"{kind} {_shown(score)}" for kind, score in scores.items() if score is not None)
     used = max(derived.verdict.certificate.held.utilisation.values())
     return f"{derived.device}: {shown}, uses {used:.0%} of its binding budget"

@@ -20,6 +20,7 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular
 from search_spaces.space import Supernet
 from trainers.runs.files import read_as, write_bytes, write_text
+from trainers.runs.lineage import read_lineage
 from trainers.runs.result import SCHEMA, Part, Result
 from trainers.search.module import SearchModule
 from trainers.search.provenance import weights_digest
@@ -116,6 +117,11 @@ def keep_supernet(folder: Path, trained: Trained, state: SearchState, *, asked: 
 def read_supernet(folder: Path, result: Result) -> Kept:
     """The supernet that a run keeps. Raises: InvalidInputError if it keeps none, or not the one of its result."""
     missing = [name for name in SUPERNET_FILES if name not in result.files]
+    parent = read_lineage(folder / "lineage.json").supernet.parent if missing else None
+    if parent is not None:
+        raise InvalidInputError(
+            f"{folder} was derived itself and keeps no supernet; derive from its parent, {parent.run}"
+        )
     if missing:
         raise InvalidInputError(
             f"{folder} keeps no supernet, and without its weights nothing can be derived; search again and keep it:\n"
