@@ -260,6 +260,12 @@ def test_a_run_without_a_supernet_is_refused_with_the_command_that_keeps_one(
     refused(cli(f"from={folder}"), "espalier-derive", "trainer.keep=supernet")
 
 
+def test_a_run_that_was_derived_itself_is_refused_with_the_name_of_its_parent(
+    cli: Cli, searched: Searched, again: Searched
+) -> None:
+    refused(cli(f"from={again[0].run_folder}"), "espalier-derive", searched[0].run_folder.name)
+
+
 @pytest.mark.parametrize(
     ("arguments", "keys"),
     [

@@ -13,7 +13,8 @@ from trainers.data.duplicates import find_duplicates
 from trainers.data.image_set import ImageSet
 from trainers.data.splits import SPLITS, Splits, make_splits
 from trainers.runs.config import validate
-from trainers.runs.result import Duplicates, read_result
+from trainers.runs.result import read_result
+from trainers.runs.result_parts import Duplicates
 
 NONE = Duplicates(test_in_training=0, test_in_validation=0, validation_in_training=0, in_two_classes=0)
 

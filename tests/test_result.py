@@ -12,7 +12,8 @@ from search_spaces.errors import InvalidInputError
 from tests.sample_result import SAMPLE, sample_result, typed
 from trainers.runs.files import write_text
 from trainers.runs.lineage import read_lineage
-from trainers.runs.result import ACCURACIES, read_result
+from trainers.runs.result import read_result
+from trainers.runs.result_parts import ACCURACIES
 
 Content = dict[str, Any]
 RUNS = sorted(path.parent for path in SAMPLE.glob("*/*/result.json"))

@@ -88,6 +88,10 @@ def test_a_file_is_found_again_by_the_content_of_its_images(root: Path, monkeypa
 
     monkeypatch.setattr(decoding, "decode_image", counted)
     assert content_of(mapped(root)) == content and decoded == []
+    held = config(root)
+    assert load_data(held.model_copy(update={"content": content_of(held)}), image_size=(16, 16)).image_size == (16, 16)
+    assert len(decoded) == 300  # once for the content; what has the size that is asked for is not decoded again
+    decoded.clear()
     write_folder(root, {"ant/0.png": encoded(noise(24, 36, 3, seed=999), "PNG")})
     assert content_of(mapped(root)) != content and len(decoded) == 300
     assert content_of(mapped(root, image_size=(8, 8))) != content

@@ -18,7 +18,7 @@ from hardware_models.field_errors import problems_of
 from hardware_models.metrics import Metric
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import check_regular, text_of
-from trainers.runs.result import Number
+from trainers.runs.result_parts import Number
 
 TEXTS = ("device", "decision", "choice", "reason")  # columns of the pruning log that hold words
 WHOLE = ("epoch", "step")

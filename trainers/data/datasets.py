@@ -22,7 +22,7 @@ from trainers.data.sampling import balanced_order
 from trainers.data.splits import SPLITS, Shares, Split, Splits, make_splits
 from trainers.data.storage import IN_MEMORY, Report, Storage, silent
 from trainers.data.task import TASKS, balanced_weights
-from trainers.runs.result import Data, Images, Majority
+from trainers.runs.result_parts import Data, Images, Majority
 from trainers.runs.validation import checked
 
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from trainers.data.image_set import ImageSet
 from trainers.data.splits import Splits
-from trainers.runs.result import Duplicates
+from trainers.runs.result_parts import Duplicates
 
 # Shapes: N images of the set, S images of a part, G different images.
 

@@ -21,7 +21,7 @@ from trainers.runs.exit_status import status_of
 from trainers.runs.files import write_bytes, write_text
 from trainers.runs.folder import RunFolder
 from trainers.runs.plugins import code_of
-from trainers.runs.result import Validation
+from trainers.runs.result_parts import Validation
 from trainers.runs.versions import file_hashes, versions
 
 ONNX, ARCHITECTURE = "network.onnx", "architecture.json"

@@ -12,7 +12,8 @@ from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import text_of
 from trainers.runs.code import Code
 from trainers.runs.files import read_as
-from trainers.runs.result import Count, Data, DeployedFile, Number, Part, Validation
+from trainers.runs.result import DeployedFile
+from trainers.runs.result_parts import Count, Data, Number, Part, Validation
 from trainers.runs.state import FINISHED, state_of
 
 SCHEMA: Final = 1

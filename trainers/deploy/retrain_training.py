@@ -22,7 +22,7 @@ from trainers.deploy.standalone import descend, score
 from trainers.runs import metric_names
 from trainers.runs.files import write_bytes, write_csv
 from trainers.runs.folder import RunFolder
-from trainers.runs.result import Validation
+from trainers.runs.result_parts import Validation
 
 COLUMNS = (
     metric_names.SEED,

@@ -16,7 +16,8 @@ from trainers.reports.rebuild import Network, Prices, indices_of, rebuild_networ
 from trainers.runs.config import SearchConfig, validate
 from trainers.runs.lineage import lineage, read_lineage
 from trainers.runs.plugins import require_plugins
-from trainers.runs.result import Accuracy, DeviceResult, Result
+from trainers.runs.result import DeviceResult, Result
+from trainers.runs.result_parts import Accuracy
 from trainers.runs.state import (
     ORIGIN,
     architecture_file,

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from trainers.runs.config import FolderName, Share
 from trainers.runs.files import read_as
-from trainers.runs.result import Count, Number, Part
+from trainers.runs.result_parts import Count, Number, Part
 
 NAME: Final = "export.json"
 Format = Literal["onnx", "executorch"]

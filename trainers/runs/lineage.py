@@ -8,7 +8,8 @@ from pydantic import Field
 
 from trainers.runs.config import ParentConfig
 from trainers.runs.files import read_as
-from trainers.runs.result import SCHEMA, Certified, Hashes, Number, Part
+from trainers.runs.result import SCHEMA, Certified, Hashes
+from trainers.runs.result_parts import Number, Part
 
 
 class Parent(Part):

@@ -5,7 +5,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from trainers.runs.result import Data, DeviceResult, Result
+from trainers.runs.result import DeviceResult, Result
+from trainers.runs.result_parts import Data
 
 WELL_USED = 0.8  # share of the binding budget below which the larger candidates that lost are named
 GAP = 0.05  # share of images by which accuracy may move from validation to test without a warning

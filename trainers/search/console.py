@@ -9,7 +9,8 @@ from hardware_models.budgets.budget_problem import UNITS, Survivors
 from hardware_models.budgets.cost_table import METRICS
 from hardware_models.measuring.measure import counted
 from trainers.data.image_set import described
-from trainers.runs.result import BalancedAccuracy, CandidateRow, Certified, DeviceResult, Result, Validation
+from trainers.runs.result import CandidateRow, Certified, DeviceResult, Result
+from trainers.runs.result_parts import BalancedAccuracy, Validation
 from trainers.runs.warnings import warning_line, warnings_of, warnings_of_data
 from trainers.search.callbacks import Report
 from trainers.search.plan import Plan

@@ -14,8 +14,6 @@ from trainers.runs.folder import RunFolder
 from trainers.runs.lineage import lineage
 from trainers.runs.result import (
     SCHEMA,
-    Accuracy,
-    BalancedAccuracy,
     BestRow,
     CandidateRow,
     Certified,
@@ -28,8 +26,8 @@ from trainers.runs.result import (
     Search,
     Stay,
     Transfer,
-    Validation,
 )
+from trainers.runs.result_parts import Accuracy, BalancedAccuracy, Validation
 from trainers.runs.state import architecture_file, best_file, best_weights_file, onnx_path, weights_file
 from trainers.runs.transfer import predicted_on
 from trainers.runs.versions import file_hashes, versions

@@ -21,7 +21,8 @@ from search_spaces.regular_files import check_regular
 from search_spaces.space import Supernet
 from trainers.runs.files import read_as, write_bytes, write_text
 from trainers.runs.lineage import read_lineage
-from trainers.runs.result import SCHEMA, Part, Result
+from trainers.runs.result import SCHEMA, Result
+from trainers.runs.result_parts import Part
 from trainers.search.module import SearchModule
 from trainers.search.provenance import weights_digest
 from trainers.search.search_state import SearchState
