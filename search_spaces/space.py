@@ -85,6 +85,16 @@ class Supernet(nn.Module, ABC):
         """Indices of the choices that mixed passes run, by decision: all of them until `restrict`."""
         return self._active
 
+    @property
+    def layers(self) -> Sequence[nn.Module]:
+        """Modules that share the decisions of a cell, each called with the selection as second argument; or none."""
+        return ()
+
+    @property
+    def edge_operations(self) -> Mapping[str, nn.Module]:
+        """The operations of all edges in all layers, by name; empty where choices share their weights."""
+        return {}
+
     def restrict(self, active: Mapping[str, Sequence[int]]) -> None:
         """Mixed passes run these choices (indices by decision) from now on. Decisions that are not named stay.
 

@@ -1,6 +1,6 @@
 """Evaluators and remedies of one's own: a search that trains no supernet, and training changed by hooks."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ from torch import Tensor
 
 import trainers.search.run
 from search_spaces.errors import InvalidInputError, keys_of
+from search_spaces.space import Selection
 from trainers.analysis.loading import load_run
 from trainers.cli.plugin_sections import offer_sections
 from trainers.cli.search import run_search
@@ -57,7 +58,12 @@ class Pull(Remedy):
         self.number += 1
         Pull.calls.append("before_step")
 
-    def on_weights_gradient(self, weights_batch: Batch, architecture_batch: Batch) -> None:
+    def on_weights_gradient(
+        self, weights_batch: Batch, architecture_batch: Batch, selections: Sequence[Selection]
+    ) -> None:
+        assert [set(selection) for selection in selections] == [
+            {d.name for d in self.searched.state.table.space.decisions}
+        ]
         assert any(weight.grad is not None for weight in self.searched.supernet.parameters())
         assert len(weights_batch[1]) == len(architecture_batch[1])
         Pull.calls.append("on_weights_gradient")

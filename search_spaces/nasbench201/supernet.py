@@ -17,6 +17,7 @@ class MixedCell(nn.Module):
     def __init__(self, channels: int, names: Sequence[str]) -> None:
         super().__init__()
         self.names = tuple(names)
+        self.auxiliary_skip = 0.0  # weight of an identity beside each mixed edge
         self.edges = nn.ModuleDict(
             {
                 edge_name(*edge): nn.ModuleDict({n: CELL_OPERATIONS[n].module(channels) for n in names if n != NONE})
@@ -47,6 +48,8 @@ class MixedCell(nn.Module):
                     if not run:
                         continue
                     y = sum(weights[k] * operations[self.names[k]](nodes[source]) for k in run) * fed[source]
+                    if self.auxiliary_skip:
+                        y = y + self.auxiliary_skip * nodes[source]
                     weight_of_none = 0.0 if none is None else weights[none]
                     unfed = unfed * (1 - (1 - weight_of_none) * fed[source])
                 nodes[target] = nodes[target] + y if target in nodes else y
@@ -61,6 +64,19 @@ class NasBench201Supernet(Supernet):
         super().__init__(space)
         self.space = space
         self.frame = Frame(space, partial(MixedCell, names=space.edge_operations))
+
+    @property
+    def layers(self) -> Sequence[MixedCell]:
+        return [cell for cell in self.frame.modules() if isinstance(cell, MixedCell)]
+
+    @property
+    def edge_operations(self) -> Mapping[str, nn.Module]:
+        return {
+            f"{layer}.{edge}.{name}": operation
+            for layer, cell in enumerate(self.layers)
+            for edge, operations in cell.edges.items()
+            for name, operation in operations.named_children()
+        }
 
     def forward(self, x: Tensor, selection: Selection) -> Tensor:
         if all(isinstance(choice, int) for choice in selection.values()):

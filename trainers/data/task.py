@@ -38,6 +38,10 @@ class Task(ABC):
         """Mean loss of the examples, differentiable: what is trained."""
         return self.total_loss(outputs, targets) / len(targets)
 
+    def distillation_loss(self, outputs: Tensor, taught: Tensor) -> Tensor:
+        """Mean loss against the outputs of a teacher. Raises: InvalidInputError if it has none."""
+        raise InvalidInputError(f"sampler: got sandwich, but the task {self.score_name} has no outputs to distil")
+
     def weighted(self, weights_K: Tensor) -> "Task":
         """The task with a weight of each class in `loss`. Raises: InvalidInputError if it has no classes."""
         raise InvalidInputError(f"data.class_weights: got balanced, but the task {self.score_name} has no classes")
@@ -66,6 +70,9 @@ class Classification(Task):
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
         return F.cross_entropy(outputs, targets, self.weights_K, label_smoothing=self.smoothing)
+
+    def distillation_loss(self, outputs: Tensor, taught: Tensor) -> Tensor:
+        return F.cross_entropy(outputs, taught.softmax(dim=1))
 
     def weighted(self, weights_K: Tensor) -> Task:
         return Classification(weights_K, smoothing=self.smoothing)

@@ -17,6 +17,7 @@ from torch.optim.lr_scheduler import LRScheduler
 
 from hardware_models.budgets.cost_table import Array
 from search_spaces.errors import EspalierError
+from search_spaces.space import Selection
 from trainers.deploy.optimizers import make_optimizer, make_schedule
 from trainers.runs.code import Code
 from trainers.search.logits import ArchitectureParameters
@@ -115,9 +116,10 @@ class SearchModule(pl.LightningModule):
         num_devices = len(state.problems)
         for remedy in strategy.remedies.values():
             remedy.before_step(state.step / self.schedule.steps)
-        self._weights_step(batch, strategy.sampler.path(state.step, state.step % num_devices))
+        self._weights_step(batch, state.step % num_devices)
         learns, warm = strategy.trains_logits, state.step < self.schedule.warmup_steps
-        if learns and not warm and state.step % self.schedule.arch_every == 0:
+        stopped = any(remedy.stops_architecture for remedy in strategy.remedies.values())
+        if learns and not warm and not stopped and state.step % self.schedule.arch_every == 0:
             self._architecture_step(batch, state.step // self.schedule.arch_every % num_devices)
         state.step += 1
         event = self.schedule.prune_event(state.step)
@@ -161,29 +163,39 @@ class SearchModule(pl.LightningModule):
         self.computed.join(threads, processors, [Code(**fields) for fields in code])
         torch.set_num_threads(threads)
 
-    def _weights_step(self, batch: tuple[Batch, Batch], path: tuple[int, ...]) -> None:
-        optimizer = self._optimizers()[0]
-        inputs, targets = batch[0]
+    def _weights_step(self, batch: tuple[Batch, Batch], device: int) -> None:
+        optimizer, strategy = self._optimizers()[0], self.strategy
+        selections = strategy.sampler.selections(strategy.relaxation, self.state.step, device)
+        for remedy in strategy.remedies.values():
+            selections = [remedy.weights_selection(selection) for selection in selections]
+        optimizer.zero_grad(set_to_none=True)
         with self._timed():
-            outputs = self.supernet(inputs, self.state.table.space.selection(path))
-            loss = self.task.loss(outputs, targets)
-            self._check(loss, "weights")
-            optimizer.zero_grad(set_to_none=True)
-            self.manual_backward(loss)
+            outputs, loss = self._pass(batch[0], selections[0])
+            for selection in selections[1:]:
+                self._pass(batch[0], selection, teacher=outputs if strategy.sampler.distils else None)
         if self.state.step == 0:
             # A fused SGD needs a momentum for every weight before a path that leaves some out.
-            for weight in self.supernet.parameters():
+            for weight in (weight for weight in self.supernet.parameters() if weight.requires_grad):
                 weight.grad = torch.zeros_like(weight) if weight.grad is None else weight.grad
-        for remedy in self.strategy.remedies.values():
-            remedy.on_weights_gradient(*batch)
+        for remedy in strategy.remedies.values():
+            remedy.on_weights_gradient(*batch, selections)
         self.clip_gradients(optimizer, gradient_clip_val=self.clip_norm, gradient_clip_algorithm="norm")
         optimizer.step()
         scheduler = self.lr_schedulers()
         assert not isinstance(scheduler, list) and scheduler is not None
         scheduler.step()
-        self.totals["loss"] += float(loss.detach()) * len(targets)
-        self.totals["correct"] += self.task.total_score(outputs.detach(), targets)
-        self.totals["images"] += len(targets)
+        self.totals["loss"] += float(loss) * len(batch[0][1])
+        self.totals["correct"] += self.task.total_score(outputs, batch[0][1])
+        self.totals["images"] += len(batch[0][1])
+
+    def _pass(self, batch: Batch, selection: Selection, *, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Adds the gradients of one pass; its outputs (B, ...) and its loss, both detached."""
+        inputs, targets = batch
+        outputs = self.supernet(inputs, selection)
+        loss = self.task.loss(outputs, targets) if teacher is None else self.task.distillation_loss(outputs, teacher)
+        self._check(loss, "weights")
+        self.manual_backward(loss)
+        return outputs.detach(), loss.detach()
 
     def _architecture_step(self, batch: tuple[Batch, Batch], device: int) -> None:
         p_N = self.strategy.relaxation.update(
@@ -195,6 +207,7 @@ class SearchModule(pl.LightningModule):
                 timed=self._timed,
                 check=lambda loss: self._check(loss, "architecture"),
                 added=[remedy.architecture_loss for remedy in self.strategy.remedies.values()],
+                weights_optimizer=self._optimizers()[0],
             )
         )
         size = sum(parameter.detach().abs().sum() for parameter in self.parameters_of_architecture.parameters())

@@ -18,10 +18,11 @@ from trainers.deploy.optimizers import check_optimizer, check_schedule
 from trainers.runs.config import SearchConfig
 from trainers.runs.given_network import check_space
 from trainers.runs.validation import check_arguments, untitled
-from trainers.search.constraints.constraint import CONSTRAINTS
+from trainers.search.combinations import check_combination
+from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
 from trainers.search.lightning_callbacks import make_callbacks
 from trainers.search.remedies import REMEDIES
-from trainers.search.strategy import PRESETS, REGISTRIES, Section, needs_supernet, sections
+from trainers.search.strategy import PRESETS, REGISTRIES, Section, has_own_parts, needs_supernet, sections
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ def prepare(config: SearchConfig) -> Plan:
     space = make_space(config.space, num_classes=data.num_classes, channels=data.channels, image_size=data.image_size)
     if config.trainer.keep == "supernet" and not needs_supernet(strategy):
         raise InvalidInputError("trainer.keep: got supernet, and this strategy trains none; leave it out")
+    check_combination(strategy, config.remedy, space)
     if needs_supernet(strategy):
         _check_trained_shape(space, data)
     table = CostTable(space, profiles)
@@ -135,6 +137,8 @@ def _check_part(config: SearchConfig, part: str) -> None:
     content = getattr(config, part)
     if part == "strategy":
         constraints = {name: CONSTRAINTS[parts["constraint"]] for name, parts in PRESETS.items()}
+        if has_own_parts(config):
+            constraints.setdefault(content["name"], Constraint)
         check_arguments(part, constraints, content, given=frozenset())
     elif content is not None:
         given = frozenset({"warmup_steps"}) if part == "sampler" else frozenset[str]()

@@ -162,7 +162,7 @@ def _feasible(plan: Plan, report: Report) -> SearchState:
         report(feasible_line(plan, problem.device, survivors))
     if infeasible:
         raise BudgetInfeasibleError("\n".join(infeasible))
-    state = SearchState(plan.problems, starts)
+    state = SearchState(plan.problems, starts, steps=plan.config.trainer.steps)
     state.prune_log += presolved
     return state
 

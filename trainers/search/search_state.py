@@ -30,16 +30,21 @@ class SearchState:
     """What a search has decided so far, of each device in the order of `problems`.
 
     `survivors` are the active choices with the incumbent, `utilities` (N,) the moving average of the log-probability of
-    each choice, which pruning reads.
+    each choice, which pruning reads. The search is done after `steps` steps.
     """
 
-    def __init__(self, problems: Sequence[BudgetProblem], starts: Sequence[Survivors]) -> None:
+    def __init__(self, problems: Sequence[BudgetProblem], starts: Sequence[Survivors], *, steps: int = 1) -> None:
         self.problems, self.survivors = list(problems), list(starts)
         self.table = problems[0].table
-        self.step = 0
+        self.step, self.steps = 0, steps
         self.prune_log: list[PruneRecord] = []
         self.utilities: list[Array] = []
         self.initial_overshoot = [p.overshoot(s.mask_N) for p, s in zip(problems, starts, strict=True)]
+
+    @property
+    def progress(self) -> float:
+        """Share of all steps that is done."""
+        return min(1.0, self.step / self.steps)
 
     def start_utilities(self, probabilities: Sequence[Tensor]) -> None:
         """Begins the moving averages with the probabilities (N,) of each device."""

@@ -34,7 +34,8 @@ DEFAULT = {
     "searcher": "differentiable",
     "evaluator": "inherited",
 }
-# The parts that a name of a strategy stands for. Arguments in its section are those of the constraint.
+# The parts that a name of a strategy stands for. Arguments in its section are those of the constraint. A strategy of
+# another name is a file of conf/strategy that chooses its own parts.
 PRESETS: dict[str, dict[str, str]] = {
     "pool": DEFAULT,
     "random": {**DEFAULT, "searcher": "random"},
@@ -56,7 +57,7 @@ class Strategy:
 
 def sections(config: SearchConfig) -> dict[str, Section]:
     """The section of each part: its own in the configuration, else as the strategy's preset has it."""
-    preset = PRESETS[config.strategy["name"]]
+    preset = PRESETS.get(config.strategy["name"], DEFAULT)
     arguments = {key: value for key, value in config.strategy.items() if key != "name"}
     found: dict[str, Section] = {part: {"name": name} for part, name in preset.items()}
     found["constraint"] = {**found["constraint"], **arguments}
@@ -85,6 +86,11 @@ def make_strategy(
         remedies={name: REMEDIES[name](searched, **arguments) for name, arguments in remedies.items()},
         trains_logits=SEARCHERS[parts["searcher"]["name"]].trains_logits,
     )
+
+
+def has_own_parts(config: SearchConfig) -> bool:
+    """Whether the configuration chooses itself what a strategy of any name has to."""
+    return None not in (config.relaxation, config.constraint, config.sampler)
 
 
 def needs_supernet(parts: Mapping[str, Section]) -> bool:

@@ -2,18 +2,10 @@
 
 from torch import Tensor
 
-from trainers.search.relaxations.relaxation import RELAXATIONS, Relaxation, Update
+from trainers.search.relaxations.relaxation import RELAXATIONS, Relaxation
 
 
 @RELAXATIONS.register("softmax")
 class Softmax(Relaxation):
-    def loss(self, update: Update) -> tuple[Tensor, Tensor]:
-        searched, device = self.searched, update.device
-        inputs, targets = update.architecture_batch
-        searched.constraint.draw(device)  # it may renew what the probabilities come from
-        probabilities = searched.constraint.probabilities(device)
-        with update.timed():
-            outputs = searched.supernet(inputs, searched.selection(probabilities))
-            loss = searched.task.loss(outputs, targets)
-            update.check(loss)
-        return loss, probabilities
+    def weights(self, device: int, path: tuple[int, ...], p_N: Tensor) -> Tensor:
+        return p_N  # `path` is a network that the constraint drew by these probabilities

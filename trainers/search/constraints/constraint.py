@@ -30,9 +30,17 @@ class Constraint:
 
     def probabilities(self, device: int) -> Tensor:
         """Probability (N,) of each choice on one device, differentiable in its logits; one over each decision."""
-        active_N = torch.from_numpy(self.search.survivors[device].mask_N)
-        masked_N = self.logits(device).masked_fill(~active_N, -torch.inf)
+        return self.softmax(device, self.logits(device))
+
+    def softmax(self, device: int, logits_N: Tensor) -> Tensor:
+        """Probabilities (N,) by these logits (N,), each decision by itself, of active choices alone."""
+        masked_N = self._masked(device, logits_N)
         return torch.cat([torch.softmax(masked_N[a:b], dim=0) for a, b in pairwise(self.table.first_choice)])
+
+    def log_normaliser(self, device: int, logits_N: Tensor) -> Tensor:
+        """Sum over decisions of the logarithm of what `softmax` divides by."""
+        masked_N = self._masked(device, logits_N)
+        return torch.stack([masked_N[a:b].logsumexp(0) for a, b in pairwise(self.table.first_choice)]).sum()
 
     def draw(self, device: int) -> tuple[int, ...]:
         """A network (n,) of the active choices of one device, as `probabilities` weigh them given the space's rules."""
@@ -49,6 +57,9 @@ class Constraint:
         """What the architecture loss adds for the cost of these probabilities."""
         return p_N.new_zeros(())
 
+    def modify_gradient(self, device: int) -> None:
+        """After the gradients of the logits are taken, before they are used."""
+
     def restrict(self, device: int) -> None:
         """Called when choices of the device have been pruned."""
 
@@ -59,6 +70,10 @@ class Constraint:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Continues from what `state_dict` gave."""
         self.generator.bit_generator.state = json.loads(state["generator"])
+
+    def _masked(self, device: int, logits_N: Tensor) -> Tensor:
+        active_N = torch.from_numpy(self.search.survivors[device].mask_N)
+        return logits_N.masked_fill(~active_N, -torch.inf)
 
 
 CONSTRAINTS: Registry[type[Constraint]] = Registry("constraints")

@@ -37,6 +37,11 @@ class Penalty(Constraint):
 
 def expected_overshoot(state: SearchState, device: int, p_N: Tensor) -> Tensor:
     """Expected cost over limit, minus one, of each budgeted metric of a device."""
+    return expected_shares(state, device, p_N) - 1
+
+
+def expected_shares(state: SearchState, device: int, p_N: Tensor) -> Tensor:
+    """Expected cost over limit of each budgeted metric of a device."""
     limits_M = torch.from_numpy(state.problems[device].limits_M)
     budgeted = torch.isfinite(limits_M)
-    return state.table.expected(p_N)[device][budgeted] / limits_M[budgeted] - 1
+    return state.table.expected(p_N)[device][budgeted] / limits_M[budgeted]
