@@ -168,6 +168,11 @@ class SearchSpace(ABC):
     @abstractmethod
     def supernet(self) -> Supernet: ...
 
+    @property
+    def searched(self) -> "SearchSpace":
+        """The space of the same decisions whose networks a search trains: smaller ones where a space has them."""
+        return self
+
     def network(self, choices: Mapping[str, Choice]) -> nn.Module:
         """The stand-alone network of these choices, freshly initialised: what `Supernet.extract` fills."""
         return self.supernet().extract(choices)
@@ -202,6 +207,10 @@ class SearchSpace(ABC):
     def notation(self, choices: Mapping[str, Choice]) -> str:
         """The network in one line; as the field writes it, where it has a way to."""
         return " ".join(f"{decision.name}={choices[decision.name]}" for decision in self.decisions)
+
+    def features(self, choices: Mapping[str, Choice]) -> list[float]:
+        """Numbers of a network that a linear model of its quality reads: here one for each choice, 0 or 1."""
+        return [float(choices[decision.name] == choice) for decision in self.decisions for choice in decision.choices]
 
     def read_notation(self, notation: str) -> dict[str, Choice]:
         """The choices that `notation` names; it may raise any ValueError for text that is no notation."""

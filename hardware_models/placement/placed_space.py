@@ -4,6 +4,7 @@ A search over it decides on networks and on where their parts run at once, with 
 pools; the networks themselves are those of the space below.
 """
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -64,6 +65,14 @@ class PlacedSpace(SearchSpace):
     def supernet(self) -> Supernet:
         return PlacedSupernet(self)
 
+    @property
+    def searched(self) -> SearchSpace:
+        if self.base.searched is self.base:
+            return self
+        placed = copy.copy(self)
+        placed.base = self.base.searched
+        return placed
+
     def network(self, choices: Mapping[str, Choice]) -> nn.Module:
         return self.base.network(self.unplaced(choices))
 
@@ -73,6 +82,10 @@ class PlacedSpace(SearchSpace):
     def notation(self, choices: Mapping[str, Choice]) -> str:
         """That of the network, wherever it runs."""
         return self.base.notation(self.unplaced(choices))
+
+    def features(self, choices: Mapping[str, Choice]) -> list[float]:
+        """Those of the network, wherever it runs."""
+        return self.base.features(self.unplaced(choices))
 
     def read_notation(self, notation: str) -> dict[str, Choice]:
         return self.base.read_notation(notation)

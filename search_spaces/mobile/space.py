@@ -199,6 +199,17 @@ class MobileSpace(SearchSpace):
             stages.append(f"{choices[kept[0].width]}: {' '.join(blocks)}")
         return " | ".join(stages)
 
+    def features(self, choices: Mapping[str, Choice]) -> list[float]:
+        """One number for each choice, 0 for all of a block that the depth leaves out."""
+        unused = {
+            n.own(part) for n in self.blocks if n.block >= int(choices[n.depth]) for part in ("kernel", "expand", "se")
+        }
+        return [
+            float(decision.name not in unused and choices[decision.name] == choice)
+            for decision in self.decisions
+            for choice in decision.choices
+        ]
+
     def read_notation(self, notation: str) -> dict[str, Choice]:
         resolution, *stages = notation.split(" | ")
         choices: dict[str, Choice] = {"resolution": int(resolution.removesuffix("px"))}

@@ -3,6 +3,7 @@
 Source: NAS-Bench-201, arXiv:2001.00326; macro skeleton of its CIFAR-10 networks.
 """
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
@@ -22,6 +23,7 @@ Value = TypeVar("Value")
 OPERATIONS = (NONE, "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target) nodes, in the order of the notation
 NUM_STAGES = 3
+PATHS = (((0, 3),), ((0, 1), (1, 3)), ((0, 2), (2, 3)), ((0, 1), (1, 2), (2, 3)))  # from a cell's input to its output
 
 
 def edge_name(source: int, target: int) -> str:
@@ -74,7 +76,8 @@ def live_edges(choices: Mapping[str, Choice]) -> list[tuple[int, int]]:
 class NasBench201Space(SearchSpace):
     """Cells of NAS-Bench-201 in its network: three stages of `num_cells` cells, `width` channels in the first.
 
-    `operations` are what an edge may do: names of `CELL_OPERATIONS`, and `none`.
+    `operations` are what an edge may do: names of `CELL_OPERATIONS`, and `none`. A search trains networks of
+    `search_width` channels and `search_cells` cells, where they are given; costs are those of the whole network.
     """
 
     name = "nasbench201"
@@ -88,16 +91,21 @@ class NasBench201Space(SearchSpace):
         num_classes: int = 10,
         channels: int = 3,
         operations: Sequence[str] = OPERATIONS,
+        search_width: int | None = None,
+        search_cells: int | None = None,
     ) -> None:
         sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
-        numbers = {"width": width, "image_size": min(sides), "channels": channels}
+        search_width, search_cells = search_width or width, search_cells or num_cells
+        numbers = {"width": width, "search_width": search_width, "image_size": min(sides), "channels": channels}
         problems = [problem for key, value in numbers.items() for problem in wrong_number(key, value)]
-        problems += wrong_number("num_cells", num_cells, most=DEEPEST)
+        for key, value in {"num_cells": num_cells, "search_cells": search_cells}.items():
+            problems += wrong_number(key, value, most=DEEPEST)
         if len(sides) != 2:
             problems.append(f"space.image_size: got {sides}, allowed: pixels of a side, or height and width")
         refuse([*problems, *wrong_number("num_classes", num_classes, least=2)])
         self.width, self.num_cells, self.image_size = width, num_cells, image_size
         self.num_classes, self.channels = num_classes, channels
+        self.search_width, self.search_cells = search_width, search_cells
         self.inputs = {"image": TensorSpec((channels, *sides))}
         self.edge_operations = tuple(operations)
         for name in self.edge_operations:
@@ -125,6 +133,13 @@ class NasBench201Space(SearchSpace):
         others = {} if self.edge_operations == OPERATIONS else {"operations": list(self.edge_operations)}
         return {key: getattr(self, key) for key in keys} | others
 
+    @property
+    def searched(self) -> SearchSpace:
+        if (self.search_width, self.search_cells) == (self.width, self.num_cells):
+            return self
+        smaller = {"width": self.search_width, "num_cells": self.search_cells}
+        return type(self)(**self.spec() | smaller)
+
     def supernet(self) -> Supernet:
         from search_spaces.nasbench201.supernet import NasBench201Supernet
 
@@ -144,6 +159,21 @@ class NasBench201Space(SearchSpace):
 
     def notation(self, choices: Mapping[str, Choice]) -> str:
         return format_arch(choices)
+
+    def features(self, choices: Mapping[str, Choice]) -> list[float]:
+        """The operations of live edges, how many there are of each, and which each path to the output has."""
+        live = set(live_edges(choices))
+        edges = [str(choices[edge_name(*edge)]) if edge in live else NONE for edge in EDGES]
+        counts = [_log_count(edges, name) for name in self.edge_operations if name != NONE]
+        paths = [[edges[EDGES.index(edge)] for edge in path] for path in PATHS]
+        on_paths = [
+            float(NONE not in path and path.count(name) > most)
+            for path in paths
+            for name in self.edge_operations
+            if name != NONE
+            for most in range(len(path))
+        ]
+        return [*(float(name == edge) for edge in edges for name in self.edge_operations), *counts, *on_paths]
 
     def read_notation(self, notation: str) -> dict[str, Choice]:
         return parse_arch(notation, self.edge_operations)
@@ -206,6 +236,10 @@ class NasBench201Space(SearchSpace):
 
     def _stage_cells(self, stage: int, choices: Mapping[str, Any]) -> tuple[Operation, ...]:
         return cell_operations(live_operations(choices), self.stage_shape(stage)) * self.num_cells
+
+
+def _log_count(edges: Sequence[str], name: str) -> float:
+    return math.log1p(edges.count(name))
 
 
 def always(value: Value) -> Callable[[Mapping[str, Any]], Value]:

@@ -55,7 +55,10 @@ NOT_CHECKED = (
             *(f"devices.*.accuracy.{kind}" for kind in ("supernet", "inherited", "random")),
             *(f"devices.*.accuracy.balanced.{kind}" for kind in ("supernet", "inherited", "random")),
             *(f"devices.*.{key}" for key in ("validation", "taken", "candidates", "random_candidates", "cut", "stale")),
-            *(f"devices.*.best.*.{key}" for key in ("validation_accuracy", "validation_loss", "utilisation")),
+            *(
+                f"devices.*.best.*.{key}"
+                for key in ("validation_accuracy", "validation_loss", "utilisation", "evidence")
+            ),
         ),
     ),
     Check("the process that searched", "not checked", "no other file has it", ("search", "threads", "processors")),

@@ -38,6 +38,7 @@ ASKED_IF_SET = (
     "sampler",
     "searcher",
     "evaluator",
+    "prior",
     "remedy",
     "boards",
     "parent",
@@ -46,7 +47,7 @@ ASKED_IF_SET = (
 SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
 ADDED_IN: dict[str, dict[str, Any]] = {
     "data": {"class_weights": "none", "sampling": "shuffled", "channels": None},
-    "trainer": {"deploy": False, "keep_best": 5, "keep_weights": "none", "keep": "none"},
+    "trainer": {"random_candidates": None, "deploy": False, "keep_best": 5, "keep_weights": "none", "keep": "none"},
 }
 ADDED = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # what earlier versions did not have, as they were
 
@@ -93,6 +94,7 @@ class TrainerConfig(Section):
     offset_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)]
     clip_norm: Positive
     candidates: Annotated[int, Field(ge=1, le=4096)]
+    random_candidates: Annotated[int, Field(ge=0, le=4096)] | None = None
     recalibration_images: Count
     validation_images: Count | None
     finetune_steps: Annotated[int, Field(ge=0)]
@@ -138,6 +140,17 @@ class ParentConfig(Section):
     points: dict[FolderName, FolderName] = {}
 
 
+class PriorConfig(Section):
+    """Training-free scores of networks within budget; the meaning of each key stands in conf/prior/zero_cost.yaml."""
+
+    scores: Annotated[list[Line], Field(min_length=1)]
+    networks: Annotated[int, Field(ge=8, le=100_000)]
+    rounds: Annotated[int, Field(ge=0, le=1000)]
+    networks_per_round: Annotated[int, Field(ge=1, le=10_000)]
+    batch_size: Annotated[int, Field(ge=4, le=4096)]
+    pool_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+
+
 class SearchConfig(Section):
     """One search. Components that have arguments of their own are mappings, checked where they are built."""
 
@@ -150,6 +163,7 @@ class SearchConfig(Section):
     sampler: dict[str, Any] | None = None
     searcher: dict[str, Any] | None = None
     evaluator: dict[str, Any] | None = None
+    prior: PriorConfig | None = None
     remedy: Annotated[dict[str, dict[str, Any]], BeforeValidator(lambda found: found or {})] = {}  # by name
     optimizer: OptimizerPart
     arch_optimizer: OptimizerPart

@@ -56,12 +56,16 @@ class Stay(Part):
 
 
 class CandidateRow(Part):
-    """A network that was validated. `utilisation` is the share of its tightest budget."""
+    """A network that was validated. `utilisation` is the share of its tightest budget.
+
+    `evidence` are figures that decided beside the validation, by name; more is better.
+    """
 
     notation: str
     utilisation: Number
     validation_accuracy: Share
     validation_loss: Number
+    evidence: dict[str, Number] = Field(default_factory=dict)
 
 
 class CutRow(CandidateRow):
@@ -181,13 +185,15 @@ class DeployedFile(Part):
 class DeviceResult(Certified):
     """One device of a search: its certified network, and how that network was chosen.
 
-    `trained_size` is the height and width of the images that the network was found with. Without a `file` it cannot be
+    `trained_size` is the height and width of the images that the network was found with, `trained_smaller` whether it
+    was smaller itself. Without a `file` it cannot be
     deployed: its accuracy at its own size is not known.
     """
 
     cut: list[CutRow]
     trained_size: list[Count] | None = None  # these two earlier versions did not have
     input_size: list[Count] | None = None
+    trained_smaller: bool = False  # of fewer channels or cells, of the same choices
     file: DeployedFile | None = None
     accuracy: Accuracy
     validation: Validation
@@ -202,14 +208,27 @@ class DeviceResult(Certified):
 
     @property
     def is_proxy(self) -> bool:
-        """Whether the search trained at another image size than the network takes; then its accuracies are proxies."""
-        return self.trained_size != self.input_size
+        """Whether the search trained a smaller network, or at another image size; then its accuracies are proxies."""
+        return self.trained_smaller or self.trained_size != self.input_size
 
     def label(self, kind: str) -> str:
         """The name of an accuracy, as `proxy inherited` where it is one."""
         of_search = kind in ("supernet", "inherited", "random", "validation")
         at_proxy = of_search or (kind == "finetuned" and self.file is None)
         return f"proxy {kind}" if self.is_proxy and at_proxy else kind
+
+
+class PriorRecord(Part):
+    """Training-free scores of untrained networks.
+
+    Kendall's `tau` is of their model on networks that it was not fitted to, `agreement` that of each score with the
+    sum of all.
+    """
+
+    networks: Count
+    tau: Number
+    agreement: dict[str, Number]
+    seconds: Number
 
 
 class Search(Part):
@@ -220,6 +239,7 @@ class Search(Part):
 
     train_seconds: Number
     derive_seconds: Number
+    prior: PriorRecord | None = None
     steps: Count
     entropy: Share | None
     step_over_floor: Number | None

@@ -2,37 +2,48 @@
 
 # Shapes: S networks, n decisions, N choices of all decisions.
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
 
 import numpy as np
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, Indices
-from search_spaces.space import SearchSpace
 from trainers.deploy.standalone import Score
+from trainers.search.distinct import Distinct
+from trainers.search.priors.prior import Prior
 
 POOL_PER_CANDIDATE = 64  # networks drawn for each that is validated
 EXPENSIVE_SHARE = 0.25  # of the candidates: those that use most of the binding budget
 SWAPS_SHARE = 0.25  # of the candidates: neighbours of the best so far
 Evaluate = Callable[[tuple[int, ...]], Score]
+Rung = tuple[str, Callable[[tuple[int, ...]], float]]  # the name of some evidence, and what it is of a network
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """A network (n,) within every budget, the share of its binding budget it uses, and its validation score."""
+    """A network (n,) within every budget, the share of its binding budget it uses, and its validation score.
+
+    Those that have come through more `rungs` of evidence are the better ones; of the same rung, those of more `merit`,
+    which is the accuracy of the validation unless other evidence decides. `evidence` has the figures it comes from.
+    """
 
     indices: tuple[int, ...]
     utilisation: float
     validation: Score
+    merit: float | None = None
+    rungs: int = 0
+    evidence: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Request:
     """What a searcher may use for one device: its budgets, its active choices, and a scoring function.
 
-    `logits_N` are the trained logits (N,), none where there are none. `random_candidates` are as many networks drawn
-    uniformly from the feasible ones, scored already, best first: the baseline of every search.
+    `logits_N` are the trained logits (N,), none where there are none. `random_candidates` are networks drawn uniformly
+    from the feasible ones, scored already, best first: the baseline of every search. `rungs` are evidence of growing
+    cost that decides between networks, more of it being better; without any, their validation accuracy does.
     """
 
     problem: BudgetProblem
@@ -42,54 +53,80 @@ class Request:
     num_candidates: int
     random_candidates: Sequence[Candidate]
     generator: np.random.Generator
+    prior: Prior | None = None
+    rungs: Sequence[Rung] = ()
 
 
 def finalise(request: Request) -> list[Candidate]:
     """Validated candidates of one device, best first.
 
-    They are the exact optimum of the scores, the best-scored networks of a fresh pool, the most expensive of it (so
-    that a network that leaves budget unused has been compared with ones that do not), and one-choice swaps of the best.
+    They are the exact optimum of the scores, the best-scored networks of a fresh pool, and the most expensive of it (so
+    that a network that leaves budget unused has been compared with ones that do not). With a prior, those that it finds
+    best, and those that it and the logits together do, take turns with them. Where validation alone decides, one-choice
+    swaps of the best are validated too.
     """
-    problem, survivors, num_candidates = request.problem, request.survivors, request.num_candidates
-    scores_N, evaluate = request.logits_N, request.evaluate
-    assert scores_N is not None
-    networks, values_S = _scored_pool(problem, survivors, scores_N, num_candidates, request.generator)
-    num_swaps, num_expensive = round(num_candidates * SWAPS_SHARE), round(num_candidates * EXPENSIVE_SHARE)
-    optimum = problem.select(scores_N, mask_N=survivors.mask_N)
-    best_scored = networks[np.argsort(-values_S, kind="stable")]
-    most_expensive = networks[np.argsort(-_utilisation(problem, networks), kind="stable")]
-    chosen = Distinct(problem.table.space)
-    chosen.add([survivors.incumbent if optimum is None else optimum.indices], up_to=1)
-    chosen.add(best_scored, up_to=max(1, num_candidates - num_swaps - num_expensive))
-    chosen.add(most_expensive, up_to=max(1, num_candidates - num_swaps))
-    ranked = rank([_validated(problem, indices, evaluate) for indices in chosen.networks])
-    while len(chosen.networks) < num_candidates:
-        swaps = _swaps(problem, survivors, scores_N, ranked[0].indices)
+    num_candidates = request.num_candidates
+    num_swaps = 0 if request.rungs else round(num_candidates * SWAPS_SHARE)
+    chosen = proposed(request, max(1, num_candidates - num_swaps))
+    ranked = race(request, chosen.networks)
+    while not request.rungs and len(chosen.networks) < num_candidates:
+        swaps = _swaps(request, ranked[0].indices)
         if not chosen.add(swaps, up_to=len(chosen.networks) + 1):
             break
-        ranked = rank([*ranked, _validated(problem, chosen.networks[-1], evaluate)])
+        ranked = rank([*ranked, _validated(request.problem, chosen.networks[-1], request.evaluate)])
     return ranked
 
 
-class Distinct:
-    """Networks that differ: decisions that a network does not use, a block beyond its depth say, make no difference."""
+def proposed(request: Request, size: int) -> Distinct:
+    """As many different networks to compare, from all sources."""
+    problem, survivors, prior = request.problem, request.survivors, request.prior
+    logits_N = np.zeros(len(survivors.mask_N)) if request.logits_N is None else request.logits_N
+    networks, values_S = _scored_pool(problem, survivors, logits_N, request.num_candidates, request.generator)
+    optimum = problem.select(logits_N, mask_N=survivors.mask_N)
+    best_scored = [survivors.incumbent if optimum is None else optimum.indices, *_by(values_S, networks)]
+    most_expensive = _by(_utilisation(problem, networks), networks)
+    chosen = Distinct(problem.table.space)
+    if prior is None:
+        num_expensive = round(request.num_candidates * EXPENSIVE_SHARE)
+        chosen.add(best_scored, up_to=max(1, size - num_expensive))
+        chosen.add(most_expensive, up_to=size)
+        return chosen
+    predicted_S = prior.predict(networks)
+    sources = [[*_alive(request, prior.best_scored(problem)), *_by(predicted_S, networks)], most_expensive]
+    if request.logits_N is not None:
+        sources += [best_scored, _by(_standard(values_S) + _standard(predicted_S), networks)]
+    for turn in zip(*sources, strict=False):
+        chosen.add(turn, up_to=size)
+    return chosen
 
-    def __init__(self, space: SearchSpace) -> None:
-        self.space = space
-        self.networks: list[tuple[int, ...]] = []
-        self._known: set[str] = set()
 
-    def add(self, networks: Iterable[Sequence[int] | Indices], *, up_to: int) -> bool:
-        """Takes new networks in order until there are `up_to`; whether there are."""
-        for network in networks:
-            if len(self.networks) >= up_to:
-                break
-            indices = tuple(int(k) for k in network)
-            key = self.space.notation(self.space.choices(indices))
-            if key not in self._known:
-                self._known.add(key)
-                self.networks.append(indices)
-        return len(self.networks) >= up_to
+def race(request: Request, networks: Sequence[tuple[int, ...]]) -> list[Candidate]:
+    """The networks as candidates, best first: at each rung of evidence the better half of those before goes on.
+
+    What counts at a rung is its evidence and the prior together, each in deviations of the networks that came so far.
+    """
+    if not (request.rungs and networks):
+        return rank([_validated(request.problem, indices, request.evaluate) for indices in networks])
+    prior_S = None if request.prior is None else request.prior.values(networks)
+    evidence: list[dict[str, float]] = [{} for _ in networks]
+    merits, rungs, entrants = np.zeros(len(networks)), np.zeros(len(networks), dtype=int), np.arange(len(networks))
+    for rung, (name, weigh) in enumerate(request.rungs, 1):
+        for k in entrants.tolist():
+            evidence[k][name] = weigh(networks[k])
+        merits[entrants] = _standard(np.array([evidence[k][name] for k in entrants]))
+        if prior_S is not None:
+            merits[entrants] += _standard(prior_S[entrants])
+        rungs[entrants] = rung
+        entrants = entrants[np.argsort(-merits[entrants], kind="stable")][: max(1, len(entrants) // 2)]
+    if prior_S is not None:
+        evidence = [{"prior": float(value), **known} for value, known in zip(prior_S, evidence, strict=True)]
+    found = [_validated(request.problem, indices, request.evaluate) for indices in networks]
+    return rank(
+        [
+            replace(candidate, merit=float(merits[k]), rungs=int(rungs[k]), evidence=evidence[k])
+            for k, candidate in enumerate(found)
+        ]
+    )
 
 
 def random_candidates(
@@ -99,17 +136,27 @@ def random_candidates(
     *,
     num_candidates: int,
     generator: np.random.Generator,
+    rungs: Sequence[Rung] = (),
 ) -> list[Candidate]:
-    """As many networks drawn uniformly from the feasible ones, validated the same way, best first."""
-    networks, _ = _scored_pool(problem, survivors, np.zeros(len(survivors.mask_N)), num_candidates, generator)
+    """As many networks drawn uniformly from the feasible ones, compared by the same evidence, best first."""
+    if num_candidates == 0:
+        return []
+    nothing_N = np.zeros(len(survivors.mask_N))
+    networks, _ = _scored_pool(problem, survivors, nothing_N, num_candidates, generator)
     chosen = Distinct(problem.table.space)
     chosen.add(networks, up_to=num_candidates)
-    return rank([_validated(problem, indices, evaluate) for indices in chosen.networks])
+    request = Request(problem, survivors, None, evaluate, num_candidates, (), generator, rungs=rungs)
+    return race(request, chosen.networks)
 
 
 def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """By validation accuracy, then by loss."""
-    return sorted(candidates, key=lambda c: (-c.validation.accuracy, c.validation.loss, c.indices))
+    """By the evidence for them, then by the loss of their validation."""
+
+    def key(candidate: Candidate) -> tuple[Any, ...]:
+        validation, merit = candidate.validation, candidate.merit
+        return -candidate.rungs, -validation.accuracy if merit is None else -merit, validation.loss, candidate.indices
+
+    return sorted(candidates, key=key)
 
 
 def _scored_pool(
@@ -133,11 +180,29 @@ def _validated(problem: BudgetProblem, indices: tuple[int, ...], evaluate: Evalu
     return Candidate(indices, float(_utilisation(problem, np.array([indices]))[0]), evaluate(indices))
 
 
-def _swaps(
-    problem: BudgetProblem, survivors: Survivors, scores_N: Array, leader: tuple[int, ...]
-) -> list[tuple[int, ...]]:
+def _swaps(request: Request, leader: tuple[int, ...]) -> list[tuple[int, ...]]:
     """Feasible neighbours of the leader, which differ in one choice or as little as rules allow, best-scored first."""
-    swaps_Sn = problem.table.rules.neighbours(leader, survivors.mask_N)
+    problem, scores_N = request.problem, request.logits_N
+    swaps_Sn = problem.table.rules.neighbours(leader, request.survivors.mask_N)
     feasible = [tuple(swap) for swap in swaps_Sn[problem.is_feasible(swaps_Sn)].tolist()]
+    if scores_N is None:
+        return feasible
     starts = problem.table.first_choice[:-1]
     return sorted(feasible, key=lambda swap: (-scores_N[np.array(swap) + starts].sum(), swap))
+
+
+def _alive(request: Request, networks: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
+    """Those of active choices alone."""
+    starts, mask_N = request.problem.table.first_choice[:-1], request.survivors.mask_N
+    return [network for network in networks if mask_N[np.array(network) + starts].all()]
+
+
+def _by(values_S: Array, networks_Sn: Indices) -> list[tuple[int, ...]]:
+    """The networks, those of the largest values first."""
+    return [tuple(row) for row in networks_Sn[np.argsort(-values_S, kind="stable")].tolist()]
+
+
+def _standard(values_S: Array) -> Array:
+    """Values in deviations from their mean; zeros where all are alike."""
+    deviation = values_S.std()
+    return (values_S - values_S.mean()) / deviation if deviation > 0 else np.zeros(len(values_S))

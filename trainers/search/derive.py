@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
+import torch
 from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
@@ -21,6 +22,7 @@ from trainers.search.evaluation import Evaluator
 from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
 from trainers.search.plan import Plan
+from trainers.search.priors.prior import Prior
 from trainers.search.search_state import SearchState
 from trainers.search.searchers import Searcher
 from trainers.search.strategy import make_part
@@ -70,6 +72,7 @@ class Found:
     trained: Trained | None
     searcher: Searcher
     evaluator: Evaluator
+    prior: Prior | None
     of_points: dict[str, list[Candidate]] = field(default_factory=dict)
 
     def logits_of(self, device: int) -> Array | None:
@@ -84,29 +87,29 @@ def derive(
     state: SearchState,
     starts: Sequence[Survivors],
     trained: Trained | None,
+    prior: Prior | None,
     report: Callable[[str], None],
 ) -> list[Derived]:
     """One network per device, in the order of the problems. `starts` are the choices before any pruning."""
     supernet = None if trained is None else trained.supernet
     evaluator = make_part(plan.strategy, "evaluator", plan, supernet)
-    found = Found(state, starts, trained, make_part(plan.strategy, "searcher"), evaluator)
+    found = Found(state, starts, trained, make_part(plan.strategy, "searcher"), evaluator, prior)
     return [_derive(plan, found, device, report) for device in range(len(plan.problems))]
 
 
 def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]) -> Derived:
     problem, evaluator = plan.problems[device], found.evaluator
-    num_random = plan.config.trainer.candidates
-    report(f"{problem.name}: choosing its network by validation, beside {num_random} random ones")
+    report(f"{problem.name}: choosing its network by {plan.strategy['evaluator']['name']}")
     candidates, randoms = _candidates(plan, found, device)
     verdict = _verdict(plan, found, device, candidates)
     indices = verdict.candidate.indices
-    network = evaluator.network(indices)
+    network = deployable(plan, evaluator, indices)
     before: dict[str, Score | None] = dict.fromkeys(("supernet", "inherited", "random"))
     if isinstance(evaluator, Inherited):
         before = {
             "supernet": _test(plan, evaluator.extract(indices)),
-            "inherited": _test(plan, network),
-            "random": _test(plan, evaluator.network(randoms[0].indices)),
+            "inherited": _test(plan, evaluator.network(indices)),
+            "random": _test(plan, evaluator.network(randoms[0].indices)) if randoms else None,
         }
     best = _best(plan, evaluator, verdict, candidates)
     architecture = best[0].architecture
@@ -123,7 +126,7 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
             network,
             indices,
             id=architecture.id,
-            from_scratch=not evaluator.needs_supernet,
+            from_scratch=not evaluator.needs_supernet or plan.searched is not plan.space,
             int8=problem.profile.precision == "int8",
         ),
         best=best,
@@ -135,19 +138,22 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
 
 def _candidates(plan: Plan, found: Found, device: int) -> tuple[list[Candidate], list[Candidate]]:
     """The validated networks of a device, each where it runs best, and as many random ones; best first."""
-    problem, num_candidates = plan.problems[device], plan.config.trainer.candidates
-    generator, evaluate = np.random.default_rng([plan.config.seed, found.number_of(device)]), found.evaluator.validate
+    problem, settings, evaluator = plan.problems[device], plan.config.trainer, found.evaluator
+    generator, evaluate = np.random.default_rng([plan.config.seed, found.number_of(device)]), evaluator.validate
+    num_random = settings.candidates if settings.random_candidates is None else settings.random_candidates
     randoms = random_candidates(
-        problem, found.starts[device], evaluate, num_candidates=num_candidates, generator=generator
+        problem, found.starts[device], evaluate, num_candidates=num_random, generator=generator, rungs=evaluator.rungs
     )
     request = Request(
         problem,
         found.state.survivors[device],
         found.logits_of(device),
         evaluate,
-        num_candidates=num_candidates,
+        num_candidates=settings.candidates,
         random_candidates=randoms,
         generator=generator,
+        prior=found.prior,
+        rungs=evaluator.rungs,
     )
     candidates = _beside_earlier_points(plan, found, problem, found.searcher.search(request))
     return [_with_best_placement(problem, candidate) for candidate in candidates], randoms
@@ -189,7 +195,7 @@ def _verdict(plan: Plan, found: Found, device: int, candidates: Sequence[Candida
             threads = problem.profile.threads or 1
             clock = partial(timed, plan, indices=indices, threads=threads, machine=machine)
             is_measured = problem.name in plan.measured
-            network = evaluator.network(indices)
+            network = deployable(plan, evaluator, indices)
             return certify(problem, plan.space, network, indices, clock=clock if is_measured else None)
 
         return verify_and_cut(problem, candidates, prove, fallback=fallback, max_cuts=max_cuts)
@@ -199,7 +205,8 @@ def _best(plan: Plan, evaluator: Evaluator, verdict: Verdict, candidates: Sequen
     """The network taken, and the next of the candidates that no certificate refuted."""
     refused = {verdict.candidate.indices, *(candidate.indices for candidate, _ in verdict.refuted)}
     others = [candidate for candidate in candidates if candidate.indices not in refused]
-    keeps_weights = plan.config.trainer.keep_weights == "best_k" and evaluator.needs_supernet
+    own_size = plan.searched is plan.space
+    keeps_weights = plan.config.trainer.keep_weights == "best_k" and evaluator.needs_supernet and own_size
     return tuple(
         Best(
             candidate,
@@ -208,6 +215,16 @@ def _best(plan: Plan, evaluator: Evaluator, verdict: Verdict, candidates: Sequen
         )
         for candidate in [verdict.candidate, *others][: plan.config.trainer.keep_best]
     )
+
+
+def deployable(plan: Plan, evaluator: Evaluator, indices: tuple[int, ...]) -> nn.Module:
+    """The network as it is deployed: of the evaluator's weights, or fresh ones where the search trains smaller ones."""
+    if plan.searched is plan.space:
+        return evaluator.network(indices)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.config.seed)
+        network = plan.space.network(plan.space.choices(indices)).eval()
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def _with_best_placement(problem: BudgetProblem, candidate: Candidate) -> Candidate:

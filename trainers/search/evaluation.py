@@ -1,6 +1,7 @@
 """What an evaluator offers: the score of a network for the validation split."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import nn
 from search_spaces.registry import Registry
 from search_spaces.space import Supernet
 from trainers.deploy.standalone import Score
+from trainers.search.candidates import Rung
 
 if TYPE_CHECKING:
     from trainers.search.plan import Plan
@@ -25,15 +27,20 @@ class Evaluator(ABC):
     def __init__(self, plan: "Plan", supernet: Supernet | None) -> None:
         self.plan, self.supernet = plan, supernet
 
+    @property
+    def rungs(self) -> Sequence[Rung]:
+        """Evidence of growing cost that decides between networks; without any, validation decides."""
+        return ()
+
     @abstractmethod
     def validate(self, indices: tuple[int, ...]) -> Score:
         """The score of one network of the space, given by the positions (n,) of its choices."""
 
     def network(self, indices: tuple[int, ...]) -> nn.Module:
-        """The stand-alone network in eval mode: fresh, a function of the seed, unless scoring has given it weights."""
+        """The network that the search trains, in eval mode: fresh, unless scoring has given it weights."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.plan.config.seed)
-            network = self.plan.space.network(self.plan.space.choices(indices)).eval()
+            network = self.plan.searched.network(self.plan.searched.choices(indices)).eval()
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 

@@ -70,7 +70,7 @@ def inherit(plan: Plan, parent: ParentConfig, state: SearchState, report: Report
             continue
         state.survivors[device] = left
         state.prune_log += _removals(plan.space, problem.name, before.mask_N & ~left.mask_N, logits[-1])
-    supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet = plan.searched.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     try:
         own_part(supernet).load_state_dict(dict(kept.weights))
     except RuntimeError as error:

@@ -4,12 +4,14 @@ import numpy as np
 
 from trainers.deploy.standalone import Score
 from trainers.search.candidates import Request, random_candidates
+from trainers.search.evaluation import EVALUATORS
 from trainers.search.module import SearchModule
 from trainers.search.plan import Plan
 from trainers.search.searchers import Searcher
 from trainers.search.strategy import make_part
 
 CANDIDATES = 2  # of each device, in an epoch
+INHERITED = {"evaluator": {"name": "inherited"}}  # while a supernet trains, where its networks are compared otherwise
 MOST_IMAGES = {"validation_images": 128, "recalibration_images": 64}  # of each; the end of a search takes more
 
 
@@ -21,7 +23,8 @@ def interim_scores(plan: Plan, module: SearchModule) -> list[Score]:
     """
     supernet, was_training = module.supernet, module.supernet.training
     kept = {name: buffer.clone() for name, buffer in supernet.named_buffers()}
-    evaluate = make_part(plan.strategy, "evaluator", plan.shortened(MOST_IMAGES), supernet).validate
+    parts = plan.strategy if EVALUATORS[plan.strategy["evaluator"]["name"]].needs_supernet else INHERITED
+    evaluate = make_part(parts, "evaluator", plan.shortened(MOST_IMAGES), supernet).validate
     searcher: Searcher = make_part(plan.strategy, "searcher")
     scores = []
     for device, (problem, survivors) in enumerate(zip(module.state.problems, module.state.survivors, strict=True)):

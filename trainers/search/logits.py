@@ -18,6 +18,11 @@ class ArchitectureParameters(nn.Module):
         self.offsets = nn.Parameter(torch.zeros(num_devices, num_choices))
         self.offset_decay = offset_decay
 
+    @torch.no_grad()
+    def start_at(self, logits_N: Tensor) -> None:
+        """Gives all devices these logits (N,)."""
+        self.shared.copy_(logits_N)
+
     def forward(self, device: int) -> Tensor:
         """Logits (N,) of one device."""
         return self.shared + self.offsets[device]

@@ -22,6 +22,7 @@ from trainers.deploy.optimizers import make_optimizer, make_schedule
 from trainers.runs.code import Code
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.plan import Plan
+from trainers.search.priors.prior import Prior, starting_logits
 from trainers.search.provenance import Computed
 from trainers.search.relaxations.relaxation import Batch, Searched, Update
 from trainers.search.search_state import SearchState
@@ -237,11 +238,15 @@ class SearchModule(pl.LightningModule):
             )
 
 
-def make_module(plan: Plan, state: SearchState, computed: Computed) -> SearchModule:
-    """The module that trains a supernet of the plan's space; `state` has the choices that it starts with."""
+def make_module(plan: Plan, state: SearchState, computed: Computed, prior: Prior | None = None) -> SearchModule:
+    """The module that trains a supernet; `state` has the choices that it starts with, a `prior` where logits start."""
     config, settings = plan.config, plan.config.trainer
-    supernet = plan.space.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    supernet = plan.searched.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     logits = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
+    if prior is not None and plan.config.prior is not None:
+        share, generator = plan.config.prior.pool_share, np.random.default_rng(config.seed)
+        start_N = starting_logits(prior, state.problems, state.survivors, pool_share=share, generator=generator)
+        logits.start_at(torch.from_numpy(start_N).float())
     schedule = Schedule(
         settings.steps,
         settings.warmup_share,

@@ -21,6 +21,7 @@ from trainers.runs.validation import check_arguments, untitled
 from trainers.search.combinations import check_combination
 from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
 from trainers.search.lightning_callbacks import make_callbacks
+from trainers.search.priors.fresh import PRIORS
 from trainers.search.remedies import REMEDIES
 from trainers.search.strategy import PRESETS, REGISTRIES, Section, has_own_parts, needs_supernet, sections
 
@@ -43,9 +44,14 @@ class Plan:
     _data_at: dict[tuple[int, int], ImageData] = field(default_factory=dict)
 
     @property
+    def searched(self) -> SearchSpace:
+        """The space of the networks that the search trains."""
+        return self.space.searched
+
+    @property
     def is_proxy(self) -> bool:
-        """Whether the search trains at another image size than its networks are for."""
-        return self.data.image_size != self.space.deploy_shape[1:]
+        """Whether the search trains smaller networks than those that it finds, or at another image size."""
+        return self.searched is not self.space or self.data.image_size != self.space.deploy_shape[1:]
 
     def data_at(self, image_size: tuple[int, int]) -> ImageData:
         """The data at another size (height, width) than that of the search; read and scaled once."""
@@ -89,7 +95,7 @@ def prepare(config: SearchConfig) -> Plan:
 
 def _check_trained_shape(space: SearchSpace, data: ImageData) -> None:
     """Raises: InvalidInputError that names choices which compute the same on images of the size that is trained."""
-    idle = idle_choices(space, (data.channels, *data.image_size))
+    idle = idle_choices(space.searched, (data.channels, *data.image_size))
     if not idle:
         return
     pairs = sorted({f"{one} and {other}" for one, other in (each.choices for each in idle)})
@@ -114,6 +120,7 @@ def part_problems(config: SearchConfig) -> list[str]:
         *(lambda part=part: _check_part(config, part) for part in ("strategy", *REGISTRIES)),
         *(lambda key=key: check_optimizer(getattr(config, key), key) for key in ("optimizer", "arch_optimizer")),
         *(lambda name=name: _check_remedy(config, name) for name in config.remedy),
+        *(lambda name=name: PRIORS[name] for name in (config.prior.scores if config.prior else ())),
         lambda: check_schedule(config.schedule, steps=config.trainer.steps),
         lambda: make_callbacks(config.callbacks),
         lambda: data_config(config.data),

@@ -21,6 +21,7 @@ from trainers.runs.result import (
     DeployedFile,
     DeviceResult,
     Measured,
+    PriorRecord,
     ProfileRecord,
     Result,
     Search,
@@ -37,9 +38,9 @@ from trainers.search.certificate import Certificate
 from trainers.search.deployment import size_of
 from trainers.search.derive import Derived
 from trainers.search.front import FRONT_FILE, front_rows
-from trainers.search.module import SearchModule
 from trainers.search.network_files import write_networks
 from trainers.search.plan import Plan
+from trainers.search.priors.prior import Prior
 from trainers.search.progress import entropy_of, weights_of
 from trainers.search.provenance import Computed, hashes
 from trainers.search.prune_log import prune_rows, write_prune_log
@@ -64,6 +65,7 @@ def write_result(
     plan: Plan,
     state: SearchState,
     trained: Trained | None,
+    prior: Prior | None,
     derived: Sequence[Derived],
     folder: RunFolder,
     *,
@@ -98,7 +100,7 @@ def write_result(
         devices=devices,
         objective=objective(devices, seconds=sum(seconds.values())),
         transfer={network.device: transfer(plan.problems, network.verdict.candidate.indices) for network in derived},
-        search=_search(state, trained.module if trained else None, seconds=seconds, peak_memory_mb=peak_memory_mb),
+        search=_search(state, trained, prior, seconds=seconds, peak_memory_mb=peak_memory_mb),
         hashes=hashes(plan),
         files=files | file_hashes(folder.path, own),
         versions=versions(),
@@ -134,12 +136,19 @@ def transfer(problems: Iterable[BudgetProblem], indices: tuple[int, ...]) -> dic
 
 
 def _search(
-    state: SearchState, module: SearchModule | None, *, seconds: dict[str, float], peak_memory_mb: float | None
+    state: SearchState,
+    trained: Trained | None,
+    prior: Prior | None,
+    *,
+    seconds: dict[str, float],
+    peak_memory_mb: float | None,
 ) -> Search:
+    module = None if trained is None else trained.module
     devices = list(zip(state.problems, state.survivors, strict=True))
     return Search(
         train_seconds=round(seconds["train"], 2),
         derive_seconds=round(seconds["derive"], 2),
+        prior=None if prior is None else _prior(prior, seconds=seconds["prior"]),
         steps=state.step,
         entropy=None if module is None else round(entropy_of(module, weights_of(module)), 4),
         step_over_floor=None if module is None else round(module.step_seconds / module.pass_seconds, 3),
@@ -148,6 +157,15 @@ def _search(
         worst_surviving_share={
             problem.name: round(float(problem.overshoot(survivors.mask_N).max()), 6) for problem, survivors in devices
         },
+    )
+
+
+def _prior(prior: Prior, *, seconds: float) -> PriorRecord:
+    return PriorRecord(
+        networks=len(prior.networks_Sn),
+        tau=round(prior.of_networks.tau, 4),
+        agreement={name: round(tau, 4) for name, tau in prior.agreement.items()},
+        seconds=round(seconds, 2),
     )
 
 
@@ -192,6 +210,7 @@ def _device(plan: Plan, derived: Derived, stale: Mapping[str, Sequence[Choice]])
         **dict(found),
         cut=[CutRow(**dict(_row(plan, c)), refuted_by=refuted.refuted_by or "") for c, refuted in verdict.refuted],
         trained_size=list(plan.trained_size(taken.indices)),
+        trained_smaller=plan.searched is not plan.space,
         input_size=list(plan.space.input_shape(plan.space.choices(taken.indices))[1:]),
         file=_file(plan, derived),
         accuracy=_accuracy(derived),
@@ -274,4 +293,5 @@ def _row(plan: Plan, candidate: Candidate) -> CandidateRow:
         utilisation=round(candidate.utilisation, 4),
         validation_accuracy=candidate.validation.accuracy,
         validation_loss=candidate.validation.loss,
+        evidence=dict(candidate.evidence),
     )

@@ -25,6 +25,7 @@ from trainers.search.heritage import inherit
 from trainers.search.memory import count_peak_anew, memory_named, peak_mb
 from trainers.search.module import make_module
 from trainers.search.plan import Plan, is_host, measured_devices, prepare
+from trainers.search.priors.scoring import make_prior
 from trainers.search.provenance import computed_here, origin
 from trainers.search.result_writer import write_result
 from trainers.search.search_state import PruneRecord, SearchState
@@ -131,19 +132,24 @@ def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[Sear
     state = _feasible(plan, report)
     starts = list(state.survivors)
     computed, trained, train_seconds = computed_here(plan), None, 0.0
+    clock = time.perf_counter()
+    prior = None if config.prior is None else make_prior(plan, config.prior, starts, report)
+    seconds = {"prior": time.perf_counter() - clock}
     if config.parent is not None:
         trained = inherit(plan, config.parent, state, report)
     elif needs_supernet(plan.strategy):
-        module = train(plan, make_module(plan, state, computed), folder, report, callbacks=callbacks)
+        module = train(plan, make_module(plan, state, computed, prior), folder, report, callbacks=callbacks)
         trained, train_seconds = trained_by(module), module.train_seconds
         if config.trainer.keep == "supernet":
             asked = {name: asked_of(mapping, margin=config.margin) for name, mapping in config.hardware.items()}
             keep_supernet(folder.path, trained, state, asked=asked)
     clock = time.perf_counter()
-    derived = derive(plan, state, starts, trained, report)
-    seconds = {"train": train_seconds, "derive": time.perf_counter() - clock}
+    derived = derive(plan, state, starts, trained, prior, report)
+    seconds |= {"train": train_seconds, "derive": time.perf_counter() - clock}
     peak = peak_mb() if counts_anew else None
-    return write_result(plan, state, trained, derived, folder, computed=computed, seconds=seconds, peak_memory_mb=peak)
+    return write_result(
+        plan, state, trained, prior, derived, folder, computed=computed, seconds=seconds, peak_memory_mb=peak
+    )
 
 
 def _feasible(plan: Plan, report: Report) -> SearchState:

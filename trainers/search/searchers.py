@@ -1,6 +1,7 @@
 """How candidates are proposed: from trained logits, or at random. Every searcher obeys the same exact budgets."""
 
 from abc import ABC, abstractmethod
+from dataclasses import replace
 from typing import ClassVar
 
 from search_spaces.registry import Registry
@@ -24,6 +25,15 @@ class Differentiable(Searcher):
 
     def search(self, request: Request) -> list[Candidate]:
         return finalise(request)
+
+
+class ByPrior(Searcher):
+    """What the training-free scores find best: no logits are trained."""
+
+    trains_logits = False
+
+    def search(self, request: Request) -> list[Candidate]:
+        return finalise(replace(request, logits_N=None))
 
 
 class RandomSearcher(Searcher):

@@ -1,0 +1,89 @@
+"""Scores networks of a search before any training, more of them where they look best, and makes a prior of it."""
+
+# Shapes: S scored networks, n decisions, N choices of all decisions.
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
+from hardware_models.budgets.cost_table import Indices
+from trainers.runs.config import PriorConfig
+from trainers.search.callbacks import Report
+from trainers.search.distinct import Distinct
+from trainers.search.plan import Plan
+from trainers.search.priors.fresh import PRIORS, Fresh
+from trainers.search.priors.prior import Prior, fit_prior, sample, starting_logits
+
+EXPLORED_SHARE = 0.1  # effective size of the pools in which networks to score next are looked for
+POOL = 2048
+LEADERS = 3  # networks of each device whose neighbours are scored
+
+
+def make_prior(plan: Plan, config: PriorConfig, starts: Sequence[Survivors], report: Report) -> Prior:
+    """A prior from networks within the budgets: first uniform ones, then in rounds those that it finds best itself."""
+    scorer, generator = Scorer(plan, config), np.random.default_rng(plan.config.seed)
+    scorer.add(sample(plan.problems, starts, config.networks, generator))
+    for _ in range(config.rounds):
+        prior = scorer.prior()
+        for problem, start in zip(plan.problems, starts, strict=True):
+            scorer.add(_next(prior, problem, start, config.networks_per_round, generator))
+    prior = scorer.prior()
+    scores = ", ".join(f"{name} {tau:.2f}" for name, tau in prior.agreement.items())
+    report(
+        f"prior: {len(prior.networks_Sn)} untrained networks scored; the model ranks those left out with tau "
+        f"{prior.of_networks.tau:.2f}; tau of each score with the sum: {scores}"
+    )
+    return prior
+
+
+class Scorer:
+    """Different networks with their training-free scores, all on the same batch and initialised from the same seed."""
+
+    def __init__(self, plan: Plan, config: PriorConfig) -> None:
+        self.plan, self.scores = plan, {name: PRIORS[name] for name in config.scores}
+        batches = plan.data.batches(
+            "weights", batch_size=config.batch_size, seed=plan.config.seed, epoch=0, augment=False
+        )
+        self.inputs, self.targets = next(iter(batches))
+        self.distinct = Distinct(plan.space)
+        self.rows: list[dict[str, float]] = []
+
+    def add(self, networks_Sn: Indices) -> None:
+        """Scores those that are new."""
+        known = len(self.distinct.networks)
+        self.distinct.add(networks_Sn, up_to=known + len(networks_Sn))
+        self.rows += [self._score(indices) for indices in self.distinct.networks[known:]]
+
+    def prior(self) -> Prior:
+        scores = {name: np.array([row[name] for row in self.rows]) for name in self.scores}
+        return fit_prior(self.plan.space, np.array(self.distinct.networks), scores)
+
+    def _score(self, indices: tuple[int, ...]) -> dict[str, float]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.plan.config.seed)
+            network = self.plan.searched.network(self.plan.searched.choices(indices)).train()
+        fresh = Fresh(network, self.inputs, self.targets, self.plan.data.task)
+        return {name: score(fresh) for name, score in self.scores.items()}
+
+
+def _next(prior: Prior, problem: BudgetProblem, start: Survivors, size: int, generator: np.random.Generator) -> Indices:
+    """Networks of a device to score next: those that the prior predicts best, and neighbours of the best scored."""
+    logits_N = starting_logits(prior, [problem], [start], pool_share=EXPLORED_SHARE, generator=generator)
+    chains = problem.chains(start.mask_N, generator)
+    pool_Sn = chains.sweep(chains.start(logits_N, POOL, np.array([start.incumbent])), logits_N)
+    near = [problem.table.rules.neighbours(leader, start.mask_N) for leader in prior.best_scored(problem)[:LEADERS]]
+    near_Sn = np.concatenate([pool_Sn[:0], *near])
+    near_Sn = near_Sn[problem.is_feasible(near_Sn)]
+    return np.concatenate([_most_promising(prior, networks, size) for networks in (pool_Sn, near_Sn)])
+
+
+def _most_promising(prior: Prior, networks_Xn: Indices, size: int) -> Indices:
+    """The networks of highest prediction that have no score yet, `size` at most."""
+    found = Distinct(prior.space)
+    found.add(prior.networks_Sn, up_to=len(prior.networks_Sn))
+    known = len(found.networks)
+    ranked_Xn = networks_Xn[np.argsort(-prior.predict(networks_Xn), kind="stable")] if len(networks_Xn) else networks_Xn
+    found.add(ranked_Xn, up_to=known + size)
+    return np.array(found.networks[known:], dtype=np.int64).reshape(-1, networks_Xn.shape[1])
