@@ -8,8 +8,10 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported: threads that wait for a processor that another process has take ten times as long.
+# Before torch is imported: threads that wait for a processor that another process has take ten times as long. Where
+# more are asked for, they sleep while they wait.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 VARIABLE = "ESPALIER_REQUIRE"  # of the environment: those of NEEDS whose tests may not be skipped, with commas between
 # What tests are skipped without, and what the reason then says. Those of Debian's packages are named by the package.

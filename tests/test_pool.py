@@ -50,6 +50,9 @@ def test_pool_has_the_marginals_of_the_distribution_conditioned_on_the_budgets(n
     for round_ in range(2):
         problem = problem_at(table, BUDGETS[budget], round_ % 2)
         mask_N, logits_N = random_mask(table, generator, 0.9), generator.normal(size=table.space.num_choices)
+        feasible_Sn = networks_Sn[problem.is_feasible(networks_Sn)]
+        distance_S = (feasible_Sn != problem.start()[0].incumbent).sum(axis=1)
+        mask_N[feasible_Sn[distance_S.argsort()[:2]] + table.first_choice[:-1]] = True  # or no two might be left
         allowed_Sn = networks_Sn[problem.is_feasible(networks_Sn) & within(table, networks_Sn, mask_N)]
         assert len(allowed_Sn) > 1
         logits_S = logits_N[allowed_Sn + table.first_choice[:-1]].sum(axis=1)
