@@ -95,6 +95,14 @@ def test_steps_that_mean_nothing_are_refused(tmp_path: Path, steps: str, key: st
     assert set(keys_of(problem)) == {key}
 
 
+@pytest.mark.parametrize(
+    "parts", [("searcher=prior",), ("searcher=random", "trainer.random_candidates=0")]
+)
+def test_a_searcher_without_its_source_is_refused(tmp_path: Path, parts: tuple[str, ...]) -> None:
+    with pytest.raises(InvalidInputError):
+        prepare(tiny_config(tmp_path, *CELLS, *parts))
+
+
 def test_a_share_of_no_pool_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InvalidInputError):
         tiny_config(tmp_path, *RECIPE, "prior.pool_share=0")

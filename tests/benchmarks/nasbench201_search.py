@@ -42,24 +42,17 @@ COMMON = [
     "trainer.finetune_steps=0",
     "trainer.validation_images=256",
     "trainer.threads=1",
-    "trainer.batch_size=64",
-    "space.search_width=8",
-    "space.search_cells=5",
+    "trainer.random_candidates=0",
 ]
-RECIPE = ["evaluator=short_training", "prior=zero_cost", "trainer.random_candidates=0", "trainer.candidates=8"]
+ONE = ["trainer.candidates=1", "evaluator.steps=[2]"]
 ARMS = {
     "default": [],
-    "prior and short training": ["searcher=prior", *RECIPE],
-    "prior alone": ["searcher=prior", *RECIPE, "trainer.candidates=1", "evaluator.steps=[2]"],
-    "live parameters alone": [
-        "searcher=prior",
-        *RECIPE,
-        "prior.scores=[live_parameters]",
-        "trainer.candidates=1",
-        "evaluator.steps=[2]",
-    ],
-    "random and short training": ["searcher=random", "prior=none", "evaluator=short_training"],
-    "one random network": ["searcher=random", "prior=none", *RECIPE[:1], "evaluator.steps=[2]", "trainer.candidates=1"],
+    "prior + short training": ["searcher=prior"],
+    "prior alone": ["searcher=prior", *ONE],
+    "live parameters alone": ["searcher=prior", "prior.scores=[live_parameters]", *ONE],
+    "random + short training": ["searcher=random", "prior=none", "trainer.random_candidates=8"],
+    "random": ["searcher=random", "prior=none", *ONE, "trainer.random_candidates=1"],
+    "pool + inherited": ["prior=none", "evaluator=inherited"],
 }
 
 

@@ -23,6 +23,7 @@ from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
 from trainers.search.lightning_callbacks import make_callbacks
 from trainers.search.priors.fresh import PRIORS
 from trainers.search.remedies import REMEDIES
+from trainers.search.searchers import SEARCHERS
 from trainers.search.strategy import PRESETS, REGISTRIES, Section, has_own_parts, needs_supernet, sections
 
 
@@ -84,6 +85,7 @@ def prepare(config: SearchConfig) -> Plan:
     if config.trainer.keep == "supernet" and not needs_supernet(strategy):
         raise InvalidInputError("trainer.keep: got supernet, and this strategy trains none; leave it out")
     check_combination(strategy, config.remedy, space)
+    _check_sources(config, strategy["searcher"]["name"])
     if needs_supernet(strategy):
         _check_trained_shape(space, data)
     table = CostTable(space, profiles)
@@ -91,6 +93,19 @@ def prepare(config: SearchConfig) -> Plan:
         BudgetProblem(table, profile.name, dict(profile.budgets.items()), margin=config.margin) for profile in profiles
     )
     return Plan(config, data, table.space, table, problems, strategy, measured_devices(config))
+
+
+def _check_sources(config: SearchConfig, searcher: str) -> None:
+    """Raises: InvalidInputError if the searcher would have no candidates."""
+    kind = SEARCHERS[searcher]
+    if kind.needs_prior and config.prior is None:
+        raise InvalidInputError(
+            f"prior: got none, and searcher={searcher} takes its candidates from one; prior=zero_cost"
+        )
+    if kind.needs_random and config.trainer.random_candidates == 0:
+        raise InvalidInputError(
+            f"trainer.random_candidates: got 0, and searcher={searcher} takes its candidates from them; leave it null"
+        )
 
 
 def _check_trained_shape(space: SearchSpace, data: ImageData) -> None:

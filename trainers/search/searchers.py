@@ -12,6 +12,8 @@ class Searcher(ABC):
     """Proposes networks of one device, all within its budgets. Its keyword-only arguments are its configuration."""
 
     trains_logits: ClassVar[bool]  # whether the supernet's training updates logits and prunes choices
+    needs_prior: ClassVar[bool] = False  # whether it proposes nothing without training-free scores
+    needs_random: ClassVar[bool] = False  # whether it proposes the baseline's networks
 
     @abstractmethod
     def search(self, request: Request) -> list[Candidate]:
@@ -31,6 +33,7 @@ class ByPrior(Searcher):
     """What the training-free scores find best: no logits are trained."""
 
     trains_logits = False
+    needs_prior = True
 
     def search(self, request: Request) -> list[Candidate]:
         return finalise(replace(request, logits_N=None))
@@ -40,6 +43,7 @@ class RandomSearcher(Searcher):
     """Networks uniform over the feasible ones: the baseline itself."""
 
     trains_logits = False
+    needs_random = True
 
     def search(self, request: Request) -> list[Candidate]:
         return list(request.random_candidates)
