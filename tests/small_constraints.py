@@ -27,7 +27,7 @@ def survivors_of(problem: BudgetProblem) -> Survivors:
 
 def make(kind: type[Made], problem: BudgetProblem, *, logits: Array | None = None, **arguments: Any) -> Made:
     """A constraint of one device over the small space, with these shared logits (N,)."""
-    parameters = ArchitectureParameters(NUM_CHOICES, 1, offset_decay=0.0)
+    parameters = ArchitectureParameters(problem.table.space.num_choices, 1, offset_decay=0.0)
     if logits is not None:
         with torch.no_grad():
             parameters.shared.copy_(torch.from_numpy(logits))

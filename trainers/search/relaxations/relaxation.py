@@ -72,11 +72,10 @@ class Searched:
             ]
         )
 
-    def by_decision(self, function: Callable[[Tensor], Tensor], *values_N: Tensor) -> Tensor:
-        """What a function gives for the choices of each decision, joined (N,)."""
-        return torch.cat(
-            [function(*(v_N[a:b] for v_N in values_N)) for a, b in pairwise(self.state.table.first_choice)]
-        )
+    def softmax(self, values_N: Tensor) -> Tensor:
+        """Probabilities (N,) by these values (N,), each decision by itself; -inf gets none."""
+        blocks = pairwise(self.state.table.first_choice)
+        return torch.cat([torch.softmax(values_N[a:b], dim=0) for a, b in blocks])
 
     @contextmanager
     def frozen_weights(self) -> Iterator[None]:
