@@ -1,6 +1,6 @@
 """A device: how it prices an operation, how far the price may be off, and where its numbers come from."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
+from hardware_models.domain import Domain
 from hardware_models.field_errors import Place, dotted, problems_of
 from hardware_models.latency_models.calibrator import Calibrator
 from hardware_models.latency_models.latency_model import LATENCY_MODELS, AnyLatencyModel
@@ -56,6 +57,7 @@ class HardwareProfile(Section):
     `entry`, its output is needed there, and its cost is that of where its operations are placed.
     `calibrator` maps the sum of the operations' latencies to that of the network; null: the sum is the latency.
     `error` is null where nothing was measured, as for prices from a specification; `error_reason` then says why.
+    `domain` is that of error and bound; `widening` what the bound's factor is multiplied by beyond it, see `over`.
     """
 
     name: Text
@@ -72,6 +74,8 @@ class HardwareProfile(Section):
     error: LatencyError | None
     error_reason: Text | None = None
     bound: LatencyBound | None = None
+    domain: Domain | None = None  # null: not stated, or its prices refuse what they were not fitted to
+    widening: Annotated[float, Field(ge=1, allow_inf_nan=False)] = 1.0
     source: Text
     measured: tuple[Text, ...]
     inferred: tuple[Text, ...]
@@ -106,6 +110,22 @@ class HardwareProfile(Section):
             yield f"error_reason: got {self.error_reason!r}; allowed: a reason where `error` is null, and only there"
         if self.error is None and self.bound is not None:
             yield "bound: got one, but `error` is null: a bound comes from measurements; leave it out"
+        if self.domain is not None and self.bound is None:
+            yield "domain: got one, but no `bound`, which it is that of; give both or leave it out"
+        if self.widening != 1:
+            yield f"widening: got {self.widening:g}, but it follows from `domain` and the networks; leave it out"
+
+    def over(self, pixels: Sequence[int]) -> "HardwareProfile":
+        """The profile for networks whose inputs have so many pixels: its bound is widened if they leave its domain."""
+        return self if self.domain is None else self.model_copy(update={"widening": self.domain.widening(pixels)})
+
+    @property
+    def outside(self) -> str:
+        """How far the bound is widened and why, in words; empty for networks inside the domain."""
+        if self.domain is None or self.widening == 1:
+            return ""
+        least, most = self.domain.pixels
+        return f"bound widened {self.widening:.2f}x: fitted to inputs of {least:,} to {most:,} pixels, not to these"
 
     @property
     def constant_ms(self) -> float:
@@ -124,6 +144,7 @@ class HardwareProfile(Section):
         absent = {"units": not self.units, "links": not self.units, "entry": not self.units}
         absent["error_reason"] = self.error is not None
         absent["calibrator"] = self.calibrator is None
+        absent["domain"] = absent["widening"] = self.domain is None
         models = {"latency": self.latency} | {
             f"units.{name}.latency": unit.latency for name, unit in self.units.items()
         }
@@ -205,7 +226,7 @@ class HardwareProfile(Section):
         return self.calibrator.latency_ms(total)
 
     def upper(self, metric: str, total: float) -> float:
-        """The bound above the estimate: latency times the bound's factor, anything else as it is."""
+        """The bound above the estimate: latency times the bound's factor, widened; anything else as it is."""
         return self.estimate(metric, total) * self._factor(metric)
 
     def largest_total(self, metric: str, limit: float, *, margin: Margin = "upper") -> float:
@@ -214,7 +235,7 @@ class HardwareProfile(Section):
         return limit if self.calibrator is None or metric != "latency_ms" else self.calibrator.sum_ms(limit)
 
     def _factor(self, metric: str) -> float:
-        return self.bound.factor if self.bound and metric == "latency_ms" else 1.0
+        return self.bound.factor * self.widening if self.bound and metric == "latency_ms" else 1.0
 
 
 def profile_from_dict(name: str, mapping: Mapping[str, Any]) -> HardwareProfile:

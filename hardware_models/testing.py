@@ -94,6 +94,9 @@ def check_profile(profile: HardwareProfile) -> None:
             except InvalidInputError:
                 continue  # no price, which the model says
             assert all(0 <= cost < inf for cost in costs.values()), f"{operation.notation} costs {costs}"
+    models = [profile.latency, *(unit.latency for unit in profile.units.values())]
+    refuses = all(model is None or model.refuses_others for model in models)
+    assert profile.bound is None or profile.domain or refuses, "its bound has no domain, and it prices anything"
     for metric, total in product(METRICS, (0.01, 1.0, 100.0)):
         estimate, upper = profile.estimate(metric, total), profile.upper(metric, total)
         assert 0 < estimate <= upper < inf, f"{metric}: the upper bound {upper} of {total} is below {estimate}"
@@ -120,6 +123,7 @@ def made_up_profile(name: str, *, gops: float, gb_per_s: float, overhead_ms: flo
         "latency": latency,
         "error": {"method": "made up", "n": 1, "mape": 0.1, "median_ape": 0.1, "within_20_share": 1, "spearman": 1},
         "bound": {"level": 0.9, "n": 10, "factor": 1.25},
+        "domain": {"pixels": [1, 10**6]},
         "source": "made up for tests",
         "measured": [],
         "inferred": [],

@@ -98,7 +98,8 @@ def within(table: CostTable, networks_Sn: Indices, mask_N: Mask) -> Mask:
 def upper_costs(table: CostTable, networks_Sn: Indices, device: int) -> Array:
     """Costs (S, M) with latency at the bound of the device's profile, as budgets read them."""
     bound = table.devices[device].bound
-    factors_M = np.array([bound.factor if bound and metric == "latency_ms" else 1.0 for metric in METRICS])
+    factor = bound.factor * table.devices[device].widening if bound else 1.0
+    factors_M = np.array([factor if metric == "latency_ms" else 1.0 for metric in METRICS])
     return table.of(networks_Sn, device) * factors_M
 
 

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 from spaces import (
-    PROFILES,
     SMALL,
     all_networks,
     cost_table,
@@ -31,16 +30,17 @@ from hardware_models.profile import METRICS
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
+from search_spaces.tensor_spec import TensorSpec
 
 
 class OpposedSpace(SearchSpace):
     """Each part spends parameters (a linear layer) or multiply-adds (a convolution). Declared for its costs alone."""
 
     name = "opposed"
-    deploy_shape = (4, 1, 1)
     num_classes = 2
 
     def __init__(self) -> None:
+        self.inputs = {"image": TensorSpec((4, 1, 1))}
         self.decisions = tuple(Decision(f"part{k}", ("linear", "conv")) for k in range(5))
         self.sites = tuple(Site(d.name, (d.name,), partial(self._part, k + 1)) for k, d in enumerate(self.decisions))
 
@@ -208,14 +208,15 @@ def test_worst_without_a_choice_equals_the_worst_of_the_mask_without_it(space: S
 
 def test_latency_budget_binds_the_upper_bound_and_not_the_estimate() -> None:
     table = cost_table(small_space("depths"))
-    bound = PROFILES[table.device_names[0]].bound
-    assert bound is not None
-    assert bound.factor > 1.1
+    device = table.devices[0]
+    assert device.bound is not None
+    factor = device.bound.factor * device.widening
+    assert factor > 1.1
     smallest = table.of(all_networks(table.space), 0)[:, 0].min()
     with pytest.raises(BudgetInfeasibleError) as caught:
-        problem_of(table, {"latency_ms": smallest * (1 + bound.factor) / 2}).start()
-    assert caught.value.smallest == pytest.approx({"latency_ms": bound.factor * smallest}, rel=1e-6)
-    problem = problem_of(table, {"latency_ms": smallest * bound.factor * 1.001})
+        problem_of(table, {"latency_ms": smallest * (1 + factor) / 2}).start()
+    assert caught.value.smallest == pytest.approx({"latency_ms": factor * smallest}, rel=1e-6)
+    problem = problem_of(table, {"latency_ms": smallest * factor * 1.001})
     incumbent = problem.start()[0].incumbent
     assert problem.utilisation(incumbent) == pytest.approx({"latency_ms": 1 / 1.001})
 

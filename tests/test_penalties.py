@@ -67,7 +67,7 @@ def test_each_budget_has_its_own_share_of_the_penalty() -> None:
     weights_N = softmax_blocks(problem, np.zeros(NUM_CHOICES))
     costs_M = problem.table.expected(torch.from_numpy(weights_N))[0].numpy()
     # Latency is budgeted at the profile's bound, a factor on the estimate.
-    by_hand = costs_M[0] * bound_factor("mid_tablet") / 9.0 - 1 + costs_M[1] / 0.002 - 1
+    by_hand = costs_M[0] * bound_factor("mid_tablet", least_pixels=32 * 32) / 9.0 - 1 + costs_M[1] / 0.002 - 1
     assert float(constraint.penalty(0, constraint.probabilities(0)).detach()) == pytest.approx(by_hand, rel=1e-4)
 
 

@@ -100,9 +100,12 @@ def binding_problem(space: MobileSpace, *, share: float = 0.5) -> BudgetProblem:
     return small_problem(space, {"gflops": gflops[int(share * len(gflops))] * (1 + 1e-9)})
 
 
-def bound_factor(device: str) -> float:
-    """The factor of the bound on latency that a shipped profile's file states."""
+def bound_factor(device: str, *, least_pixels: int | None = None) -> float:
+    """The factor of the bound on latency that a shipped profile's file states, for networks of so small inputs."""
     path = Path(__file__).resolve().parents[1] / "conf" / "hardware" / f"{device}.yaml"
-    factor = yaml.safe_load(path.read_text(encoding="utf-8"))["bound"]["factor"]
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    factor = content["bound"]["factor"]
+    if least_pixels is not None:
+        factor *= (content["domain"]["pixels"][0] / least_pixels) ** content["domain"]["growth"]
     assert factor > 1
-    return factor
+    return float(factor)

@@ -240,9 +240,10 @@ class BudgetProblem:
         bound = self.profile.bound
         if bound is None or not self.is_bound(metric):
             return ""
-        estimate = held / bound.factor
+        estimate = held / (bound.factor * self.profile.widening)
         advice = "; margin=point holds the estimate" if estimate <= self.limits[metric] else ""
-        return f" (at the {bound.level:.0%} bound of its estimate, {estimate:.4g}{advice})"
+        widened = f"; {self.profile.outside}" if self.profile.outside else ""
+        return f" (at the {bound.level:.0%} bound of its estimate, {estimate:.4g}{advice}{widened})"
 
     def _all_choices(self) -> Mask:
         return np.ones(int(self.table.first_choice[-1]), dtype=bool)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from hardware_models.budgets.factors import Array, compile_factors
+from hardware_models.domain import input_pixels
 from hardware_models.placement.placed_space import placed_space, placement_of
 from hardware_models.profile import METRICS, HardwareProfile
 from search_spaces.space import SearchSpace
@@ -26,12 +27,14 @@ class CostTable:
     """Exact costs of the networks of `space` on `devices`, in `METRICS`: ms, 1e9 multiply-adds, 1e6 numbers, 1e6 bytes.
 
     A metric is a constant plus the sum of one entry per factor; peak memory adds the largest activation entry.
-    If a device has several units, `space` becomes the one whose networks are placed on them.
+    If a device has several units, `space` becomes the one whose networks are placed on them. The bound of a device is
+    widened as far as inputs of the space leave its domain.
     All entries of all factors lie in one array, so that a cost is a gather and an expectation a product.
     """
 
     def __init__(self, space: SearchSpace, devices: Sequence[HardwareProfile]) -> None:
-        self.space, self.devices = placed_space(space, devices), tuple(devices)
+        pixels = input_pixels(space)
+        self.space, self.devices = placed_space(space, devices), tuple(device.over(pixels) for device in devices)
         self.device_names = tuple(device.name for device in devices)
         # Positions of the decisions where each device runs a network, after all those of the network itself.
         self.placements = tuple(placement_of(self.space, device) for device in devices)

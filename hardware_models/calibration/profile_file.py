@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 
 from hardware_models.calibration.calibration import Calibration
+from hardware_models.domain import domain_of
 from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import METRICS, Precision, profile_from_dict
 from search_spaces.errors import InvalidInputError
@@ -67,6 +68,14 @@ def _sections(
         "the factor; null: too few rows.",
         {"bound": bound | {"factor": _rounded_up(bound["factor"])}},
     )
+    if not fitted.latency.refuses_others:
+        subject = calibration.held_out.subject
+        domain = domain_of(row.operations for row in measurements.rows).model_dump(mode="json")
+        yield (
+            f"Least and most pixels (height times width) of the inputs of these {subject}s; beyond them the factor "
+            "grows by\n(ratio of pixels) ** growth.",
+            {"domain": domain},
+        )
     yield "", _origin(calibration, measurements, description)
 
 

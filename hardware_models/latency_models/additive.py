@@ -65,6 +65,10 @@ class Additive(LatencyModel):
         forms = [*(term.match for term in self.terms), *self.in_constant]
         return "; ".join(" ".join(f"{k}={v}" for k, v in form.model_dump(exclude_none=True).items()) for form in forms)
 
+    @property
+    def refuses_others(self) -> bool:
+        return self.shapes is not None
+
     def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
         if any(match.covers(operation) for match in self.in_constant):
             return 0.0

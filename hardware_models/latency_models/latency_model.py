@@ -42,6 +42,11 @@ class LatencyModel(Section, ABC):
         return ""
 
     @property
+    def refuses_others(self) -> bool:
+        """Whether operations unlike those that it was fitted to have no price, so that it needs no domain beside it."""
+        return False
+
+    @property
     def origin(self) -> Mapping[str, Any]:
         """What the prices were read from, for the provenance of a profile; empty where they stand in the profile."""
         return {}

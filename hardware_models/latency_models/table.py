@@ -87,6 +87,10 @@ class Table(LatencyModel):
         """The number of its operations; of a file that was read its name, and the SHA-256 of its content."""
         return self._origin
 
+    @property
+    def refuses_others(self) -> bool:
+        return True
+
     def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
         """Exact for a measured operation."""
         measured = self._exact_ms.get(replace(operation, held=0))

@@ -19,6 +19,7 @@ from hardware_models.calibration.roofline_design import (
     roofline_columns,
     roofline_design,
 )
+from hardware_models.domain import domain_of
 from hardware_models.latency_models.roofline import PRICE_KINDS, price_kind
 from hardware_models.measuring.measure import (
     RUNTIME,
@@ -31,7 +32,7 @@ from hardware_models.measuring.measure import (
 from hardware_models.measuring.random_networks import random_network, sample_operations
 from search_spaces.errors import InvalidInputError
 
-METHOD = 2  # counted up when what is measured or fitted changes, so that no profile of an earlier way is read
+METHOD = 3  # counted up when what is measured or fitted changes, so that no profile of an earlier way is read
 BOUND_LEVEL = 0.9  # needs at least 9 held-out networks
 PRIOR_STRENGTH = 0.003  # weak: the fitted networks are drawn here, and drawn so that the kinds differ
 
@@ -118,6 +119,7 @@ def _measure(threads: int, effort: Effort, progress: Callable[[str], None]) -> d
         "latency": design.model(coefficients_P, kinds).model_dump(mode="json"),
         "error": {"method": "random networks of mobile blocks and of cells, none of them used in the fit", **error},
         "bound": {"level": BOUND_LEVEL, "n": error["n"], "factor": factor},
+        "domain": domain_of(network.operations for network in networks).model_dump(mode="json"),
         **_origin(len(operations), effort),
     }
 

@@ -1,5 +1,6 @@
 """Random networks to time a machine with: of mobile blocks and of NAS-Bench-201's operations."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from random import Random
 
@@ -10,7 +11,7 @@ from search_spaces.operation import Operation, Shape
 RESOLUTIONS = (128, 160, 192, 224)
 # From MobileNetV3's widths to EfficientNet-B4's: wide convolutions run closer to the peak than narrow ones.
 STAGE_CHANNELS = ((16, 24, 40, 72), (24, 40, 64, 112), (40, 80, 112, 224), (80, 112, 192, 272), (112, 160, 224, 448))
-STAGE_STRIDES = (2, 2, 2, 1, 2)
+STRIDES = (2, 2, 2, 2, 1, 2)  # of the stem and of each stage
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,15 +37,16 @@ def sample_operations(random: Random, per_kind: int) -> list[Operation]:
 
 def random_network(random: Random, index: int) -> Network:
     """A random network: two of three are of mobile blocks, the third of NAS-Bench-201's operations."""
-    return _cell_network(random) if index % 3 == 2 else _mobile_network(random)
+    return _cell_network(random) if index % 3 == 2 else mobile_network(random, resolution=random.choice(RESOLUTIONS))
 
 
-def _mobile_network(random: Random) -> Network:
-    network, resolution = Network(), random.choice(RESOLUTIONS)
-    shape: Shape = (24, resolution // 2, resolution // 2)
-    stem = Operation("conv", (3, resolution, resolution), shape, kernel=3, stride=2)
+def mobile_network(random: Random, *, resolution: int, strides: Sequence[int] = STRIDES) -> Network:
+    """A random network of mobile blocks for square images; `strides` are those of the stem and of each stage."""
+    network, side = Network(), -(-resolution // strides[0])
+    shape: Shape = (24, side, side)
+    stem = Operation("conv", (3, resolution, resolution), shape, kernel=3, stride=strides[0])
     x = network.add(stem, network.graph.input(1, *stem.in_shape), activation="Relu")
-    for stage, (channels, stride) in enumerate(zip(STAGE_CHANNELS, STAGE_STRIDES, strict=True)):
+    for stage, (channels, stride) in enumerate(zip(STAGE_CHANNELS, strides[1:], strict=True)):
         width, activation = random.choice(channels), "HardSwish" if stage >= 2 else "Relu"
         for block in range(random.choice((1, 2, 3, 4))):
             x, shape = _mobile_block(network, random, x, shape, width, 1 if block else stride, activation)

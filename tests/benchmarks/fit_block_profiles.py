@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import yaml
-from fit_profiles import CONF, LEVEL, Numbers, shipped_number, with_numbers
+from fit_profiles import CONF, LEVEL, Numbers, domain_numbers, shipped_number, with_numbers
 from table_interpolation import PhoneBlock, channels, kind, phone_blocks
 
 from hardware_models.calibration.fitting import conformal_factor, error_figures, fit_nonnegative
@@ -56,6 +56,7 @@ def fit_phone(name: str) -> Numbers:
     model = DESIGN.model(coefficients_P, FITTED_KINDS)
     numbers: Numbers = {("error", key): value for key, value in error_figures(predicted_N, y_N).items()}
     numbers |= {("bound", "n"): len(y_N), ("bound", "factor"): conformal_factor(predicted_N, y_N, level=LEVEL)}
+    numbers |= domain_numbers([block.operations for block in fitted_blocks(name)])
     for key in ("weight_gb_per_s", "activation_gb_per_s"):
         numbers["latency", key] = getattr(model, key)
     rates = model.kinds | {"grouped": model.kinds["depthwise"]}  # not in the table: the slowest kind of convolution

@@ -11,7 +11,7 @@ import csv
 import gzip
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cache
 from math import log
 from pathlib import Path
@@ -28,6 +28,7 @@ from hardware_models.calibration.fitting import (
     fit_with_prior,
 )
 from hardware_models.calibration.roofline_design import roofline_amounts, roofline_columns, roofline_design
+from hardware_models.domain import domain_of
 from hardware_models.latency_models.roofline import PriceKind
 from search_spaces.operation import Operation
 
@@ -177,12 +178,18 @@ def fit_ncnn(name: str) -> Numbers:
     model = roofline_design(COLUMNS, prior_P).model(fit_with_prior(x_NP, y_N, prior_P), FITTED_KINDS)
     numbers: Numbers = {("error", key): value for key, value in error_figures(predicted_N, y_N).items()}
     numbers |= {("bound", "n"): len(y_N), ("bound", "factor"): conformal_factor(predicted_N, y_N, level=LEVEL)}
+    numbers |= domain_numbers([ncnn_networks()[n] for n in times[own]])
     for key in ("weight_gb_per_s", "activation_gb_per_s"):
         numbers["latency", key] = getattr(model, key)
     for kind, rate in model.kinds.items():
         numbers["latency", "kinds", kind, "throughput_gops"] = rate.throughput_gops
         numbers["latency", "kinds", kind, "overhead_ms"] = rate.overhead_ms
     return numbers
+
+
+def domain_numbers(networks: Sequence[Sequence[Operation]]) -> Numbers:
+    domain = domain_of(networks)
+    return {("domain", "growth"): domain.growth} | {("domain", "pixels", i): domain.pixels[i] for i in range(2)}
 
 
 def fit_population() -> dict[str, Any]:

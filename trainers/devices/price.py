@@ -27,7 +27,8 @@ UPPER = "latency_upper_ms"
 class Price:
     """Predicted costs of a network on a device, with the upper bound of its latency where the device has one.
 
-    `met` says of each budget whether it is; that of latency is checked against the bound if `held_by_upper`.
+    `met` says of each budget whether it is; that of latency is checked against the bound if `held_by_upper`. `outside`
+    says how far the bound is widened because the network leaves the domain of the profile; empty if it does not.
     """
 
     device: str
@@ -39,6 +40,7 @@ class Price:
     budgets: dict[str, float]
     met: dict[str, bool]
     held_by_upper: bool
+    outside: str
 
 
 def run_price(config: PriceConfig, report: Report) -> None:
@@ -74,6 +76,7 @@ def _price_on(table: CostTable, indices: tuple[int, ...], profile: HardwareProfi
         budgets=budgets,
         met={metric: held[metric] <= limit for metric, limit in budgets.items()},
         held_by_upper=problem.is_bound("latency_ms"),
+        outside=problem.profile.outside,
     )
 
 
@@ -92,6 +95,7 @@ def table_lines(architecture: Architecture, prices: Sequence[Price]) -> list[str
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     shape = "x".join(map(str, space.input_shape(architecture.choices)))
+    lines += [f"{each.device}: {each.outside}" for each in prices if each.outside]
     return [f"{architecture.space}  {space.notation(architecture.choices)}  (input {shape})", *lines]
 
 

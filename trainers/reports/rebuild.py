@@ -63,7 +63,9 @@ def rebuild_prices(folder: Path, config: SearchConfig, result: Result) -> Prices
     hosts = tuple(name for name, mapping in config.hardware.items() if is_host(mapping))
     no_prices = {**NO_PRICES, "kinds": {kind: {"throughput_gops": None, "overhead_ms": 0.0} for kind in price_kinds()}}
     profiles = [
-        profile_from_dict(name, {**result.devices[name].profile.model_dump(), **mapping, "latency": no_prices})
+        profile_from_dict(
+            name, {**result.devices[name].profile.model_dump(exclude={"widening"}), **mapping, "latency": no_prices}
+        )
         if name in hosts
         else load_profile(name, mapping, config)
         for name, mapping in config.hardware.items()

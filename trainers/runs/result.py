@@ -102,8 +102,18 @@ class Bound(OpenPart):
     subject: str
 
 
+class ProfileDomain(Part):
+    """Least and most pixels of the inputs that the bound was taken from; beyond, its factor grows."""
+
+    pixels: list[Count]
+    growth: Number
+
+
 class ProfileRecord(OpenPart):
-    """What the latency figures of a device are worth. It has further fields where the profile has units or tables."""
+    """What the latency figures of a device are worth. It has further fields where the profile has units or tables.
+
+    The factor of `bound` is multiplied by `widening` for networks of inputs outside of `domain`.
+    """
 
     name: str
     title: str
@@ -113,6 +123,8 @@ class ProfileRecord(OpenPart):
     error: ProfileError | None
     error_reason: str | None = Field(default=None, exclude_if=lambda reason: reason is None)
     bound: Bound | None
+    domain: ProfileDomain | None = Field(default=None, exclude_if=lambda domain: domain is None)
+    widening: Number | None = Field(default=None, exclude_if=lambda widening: widening is None)
     source: str
     measured: list[str]
     inferred: list[str]

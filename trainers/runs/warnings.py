@@ -172,3 +172,7 @@ def _of_profile(name: str, device: DeviceResult) -> Iterator[Warned]:
     elif device.upper_subject not in (None, "network"):
         why = f"the bound covers single {device.upper_subject}s and not whole networks"
         yield Warned(name, "bound of parts", why)
+    if profile.widening is not None and profile.widening > 1 and device.margin == "upper":
+        why = "networks of such small or large inputs were not among those measured; its bound is widened, by a rule"
+        factor: tuple[Figure, ...] = (("factor", ("devices", name, "profile", "widening")),)
+        yield Warned(name, "outside the domain of the profile", why, factor)

@@ -52,13 +52,16 @@ def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:
             note = "" if high[k] > problem.limits[metric] else ", never binds"
             bound = " at the bound" if problem.is_bound(metric) else ""
             parts.append(f"{metric} {low[k]:.3g}–{high[k]:.3g}{bound} (budget {problem.limits[metric]:g}{note})")
-    return f"feasible  {problem.name}  " + "  ".join(parts)
+    outside = f"  ({problem.profile.outside})" if problem.profile.outside and problem.is_bound("latency_ms") else ""
+    return f"feasible  {problem.name}  " + "  ".join(parts) + outside
 
 
 def bound_words(device: Certified) -> str:
     """What the upper bound of a device's latency covers."""
     subject = device.upper_subject
-    return f"{device.upper_level:.0%} bound" + ("" if subject == "network" else f" of single {subject}s")
+    widening = device.profile.widening or 1.0
+    widened = f", widened {widening:.2f}x" if widening > 1 else ""
+    return f"{device.upper_level:.0%} bound" + ("" if subject == "network" else f" of single {subject}s") + widened
 
 
 def report_verdict(result: Result, folder: Path, report: Report) -> None:
