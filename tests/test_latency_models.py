@@ -88,7 +88,7 @@ def test_a_model_of_a_plugin_holds_the_contract(plugin: None) -> None:
 
 
 def test_a_model_of_a_plugin_prices_profiles_and_units_and_refuses_wrong_fields(plugin: None) -> None:
-    profile = profile_from_dict("mine", {**ROOFLINE, "latency": PEAKS})
+    profile = profile_from_dict("mine", {**ROOFLINE, "latency": PEAKS, "domain": {"pixels": [64, 4096]}})
     check_profile(profile)
     operation = next(example_operations())
     elements = operation.params + operation.in_elements + operation.out_elements

@@ -51,10 +51,10 @@ def test_class_weights_and_smoothing_stay_beside_each_other() -> None:
 
 
 def test_mixup_mixes_images_and_losses_in_the_same_shares() -> None:
-    network, y, numbers = Given([log(3), 0.0]), torch.tensor([0, 1]), torch.tensor([0, 1])
+    network, y = Given([log(3), 0.0]), torch.tensor([0, 1])
     protocol, are_swapped = replace(PLAIN, mixup=1.0), False
     for k in range(10):
-        loss = protocol.loss(network, (flat_images(1.0, 5.0), y, numbers), key=(0, 0, k)).item()
+        loss = protocol.loss(network, (flat_images(1.0, 5.0), y), key=(0, 0, k)).item()
         one, other = network.seen[:, 0, 0, 0].tolist()
         if one == 1.0:  # an image may be mixed with itself
             assert other == 5.0
@@ -66,7 +66,7 @@ def test_mixup_mixes_images_and_losses_in_the_same_shares() -> None:
         assert loss == pytest.approx((log(4 / 3) + log(4)) / 2, rel=1e-5)
         are_swapped = True
     assert are_swapped
-    single = protocol.loss(network, (flat_images(1.0), y[:1], numbers[:1]), key=KEY).item()
+    single = protocol.loss(network, (flat_images(1.0), y[:1]), key=KEY).item()
     assert single == pytest.approx(log(4 / 3), rel=1e-6)
 
 
@@ -78,13 +78,13 @@ def test_mixup_weighs_the_loss_of_each_label_by_the_share_of_its_image() -> None
             level = x.mean((1, 2, 3))
             return torch.stack([level, torch.zeros_like(level)], dim=1)
 
-    y, numbers = torch.tensor([0, 1]), torch.tensor([0, 1])
+    y = torch.tensor([0, 1])
     for k in range(10):
         generator = key_generator("mixup", 0, 0, k)
         share, partner = mixing_share(1.0, generator), torch.randperm(2, generator=generator)
         if partner.tolist() == [1, 0]:
             break
-    loss = replace(PLAIN, mixup=1.0).loss(First(), (flat_images(2.0, 0.0), y, numbers), key=(0, 0, k))
+    loss = replace(PLAIN, mixup=1.0).loss(First(), (flat_images(2.0, 0.0), y), key=(0, 0, k))
     levels = (share * 2.0, (1 - share) * 2.0)
     right = [torch.tensor(level).sigmoid().item() for level in levels]  # the probability of class 0
     by_hand = [share * -log(right[0]) + (1 - share) * -log(1 - right[0])]
@@ -141,21 +141,35 @@ def test_distillation_is_the_divergence_from_the_softened_teacher() -> None:
     taught = torch.tensor([[2 * log(3), 0.0]])
     divergence = 0.75 * log(0.75 / 0.5) + 0.25 * log(0.25 / 0.5)
     assert float(distillation_loss(torch.zeros(1, 2), taught, 2.0)) == pytest.approx(4 * divergence, rel=1e-5)
-    teacher = Teacher(torch.cat([torch.zeros(1, 2), taught]), weight=0.3, temperature=2.0)
-    batch = (flat_images(1.0), torch.tensor([1]), torch.tensor([1]))  # the second image of the set
-    loss = replace(PLAIN, teacher=teacher).loss(Given([0.0, 0.0]), batch, key=KEY).item()
+    teacher = Teacher(lambda x: taught, weight=0.3, temperature=2.0)
+    loss = (
+        replace(PLAIN, teacher=teacher).loss(Given([0.0, 0.0]), (flat_images(1.0), torch.tensor([1])), key=KEY).item()
+    )
     assert loss == pytest.approx(0.7 * log(2) + 0.3 * 4 * divergence, rel=1e-5)
 
 
-def test_numbered_batches_are_the_batches_with_the_numbers_of_their_images() -> None:
+def test_a_teacher_sees_what_the_network_sees_cut_out_and_mixed() -> None:
+    seen: list[Tensor] = []
+
+    def teach(x: Tensor) -> Tensor:
+        seen.append(x)
+        return torch.zeros(len(x), 2)
+
+    protocol = replace(PLAIN, mixup=1.0, cutout=1, teacher=Teacher(teach, weight=0.5, temperature=1.0))
+    student = Given([0.0, 0.0])
+    protocol.loss(student, (flat_images(1.0, 5.0), torch.tensor([0, 1])), key=KEY)
+    assert len(seen) == 1 and torch.equal(seen[0], student.seen)
+    assert len(student.seen.unique()) > 2  # levels of neither image
+
+
+def test_the_pixels_of_a_batch_are_those_that_were_normalised() -> None:
     data = load_data(DIGITS)
-    plain = list(data.batches("weights", batch_size=32, seed=3, epoch=1, augment=True))
-    numbered = list(data.numbered_batches(batch_size=32, seed=3, epoch=1))
-    assert len(plain) == len(numbered) > 2
-    for (x, y), (same_x, same_y, numbers) in zip(plain, numbered, strict=True):
-        assert torch.equal(x, same_x) and torch.equal(y, same_y)
-        labels = dict(zip(data.splits.weights.tolist(), (label for _, label in data.stored("weights")), strict=True))
-        assert [labels[number] for number in numbers.tolist()] == y.tolist()
+    x, _ = next(data.batches("weights", batch_size=8, seed=3, epoch=1, augment=True))
+    pixels = data.pixels_of(x)
+    assert pixels.dtype == torch.uint8 and pixels.shape == (8, *data.image_size, data.stored_channels)
+    again = ((pixels.float() / 255 - data.mean) / data.std).permute(0, 3, 1, 2)
+    assert torch.allclose(again, x, atol=1e-5) and len(pixels.unique()) > 8
+    assert data.pixels_of(torch.zeros(1, data.channels, 1, 1)).item() == round(255 * float(data.mean[0]))
 
 
 def test_joined_data_train_on_both_training_splits_and_keep_the_others() -> None:

@@ -28,7 +28,6 @@ from trainers.runs.validation import checked
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
 
 Batch = tuple[Tensor, Tensor]
-Numbered = tuple[Tensor, Tensor, Tensor]  # and the numbers of the images in their set, int64 (B,)
 COUNTED_AT_ONCE = 16  # images, of which there may be more than fit in memory
 Side = Annotated[int, Field(ge=4, le=1024)]
 
@@ -224,6 +223,12 @@ class ImageData:
         for index in indices_S.tolist():
             yield self._image_set.stored(index), int(self._labels_N[index])
 
+    def pixels_of(self, x_BCHW: Tensor) -> Tensor:
+        """The images that batches were normalised from, uint8 (B, H, W, C), to the nearest level."""
+        pixels_BHWC = x_BCHW.detach().permute(0, 2, 3, 1) * self.std + self.mean
+        levels_BHWC = (pixels_BHWC * 255).round().clamp(0, 255).to(torch.uint8)
+        return levels_BHWC[..., : self.stored_channels].contiguous()  # further ones repeat it
+
     def record(self) -> Data:
         """What a result says of the data."""
         return Data(
@@ -257,11 +262,7 @@ class ImageData:
 
         Images are float32 (B, channels, H, W), channels last. Augmented passes drop an incomplete last batch.
         """
-        return ((x, y) for x, y, _ in self._pass(split, batch_size, augment, (split, seed, epoch, 0)))
-
-    def numbered_batches(self, *, batch_size: int, seed: int, epoch: int) -> Iterator[Numbered]:
-        """The augmented `batches` of the weights split."""
-        return self._pass("weights", batch_size, True, ("weights", seed, epoch, 0))
+        return self._pass(split, batch_size, augment, (split, seed, epoch, 0))
 
     def loader(self, *, batch_size: int, seed: int, epoch: Callable[[], int]) -> DataLoader[tuple[Batch, Batch]]:
         """Pairs of an augmented weights batch and an augmented architecture batch, for the epoch that `epoch()` says.
@@ -287,7 +288,7 @@ class ImageData:
                 "lower it or raise data.limit"
             )
 
-    def _pass(self, split: Split, batch_size: int, augment: bool, key: tuple[int | str, ...]) -> Iterator[Numbered]:
+    def _pass(self, split: Split, batch_size: int, augment: bool, key: tuple[int | str, ...]) -> Iterator[Batch]:
         indices_S, generator = self._indices(split), key_generator("order", *key)
         if augment and self._draws_classes:
             order_S = balanced_order(self._labels_N[indices_S], generator)
@@ -300,7 +301,7 @@ class ImageData:
             images = self._moved(images, key_generator("augment", *key, i)) if augment else images.permute(0, 2, 3, 1)
             pixels = images.contiguous().expand(-1, -1, -1, self.channels).float()
             # Channels lie last in memory already; the permuted view is what torch calls channels_last.
-            yield ((pixels / 255 - self.mean) / self.std).permute(0, 3, 1, 2), self._labels_N[chosen], chosen
+            yield ((pixels / 255 - self.mean) / self.std).permute(0, 3, 1, 2), self._labels_N[chosen]
 
     def _moved(self, images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
         """Each image (H, W, C) shifted by up to `shift` pixels, the gap black, and mirrored or not: one gather."""
@@ -338,4 +339,4 @@ class _PairedBatches(IterableDataset[tuple[Batch, Batch]]):
     def _endless(self, split: Split, epoch: int) -> Iterator[Batch]:
         for repeat in count():
             key = (split, self._seed, epoch, repeat)
-            yield from ((x, y) for x, y, _ in self._data._pass(split, self._batch_size, True, key))
+            yield from self._data._pass(split, self._batch_size, True, key)

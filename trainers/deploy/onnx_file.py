@@ -1,7 +1,7 @@
 """A network as the one file that a device runs: ONNX, with the preprocessing of its images inside."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,23 @@ def file_outputs(content: bytes, data: ImageData, split: Split, *, threads: int)
             outputs, labels = [], []
     if labels:
         yield torch.from_numpy(np.concatenate(outputs)), torch.tensor(labels)
+
+
+def file_network(content: bytes, data: ImageData) -> Callable[[Tensor], Tensor]:
+    """A file as a network of batches of `data`, (B, channels, H, W) as they are trained with: it gets their pixels.
+
+    On one thread, so that its outputs are the same bits wherever a training is resumed.
+    Raises: as `file_outputs`, of any batch.
+    """
+    session = _opened(content, 1)
+    (image_name, *_), (output_name, *_) = ([each.name for each in ends] for ends in _ends(session))
+    _check_classes(session, data)
+
+    def outputs_of(x_BCHW: Tensor) -> Tensor:
+        images_BHWC = data.pixels_of(x_BCHW).numpy()
+        return torch.from_numpy(np.concatenate([session.run([output_name], {image_name: x})[0] for x in images_BHWC]))
+
+    return outputs_of
 
 
 def _opened(content: bytes, threads: int) -> Any:

@@ -1,9 +1,9 @@
 """What a training protocol adds to batches, losses and weights: mixup, cutout, distillation, averages of weights."""
 
-# Shapes: B batch, C channels, H height, W width, K classes, N images of the set.
+# Shapes: B batch, C channels, H height, W width, K classes.
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,16 +11,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from trainers.data.datasets import ImageData, Numbered
+from trainers.data.datasets import Batch, ImageData
 from trainers.data.image_set import key_generator
 from trainers.data.task import Task
 
 
 @dataclass(frozen=True)
 class Teacher:
-    """Logits (N, K) of another network for the images of a set, the share `weight` of the loss, and the temperature."""
+    """Another network, from a batch (B, C, H, W) to its logits (B, K), its share `weight` of the loss, the temperature.
 
-    logits_NK: Tensor
+    It sees each batch as the network in training does: augmented, cut out, mixed.
+    Source: Beyer et al., arXiv:2106.05237, who find that this matters.
+    """
+
+    network: Callable[[Tensor], Tensor]
     weight: float
     temperature: float
 
@@ -37,30 +41,32 @@ class Protocol:
 
     def losses(self, network: nn.Module, data: ImageData, *, seed: int, epoch: int) -> Iterator[Tensor]:
         """The loss of each batch of an epoch; what is drawn is a function of (seed, epoch, batch)."""
-        batches = data.numbered_batches(batch_size=self.batch_size, seed=seed, epoch=epoch)
+        batches = data.batches("weights", batch_size=self.batch_size, seed=seed, epoch=epoch, augment=True)
         for k, batch in enumerate(batches):
             yield self.loss(network, batch, key=(seed, epoch, k))
 
-    def loss(self, network: nn.Module, batch: Numbered, *, key: tuple[int, ...]) -> Tensor:
+    def loss(self, network: nn.Module, batch: Batch, *, key: tuple[int, ...]) -> Tensor:
         """The loss of one batch. Mixed images have the loss of both of their labels, in the same shares."""
-        x, y, numbers = batch
+        x, y = batch
         if self.cutout:
             x = cut_out(x, self.cutout, key_generator("cutout", *key))
         if not self.mixup:
-            return self._loss(network(x), y, numbers)
+            outputs = network(x)
+            return self._taught(self.task.loss(outputs, y), outputs, x)
         generator = key_generator("mixup", *key)
         share = mixing_share(self.mixup, generator)
         partner = torch.randperm(len(y), generator=generator)
-        outputs = network(share * x + (1 - share) * x[partner])
-        others = self._loss(outputs, y[partner], numbers[partner])
-        return share * self._loss(outputs, y, numbers) + (1 - share) * others
+        x = share * x + (1 - share) * x[partner]
+        outputs = network(x)
+        labelled = share * self.task.loss(outputs, y) + (1 - share) * self.task.loss(outputs, y[partner])
+        return self._taught(labelled, outputs, x)
 
-    def _loss(self, outputs: Tensor, y: Tensor, numbers: Tensor) -> Tensor:
-        loss = self.task.loss(outputs, y)
+    def _taught(self, labelled: Tensor, outputs: Tensor, x: Tensor) -> Tensor:
+        """The loss with the teacher's share of it."""
         if self.teacher is None:
-            return loss
-        taught = distillation_loss(outputs, self.teacher.logits_NK[numbers], self.teacher.temperature)
-        return (1 - self.teacher.weight) * loss + self.teacher.weight * taught
+            return labelled
+        taught = distillation_loss(outputs, self.teacher.network(x), self.teacher.temperature)
+        return (1 - self.teacher.weight) * labelled + self.teacher.weight * taught
 
 
 def cut_out(x_BCHW: Tensor, side: int, generator: torch.Generator) -> Tensor:

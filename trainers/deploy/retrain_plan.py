@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from torch import nn
 
 from search_spaces.architecture import build_network, build_space
@@ -12,7 +11,7 @@ from search_spaces.blocks import without_resize
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import bytes_of
 from trainers.data.datasets import ImageData, data_config, load_data
-from trainers.deploy.onnx_file import file_outputs
+from trainers.deploy.onnx_file import file_network
 from trainers.deploy.protocol import Protocol, Teacher
 from trainers.deploy.retrain_job import Job
 from trainers.deploy.standalone import load_weights
@@ -79,14 +78,10 @@ def _teacher(job: Job, data: ImageData, report: Report) -> Teacher | None:
     settings = job.config.distill
     if settings.teacher is None:
         return None
-    report(f"teacher {settings.teacher}: it is asked about {data.size('weights'):,} images, once")
+    report(f"teacher {settings.teacher}: it sees every batch as the network does")
     try:
-        outputs = file_outputs(
-            bytes_of(Path(settings.teacher).expanduser()), data, "weights", threads=torch.get_num_threads()
-        )
-        logits_SK = torch.cat([each for each, _ in outputs])
+        network = file_network(bytes_of(Path(settings.teacher).expanduser()), data)
+        network(next(data.batches("weights", batch_size=1, seed=0, epoch=0, augment=False))[0])  # does it run?
     except (InvalidInputError, OSError, ValueError) as error:
         raise InvalidInputError(f"distill.teacher: {settings.teacher}: {error}") from error
-    logits_NK = torch.zeros(int(data.splits.weights.max()) + 1, data.num_classes)
-    logits_NK[data.splits.weights] = logits_SK
-    return Teacher(logits_NK, settings.weight, settings.temperature)
+    return Teacher(network, settings.weight, settings.temperature)

@@ -7,6 +7,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.loading import load_readable, load_run
+from trainers.deploy.retrain_result import is_retrained
+from trainers.reports.retrained import retrained_view
 from trainers.reports.run_view import run_view
 from trainers.reports.sweep_view import sweep_view
 from trainers.runs.files import write_text
@@ -19,13 +21,16 @@ NAME = "report.html"
 
 
 def write_report(folder: Path) -> Path:
-    """Writes `report.html` into the folder of a run or of a sweep, and returns its path.
+    """Writes `report.html` into the folder of a search, a training or a sweep, and returns its path.
 
     In a sweep, a run with a malformed file is shown as unreadable, with the reason.
     Raises: InvalidInputError if it is neither, or if a file of the run is malformed, by name; RunFolderError if it
     cannot be written.
     """
     folder = Path(folder)
+    if is_retrained(folder):
+        write_text(folder / NAME, _page("retrained.html.j2", retrained_view(folder)))
+        return folder / NAME
     page = run_page(folder) if (folder / "status.json").is_file() else sweep_page(folder)
     write_text(folder / NAME, page)
     return folder / NAME

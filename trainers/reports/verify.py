@@ -10,9 +10,11 @@ from search_spaces.architecture import read_architecture
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.analysis.loading import Run, load_run
 from trainers.data.datasets import DataConfig, ImageData, content_of, data_config, load_data
+from trainers.deploy.retrain_result import is_retrained
 from trainers.deploy.standalone import Score
 from trainers.reports.check import Check, compare
 from trainers.reports.rebuild import Network, Prices, indices_of, rebuild_network, rebuild_prices
+from trainers.reports.verify_retrained import verify_retrained
 from trainers.runs.config import SearchConfig, validate
 from trainers.runs.lineage import lineage, read_lineage
 from trainers.runs.plugins import require_plugins
@@ -71,6 +73,8 @@ def verify_run(folder: Path) -> list[Check]:
     """All checks of a finished run. Raises: InvalidInputError if it has no result, or its plug-ins are not here."""
     if not (folder / "status.json").is_file():
         raise InvalidInputError(f"no run in {folder}: it has no status.json; give the folder <runs>/<sweep>/<run>")
+    if is_retrained(folder):
+        return verify_retrained(folder)
     try:
         run = load_run(folder)
     except InvalidInputError as error:
