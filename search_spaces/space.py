@@ -1,7 +1,7 @@
 """The abstraction every space is written in: decisions, the sites where operations run, and the networks built."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -207,6 +207,10 @@ class SearchSpace(ABC):
     def notation(self, choices: Mapping[str, Choice]) -> str:
         """The network in one line; as the field writes it, where it has a way to."""
         return " ".join(f"{decision.name}={choices[decision.name]}" for decision in self.decisions)
+
+    def identity(self, choices: Mapping[str, Choice]) -> Hashable:
+        """What is the same for choices that compute the same function: here all choices."""
+        return tuple(choices[decision.name] for decision in self.decisions)
 
     def features(self, choices: Mapping[str, Choice]) -> list[float]:
         """Numbers of a network that a linear model of its quality reads: here one for each choice, 0 or 1."""

@@ -141,3 +141,28 @@ def test_operations_of_its_own_join_a_space_that_names_them_and_leave_others_as_
     assert sum(isinstance(module, nn.BatchNorm2d) for module in space.network(choices).modules()) == 18 + 1 + 4 + 1
     with pytest.raises(InvalidInputError):
         NasBench201Space(operations=["none", "no_such_operation"])
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "alike"),
+    [
+        (  # a skip before an operation, or after it
+            "|skip_connect~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|skip_connect~2|",
+            "|nor_conv_3x3~0|+|none~0|skip_connect~1|+|none~0|none~1|skip_connect~2|",
+            True,
+        ),
+        (  # an operation whose output nothing reads
+            "|nor_conv_1x1~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
+            "|none~0|+|none~0|none~1|+|skip_connect~0|none~1|none~2|",
+            True,
+        ),
+        (
+            "|nor_conv_1x1~0|+|none~0|nor_conv_3x3~1|+|none~0|none~1|skip_connect~2|",
+            "|nor_conv_3x3~0|+|none~0|nor_conv_1x1~1|+|none~0|none~1|skip_connect~2|",
+            False,
+        ),
+    ],
+)
+def test_cells_that_compute_the_same_are_known_as_one(one: str, other: str, alike: bool) -> None:
+    space = NasBench201Space.small()
+    assert (space.identity(parse_arch(one)) == space.identity(parse_arch(other))) is alike

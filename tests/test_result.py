@@ -32,7 +32,16 @@ def test_a_file_of_an_earlier_version_is_read_and_written_with_the_same_values(r
             for device in before["devices"].values():
                 device["validation"]["balanced_accuracy"] = None
                 device["accuracy"] |= {"balanced": dict.fromkeys(ACCURACIES), "deployed": None}
-                device |= {"best": [], "stale": [], **dict.fromkeys(("trained_size", "input_size", "file"))}
+                device |= {
+                    "best": [],
+                    "stale": [],
+                    **dict.fromkeys(("trained_size", "input_size", "file", "decided_by")),
+                }
+                device |= {"trained_smaller": False, "agreement": {}}
+                rows = [device["taken"], *device["candidates"], *device["random_candidates"], *device["cut"]]
+                for row in (*rows, *(device["larger_candidates_that_lost"] or [])):
+                    row["evidence"] = {}
+            before["search"]["prior"] = None
         assert after == before
     assert read_result(tmp_path / "result.json") == result
 

@@ -9,7 +9,7 @@ from tiny_search import CELLS, binding_problem, networks_of, small_space, tiny_c
 from search_spaces.errors import InvalidInputError, keys_of
 from trainers.deploy.standalone import Score
 from trainers.reports.verify import verify_run
-from trainers.search.candidates import Request, race
+from trainers.search.candidates import Candidate, Request, agreement, decided_by, race
 from trainers.search.plan import part_problems, prepare
 from trainers.search.run import run
 from trainers.search.short_training import ShortTraining
@@ -48,6 +48,17 @@ def test_the_better_half_goes_on_and_the_last_rung_decides() -> None:
     assert [candidate.rungs for candidate in ranked] == [2, 2, 1, 1]
 
 
+def test_agreement_is_the_tau_of_other_evidence_with_what_decided() -> None:
+    rows = [(1.0, 3.0, 0.1), (2.0, 1.0, 0.2), (3.0, 2.0, 0.3)]
+    found = [
+        Candidate((k,), 0.5, Score(accuracy, 1.0, 1), evidence={"prior": prior, "loss": loss})
+        for k, (loss, prior, accuracy) in enumerate(rows)
+    ]
+    assert decided_by(found) == "loss"
+    assert agreement(found) == {"validation_accuracy": pytest.approx(1.0), "prior": pytest.approx(-1 / 3)}
+    assert agreement(found[:2]) == {}
+
+
 def test_training_on_gives_what_training_at_once_does(tmp_path: Path) -> None:
     plan = prepare(tiny_config(tmp_path, *RECIPE))
     network = plan.problems[0].start()[0].incumbent
@@ -71,6 +82,7 @@ def test_a_search_by_prior_trains_no_supernet_and_says_what_it_went_by(tmp_path:
         assert len(device.candidates) <= 4
         assert set(device.candidates[0].evidence) == {"prior", "negative_loss_2", "negative_loss_4"}
         assert device.taken == device.candidates[0]
+        assert device.decided_by == "negative_loss_2"
     assert [check.line for check in verify_run(config.run_folder) if check.outcome == "FAILED"] == []
     again = run(tiny_config(tmp_path / "again", *RECIPE, "space.search_width=2"), lines.append)
     assert [d.notation for d in again.devices.values()] == [d.notation for d in result.devices.values()]
@@ -95,9 +107,7 @@ def test_steps_that_mean_nothing_are_refused(tmp_path: Path, steps: str, key: st
     assert set(keys_of(problem)) == {key}
 
 
-@pytest.mark.parametrize(
-    "parts", [("searcher=prior",), ("searcher=random", "trainer.random_candidates=0")]
-)
+@pytest.mark.parametrize("parts", [("searcher=prior",), ("searcher=random", "trainer.random_candidates=0")])
 def test_a_searcher_without_its_source_is_refused(tmp_path: Path, parts: tuple[str, ...]) -> None:
     with pytest.raises(InvalidInputError):
         prepare(tiny_config(tmp_path, *CELLS, *parts))

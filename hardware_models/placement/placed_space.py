@@ -5,7 +5,7 @@ pools; the networks themselves are those of the space below.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -82,6 +82,10 @@ class PlacedSpace(SearchSpace):
     def notation(self, choices: Mapping[str, Choice]) -> str:
         """That of the network, wherever it runs."""
         return self.base.notation(self.unplaced(choices))
+
+    def identity(self, choices: Mapping[str, Choice]) -> Hashable:
+        """That of the network, wherever it runs."""
+        return self.base.identity(self.unplaced(choices))
 
     def features(self, choices: Mapping[str, Choice]) -> list[float]:
         """Those of the network, wherever it runs."""

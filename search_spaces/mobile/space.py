@@ -5,7 +5,7 @@ Source of the block: MobileNetV3, arXiv:1905.02244; squeeze width as in Efficien
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import gcd, prod
@@ -198,6 +198,10 @@ class MobileSpace(SearchSpace):
             ]
             stages.append(f"{choices[kept[0].width]}: {' '.join(blocks)}")
         return " | ".join(stages)
+
+    def identity(self, choices: Mapping[str, Choice]) -> Hashable:
+        """Its notation: blocks that the depth leaves out are not in it."""
+        return self.notation(choices)
 
     def features(self, choices: Mapping[str, Choice]) -> list[float]:
         """One number for each choice, 0 for all of a block that the depth leaves out."""

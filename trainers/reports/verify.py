@@ -56,7 +56,19 @@ NOT_CHECKED = (
         (
             *(f"devices.*.accuracy.{kind}" for kind in ("supernet", "inherited", "random")),
             *(f"devices.*.accuracy.balanced.{kind}" for kind in ("supernet", "inherited", "random")),
-            *(f"devices.*.{key}" for key in ("validation", "taken", "candidates", "random_candidates", "cut", "stale")),
+            *(
+                f"devices.*.{key}"
+                for key in (
+                    "validation",
+                    "taken",
+                    "decided_by",
+                    "agreement",
+                    "candidates",
+                    "random_candidates",
+                    "cut",
+                    "stale",
+                )
+            ),
             *(
                 f"devices.*.best.*.{key}"
                 for key in ("validation_accuracy", "validation_loss", "utilisation", "evidence")

@@ -4,6 +4,7 @@ import os
 import threading
 import traceback
 from collections.abc import Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -12,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from search_spaces.errors import InvalidInputError
 from trainers.runs.exit_status import RunFolderError, RunInUseError
-from trainers.runs.files import PART, write_json, write_text
+from trainers.runs.files import PART, write_json
 from trainers.runs.plain_text import printable_lines
 from trainers.runs.result import Result, missing_files, read_result
 from trainers.runs.state import FINISHED, ORIGIN, RunState, State, state_of, this_process
@@ -97,9 +98,14 @@ class RunFolder:
             return None
         return read_result(self.path / "result.json")
 
+    def log(self, line: str) -> None:
+        """Adds a line to `run.log`, with the time in UTC. A disk that is full loses it, and not the run."""
+        with suppress(OSError), (self.path / "run.log").open("a", encoding="utf-8") as file:
+            file.write(f"{datetime.now(UTC):%Y-%m-%d %H:%M:%S}  {line}\n")
+
     def log_exception(self) -> None:
-        """Keeps the traceback in `run.log`; the terminal gets one line."""
-        write_text(self.path / "run.log", traceback.format_exc())
+        """Adds the traceback to `run.log`; the terminal gets one line."""
+        self.log(traceback.format_exc().rstrip())
 
     def release(self) -> None:
         """Unlocks the folder."""

@@ -8,6 +8,7 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+from scipy.stats import kendalltau
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Array, Indices
@@ -15,9 +16,9 @@ from trainers.deploy.standalone import Score
 from trainers.search.distinct import Distinct
 from trainers.search.priors.prior import Prior
 
+PRIOR, LOGITS, VALIDATION = "prior", "logits", "validation_accuracy"  # kinds of evidence
 POOL_PER_CANDIDATE = 64  # networks drawn for each that is validated
 EXPENSIVE_SHARE = 0.25  # of the candidates: those that use most of the binding budget
-LEADING_PER_CANDIDATE = 3  # networks that a prior finds best, of which the most expensive are compared too
 SWAPS_SHARE = 0.25  # of the candidates: neighbours of the best so far
 Evaluate = Callable[[tuple[int, ...]], Score]
 Rung = tuple[str, Callable[[tuple[int, ...]], float]]  # the name of some evidence, and what it is of a network
@@ -95,8 +96,7 @@ def proposed(request: Request, size: int) -> Distinct:
         return chosen
     predicted_S = prior.predict(networks)
     by_prior = [*_alive(request, prior.best_scored(problem)), *_by(predicted_S, networks)]
-    leading = np.array(by_prior[: LEADING_PER_CANDIDATE * size])
-    sources = [by_prior, _by(_utilisation(problem, leading), leading)]
+    sources = [by_prior]
     if request.logits_N is not None:
         sources += [best_scored, _by(_standard(values_S) + _standard(predicted_S), networks)]
     for turn in zip_longest(*sources):
@@ -110,24 +110,56 @@ def race(request: Request, networks: Sequence[tuple[int, ...]]) -> list[Candidat
     Evidence decides alone: among the networks that a prior finds best, it ranks no more (Kendall's tau about 0.1 within
     24 cells of NAS-Bench-201, CIFAR-10), and added to the evidence it made the choice worse.
     """
-    if not (request.rungs and networks):
-        return rank([_validated(request.problem, indices, request.evaluate) for indices in networks])
-    evidence: list[dict[str, float]] = [{} for _ in networks]
-    if request.prior is not None:
-        evidence = [{"prior": float(value)} for value in request.prior.values(networks)]
+    if not networks:
+        return []
+    evidence = hints(request, networks)
     merits, rungs, entrants = np.zeros(len(networks)), np.zeros(len(networks), dtype=int), np.arange(len(networks))
     for rung, (name, weigh) in enumerate(request.rungs, 1):
         for k in entrants.tolist():
             evidence[k][name] = merits[k] = weigh(networks[k])
         rungs[entrants] = rung
         entrants = entrants[np.argsort(-merits[entrants], kind="stable")][: max(1, len(entrants) // 2)]
-    validated = [_validated(request.problem, indices, request.evaluate) for indices in networks]
-    return rank(
-        [
-            replace(candidate, merit=float(merits[k]), rungs=int(rungs[k]), evidence=evidence[k])
-            for k, candidate in enumerate(validated)
-        ]
-    )
+    found = [_validated(request.problem, indices, request.evaluate) for indices in networks]
+    found = [replace(candidate, evidence=known) for candidate, known in zip(found, evidence, strict=True)]
+    if request.rungs:
+        found = [replace(c, merit=float(merits[k]), rungs=int(rungs[k])) for k, c in enumerate(found)]
+    return rank(found)
+
+
+def hints(request: Request, networks: Sequence[tuple[int, ...]]) -> list[dict[str, float]]:
+    """What the search says of each network without looking at it: the prior's number, and the sum of its logits."""
+    found: list[dict[str, float]] = [{} for _ in networks]
+    known: dict[str, Array] = {}
+    if request.prior is not None:
+        known[PRIOR] = request.prior.values(networks)
+    if request.logits_N is not None:
+        known[LOGITS] = request.logits_N[np.array(networks) + request.problem.table.first_choice[:-1]].sum(axis=1)
+    for name, values_S in known.items():
+        for k, value in enumerate(values_S.tolist()):
+            found[k][name] = value
+    return found
+
+
+def agreement(candidates: Sequence[Candidate]) -> dict[str, float]:
+    """Kendall's tau over candidates between what decided and each other kind of evidence for them.
+
+    Evidence of one value for all, or for fewer than three, has none.
+    """
+    rows = [{VALIDATION: candidate.validation.accuracy, **candidate.evidence} for candidate in candidates]
+    decisive = decided_by(candidates)
+    found = {}
+    for name in dict.fromkeys(name for row in rows for name in row if name != decisive):
+        pairs = [(row[decisive], row[name]) for row in rows if name in row and decisive in row]
+        tau = kendalltau(*zip(*pairs, strict=True)).statistic if len(pairs) > 2 else np.nan
+        if np.isfinite(tau):
+            found[name] = float(tau)
+    return found
+
+
+def decided_by(candidates: Sequence[Candidate]) -> str:
+    """The evidence that all candidates were first compared by."""
+    known = [name for name in candidates[0].evidence if name not in (PRIOR, LOGITS)]
+    return known[0] if known else VALIDATION
 
 
 def random_candidates(

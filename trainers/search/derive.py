@@ -3,7 +3,7 @@
 # Shapes: N choices of all decisions.
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -15,7 +15,7 @@ from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
 from trainers.deploy.standalone import Score, score
-from trainers.search.candidates import Candidate, Request, random_candidates, rank
+from trainers.search.candidates import LOGITS, Candidate, Request, agreement, decided_by, random_candidates, rank
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
 from trainers.search.deployment import Finished, finish, size_of, timed
 from trainers.search.evaluation import Evaluator
@@ -63,8 +63,7 @@ class Derived:
 class Found:
     """What a search knows when its training is over, and the parts that choose networks by it.
 
-    `starts` are the choices of each device before any pruning; `trained` is the supernet, if there is one. `of_points`
-    are the best candidates up to now of the points of a front, by its device.
+    `starts` are the choices of each device before any pruning; `trained` is the supernet, if there is one.
     """
 
     state: SearchState
@@ -73,7 +72,6 @@ class Found:
     searcher: Searcher
     evaluator: Evaluator
     prior: Prior | None
-    of_points: dict[str, list[Candidate]] = field(default_factory=dict)
 
     def logits_of(self, device: int) -> Array | None:
         return None if self.trained is None else self.trained.logits[device]
@@ -94,13 +92,27 @@ def derive(
     supernet = None if trained is None else trained.supernet
     evaluator = make_part(plan.strategy, "evaluator", plan, supernet)
     found = Found(state, starts, trained, make_part(plan.strategy, "searcher"), evaluator, prior)
-    return [_derive(plan, found, device, report) for device in range(len(plan.problems))]
+    own, randoms = [], []
+    for device, problem in enumerate(plan.problems):
+        report(f"{problem.name}: comparing networks by {plan.strategy['evaluator']['name']}")
+        candidates, baseline = _candidates(plan, found, device)
+        own.append(candidates)
+        randoms.append(baseline)
+    offered = [_offered(plan, own, device) for device in range(len(plan.problems))]
+    return [
+        _derive(plan, found, device, offered[device], randoms[device], report) for device in range(len(plan.problems))
+    ]
 
 
-def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]) -> Derived:
+def _derive(
+    plan: Plan,
+    found: Found,
+    device: int,
+    candidates: Sequence[Candidate],
+    randoms: Sequence[Candidate],
+    report: Callable[[str], None],
+) -> Derived:
     problem, evaluator = plan.problems[device], found.evaluator
-    report(f"{problem.name}: choosing its network by {plan.strategy['evaluator']['name']}")
-    candidates, randoms = _candidates(plan, found, device)
     verdict = _verdict(plan, found, device, candidates)
     indices = verdict.candidate.indices
     network = deployable(plan, evaluator, indices)
@@ -132,6 +144,7 @@ def _derive(plan: Plan, found: Found, device: int, report: Callable[[str], None]
         best=best,
         **before,
     )
+    report(_decision(derived))
     report(_line(derived, is_proxy=plan.is_proxy))
     return derived
 
@@ -155,24 +168,28 @@ def _candidates(plan: Plan, found: Found, device: int) -> tuple[list[Candidate],
         prior=found.prior,
         rungs=evaluator.rungs,
     )
-    candidates = _beside_earlier_points(plan, found, problem, found.searcher.search(request))
+    candidates = found.searcher.search(request)
     return [_with_best_placement(problem, candidate) for candidate in candidates], randoms
 
 
-def _beside_earlier_points(
-    plan: Plan, found: Found, problem: BudgetProblem, candidates: list[Candidate]
-) -> list[Candidate]:
-    """The best of the candidates and, for a point of a front, of those of smaller budgets: so no point is worse."""
-    parent = plan.config.parent
-    if parent is None or problem.name not in parent.points:
-        return candidates
-    earlier = found.of_points.setdefault(parent.points[problem.name], [])
-    new = {candidate.indices for candidate in candidates}
-    others = [c for c in earlier if c.indices not in new and problem.is_feasible(np.array([c.indices]))[0]]
-    used = [max(problem.utilisation(c.indices).values()) for c in others]
-    ranked = rank([*candidates, *(replace(c, utilisation=u) for c, u in zip(others, used, strict=True))])
-    earlier[:] = ranked[: len(candidates)]
-    return list(earlier)
+def _offered(plan: Plan, own: Sequence[Sequence[Candidate]], device: int) -> list[Candidate]:
+    """A device's candidates, before them those of other devices that meet its budgets too and are better than its best.
+
+    So no device has a worse network than another whose network it could run, nor a point of a front than a smaller one.
+    """
+    problem, num_own = plan.problems[device], plan.table.num_own
+    best, known = own[device][0], {candidate.indices[:num_own] for candidate in own[device]}
+    others: dict[tuple[int, ...], Candidate] = {}
+    for candidates in (each for number, each in enumerate(own) if number != device):
+        for candidate in candidates:
+            if candidate.indices[:num_own] in known or not problem.is_feasible(np.array([candidate.indices]))[0]:
+                continue
+            evidence = {name: value for name, value in candidate.evidence.items() if name != LOGITS}
+            used = max(problem.utilisation(candidate.indices).values())
+            moved = replace(candidate, utilisation=used, evidence=evidence)
+            others[candidate.indices[:num_own]] = _with_best_placement(problem, moved)
+    better = [candidate for candidate in others.values() if rank([candidate, best])[0] is candidate]
+    return rank([*own[device], *better])
 
 
 def _verdict(plan: Plan, found: Found, device: int, candidates: Sequence[Candidate]) -> Verdict:
@@ -237,6 +254,14 @@ def _with_best_placement(problem: BudgetProblem, candidate: Candidate) -> Candid
 
 def _test(plan: Plan, network: nn.Module) -> Score:
     return score(network, plan.data, "test", images=None, batch_size=plan.config.trainer.batch_size)
+
+
+def _decision(derived: Derived) -> str:
+    """What decided, and how the other evidence ranks the same candidates."""
+    candidates = derived.candidates
+    others = ", ".join(f"{name} {tau:.2f}" for name, tau in agreement(candidates).items())
+    line = f"{derived.device}: {decided_by(candidates)} decided between {len(candidates)} networks"
+    return f"{line}; Kendall's tau of other evidence with it: {others}" if others else line
 
 
 def _line(derived: Derived, *, is_proxy: bool) -> str:

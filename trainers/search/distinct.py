@@ -2,7 +2,7 @@
 
 # Shapes: S networks, n decisions.
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 from hardware_models.budgets.cost_table import Indices
 from search_spaces.space import SearchSpace
@@ -14,7 +14,7 @@ class Distinct:
     def __init__(self, space: SearchSpace) -> None:
         self.space = space
         self.networks: list[tuple[int, ...]] = []
-        self._known: set[tuple[float, ...]] = set()
+        self._known: set[Hashable] = set()
 
     def add(self, networks: Iterable[Sequence[int] | Indices], *, up_to: int) -> bool:
         """Takes new networks in order until there are `up_to`; whether there are."""
@@ -22,7 +22,7 @@ class Distinct:
             if len(self.networks) >= up_to:
                 break
             indices = tuple(int(k) for k in network)
-            key = tuple(self.space.features(self.space.choices(indices)))
+            key = self.space.identity(self.space.choices(indices))
             if key not in self._known:
                 self._known.add(key)
                 self.networks.append(indices)

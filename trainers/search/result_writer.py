@@ -33,7 +33,7 @@ from trainers.runs.state import architecture_file, best_file, best_weights_file,
 from trainers.runs.transfer import predicted_on
 from trainers.runs.versions import file_hashes, versions
 from trainers.runs.warnings import WELL_USED
-from trainers.search.candidates import Candidate
+from trainers.search.candidates import Candidate, agreement, decided_by
 from trainers.search.certificate import Certificate
 from trainers.search.deployment import size_of
 from trainers.search.derive import Derived
@@ -219,6 +219,8 @@ def _device(plan: Plan, derived: Derived, stale: Mapping[str, Sequence[Choice]])
         stale=stale_choices(plan.space, plan.space.choices(taken.indices), stale),
         taken=_row(plan, taken),
         best=_best(plan, problem, derived),
+        decided_by=decided_by(derived.candidates),
+        agreement={name: round(tau, 4) for name, tau in agreement(derived.candidates).items()},
         candidates=[_row(plan, candidate) for candidate in derived.candidates],
         random_candidates=[_row(plan, candidate) for candidate in derived.random_candidates],
     )

@@ -97,9 +97,14 @@ def _tidy(folder: RunFolder, finished: Result, report: Report, callbacks: Sequen
         folder.release()
 
 
-def _attempt(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[SearchCallback]) -> Result:
+def _attempt(plan: Plan, folder: RunFolder, to_user: Report, callbacks: Sequence[SearchCallback]) -> Result:
+    def report(line: str) -> None:
+        folder.log(line)
+        to_user(line)
+
     try:
         folder.start(origin(plan))
+        folder.log(f"attempt {folder.attempt}: {folder.command}")
         for callback in callbacks:
             callback.on_start()
         with memory_named(), _threads_of(plan.config):

@@ -17,13 +17,15 @@ from trainers.search.priors.fresh import PRIORS, Fresh
 from trainers.search.priors.prior import Prior, fit_prior, sample, starting_logits
 
 EXPLORED_SHARE = 0.1  # effective size of the pools in which networks to score next are looked for
-POOL = 2048
+POOL = 4096
 LEADERS = 3  # networks of each device whose neighbours are scored
 
 
 def make_prior(plan: Plan, config: PriorConfig, starts: Sequence[Survivors], report: Report) -> Prior:
     """A prior from networks within the budgets: first uniform ones, then in rounds those that it finds best itself."""
     scorer, generator = Scorer(plan, config), np.random.default_rng(plan.config.seed)
+    per_round = 2 * config.networks_per_round * len(plan.problems)
+    report(f"prior: scoring {config.networks} untrained networks, then up to {per_round} more {config.rounds} times")
     scorer.add(sample(plan.problems, starts, config.networks, generator))
     for _ in range(config.rounds):
         prior = scorer.prior()
