@@ -1,4 +1,4 @@
-"""Relaxations and searchers: the gradient that the logits take, by hand, and what a searcher proposes."""
+"""Relaxations and tasks: the gradient that the logits take, and losses, by hand."""
 
 # Shapes: N choices of all decisions.
 
@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.special import digamma, gammaln
-from small_constraints import NETWORKS, NUM_CHOICES, SPACE, make, softmax_blocks, some_logits, survivors_of
+from small_constraints import NUM_CHOICES, SPACE, make, softmax_blocks, some_logits
 from tiny_search import CONF, binding_problem
 from torch import Tensor, nn
 
@@ -24,8 +24,6 @@ from hardware_models.profile import load_profile
 from search_spaces.nasbench201.space import NasBench201Space
 from search_spaces.space import Choice, Selection, Supernet
 from trainers.data.task import TASKS, Classification, Task
-from trainers.deploy.standalone import Score
-from trainers.search.candidates import Request, random_candidates
 from trainers.search.constraints.conditioning import Pool
 from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
 from trainers.search.relaxations.drnas import DrNas
@@ -37,7 +35,6 @@ from trainers.search.relaxations.random_features import RandomFeatures
 from trainers.search.relaxations.reinmax import ReinMax
 from trainers.search.relaxations.relaxation import RELAXATIONS, Relaxation, Searched, Update
 from trainers.search.relaxations.straight_through import StraightThrough
-from trainers.search.searchers import SEARCHERS
 
 CELLS = NasBench201Space.small()
 CELL_TABLE = CostTable(CELLS, [load_profile(CONF / "hardware" / "mid_tablet.yaml")])
@@ -322,25 +319,6 @@ def test_every_relaxation_moves_the_logits_under_every_constraint_and_resumes_to
         resumed.relaxation.searched.state.step = 1
         torch.set_rng_state(random)
         assert np.array_equal(resumed.update(), second_N), f"{name} under {constraint} resumes to other bits"
-
-
-@pytest.mark.parametrize("name", SEARCHERS)
-def test_a_searcher_proposes_networks_within_budget_best_first_from_any_evaluator(
-    name: str, problem: BudgetProblem
-) -> None:
-    """The evaluator here is a table, so no supernet is trained."""
-    scores = dict(zip(map(tuple, NETWORKS.tolist()), np.random.default_rng(3).random(len(NETWORKS)), strict=True))
-
-    def evaluate(indices: tuple[int, ...]) -> Score:
-        return Score(float(scores[indices]), 1.0, 100)
-
-    start, generator = survivors_of(problem), np.random.default_rng(0)
-    randoms = random_candidates(problem, start, evaluate, num_candidates=6, generator=generator)
-    request = Request(problem, start, np.zeros(NUM_CHOICES), evaluate, 6, randoms, generator)
-    found = SEARCHERS[name]().search(request)
-    assert problem.is_feasible(np.array([candidate.indices for candidate in found])).all()
-    assert [c.validation.accuracy for c in found] == sorted((scores[c.indices] for c in found), reverse=True)
-    assert 1 <= len(found) <= 6
 
 
 @pytest.mark.parametrize("name", TASKS)

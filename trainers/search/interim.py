@@ -29,7 +29,7 @@ def interim_scores(plan: Plan, module: SearchModule) -> list[Score]:
     scores = []
     for device, (problem, survivors) in enumerate(zip(module.state.problems, module.state.survivors, strict=True)):
         generator, randoms = np.random.default_rng([plan.config.seed, device, module.state.step]), []
-        if not searcher.trains_logits:  # which proposes them, and not others that learned to be better
+        if searcher.needs_random:  # which proposes them, and no others
             randoms = random_candidates(problem, survivors, evaluate, num_candidates=CANDIDATES, generator=generator)
         request = Request(
             problem,

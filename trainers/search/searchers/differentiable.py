@@ -1,0 +1,13 @@
+"""Candidates from logits that were trained with a supernet."""
+
+from trainers.search.candidates import Candidate, Request, finalise
+from trainers.search.searchers.searcher import Searcher
+
+
+class Differentiable(Searcher):
+    """The exact optimum of the trained logits, the best of a pool drawn by them, the most expensive, neighbours."""
+
+    trains_logits = True
+
+    def search(self, request: Request) -> list[Candidate]:
+        return finalise(request)
