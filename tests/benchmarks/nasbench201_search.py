@@ -27,6 +27,7 @@ sys.path.append(str(Path(__file__).resolve().parents[1]))
 
 from tiny_search import composed
 
+from hardware_models.budgets.cost_table import METRICS, CostTable
 from search_spaces.nasbench201.space import NasBench201Space, live_edges, parse_arch
 from trainers.cli.search import run_search
 from trainers.runs.config import validate
@@ -93,11 +94,13 @@ def predictions(folder: Path, name: str) -> dict[str, float]:
     """Predicted latency in ms of every cell on a device."""
     config = validate(composed("experiment=nasbench201_devices", f"paths.data={folder}"))
     profile, space = load_profile(name, config.hardware[name], config), NasBench201Space()
-    totals = {}
-    for cell in read_cells(folder).accuracy:
-        operations = space.operations(parse_arch(cell))
-        totals[cell] = profile.estimate("latency_ms", sum(profile.price(op)["latency_ms"] for op in operations))
-    return totals
+    cells = list(read_cells(folder).accuracy)
+    totals = CostTable(space, [profile]).of(np.array([space.indices(parse_arch(cell)) for cell in cells]), 0)
+    latency = METRICS.index("latency_ms")
+    return {
+        cell: profile.estimate("latency_ms", float(total))
+        for cell, total in zip(cells, totals[:, latency], strict=True)
+    }
 
 
 def search(folder: Path, arm: str, quantile: int | None, seed: int, runs: str) -> tuple[list[float], float]:

@@ -149,6 +149,7 @@ class PriorConfig(Section):
     networks_per_round: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=4, le=4096)]
     pool_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+    weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class SearchConfig(Section):

@@ -25,6 +25,7 @@ class Prior:
     """Training-free scores (S,) of some networks (S, n), and two models of the sum of the logarithms of their ranks.
 
     `of_networks` reads all features of a network, `of_choices` its choices alone: its weights are those of the logits.
+    `weight` is its say beside the evidence of an evaluator.
     """
 
     space: SearchSpace
@@ -33,29 +34,24 @@ class Prior:
     combined_S: Array
     of_networks: Ridge
     of_choices: Ridge
+    weight: float
 
     def predict(self, networks_Xn: Indices) -> Array:
         """The combined score (X,) of any networks, as the model has it."""
         return self.of_networks.predict(features(self.space, networks_Xn))
 
     def values(self, networks_Xn: Sequence[Sequence[int]]) -> Array:
-        """The combined score (X,) of any networks: of those that were scored, the mean of it and the model's.
-
-        A score has noise that the model has not, and the model errs where the score does not.
-        """
+        """The combined score (X,) of any networks, of those that were not scored as the model has it."""
         known = {tuple(row): score for row, score in zip(self.networks_Sn.tolist(), self.combined_S, strict=True)}
         predicted_X = self.predict(np.array(networks_Xn))
         pairs = zip(networks_Xn, predicted_X, strict=True)
-        return np.array([(known.get(tuple(row), value) + value) / 2 for row, value in pairs])
+        return np.array([known.get(tuple(row), value) for row, value in pairs])
 
     def best_scored(self, problem: BudgetProblem) -> list[tuple[int, ...]]:
         """The scored networks within the budgets of a device, best first."""
-        networks_Sn = self.networks_Sn[problem.is_feasible(self.networks_Sn)]
-        if not len(networks_Sn):
-            return []
-        return [
-            tuple(row) for row in networks_Sn[np.argsort(-self.values(networks_Sn.tolist()), kind="stable")].tolist()
-        ]
+        feasible_S = problem.is_feasible(self.networks_Sn)
+        best_first = np.argsort(-self.combined_S[feasible_S], kind="stable")
+        return [tuple(row) for row in self.networks_Sn[feasible_S][best_first].tolist()]
 
     @property
     def choice_scores_N(self) -> Array:
@@ -69,7 +65,7 @@ class Prior:
         return {name: float(kendalltau(score_S, self.combined_S).statistic) for name, score_S in self.scores.items()}
 
 
-def fit_prior(space: SearchSpace, networks_Sn: Indices, scores: Mapping[str, Array]) -> Prior:
+def fit_prior(space: SearchSpace, networks_Sn: Indices, scores: Mapping[str, Array], *, weight: float = 1.0) -> Prior:
     """Combines scores (S,) of networks (S, n) and carries them to the whole space."""
     combined_S = combined(scores)
     return Prior(
@@ -79,6 +75,7 @@ def fit_prior(space: SearchSpace, networks_Sn: Indices, scores: Mapping[str, Arr
         combined_S,
         fit_ridge(features(space, networks_Sn), combined_S),
         fit_ridge(one_hot(space, networks_Sn), combined_S),
+        weight,
     )
 
 

@@ -26,11 +26,11 @@ def make_prior(plan: Plan, config: PriorConfig, starts: Sequence[Survivors], rep
     scorer, generator = Scorer(plan, config), np.random.default_rng(plan.config.seed)
     per_round = 2 * config.networks_per_round * len(plan.problems)
     report(f"prior: scoring {config.networks} untrained networks, then up to {per_round} more {config.rounds} times")
-    scorer.add(sample(plan.problems, starts, config.networks, generator))
+    scorer.add(sample(plan.problems, starts, config.networks, generator), most=config.networks)
     for _ in range(config.rounds):
         prior = scorer.prior()
         for problem, start in zip(plan.problems, starts, strict=True):
-            scorer.add(_next(prior, problem, start, config.networks_per_round, generator))
+            scorer.add(*_next(prior, problem, start, generator), most=config.networks_per_round)
     prior = scorer.prior()
     scores = ", ".join(f"{name} {tau:.2f}" for name, tau in prior.agreement.items())
     report(
@@ -44,7 +44,8 @@ class Scorer:
     """Different networks with their training-free scores, all on the same batch and initialised from the same seed."""
 
     def __init__(self, plan: Plan, config: PriorConfig) -> None:
-        self.plan, self.scores = plan, {name: PRIORS[name] for name in config.scores}
+        self.plan, self.weight = plan, config.weight
+        self.scores = {name: PRIORS[name] for name in config.scores}
         batches = plan.data.batches(
             "weights", batch_size=config.batch_size, seed=plan.config.seed, epoch=0, augment=False
         )
@@ -52,15 +53,16 @@ class Scorer:
         self.distinct = Distinct(plan.space)
         self.rows: list[dict[str, float]] = []
 
-    def add(self, networks_Sn: Indices) -> None:
-        """Scores those that are new."""
-        known = len(self.distinct.networks)
-        self.distinct.add(networks_Sn, up_to=known + len(networks_Sn))
-        self.rows += [self._score(indices) for indices in self.distinct.networks[known:]]
+    def add(self, *lists: Indices, most: int) -> None:
+        """Scores the first of each list that are new, `most` of each at most."""
+        for networks_Sn in lists:
+            known = len(self.distinct.networks)
+            self.distinct.add(networks_Sn, up_to=known + most)
+            self.rows += [self._score(indices) for indices in self.distinct.networks[known:]]
 
     def prior(self) -> Prior:
         scores = {name: np.array([row[name] for row in self.rows]) for name in self.scores}
-        return fit_prior(self.plan.space, np.array(self.distinct.networks), scores)
+        return fit_prior(self.plan.space, np.array(self.distinct.networks), scores, weight=self.weight)
 
     def _score(self, indices: tuple[int, ...]) -> dict[str, float]:
         with torch.random.fork_rng(devices=[]):
@@ -70,22 +72,20 @@ class Scorer:
         return {name: score(fresh) for name, score in self.scores.items()}
 
 
-def _next(prior: Prior, problem: BudgetProblem, start: Survivors, size: int, generator: np.random.Generator) -> Indices:
-    """Networks of a device to score next: those that the prior predicts best, and neighbours of the best scored."""
+def _next(
+    prior: Prior, problem: BudgetProblem, start: Survivors, generator: np.random.Generator
+) -> tuple[Indices, Indices]:
+    """Networks of a device to score next, the most promising first: of a pool, and neighbours of the best scored."""
     logits_N = starting_logits(prior, [problem], [start], pool_share=EXPLORED_SHARE, generator=generator)
     chains = problem.chains(start.mask_N, generator)
     pool_Sn = chains.sweep(chains.start(logits_N, POOL, np.array([start.incumbent])), logits_N)
     near = [problem.table.rules.neighbours(leader, start.mask_N) for leader in prior.best_scored(problem)[:LEADERS]]
     near_Sn = np.concatenate([pool_Sn[:0], *near])
     near_Sn = near_Sn[problem.is_feasible(near_Sn)]
-    return np.concatenate([_most_promising(prior, networks, size) for networks in (pool_Sn, near_Sn)])
+    return _by_prediction(prior, pool_Sn), _by_prediction(prior, near_Sn)
 
 
-def _most_promising(prior: Prior, networks_Xn: Indices, size: int) -> Indices:
-    """The networks of highest prediction that have no score yet, `size` at most."""
-    found = Distinct(prior.space)
-    found.add(prior.networks_Sn, up_to=len(prior.networks_Sn))
-    known = len(found.networks)
-    ranked_Xn = networks_Xn[np.argsort(-prior.predict(networks_Xn), kind="stable")] if len(networks_Xn) else networks_Xn
-    found.add(ranked_Xn, up_to=known + size)
-    return np.array(found.networks[known:], dtype=np.int64).reshape(-1, networks_Xn.shape[1])
+def _by_prediction(prior: Prior, networks_Xn: Indices) -> Indices:
+    if not len(networks_Xn):
+        return networks_Xn
+    return networks_Xn[np.argsort(-prior.predict(networks_Xn), kind="stable")]
