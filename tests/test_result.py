@@ -37,7 +37,7 @@ def test_a_file_of_an_earlier_version_is_read_and_written_with_the_same_values(r
                     "stale": [],
                     **dict.fromkeys(("trained_size", "input_size", "file", "decided_by")),
                 }
-                device |= {"trained_smaller": False, "agreement": {}}
+                device |= {"trained_smaller": False, "decided_by": [], "agreement": {}}
                 rows = [device["taken"], *device["candidates"], *device["random_candidates"], *device["cut"]]
                 for row in (*rows, *(device["larger_candidates_that_lost"] or [])):
                     row["evidence"] = {}

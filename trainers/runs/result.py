@@ -215,8 +215,8 @@ class DeviceResult(Certified):
     )  # choices of the network that the pruning of the parent run had removed on all devices
     taken: CandidateRow
     best: list[BestRow] = Field(default_factory=list)  # which earlier versions did not keep
-    decided_by: str | None = None  # the evidence that candidates were compared by
-    agreement: dict[str, Number] = Field(default_factory=dict)  # Kendall's tau of it with all other evidence for them
+    decided_by: list[str] = Field(default_factory=list)  # the evidence that candidates were compared by
+    agreement: dict[str, Number] = Field(default_factory=dict)  # Kendall's tau of all evidence with their order
     candidates: Annotated[list[CandidateRow], Field(min_length=1)]
     random_candidates: list[CandidateRow]
 

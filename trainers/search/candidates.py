@@ -146,25 +146,25 @@ def hints(request: Request, networks: Sequence[tuple[int, ...]]) -> list[dict[st
 
 
 def agreement(candidates: Sequence[Candidate]) -> dict[str, float]:
-    """Kendall's tau over candidates between what decided and each other kind of evidence for them.
+    """Kendall's tau over candidates between the order that they ended in and each kind of evidence for them.
 
     Evidence of one value for all, or for fewer than three, has none.
     """
     rows = [{VALIDATION: candidate.validation.accuracy, **candidate.evidence} for candidate in candidates]
-    decisive = decided_by(candidates)
     found = {}
-    for name in dict.fromkeys(name for row in rows for name in row if name != decisive):
-        pairs = [(row[decisive], row[name]) for row in rows if name in row and decisive in row]
+    for name in dict.fromkeys(name for row in rows for name in row):
+        pairs = [(-place, row[name]) for place, row in enumerate(rows) if name in row]
         tau = kendalltau(*zip(*pairs, strict=True)).statistic if len(pairs) > 2 else np.nan
         if np.isfinite(tau):
             found[name] = float(tau)
     return found
 
 
-def decided_by(candidates: Sequence[Candidate]) -> str:
-    """The evidence that all candidates were first compared by."""
-    known = [name for name in candidates[0].evidence if name not in (PRIOR, LOGITS)]
-    return known[0] if known else VALIDATION
+def decided_by(candidates: Sequence[Candidate]) -> list[str]:
+    """The kinds of evidence that candidates were compared by."""
+    if candidates[0].merit is None:
+        return [VALIDATION]
+    return [name for name in candidates[0].evidence if name != LOGITS]
 
 
 def random_candidates(

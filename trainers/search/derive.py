@@ -257,11 +257,11 @@ def _test(plan: Plan, network: nn.Module) -> Score:
 
 
 def _decision(derived: Derived) -> str:
-    """What decided, and how the other evidence ranks the same candidates."""
+    """What decided, and how each kind of evidence ranks the same candidates."""
     candidates = derived.candidates
-    others = ", ".join(f"{name} {tau:.2f}" for name, tau in agreement(candidates).items())
-    line = f"{derived.device}: {decided_by(candidates)} decided between {len(candidates)} networks"
-    return f"{line}; Kendall's tau of other evidence with it: {others}" if others else line
+    line = f"{derived.device}: {' and '.join(decided_by(candidates))} decided between {len(candidates)} networks"
+    taus = ", ".join(f"{name} {tau:.2f}" for name, tau in agreement(candidates).items())
+    return f"{line}; Kendall's tau of their order with {taus}" if taus else line
 
 
 def _line(derived: Derived, *, is_proxy: bool) -> str:
