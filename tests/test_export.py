@@ -1,6 +1,7 @@
 """`espalier-export`: each file does what its record says, in a process of its own; else it is refused."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -29,12 +30,14 @@ from tiny_search import CELLS, MOBILE_SPACE, tiny_config
 
 from trainers.cli.search import run
 from trainers.data.datasets import data_config, load_data
+from trainers.deploy.litert_file import litert_problem
 from trainers.deploy.onnx_file import score_file
 from trainers.reports.verify import verify_run
 from trainers.runs.config import SearchConfig
 from trainers.runs.exports import Export, read_export
 from trainers.runs.result import read_result
 
+LITERT = os.environ.get("ESPALIER_LITERT")  # a Python that has litert-torch, which cannot share this environment
 ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "strategy.pool_size=32")
 # Of images in files beside it: how many a file of onnxruntime is right about. It has nothing of Espalier.
 ELSEWHERE = """
@@ -181,6 +184,27 @@ def test_programs_of_executorch_give_what_the_network_in_pytorch_gives(
 def config_size(config: SearchConfig) -> list[int]:
     """Height and width of the images that the network of a run takes."""
     return read_result(config.run_folder / "result.json").devices["mid_tablet"].input_size or []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(litert_problem(LITERT) is not None, reason="ESPALIER_LITERT names no Python that has litert-torch")
+def test_files_of_litert_give_what_the_network_in_pytorch_gives(
+    export: Cli, searched: dict[str, Any], tmp_path: Path
+) -> None:
+    asked = ("formats=[litert]", f"litert_python={LITERT}", "calibration_images=16", "repeats=3", f"output={tmp_path}")
+    done(export(f"run={searched['run']}", *asked, "limits.accuracy_drop=1"))
+    network = read_export(tmp_path / "export.json").devices["mid_tablet"]
+    fp32, int8 = network.files
+    assert fp32.takes == "tensor" and fp32.within_limit and fp32.path.endswith(".tflite")
+    assert fp32.largest_difference < 1e-4 * network.largest_output < int8.largest_difference
+    assert int8.share < 0.95 and int8.latency_ms > 0
+    assert fp32.images == searched["result"].data.images.test
+
+
+def test_a_format_that_needs_a_python_of_its_own_is_refused_without_one(export: Cli, searched: dict[str, Any]) -> None:
+    for given in ((), (f"litert_python={sys.executable}",), ("litert_python=nowhere/python",)):
+        found = export(f"run={searched['run']}", "formats=[litert]", *given)
+        assert refused(found, "espalier-export", "litert-torch") == ("litert_python" if given else "formats",)
 
 
 @pytest.mark.skipif(find_spec("executorch") is not None, reason="ExecuTorch is installed")

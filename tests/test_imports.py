@@ -36,6 +36,9 @@ FENCES = {  # package: files and folders that may import it
     "onnxruntime": ["hardware_models/measuring/runner.py", "trainers/deploy/onnx_int8.py"],
     "executorch": ["trainers/deploy/executorch_file.py"],
     "torchao": ["trainers/deploy/executorch_file.py"],
+    "litert_torch": ["trainers/deploy/litert_worker.py"],
+    "ai_edge_litert": ["trainers/deploy/litert_worker.py"],
+    "ai_edge_quantizer": ["trainers/deploy/litert_worker.py"],
     "matplotlib": ["trainers/reports/plots.py", "trainers/analysis/"],
     "pytorch_lightning": ["trainers/search/", "trainers/loggers/"],
 }

@@ -9,6 +9,7 @@ from typing import Annotated, Self
 from pydantic import Field, model_validator
 
 from hardware_models.measuring.board_address import Line
+from trainers.deploy.litert_file import litert_problem
 from trainers.runs.config import Count, FolderName, Plugins, Section
 from trainers.runs.exports import Format, Precision
 
@@ -28,6 +29,7 @@ class ExportConfig(Section):
     precisions: Annotated[list[Precision], Field(min_length=1)]
     calibration_images: Count
     limits: LimitsConfig
+    litert_python: Line | None
     data_root: Line | None
     threads: Annotated[int, Field(ge=1, le=1024)]
     repeats: Annotated[int, Field(ge=1, le=1_000_000)]
@@ -59,6 +61,8 @@ class ExportConfig(Section):
             given = getattr(self, key) or []
             if len(set(given)) < len(given):
                 yield f"{key}: got {', '.join(given)}; name each once"
+        if "litert" in self.formats and (problem := litert_problem(self.litert_python)):
+            yield problem
         for name in self.formats:
             missing = [package for package in NEEDS.get(name, ()) if find_spec(package) is None]
             if missing:

@@ -13,6 +13,7 @@ from hardware_models.measuring.runner import open_session, run_times_ms
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import ImageData
 from trainers.deploy.executorch_file import executorch_file, load_executorch
+from trainers.deploy.litert_file import litert_file, run_litert
 from trainers.deploy.onnx_file import IMAGE, OUTPUT, any_image, onnx_file
 from trainers.deploy.onnx_int8 import int8_file
 from trainers.deploy.standalone import Score, score_of
@@ -21,7 +22,7 @@ from trainers.runs.exports import ExportedFile, Format, Precision
 # Shapes: N test images, H height, W width, C stored channels, K classes.
 
 WARMUP = 5  # runs that are not timed
-SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "executorch": ".pte"}
+SUFFIXES: dict[Format, str] = {"onnx": ".onnx", "executorch": ".pte", "litert": ".tflite"}
 
 
 @dataclass(frozen=True)
@@ -49,17 +50,20 @@ def make_files(
     images: Sequence[np.ndarray],
     written: bytes | None,
     metadata: dict[str, str],
+    litert_python: str | None = None,
 ) -> dict[Precision, bytes]:
     """The content of the fp32 file of a network, and of others that are asked for, by precision.
 
     `images`, uint8 (H, W, C), are what int8 is calibrated with. `written` is the ONNX file of the network, if there is
-    one; `metadata` goes into a new one.
+    one; `metadata` goes into a new one. `litert_python` makes files of LiteRT.
     """
-    if format == "executorch":
+    kinds = dict.fromkeys(("fp32", *precisions))
+    if format != "onnx":
         tensors = [data.preprocess(torch.from_numpy(image)) for image in images]
-        return {
-            kind: executorch_file(module, tensors, int8=kind == "int8") for kind in dict.fromkeys(("fp32", *precisions))
-        }
+        if format == "executorch":
+            return {kind: executorch_file(module, tensors, int8=kind == "int8") for kind in kinds}
+        assert litert_python is not None  # checked with the configuration
+        return {kind: litert_file(module, tensors, int8=kind == "int8", python=litert_python) for kind in kinds}
     made: dict[Precision, bytes] = {"fp32": written or onnx_file(module, data, metadata)}
     if "int8" in precisions:
         made["int8"] = int8_file(made["fp32"], images)
@@ -91,12 +95,27 @@ def program_of(module: nn.Module, data: ImageData) -> Program:
 
 def test_program(program: Program, data: ImageData) -> Tested:
     """Outputs and score on the test images as they are stored."""
-    outputs, labels = [], []
-    for image, label in data.stored("test"):
-        outputs.append(program.run(program.prepare(image)))
-        labels.append(label)
-    outputs_NK = torch.from_numpy(np.concatenate(outputs))
-    return Tested(outputs_NK, score_of(data.task, [(outputs_NK, torch.tensor(labels))]))
+    return _tested(np.concatenate([program.run(program.prepare(image)) for image, _ in data.stored("test")]), data)
+
+
+def _tested(outputs_NK: np.ndarray, data: ImageData) -> Tested:
+    outputs, labels = torch.from_numpy(outputs_NK), torch.tensor([label for _, label in data.stored("test")])
+    return Tested(outputs, score_of(data.task, [(outputs, labels)]))
+
+
+def score_and_time(
+    content: bytes, format: Format, data: ImageData, *, threads: int, repeats: int, litert_python: str | None = None
+) -> tuple[Tested, list[float]]:
+    """What a file gives on the test images, and its milliseconds here on an image that needs no scaling."""
+    if format == "litert":
+        assert litert_python is not None  # checked with the configuration
+        tensors = (data.preprocess(torch.from_numpy(image)) for image, _ in data.stored("test"))
+        settings: dict[str, int] = {"threads": threads, "warmup": WARMUP, "repeats": repeats}
+        outputs_NK, times_ms = run_litert(content, tensors, **settings, python=litert_python)
+        return _tested(outputs_NK.numpy(), data), times_ms
+    program = load_program(content, format, data, threads=threads)
+    tested, given = test_program(program, data), program.prepare(any_image(data).numpy())
+    return tested, run_times_ms(lambda: program.run(given), WARMUP, repeats)
 
 
 def describe_file(
@@ -111,11 +130,12 @@ def describe_file(
     accuracy_drop: float,
     threads: int,
     repeats: int,
+    litert_python: str | None = None,
 ) -> ExportedFile:
     """The record of a file after its test beside the PyTorch network's, `reference`, and its median latency here."""
-    program = load_program(content, format, data, threads=threads)
-    tested = test_program(program, data)
-    change, given = tested.score.accuracy - reference.score.accuracy, program.prepare(any_image(data).numpy())
+    where: dict[str, int] = {"threads": threads, "repeats": repeats}
+    tested, times_ms = score_and_time(content, format, data, **where, litert_python=litert_python)
+    change = tested.score.accuracy - reference.score.accuracy
     return ExportedFile(
         path=path,
         format=format,
@@ -129,5 +149,5 @@ def describe_file(
         accuracy_change=change,
         largest_difference=float((tested.outputs_NK - reference.outputs_NK).abs().max()),
         within_limit=-change <= accuracy_drop + 1e-9,  # as a share of images it may be a last digit more
-        latency_ms=median(run_times_ms(lambda: program.run(given), WARMUP, repeats)),
+        latency_ms=median(times_ms),
     )

@@ -122,7 +122,16 @@ def _export_device(
     written = path.read_bytes() if is_fp32 and path.is_file() else None
     files = []
     for format in asked.formats:
-        made = make_files(module, data, format, asked.precisions, images=images, written=written, metadata=metadata)
+        made = make_files(
+            module,
+            data,
+            format,
+            asked.precisions,
+            images=images,
+            written=written,
+            metadata=metadata,
+            litert_python=asked.litert_python,
+        )
         for precision in asked.precisions:
             file = f"{name}{'' if precision == 'fp32' else '.' + precision}{SUFFIXES[format]}"
             write_bytes(asked.output_folder / file, made[precision])
@@ -137,6 +146,7 @@ def _export_device(
                 accuracy_drop=limits[precision],
                 threads=asked.threads,
                 repeats=asked.repeats,
+                litert_python=asked.litert_python,
             )
             files.append(tested)
     exported = ExportedNetwork(

@@ -10,7 +10,7 @@ from trainers.runs.files import read_as
 from trainers.runs.result_parts import Count, Number, Part
 
 NAME: Final = "export.json"
-Format = Literal["onnx", "executorch"]
+Format = Literal["onnx", "executorch", "litert"]
 Precision = Literal["fp32", "int8"]
 
 
