@@ -25,6 +25,7 @@ from console import (
     imported_by,
     refused,
 )
+from elsewhere import right_of_folder, stored_test_images
 from PIL import Image
 from tiny_search import CELLS, MOBILE_SPACE, tiny_config
 
@@ -39,19 +40,6 @@ from trainers.runs.result import read_result
 
 LITERT = os.environ.get("ESPALIER_LITERT")  # a Python that has litert-torch, which cannot share this environment
 ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "strategy.pool_size=32")
-# Of images in files beside it: how many a file of onnxruntime is right about. It has nothing of Espalier.
-ELSEWHERE = """
-import json, sys
-from pathlib import Path
-import numpy as np, onnxruntime
-from PIL import Image
-session = onnxruntime.InferenceSession(sys.argv[1])
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-paths = sorted(Path(sys.argv[2]).glob("*/*.png"))
-scores = [session.run(None, {"image": np.asarray(Image.open(path))[..., None]})[0] for path in paths]
-print(json.dumps([sum(classes[s.argmax()] == path.parent.name for s, path in zip(scores, paths)), len(paths)]))
-"""
-
 PROGRAM_ELSEWHERE = """
 import json, sys
 import torch
@@ -75,11 +63,8 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     folder = tmp_path_factory.mktemp("exported")
     config = tiny_config(folder / "runs", *MOBILE_SPACE, *ONE, "data.limit=null", "trainer.finetune_steps=40")
     result, data = run(config, lambda line: None), load_data(data_config(config.data))
-    for number, (image, label) in enumerate(data.stored("test")):
-        path = folder / "images" / data.classes[label] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.squeeze()).save(path)
-    return {"run": config.run_folder, "result": result, "data": data, "images": folder / "images"}
+    images = stored_test_images(data, folder / "images")
+    return {"run": config.run_folder, "result": result, "data": data, "images": images}
 
 
 @pytest.fixture(scope="module")
@@ -101,8 +86,7 @@ def test_each_onnx_file_has_the_accuracy_that_is_recorded_in_a_process_of_its_ow
     assert files["fp32"].largest_difference < 1e-3 * found.devices["mid_tablet"].largest_output
     assert files["int8"].largest_difference > files["fp32"].largest_difference
     for file in files.values():
-        command = [sys.executable, "-I", "-c", ELSEWHERE, str(folder / file.path), str(searched["images"])]
-        right, count = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+        right, count = right_of_folder(folder / file.path, searched["images"], "L")
         assert count == file.images == searched["result"].data.images.test
         assert right == round(file.accuracy * count)
         assert file.bytes == (folder / file.path).stat().st_size and file.path in output

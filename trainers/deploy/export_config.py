@@ -21,7 +21,7 @@ class LimitsConfig(Section):
 
 
 class ExportConfig(Section):
-    """One export of a run."""
+    """One export of a search or a training."""
 
     run: Line | None
     devices: Annotated[list[FolderName], Field(min_length=1)] | None
@@ -54,7 +54,7 @@ class ExportConfig(Section):
     def _contradictions(self) -> Iterator[str]:
         """What is wrong between keys that are right by themselves."""
         if self.run is None:
-            yield "run: got none; give the folder of a finished run, as run=runs/search/<run>"
+            yield "run: got none; give the folder of a finished search or training, as run=runs/search/<run>"
         elif not os.path.isfile(self.run_folder / "status.json"):
             yield f"run: no run in {self.run}: it has no status.json; give the folder <runs>/<sweep>/<run>"
         for key in ("devices", "formats", "precisions"):

@@ -1,4 +1,4 @@
-"""From the folder of a finished run to the files of its networks, their figures and their model cards."""
+"""From the folder of a finished search or training to the files of its networks, their figures and model cards."""
 
 import os
 from collections.abc import Callable, Mapping
@@ -10,17 +10,14 @@ from search_spaces.architecture import build_network, inputs_of, read_architectu
 from search_spaces.blocks import without_resize
 from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.space import image_shape
-from trainers.analysis.loading import Run, load_run
 from trainers.data.datasets import DataConfig, ImageData, data_config, load_data, read_images
 from trainers.deploy.export_config import ExportConfig
 from trainers.deploy.exported import SUFFIXES, describe_file, make_files, program_of, test_program
 from trainers.deploy.standalone import load_weights
+from trainers.reports.export_source import Finished, Source, finished_run
 from trainers.reports.model_card import model_card
 from trainers.runs.exports import NAME, Export, ExportedNetwork, Precision
 from trainers.runs.files import write_bytes, write_text
-from trainers.runs.plugins import require_plugins
-from trainers.runs.result import DeviceResult, Result
-from trainers.runs.state import architecture_file, onnx_path, weights_file
 
 Report = Callable[[str], None]
 
@@ -30,31 +27,23 @@ def run_export(config: ExportConfig, report: Report, *, command: str) -> Export:
 
     Raises: InvalidInputError for a run, a device or data that cannot be exported, before any file is made.
     """
-    run = load_run(config.run_folder)
-    if run.result is None:
-        raise InvalidInputError(
-            f"run: {run.path} is {run.state.state} and has no result; finish it: {run.state.command}"
-        )
-    require_plugins(run.config, run.state.code.get("plugins", {}))
-    names = config.devices or list(run.result.devices)
-    for name in names:
-        _check_device(name, run.result)
+    run = finished_run(config.run_folder, config.devices)
     data = _data_of(run, config.data_root)
     limits: dict[Precision, float] = {
-        "fp32": 1 / max(1, run.result.data.images.test),  # sums in another order may break a tie
+        "fp32": 1 / max(1, run.data.images.test),  # sums in another order may break a tie
         "int8": config.limits.accuracy_drop,
     }
     networks = {}
-    for name in names:
-        device = run.result.devices[name]
-        networks[name], sized = _export_device(name, run, device, data, config, limits)
-        card = model_card(name, run.result, networks[name], sized, calibration_images=config.calibration_images)
-        write_text(config.output_folder / networks[name].card, card)
+    for source in run.sources:
+        network, sized = _export_network(source, run, data, config, limits)
+        card = model_card(source, run.data, network, sized, calibration_images=config.calibration_images)
+        write_text(config.output_folder / network.card, card)
+        networks[source.name] = network
     is_met = all(file.within_limit for network in networks.values() for file in network.files)
     export = Export(
         schema=1,
         status="done" if is_met else "unmet",
-        run=run.path.resolve().name,
+        run=config.run_folder.resolve().name,
         command=command,
         accuracy_drop=limits,
         calibration_images=config.calibration_images,
@@ -70,22 +59,9 @@ def run_export(config: ExportConfig, report: Report, *, command: str) -> Export:
     return export
 
 
-def _check_device(name: str, result: Result) -> None:
-    """Raises: InvalidInputError for a device whose network cannot be exported."""
-    if name not in result.devices:
-        raise InvalidInputError(f"devices: got {name}, allowed: {', '.join(result.devices)}")
-    device = result.devices[name]
-    if device.file is None and device.is_proxy:
-        sizes = ["x".join(map(str, size or [])) for size in (device.trained_size, device.input_size)]
-        raise InvalidInputError(
-            f"devices: the network of {name} was trained with images of {sizes[0]}, it takes {sizes[1]}; "
-            "search with trainer.deploy=true, which trains it at its own size"
-        )
-
-
-def _data_of(run: Run, root: str | None) -> DataConfig:
+def _data_of(run: Finished, root: str | None) -> DataConfig:
     """The data of a run, read; they may lie elsewhere now. Raises: InvalidInputError if they are not here."""
-    content = run.config["data"] | ({} if root is None else {"root": root})
+    content = {**run.content} | ({} if root is None else {"root": root})
     try:
         data = data_config(content)
         read_images(data)
@@ -97,29 +73,24 @@ def _data_of(run: Run, root: str | None) -> DataConfig:
     return data
 
 
-def _export_device(
-    name: str,
-    run: Run,
-    device: DeviceResult,
-    config: DataConfig,
-    asked: ExportConfig,
-    limits: Mapping[Precision, float],
+def _export_network(
+    source: Source, run: Finished, config: DataConfig, asked: ExportConfig, limits: Mapping[Precision, float]
 ) -> tuple[ExportedNetwork, ImageData]:
     """The files of a network, written and tested; and the data at its size."""
-    architecture = read_architecture(architecture_file(run.path, name))
+    architecture = read_architecture(source.architecture)
     network = build_network(architecture).eval()
     try:
-        load_weights(network, weights_file(run.path, name), id=architecture.id)
+        load_weights(network, source.weights, id=architecture.id)
     except InvalidInputError as error:
-        raise InvalidInputError(f"run: {error}; verify it: espalier-report verify {run.path}") from error
+        raise InvalidInputError(f"run: {error}; verify it: espalier-report verify {asked.run}") from error
     channels, height, width = image_shape(inputs_of(architecture))
-    data = load_data(config.model_copy(update={"channels": channels}), image_size=(height, width))
+    config = config.model_copy(update={"channels": channels})
+    data = load_data(config, image_size=(height, width), joined=run.joined)
     module = without_resize(network)
     reference = test_program(program_of(module, data), data)
     images = [image for image, _ in data.stored("weights", images=asked.calibration_images)]
-    path, metadata = onnx_path(run.path, name), {"architecture": architecture.id, "run": run.path.resolve().name}
-    is_fp32 = device.file is not None and device.file.precision == "fp32"
-    written = path.read_bytes() if is_fp32 and path.is_file() else None
+    written = source.onnx.read_bytes() if source.onnx is not None and source.onnx.is_file() else None
+    metadata = {"architecture": architecture.id, "run": source.run}
     files = []
     for format in asked.formats:
         made = make_files(
@@ -133,7 +104,7 @@ def _export_device(
             litert_python=asked.litert_python,
         )
         for precision in asked.precisions:
-            file = f"{name}{'' if precision == 'fp32' else '.' + precision}{SUFFIXES[format]}"
+            file = f"{source.name}{'' if precision == 'fp32' else '.' + precision}{SUFFIXES[format]}"
             write_bytes(asked.output_folder / file, made[precision])
             tested = describe_file(
                 file,
@@ -153,7 +124,7 @@ def _export_device(
         architecture=architecture.id,
         accuracy=reference.score.accuracy,
         largest_output=float(reference.outputs_NK.abs().max()),
-        card=f"{name}.md",
+        card=f"{source.name}.md",
         files=files,
     )
     return exported, data

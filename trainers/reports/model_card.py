@@ -7,35 +7,36 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from hardware_models.budgets.budget_problem import UNITS
 from hardware_models.measuring.runner import machine_description
 from trainers.data.datasets import ImageData
+from trainers.reports.export_source import Source
 from trainers.runs.exports import ExportedNetwork
 from trainers.runs.plain_text import printable_lines
-from trainers.runs.result import DeviceResult, Result
+from trainers.runs.result import DeviceResult
+from trainers.runs.result_parts import Data
 
 MODES = {1: ("L", "[..., None]"), 3: ("RGB", ""), 4: ("RGBA", "")}  # of Pillow, by channels
 CHANNELS = {1: "one grey channel", 3: "three channels, RGB", 4: "four channels, RGBA"}
 
 
-def model_card(name: str, result: Result, network: ExportedNetwork, data: ImageData, *, calibration_images: int) -> str:
-    """Markdown. `data` are those of the run at the size of the network, `calibration_images` as many as were asked for.
+def model_card(
+    source: Source, read: Data, network: ExportedNetwork, data: ImageData, *, calibration_images: int
+) -> str:
+    """Markdown. `read` is what the run says of its data, `data` are they at the size of the network.
 
-    The licence is left to whoever publishes it.
+    `calibration_images` are as many as were asked for. The licence is left to whoever publishes it.
     """
-    device, channels = result.devices[name], data.stored_channels
+    channels = data.stored_channels
     view: dict[str, Any] = {
-        "title": f"{result.space} network for {name}",
-        "device": name,
+        "title": f"{source.space} network for {source.name}" if source.device else f"{source.space} network",
         "classes": list(data.classes),
-        "data": result.data,
+        "data": read,
         "channels_words": CHANNELS.get(channels, f"{channels} channels"),
         "repeated": channels < data.channels,
         "size": "x".join(map(str, data.image_size)),
         "mean": [round(value, 4) for value in data.mean.tolist()],
         "std": [round(value, 4) for value in data.std.tolist()],
-        "notation": device.notation,
-        "profile": device.profile,
-        "met": device.met,
-        "budgets": list(_budget_rows(device)),
-        "accuracy": ", ".join(f"{device.label(kind)} {share:.4f}" for kind, share in device.accuracy.shares.items()),
+        "notation": source.notation,
+        "found": source.device and _found(source.name, source.device),
+        "training": source.training,
         "files": network.files,
         "reference": network.accuracy,
         "largest_output": network.largest_output,
@@ -47,6 +48,17 @@ def model_card(name: str, result: Result, network: ExportedNetwork, data: ImageD
     settings: Any = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
     environment = Environment(loader=PackageLoader("trainers.reports"), autoescape=False, **settings)  # it is no HTML
     return printable_lines(environment.get_template("model_card.md.j2").render(view))
+
+
+def _found(name: str, device: DeviceResult) -> dict[str, Any]:
+    """What the certificate says of a network that a search found for a device."""
+    return {
+        "device": name,
+        "profile": device.profile,
+        "met": device.met,
+        "budgets": list(_budget_rows(device)),
+        "accuracy": ", ".join(f"{device.label(kind)} {share:.4f}" for kind, share in device.accuracy.shares.items()),
+    }
 
 
 def _budget_rows(device: DeviceResult) -> list[list[str]]:

@@ -39,7 +39,7 @@ class ExportedFile(Part):
 
 
 class ExportedNetwork(Part):
-    """The network of a device: its accuracy and largest output in PyTorch, and its files."""
+    """The network of a device, or of a training: its accuracy and largest output in PyTorch, and its files."""
 
     architecture: str
     accuracy: Share
@@ -51,6 +51,7 @@ class ExportedNetwork(Part):
 class Export(Part):
     """An export.json. Paths are in its folder. `unmet` if the accuracy of any file falls by more than allowed.
 
+    Networks are named by their device; the one of a training, which is for no device, is `network`.
     The limits are shares of the test images: of int8 as it was asked, of fp32 a single image.
     """
 
