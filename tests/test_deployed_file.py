@@ -1,8 +1,5 @@
 """The file of a network gives the figures of its certificate to whoever has onnxruntime and Pillow, and no Espalier."""
 
-import json
-import subprocess
-import sys
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -11,35 +8,18 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from data_files import real
+from elsewhere import right_of_folder, right_of_published, stored_test_images
 from onnx import numpy_helper
 from PIL import Image
 from tiny_search import CELL_SPACE, MOBILE_SPACE, tiny_config
 
-from trainers.data.datasets import ImageData, data_config, load_data
+from trainers.data.datasets import data_config, load_data
 from trainers.data.preprocessing import Preprocess
 from trainers.reports.verify import verify_run
 from trainers.runs.result import Result
 from trainers.search.run import run
 
-# What a user runs: it knows the folder of images by class, and the file.
-ELSEWHERE = """
-import json, sys
-from pathlib import Path
-import numpy, onnxruntime
-from PIL import Image, ImageOps
-
-session = onnxruntime.InferenceSession(sys.argv[1])
-classes = json.loads(session.get_modelmeta().custom_metadata_map["classes"])
-right = count = 0
-for path in sorted(Path(sys.argv[2]).rglob("*.*")):
-    image = ImageOps.exif_transpose(Image.open(path))
-    image = numpy.asarray(image.convert(sys.argv[3]))
-    scores = session.run(None, {"image": image if image.ndim == 3 else image[..., None]})[0]
-    right += classes[scores.argmax()] == path.parent.name
-    count += 1
-assert "trainers" not in sys.modules
-print(json.dumps([right, count]))
-"""
 UNLIKE = "data.limit=430"  # digits of which the test images are not as many of each class
 ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "strategy.pool_size=32")
 SEARCHES = {
@@ -48,6 +28,18 @@ SEARCHES = {
     "cells, digits by a proxy": (*CELL_SPACE, *ONE, UNLIKE, "data.image_size=[8,8]", "strategy=random"),
     "mobile, coloured photos": (*MOBILE_SPACE, *ONE, "data=image_folder", "data.image_size=[48,64]"),
     "cells, grey photos": (*CELL_SPACE, *ONE, "data=image_folder", "data.image_size=[16,16]", "data.channels=1"),
+}
+PUBLISHED = {  # data set: a search of it, the file that it is read from, and two of its classes as published
+    "fashion_mnist": (
+        (*CELL_SPACE, "space.image_size=28", "data.image_size=[28,28]"),
+        "fashion-mnist/t10k-images-idx3-ubyte.gz",
+        {0: "T-shirt/top", 9: "Ankle boot"},
+    ),
+    "cifar10": (
+        (*MOBILE_SPACE, "space.resolutions=[32]", "space.strides=[1,1,2,2,1,2]", "data.image_size=[32,32]"),
+        "cifar10/cifar10_jpegq75_packed.npz",
+        {0: "airplane", 9: "truck"},
+    ),
 }
 
 
@@ -78,15 +70,6 @@ def searched(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFa
     return {"config": config, "result": run(config, lines.append), "folder": folder, "lines": lines}
 
 
-def stored_test_images(data: ImageData, folder: Path) -> Path:
-    """The test images as files without loss, by class."""
-    for number, (image, label) in enumerate(data.stored("test")):
-        path = folder / data.classes[label] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(image.squeeze()).save(path)
-    return folder
-
-
 def test_a_process_with_onnxruntime_and_pillow_gets_the_accuracy_of_the_certificate(searched: dict[str, Any]) -> None:
     config, result, folder = searched["config"], searched["result"], searched["folder"]
     device = result.devices["mid_tablet"]
@@ -95,10 +78,24 @@ def test_a_process_with_onnxruntime_and_pillow_gets_the_accuracy_of_the_certific
     images = own if own.exists() else stored_test_images(data, folder / "test-images")
     mode = {1: "L", 3: "RGB"}[device.file.channels]
     file = config.run_folder / device.file.path
-    command = [sys.executable, "-I", "-c", ELSEWHERE, str(file), str(images), mode]
-    right, count = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    right, count = right_of_folder(file, images, mode)
     assert count == device.accuracy.images == result.data.images.test
     assert right == round(device.accuracy.deployed * count)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_of_published_test_images_as_well(name: str, tmp_path: Path) -> None:
+    space, source, known = PUBLISHED[name]
+    root = real(source)
+    asked = (*space, *ONE, f"data={name}", f"data.root={root}", "data.limit_test=null", "trainer.finetune_steps=40")
+    config = tiny_config(tmp_path, *asked)
+    device = run(config, lambda line: None).devices["mid_tablet"]
+    right, count, classes = right_of_published(config.run_folder / device.file.path, name, root)
+    assert count == device.accuracy.images == 10_000
+    assert right == round(device.accuracy.deployed * count)
+    assert right > 1_100  # it has learnt something, so other images would tell
+    assert {label: classes[label] for label in known} == known
 
 
 def test_multiply_adds_and_weights_of_the_certificate_are_those_of_the_file(searched: dict[str, Any]) -> None:
