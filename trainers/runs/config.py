@@ -30,6 +30,7 @@ NOT_ASKED_IN = {
     "data": ("root", "cache", "memory_mb"),
     "trainer": ("threads", "checkpoint_seconds"),
     "parent": ("run",),
+    "evaluator": ("file",),
 }
 # Keys that stand in a fingerprint only with a value.
 ASKED_IF_SET = (
@@ -214,7 +215,7 @@ class SearchConfig(Section):
         """What the search is asked: with the same threads, on the same kind of processor, the result is the same."""
         content = fingerprint_fields(self.model_dump(mode="json"))
         content["devices"] = list(self.hardware)  # they are taken in turn, so their order matters
-        tables = table_hashes(content["hardware"])
+        tables = table_hashes(content["hardware"], self.evaluator)
         if tables:  # what a file holds, not where it lies, is what prices depend on
             content["tables"] = tables
         return content
@@ -262,10 +263,16 @@ def dotted_values(content: Any, prefix: str = "") -> dict[str, Any]:
     return found
 
 
-def table_hashes(hardware: Any) -> list[str]:
-    """sha256 of each file that look-up tables of these devices are read from, in the order of their paths."""
-    paths = [path for path in sorted(set(_table_files(hardware))) if os.path.isfile(path)]
+def table_hashes(hardware: Any, evaluator: Any) -> list[str]:
+    """sha256 of each file that look-up tables of devices, by their paths, and then the evaluator's are read from."""
+    paths = [*sorted(set(_table_files(hardware))), *_file_of(evaluator)]
+    paths = [path for path in paths if os.path.isfile(path)]
     return [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+
+
+def _file_of(evaluator: Any) -> list[Path]:
+    file = evaluator.get("file") if isinstance(evaluator, Mapping) else None
+    return [Path(os.path.expanduser(file))] if isinstance(file, str) else []
 
 
 def _table_files(content: Any) -> Iterator[Path]:

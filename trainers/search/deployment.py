@@ -43,7 +43,7 @@ def finish(
         data, network = _deployed_data(plan, indices), without_resize(network).train(network.training)
         if plan.trained_size(indices) != data.image_size and not from_scratch:
             recalibrate(network, _recalibration_images(plan, data))
-    _train(plan, network, data, from_scratch=from_scratch)
+    train_network(plan, network, data, from_scratch=from_scratch)
     finetuned = score(network, data, "test", images=None, batch_size=settings.batch_size)
     if not settings.deploy:
         return Finished(network, finetuned)
@@ -80,7 +80,7 @@ def _recalibration_images(plan: Plan, data: ImageData) -> Iterator[Tensor]:
     return (x for x, _ in first_images(batches, settings.recalibration_images))
 
 
-def _train(plan: Plan, network: nn.Module, data: ImageData, *, from_scratch: bool) -> None:
+def train_network(plan: Plan, network: nn.Module, data: ImageData, *, from_scratch: bool) -> None:
     """Trains a network further; one that no supernet gave its weights gets all the steps that a supernet would get."""
     config, settings, weights = plan.config, plan.config.trainer, network.parameters()
     if from_scratch:

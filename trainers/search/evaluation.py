@@ -1,14 +1,14 @@
 """What an evaluator offers: the score of a network for the validation split."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import nn
 
 from search_spaces.registry import Registry
-from search_spaces.space import Supernet
+from search_spaces.space import SearchSpace, Supernet
 from trainers.deploy.standalone import Score
 from trainers.search.candidates import Rung
 
@@ -26,6 +26,10 @@ class Evaluator(ABC):
 
     def __init__(self, plan: "Plan", supernet: Supernet | None) -> None:
         self.plan, self.supernet = plan, supernet
+
+    @classmethod
+    def check(cls, space: SearchSpace, arguments: Mapping[str, Any]) -> None:
+        """Raises: InvalidInputError for arguments that cannot be used with a space; before anything is trained."""
 
     @property
     def rungs(self) -> Sequence[Rung]:

@@ -20,6 +20,7 @@ from trainers.runs.given_network import check_space
 from trainers.runs.validation import check_arguments, untitled
 from trainers.search.combinations import check_combination
 from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
+from trainers.search.evaluation import EVALUATORS
 from trainers.search.lightning_callbacks import make_callbacks
 from trainers.search.priors.fresh import PRIORS
 from trainers.search.remedies import REMEDIES
@@ -86,6 +87,7 @@ def prepare(config: SearchConfig) -> Plan:
         raise InvalidInputError("trainer.keep: got supernet, and this strategy trains none; leave it out")
     check_combination(strategy, config.remedy, space)
     _check_sources(config, strategy["searcher"]["name"])
+    _check_evaluator(strategy["evaluator"], space)
     if needs_supernet(strategy):
         _check_trained_shape(space, data)
     table = CostTable(space, profiles)
@@ -106,6 +108,11 @@ def _check_sources(config: SearchConfig, searcher: str) -> None:
         raise InvalidInputError(
             f"trainer.random_candidates: got 0, and searcher={searcher} takes its candidates from them; leave it null"
         )
+
+
+def _check_evaluator(section: Section, space: SearchSpace) -> None:
+    arguments = {key: value for key, value in section.items() if key != "name"}
+    EVALUATORS[section["name"]].check(space, arguments)
 
 
 def _check_trained_shape(space: SearchSpace, data: ImageData) -> None:

@@ -30,7 +30,10 @@ def fixed_values(jobs: Iterable[Mapping[str, Any]], space: Iterable[str], own: C
     for job in jobs:
         asked = {key: value for key, value in fingerprint_fields(job).items() if key not in own}
         hardware = job.get("hardware")
-        more = {"content of look-up tables": table_hashes(hardware), "order of devices": list(hardware or ())}
+        more = {
+            "content of look-up tables": table_hashes(hardware, job.get("evaluator")),
+            "order of devices": list(hardware or ()),
+        }
         for key, value in (dotted_values(asked) | more).items():
             if key not in searched and value not in found.setdefault(key, []):
                 found[key].append(value)
