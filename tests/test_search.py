@@ -25,6 +25,7 @@ from trainers.search.strategy import PRESETS
 FILES = {
     "config.yaml",
     "status.json",
+    "run.log",
     "result.json",
     "metrics.csv",
     "prune.csv",

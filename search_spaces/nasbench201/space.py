@@ -96,17 +96,16 @@ class NasBench201Space(SearchSpace):
         search_cells: int | None = None,
     ) -> None:
         sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
-        search_width, search_cells = search_width or width, search_cells or num_cells
-        numbers = {"width": width, "search_width": search_width, "image_size": min(sides), "channels": channels}
-        problems = [problem for key, value in numbers.items() for problem in wrong_number(key, value)]
-        for key, value in {"num_cells": num_cells, "search_cells": search_cells}.items():
-            problems += wrong_number(key, value, most=DEEPEST)
+        numbers = {"width": width, "image_size": min(sides), "channels": channels, "search_width": search_width}
+        problems = [p for key, value in numbers.items() if value is not None for p in wrong_number(key, value)]
+        for key, cells in {"num_cells": num_cells, "search_cells": search_cells}.items():
+            problems += [] if cells is None else wrong_number(key, cells, most=DEEPEST)
         if len(sides) != 2:
             problems.append(f"space.image_size: got {sides}, allowed: pixels of a side, or height and width")
         refuse([*problems, *wrong_number("num_classes", num_classes, least=2)])
         self.width, self.num_cells, self.image_size = width, num_cells, image_size
         self.num_classes, self.channels = num_classes, channels
-        self.search_width, self.search_cells = search_width, search_cells
+        self.search_width, self.search_cells = search_width or width, search_cells or num_cells
         self.inputs = {"image": TensorSpec((channels, *sides))}
         self.edge_operations = tuple(operations)
         for name in self.edge_operations:

@@ -15,7 +15,7 @@ from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
 from trainers.deploy.standalone import Score, score
-from trainers.search.candidates import LOGITS, Candidate, Request, agreement, decided_by, random_candidates, rank
+from trainers.search.candidates import Candidate, Request, agreement, decided_by, race, random_candidates
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
 from trainers.search.deployment import Finished, finish, size_of, timed
 from trainers.search.evaluation import Evaluator
@@ -92,13 +92,13 @@ def derive(
     supernet = None if trained is None else trained.supernet
     evaluator = make_part(plan.strategy, "evaluator", plan, supernet)
     found = Found(state, starts, trained, make_part(plan.strategy, "searcher"), evaluator, prior)
-    own, randoms = [], []
+    requests, own = [], []
     for device, problem in enumerate(plan.problems):
         report(f"{problem.name}: comparing networks by {plan.strategy['evaluator']['name']}")
-        candidates, baseline = _candidates(plan, found, device)
-        own.append(candidates)
-        randoms.append(baseline)
-    offered = [_offered(plan, own, device) for device in range(len(plan.problems))]
+        requests.append(_request(plan, found, device))
+        own.append([_with_best_placement(problem, c) for c in found.searcher.search(requests[-1])])
+    offered = [_offered(plan, request, own, device) for device, request in enumerate(requests)]
+    randoms = [request.random_candidates for request in requests]
     return [
         _derive(plan, found, device, offered[device], randoms[device], report) for device in range(len(plan.problems))
     ]
@@ -149,15 +149,15 @@ def _derive(
     return derived
 
 
-def _candidates(plan: Plan, found: Found, device: int) -> tuple[list[Candidate], list[Candidate]]:
-    """The validated networks of a device, each where it runs best, and as many random ones; best first."""
+def _request(plan: Plan, found: Found, device: int) -> Request:
+    """What the searcher may use for a device; its random networks are compared already."""
     problem, settings, evaluator = plan.problems[device], plan.config.trainer, found.evaluator
     generator, evaluate = np.random.default_rng([plan.config.seed, found.number_of(device)]), evaluator.validate
     num_random = settings.candidates if settings.random_candidates is None else settings.random_candidates
     randoms = random_candidates(
         problem, found.starts[device], evaluate, num_candidates=num_random, generator=generator, rungs=evaluator.rungs
     )
-    request = Request(
+    return Request(
         problem,
         found.state.survivors[device],
         found.logits_of(device),
@@ -168,28 +168,22 @@ def _candidates(plan: Plan, found: Found, device: int) -> tuple[list[Candidate],
         prior=found.prior,
         rungs=evaluator.rungs,
     )
-    candidates = found.searcher.search(request)
-    return [_with_best_placement(problem, candidate) for candidate in candidates], randoms
 
 
-def _offered(plan: Plan, own: Sequence[Sequence[Candidate]], device: int) -> list[Candidate]:
+def _offered(plan: Plan, request: Request, own: Sequence[Sequence[Candidate]], device: int) -> list[Candidate]:
     """A device's candidates, before them those of other devices that meet its budgets too and are better than its best.
 
     So no device has a worse network than another whose network it could run, nor a point of a front than a smaller one.
     """
-    problem, num_own = plan.problems[device], plan.table.num_own
-    best, known = own[device][0], {candidate.indices[:num_own] for candidate in own[device]}
-    others: dict[tuple[int, ...], Candidate] = {}
-    for candidates in (each for number, each in enumerate(own) if number != device):
-        for candidate in candidates:
-            if candidate.indices[:num_own] in known or not problem.is_feasible(np.array([candidate.indices]))[0]:
-                continue
-            evidence = {name: value for name, value in candidate.evidence.items() if name != LOGITS}
-            used = max(problem.utilisation(candidate.indices).values())
-            moved = replace(candidate, utilisation=used, evidence=evidence)
-            others[candidate.indices[:num_own]] = _with_best_placement(problem, moved)
-    better = [candidate for candidate in others.values() if rank([candidate, best])[0] is candidate]
-    return rank([*own[device], *better])
+    problem, num_own = request.problem, plan.table.num_own
+    networks = {candidate.indices[:num_own]: candidate for candidate in own[device]}
+    known = set(networks)
+    for candidate in (each for number, others in enumerate(own) if number != device for each in others):
+        if problem.is_feasible(np.array([candidate.indices]))[0]:
+            networks.setdefault(candidate.indices[:num_own], _with_best_placement(problem, candidate))
+    ranked = race(request, [candidate.indices for candidate in networks.values()])
+    best = next(place for place, candidate in enumerate(ranked) if candidate.indices[:num_own] in known)
+    return [candidate for place, candidate in enumerate(ranked) if place < best or candidate.indices[:num_own] in known]
 
 
 def _verdict(plan: Plan, found: Found, device: int, candidates: Sequence[Candidate]) -> Verdict:
