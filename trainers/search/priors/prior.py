@@ -49,8 +49,18 @@ class Prior:
 
     def best_scored(self, problem: BudgetProblem) -> list[tuple[int, ...]]:
         """The scored networks within the budgets of a device, best first."""
+        return self._within(problem, self.combined_S)
+
+    def leaders(self, problem: BudgetProblem) -> list[tuple[int, ...]]:
+        """The same by the mean of score and model, best first: near these it pays to look for more.
+
+        The highest scores alone would lead to where the noise of scores is highest.
+        """
+        return self._within(problem, self.combined_S + self.predict(self.networks_Sn))
+
+    def _within(self, problem: BudgetProblem, values_S: Array) -> list[tuple[int, ...]]:
         feasible_S = problem.is_feasible(self.networks_Sn)
-        best_first = np.argsort(-self.combined_S[feasible_S], kind="stable")
+        best_first = np.argsort(-values_S[feasible_S], kind="stable")
         return [tuple(row) for row in self.networks_Sn[feasible_S][best_first].tolist()]
 
     @property

@@ -79,7 +79,7 @@ def _next(
     logits_N = starting_logits(prior, [problem], [start], pool_share=EXPLORED_SHARE, generator=generator)
     chains = problem.chains(start.mask_N, generator)
     pool_Sn = chains.sweep(chains.start(logits_N, POOL, np.array([start.incumbent])), logits_N)
-    near = [problem.table.rules.neighbours(leader, start.mask_N) for leader in prior.best_scored(problem)[:LEADERS]]
+    near = [problem.table.rules.neighbours(leader, start.mask_N) for leader in prior.leaders(problem)[:LEADERS]]
     near_Sn = np.concatenate([pool_Sn[:0], *near])
     near_Sn = near_Sn[problem.is_feasible(near_Sn)]
     return _by_prediction(prior, pool_Sn), _by_prediction(prior, near_Sn)
