@@ -70,7 +70,9 @@ def test_where_the_sum_is_the_latency_no_map_is_used() -> None:
 
 def calibrated(points: list[list[float]] | None) -> HardwareProfile:
     plain = load_profile(ROOT / "conf" / "hardware" / "iot_terminal.yaml").model_dump(mode="json", exclude={"name"})
-    return profile_from_dict("x", {**plain, "calibrator": None if points is None else {"points": points}})
+    return profile_from_dict(
+        "x", {**plain, "domain": None, "calibrator": None if points is None else {"points": points}}
+    )
 
 
 @pytest.mark.parametrize("margin", ["upper", "point"])

@@ -107,7 +107,9 @@ def test_several_budgets_bind_a_projection_together() -> None:
     loose = small_problem(SPACE, {"gflops": 1e3, "latency_ms": 1e6})
     latency_ms, gflops = np.quantile(loose.table.of(NETWORKS, 0)[:, :2], 0.3, axis=0)
     # Latency is budgeted at the profile's bound, a factor on the estimate.
-    problem = small_problem(SPACE, {"gflops": gflops, "latency_ms": latency_ms * bound_factor("mid_tablet")})
+    problem = small_problem(
+        SPACE, {"gflops": gflops, "latency_ms": latency_ms * bound_factor("mid_tablet", least_pixels=32 * 32)}
+    )
     logits_N = extreme(problem, 2.0)
     before_M = problem.table.expected(torch.from_numpy(softmax_blocks(problem, logits_N)))[0].numpy()
     after_M = problem.table.expected(make(Projection, problem, logits=logits_N).probabilities(0).detach())[0].numpy()

@@ -163,7 +163,7 @@ def test_a_run_with_files_verifies_and_a_file_of_another_network_does_not(search
     try:
         path.write_bytes(model.SerializeToString())
         failed = [check.what for check in verify_run(folder) if check.outcome == "FAILED"]
-        assert "file onnx/mid_tablet.onnx" in failed and "mid_tablet: deployed accuracy" in failed
+        assert "file onnx/mid_tablet.onnx" in failed
     finally:
         path.write_bytes(content)
 

@@ -31,7 +31,7 @@ from trainers.search.plan import prepare
 
 # Shapes: S networks, n decisions, M metrics.
 
-PLAIN = PROFILES["iot_terminal"]
+PLAIN = PROFILES["iot_terminal"].model_copy(update={"domain": None})
 
 
 def chip(name: str = "chip") -> HardwareProfile:

@@ -114,7 +114,7 @@ def test_cutout_takes_a_square_that_an_edge_may_cut_off() -> None:
 def test_a_batch_is_cut_out_before_the_network_sees_it() -> None:
     network = Given([0.0, 0.0])
     x = torch.ones(2, 1, 8, 8)
-    replace(PLAIN, cutout=2).loss(network, (x, torch.tensor([0, 1]), torch.tensor([0, 1])), key=KEY)
+    replace(PLAIN, cutout=2).loss(network, (x, torch.tensor([0, 1])), key=KEY)
     assert [int((image == 0).sum()) in (1, 2, 4) for image in network.seen] == [True, True]
     assert (x == 1).all()
 

@@ -100,7 +100,7 @@ def test_under_a_calibrator_the_worst_case_is_a_share_of_the_latency_and_pruning
     space = small_space("depths")
     plain = PROFILES["iot_terminal"].model_dump(mode="json", exclude={"name"})
     square = {"points": [[1e-6, 1e-12], [1.0, 1.0]]}
-    profile = profile_from_dict("x", {**plain, "calibrator": square})
+    profile = profile_from_dict("x", {**plain, "domain": None, "calibrator": square})
     table = CostTable(space, [profile])
     totals_S = table.of(all_networks(space), 0)[:, 0]
     median = float(np.median(totals_S))
