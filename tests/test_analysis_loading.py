@@ -78,7 +78,6 @@ def test_candidates_and_transfer_are_those_of_the_result() -> None:
         for searched, key in ((True, "candidates"), (False, "random_candidates")):
             own = found[(found["device"] == name) & (found["searched"] == searched)]
             assert own[list(CANDIDATE_COLUMNS)].to_dict("records") == [{**row, "evidence": {}} for row in device[key]]
-            ]
     matrix = transfer(run).set_index(["network", "device"])
     assert len(matrix) == 4
     for network in result["devices"]:
