@@ -11,6 +11,7 @@ from trainers.deploy.standalone import Score
 from trainers.reports.verify import verify_run
 from trainers.search.candidates import Candidate, Request, agreement, decided_by, race
 from trainers.search.plan import part_problems, prepare
+from trainers.search.priors.prior import fit_prior
 from trainers.search.run import run
 from trainers.search.short_training import ShortTraining
 from trainers.search.strategy import make_part
@@ -46,6 +47,19 @@ def test_the_better_half_goes_on_and_the_last_rung_decides() -> None:
     assert [candidate.indices for candidate in ranked] == [networks[k] for k in (1, 0, 2, 3)]
     assert ranked[0].evidence == {"short": 3.0, "long": -3.0}
     assert [candidate.rungs for candidate in ranked] == [2, 2, 1, 1]
+
+
+@pytest.mark.parametrize(("weight", "best"), [(0.0, 0), (4.0, 1)])
+def test_a_prior_counts_beside_the_evidence_by_its_weight(weight: float, best: int) -> None:
+    """Evidence is for the first network, the prior's score for the second."""
+    space, problem = small_space(), binding_problem(small_space())
+    start, generator = problem.start()[0], np.random.default_rng(0)
+    networks_Sn = networks_of(space)[:2]
+    prior = fit_prior(space, networks_Sn, {"score": np.array([1.0, 2.0])}, weight=weight)
+    networks = [tuple(row) for row in networks_Sn.tolist()]
+    rungs = (("evidence", dict(zip(networks, (2.0, 1.0), strict=True)).__getitem__),)
+    request = Request(problem, start, None, lambda _: Score(0.5, 1.0, 1), 2, (), generator, prior, rungs)
+    assert race(request, networks)[0].indices == networks[best]
 
 
 def test_agreement_is_the_tau_of_each_evidence_with_the_order_of_the_candidates() -> None:

@@ -205,14 +205,9 @@ class MobileSpace(SearchSpace):
 
     def features(self, choices: Mapping[str, Choice]) -> list[float]:
         """One number for each choice, 0 for all of a block that the depth leaves out."""
-        unused = {
-            n.own(part) for n in self.blocks if n.block >= int(choices[n.depth]) for part in ("kernel", "expand", "se")
-        }
-        return [
-            float(decision.name not in unused and choices[decision.name] == choice)
-            for decision in self.decisions
-            for choice in decision.choices
-        ]
+        dropped = [n for n in self.blocks if n.block >= int(choices[n.depth])]
+        unused = {n.own(part) for n in dropped for part in ("kernel", "expand", "se")}
+        return [float(d.name not in unused and choices[d.name] == c) for d in self.decisions for c in d.choices]
 
     def read_notation(self, notation: str) -> dict[str, Choice]:
         resolution, *stages = notation.split(" | ")

@@ -2,7 +2,7 @@
 
 # Shapes: S networks, n decisions, N choices of all decisions.
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from typing import Any
@@ -87,15 +87,14 @@ def proposed(request: Request, size: int) -> Distinct:
     networks, values_S = _scored_pool(problem, survivors, logits_N, request.num_candidates, request.generator)
     optimum = problem.select(logits_N, mask_N=survivors.mask_N)
     best_scored = [survivors.incumbent if optimum is None else optimum.indices, *_by(values_S, networks)]
-    most_expensive = _by(_utilisation(problem, networks), networks)
     chosen = Distinct(problem.table.space)
     if prior is None:
         num_expensive = round(request.num_candidates * EXPENSIVE_SHARE)
         chosen.add(best_scored, up_to=max(1, size - num_expensive))
-        chosen.add(most_expensive, up_to=size)
+        chosen.add(_by(_utilisation(problem, networks), networks), up_to=size)
         return chosen
     predicted_S = prior.predict(networks)
-    by_prior = [*_alive(request, prior.best_scored(problem)), *_by(predicted_S, networks)]
+    by_prior = [*scored_by_prior(request), *_by(predicted_S, networks)]
     sources = [by_prior]
     if request.logits_N is not None:
         sources += [best_scored, _by(_standard(values_S) + _standard(predicted_S), networks)]
@@ -229,10 +228,13 @@ def _swaps(request: Request, leader: tuple[int, ...]) -> list[tuple[int, ...]]:
     return sorted(feasible, key=lambda swap: (-scores_N[np.array(swap) + starts].sum(), swap))
 
 
-def _alive(request: Request, networks: Iterable[tuple[int, ...]]) -> list[tuple[int, ...]]:
-    """Those of active choices alone."""
-    starts, mask_N = request.problem.table.first_choice[:-1], request.survivors.mask_N
-    return [network for network in networks if mask_N[np.array(network) + starts].all()]
+def scored_by_prior(request: Request) -> list[tuple[int, ...]]:
+    """Networks of active choices within budget that the prior has scored, best first; none without a prior."""
+    if request.prior is None:
+        return []
+    starts_n, mask_N = request.problem.table.first_choice[:-1], request.survivors.mask_N
+    best_first = request.prior.best_scored(request.problem)
+    return [network for network in best_first if mask_N[np.array(network) + starts_n].all()]
 
 
 def _by(values_S: Array, networks_Sn: Indices) -> list[tuple[int, ...]]:

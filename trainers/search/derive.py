@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import torch
 from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
@@ -18,7 +17,7 @@ from trainers.deploy.standalone import Score, score
 from trainers.search.candidates import Candidate, Request, agreement, decided_by, race, random_candidates
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
 from trainers.search.deployment import Finished, finish, size_of, timed
-from trainers.search.evaluation import Evaluator
+from trainers.search.evaluation import Evaluator, fresh_network
 from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
 from trainers.search.plan import Plan
@@ -232,10 +231,7 @@ def deployable(plan: Plan, evaluator: Evaluator, indices: tuple[int, ...]) -> nn
     """The network as it is deployed: of the evaluator's weights, or fresh ones where the search trains smaller ones."""
     if plan.searched is plan.space:
         return evaluator.network(indices)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(plan.config.seed)
-        network = plan.space.network(plan.space.choices(indices)).eval()
-    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return fresh_network(plan.space, indices, seed=plan.config.seed).eval()
 
 
 def _with_best_placement(problem: BudgetProblem, candidate: Candidate) -> Candidate:

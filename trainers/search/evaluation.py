@@ -42,10 +42,15 @@ class Evaluator(ABC):
 
     def network(self, indices: tuple[int, ...]) -> nn.Module:
         """The network that the search trains, in eval mode: fresh, unless scoring has given it weights."""
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.plan.config.seed)
-            network = self.plan.searched.network(self.plan.searched.choices(indices)).eval()
-        return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        return fresh_network(self.plan.searched, indices, seed=self.plan.config.seed).eval()
+
+
+def fresh_network(space: SearchSpace, indices: tuple[int, ...], *, seed: int) -> nn.Module:
+    """A stand-alone network with the weights that a seed gives; no other random numbers are used up."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = space.network(space.choices(indices))
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 EVALUATORS: Registry[type[Evaluator]] = Registry("evaluators")

@@ -21,11 +21,12 @@ LAST_SHARE = 0.5  # of the steps, whose losses count
 
 @dataclass
 class Training:
-    """A network under way: what each further step gives its loss."""
+    """A network under way: what gives the loss of each further step, and its validation score after some of them."""
 
     network: nn.Module
     steps: Iterator[float]
     losses: list[float] = field(default_factory=list)
+    scores: dict[int, Score] = field(default_factory=dict)
 
 
 class ShortTraining(Evaluator):
@@ -57,9 +58,12 @@ class ShortTraining(Evaluator):
         return -sum(counted) / len(counted)
 
     def validate(self, indices: tuple[int, ...]) -> Score:
-        settings, network = self.plan.config.trainer, self.network(indices)
-        images, batch_size = settings.validation_images, settings.batch_size
-        return score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
+        settings, network, training = self.plan.config.trainer, self.network(indices), self._training(indices)
+        steps = len(training.losses)
+        if steps not in training.scores:
+            images, batch_size = settings.validation_images, settings.batch_size
+            training.scores[steps] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
+        return training.scores[steps]
 
     def network(self, indices: tuple[int, ...]) -> nn.Module:
         """The network in eval mode, after the steps that it has been compared by."""

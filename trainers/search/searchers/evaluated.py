@@ -10,7 +10,7 @@ from itertools import chain, islice
 import numpy as np
 
 from hardware_models.budgets.cost_table import Array, Indices
-from trainers.search.candidates import Candidate, Request, race
+from trainers.search.candidates import Candidate, Request, race, scored_by_prior
 from trainers.search.distinct import Distinct
 
 POOL = 512  # networks drawn at a time
@@ -56,10 +56,7 @@ class Evaluated:
 
     def of_prior(self) -> Iterator[Network]:
         """The networks within budget that the prior has scored, best first."""
-        prior, starts_n = self.request.prior, self.problem.table.first_choice[:-1]
-        for network in [] if prior is None else prior.best_scored(self.problem):
-            if self.request.survivors.mask_N[np.array(network) + starts_n].all():
-                yield network
+        return iter(scored_by_prior(self.request))
 
     def uniform(self) -> Iterator[Network]:
         """Networks uniform over those within budget, until a whole pool of them has none that is new."""
