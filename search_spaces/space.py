@@ -1,5 +1,6 @@
 """The abstraction every space is written in: decisions, the sites where operations run, and the networks built."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -189,6 +190,15 @@ class SearchSpace(ABC):
     def deploy_shape(self) -> Shape:
         """(channels, height, width) of the largest image that a network takes when deployed."""
         return image_shape(self.inputs)
+
+    def only(self, choices: Mapping[str, Choice]) -> Self:
+        """The space of this one network. Raises: as `check`."""
+        self.check(choices)
+        alone = copy.copy(self)
+        vars(alone).pop("rule_matrix", None)
+        alone.decisions = tuple(Decision(d.name, (choices[d.name],)) for d in self.decisions)
+        alone.rules = ()
+        return alone
 
     def decision(self, name: str) -> Decision:
         """Raises: UnknownDecisionError if there is none of this name."""

@@ -1,5 +1,6 @@
 """Whether every choice of a space changes what a network computes at the size of image that it is trained at."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -23,11 +24,22 @@ class IdleChoice:
 def idle_choices(space: SearchSpace, image_shape: tuple[int, int, int]) -> list[IdleChoice]:
     """Neighbouring choices that differ neither in function at images (C, H, W) nor in cost but for the kernel's taps.
 
-    Found by the gradient of one mixed pass of a supernet: two choices that compute the same have the same.
+    Found by the gradient of one mixed pass of a supernet: two choices that compute the same have the same. Known after
+    the first time, for the jobs of a sweep.
     """
+    key = (type(space), json.dumps(space.spec(), sort_keys=True), image_shape)
+    if key not in _known:
+        _known[key] = _find_idle(space, image_shape)
+    return _known[key]
+
+
+_known: dict[tuple[type[SearchSpace], str, tuple[int, int, int]], list[IdleChoice]] = {}
+
+
+def _find_idle(space: SearchSpace, image_shape: tuple[int, int, int]) -> list[IdleChoice]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        supernet = space.supernet().double()
+        supernet = space.supernet().double().requires_grad_(False)
         for module in supernet.modules():  # a block may start as the identity
             if isinstance(module, nn.BatchNorm2d) and module.weight is not None:
                 nn.init.uniform_(module.weight, 0.5, 1.5)

@@ -8,13 +8,14 @@ import re
 import resource
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from interrupted_search import (
     POOL,
     append,
@@ -61,6 +62,17 @@ def killed(tmp_path_factory: pytest.TempPathFactory) -> SearchConfig:
     return config
 
 
+SEARCH_AND_COUNT_THREADS = """
+import sys, torch
+from trainers.cli.search import run_search
+from trainers.runs.config import SearchConfig
+
+config = SearchConfig.model_validate_json(sys.stdin.read())
+with open(sys.argv[1], "w", encoding="utf-8") as file:
+    run_search(config, lambda line: print(torch.get_num_threads(), line, file=file, flush=True))
+"""
+
+
 def copied(search: SearchConfig, runs: Path, *more: str) -> SearchConfig:
     """The same search in another folder, as far as it was."""
     config = search_config(runs, *POOL, *more)
@@ -85,7 +97,11 @@ def test_a_killed_search_ends_with_the_same_bits_whatever_is_around_it(
     here.mkdir()
     monkeypatch.chdir(here)
     (here / "hpc_ckpt_1.ckpt").write_bytes(b"of another run")
-    assert wait(start(config, report=lambda line: append(said, f"{torch.get_num_threads()} {line}"))) == 0
+    # In a fresh process: one that is forked hangs at its second thread, where its parent has had two.
+    finished = subprocess.run(
+        [sys.executable, "-c", SEARCH_AND_COUNT_THREADS, said], input=config.model_dump_json(), text=True
+    )
+    assert finished.returncode == 0
     threads = [line.split()[0] for line in said.read_text().splitlines() if line[2:7] in ("space", "epoch")]
     assert threads[0] == "2" and set(threads[1:]) == {"1"}  # until it knows, and from then on
     assert outcome(elsewhere) == whole

@@ -56,7 +56,12 @@ def test_network_that_is_too_slow_on_the_board_is_refuted(server: LoopbackServer
     config = composed(*SHORT, *DEVICE, board(server), "trainer.max_cuts=2", f"paths.runs={tmp_path / 'runs'}")
     # A price far below what any machine needs, so that only the measurement can refute it.
     free = {"model": "additive", "constant_ms": 1e-6, "in_constant": [{"kind": kind} for kind in KINDS], "terms": []}
-    config["hardware"]["mid_tablet"] |= {"latency": free, "bound": None, "domain": None, "budgets": {"latency_ms": 2e-6}}
+    config["hardware"]["mid_tablet"] |= {
+        "latency": free,
+        "bound": None,
+        "domain": None,
+        "budgets": {"latency_ms": 2e-6},
+    }
     result = run_search(validate(config), lambda line: None).model_dump()
     device = result["devices"]["mid_tablet"]
     assert result["status"] == "unmet"

@@ -1,6 +1,8 @@
 """Searches and problems small enough for tests: seconds to run, few enough networks to look at each."""
 
+import copy
 from collections.abc import Mapping
+from functools import cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -56,6 +58,11 @@ CELLS = (*CELL_SPACE, "hardware=[nb201_pixel3,mid_tablet]", "hardware.nb201_pixe
 
 def composed(*overrides: str, app: str = "search") -> dict[str, Any]:
     """The configuration of a command with these overrides, as plain values; `app` names its file in conf."""
+    return copy.deepcopy(_composed(overrides, app))
+
+
+@cache
+def _composed(overrides: tuple[str, ...], app: str) -> dict[str, Any]:
     GlobalHydra.instance().clear()
     with initialize_config_module("conf", version_base="1.3"):
         content = OmegaConf.to_container(compose(app, overrides=list(overrides)), resolve=True)

@@ -4,7 +4,7 @@
 # n decisions, S networks, K decisions in the widest scope.
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from hardware_models.budgets.factors import Array, compile_factors
 from hardware_models.domain import input_pixels
 from hardware_models.placement.placed_space import placed_space, placement_of
 from hardware_models.profile import METRICS, HardwareProfile
-from search_spaces.space import SearchSpace
+from search_spaces.space import Choice, SearchSpace
 
 PEAK = METRICS.index("peak_memory_mb")
 CHUNK = 2048  # networks priced at once: their positions and sums then stay in the cache
@@ -28,13 +28,16 @@ class CostTable:
 
     A metric is a constant plus the sum of one entry per factor; peak memory adds the largest activation entry.
     If a device has several units, `space` becomes the one whose networks are placed on them. The bound of a device is
-    widened as far as inputs of the space leave its domain.
+    widened as far as inputs of the space leave its domain. Of the network `only`, it has the costs of no other.
     All entries of all factors lie in one array, so that a cost is a gather and an expectation a product.
     """
 
-    def __init__(self, space: SearchSpace, devices: Sequence[HardwareProfile]) -> None:
+    def __init__(
+        self, space: SearchSpace, devices: Sequence[HardwareProfile], *, only: Mapping[str, Choice] | None = None
+    ) -> None:
         pixels = input_pixels(space)
-        self.space, self.devices = placed_space(space, devices), tuple(device.over(pixels) for device in devices)
+        self.devices = tuple(device.over(pixels) for device in devices)
+        self.space = placed_space(space if only is None else space.only(only), devices)
         self.device_names = tuple(device.name for device in devices)
         # Positions of the decisions where each device runs a network, after all those of the network itself.
         self.placements = tuple(placement_of(self.space, device) for device in devices)

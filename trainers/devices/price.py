@@ -58,15 +58,14 @@ def run_price(config: PriceConfig, report: Report) -> None:
 def price(architecture: Architecture, profiles: Sequence[HardwareProfile], *, margin: Margin) -> list[Price]:
     """Price of a network on each device. Raises: InvalidInputError if a device has no price for an operation."""
     space = build_space(architecture)
-    table, indices = CostTable(space, profiles), space.indices(architecture.choices)
-    return [_price_on(table, indices, profile, margin) for profile in profiles]
+    table = CostTable(space, profiles, only=architecture.choices)
+    return [_price_on(table, profile, margin) for profile in profiles]
 
 
-def _price_on(table: CostTable, indices: tuple[int, ...], profile: HardwareProfile, margin: Margin) -> Price:
+def _price_on(table: CostTable, profile: HardwareProfile, margin: Margin) -> Price:
     budgets: dict[str, float] = dict(profile.budgets.items())
     problem = BudgetProblem(table, profile.name, budgets or NO_BUDGET, margin=margin)
-    unplaced = len(table.space.decisions) - len(indices)
-    found = predicted_on(problem, (*indices, *[0] * unplaced))
+    found = predicted_on(problem, (0,) * len(table.space.decisions))
     held: dict[str, float] = {metric: float(getattr(found, metric)) for metric in METRICS}
     if problem.is_bound("latency_ms") and found.latency_upper_ms is not None:
         held["latency_ms"] = found.latency_upper_ms

@@ -1,5 +1,6 @@
 """The report of a run or a sweep: one HTML file that needs nothing else."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +52,10 @@ def sweep_page(folder: Path) -> str:
 
 
 def _page(template: str, view: dict[str, Any]) -> str:
-    loader = PackageLoader("trainers.reports")
+    return printable_lines(_templates().get_template(template).render(view))
+
+
+@cache
+def _templates() -> Environment:
     settings: Any = {"undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    environment = Environment(loader=loader, autoescape=True, **settings)
-    return printable_lines(environment.get_template(template).render(view))
+    return Environment(loader=PackageLoader("trainers.reports"), autoescape=True, **settings)
