@@ -1,5 +1,6 @@
 """A search with all that its users meet: the report, the logger of its configuration, and the study of a trial."""
 
+import sys
 from collections.abc import Sequence
 
 from trainers.loggers.alerts import epoch_alerts
@@ -30,7 +31,7 @@ def run_identified(config: SearchConfig, report: Report, *, command: str) -> Res
     callbacks: list[SearchCallback] = [WriteReport(config), LogRun(config, report)]
     if config.trial is not None:
         callbacks.append(ReportToStudy(config))
-    return run(config, report, command=command, callbacks=callbacks)
+    return run(config, report, command=command, callbacks=callbacks, bar=sys.stdout.isatty())
 
 
 class WriteReport(SearchCallback):

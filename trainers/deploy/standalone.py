@@ -1,6 +1,6 @@
 """Networks that stand alone: loaded, trained, and scored on a split."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -80,13 +80,16 @@ def fit(
     batch_size: int,
     seed: int,
     clip_norm: float | None = None,
+    on_step: Callable[[], object] = lambda: None,
 ) -> None:
     """Trains a network in place on the weights split for `steps` batches; it ends in eval mode."""
     done, epoch = 0, 0
     while done < steps:
         batches = data.batches("weights", batch_size=batch_size, seed=seed, epoch=epoch, augment=True)
         losses = (data.task.loss(network(x), y) for x, y in islice(batches, steps - done))
-        done += sum(1 for _ in descend(network, losses, optimizer, schedule, clip_norm=clip_norm))
+        for _ in descend(network, losses, optimizer, schedule, clip_norm=clip_norm):
+            done += 1
+            on_step()
         epoch += 1
     network.eval()
 

@@ -1,6 +1,6 @@
 """From a chosen network to the file that its device runs: trained at its own image size, exported, tested, timed."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -15,6 +15,7 @@ from trainers.deploy.onnx_file import onnx_file, score_file, time_file
 from trainers.deploy.onnx_int8 import int8_file
 from trainers.deploy.optimizers import make_optimizer, make_schedule
 from trainers.deploy.standalone import Score, first_images, fit, score
+from trainers.search.phases import ADAPTING, CERTIFYING, Progress
 from trainers.search.plan import Plan
 
 
@@ -32,7 +33,14 @@ class Finished:
 
 
 def finish(
-    plan: Plan, network: nn.Module, indices: tuple[int, ...], *, id: str, from_scratch: bool, int8: bool
+    plan: Plan,
+    network: nn.Module,
+    indices: tuple[int, ...],
+    progress: Progress,
+    *,
+    id: str,
+    from_scratch: bool,
+    int8: bool,
 ) -> Finished:
     """Trains a network, exports and tests it. `id` is that of its architecture.
 
@@ -43,7 +51,9 @@ def finish(
         data, network = _deployed_data(plan, indices), without_resize(network).train(network.training)
         if plan.trained_size(indices) != data.image_size and not from_scratch:
             recalibrate(network, _recalibration_images(plan, data))
-    train_network(plan, network, data, from_scratch=from_scratch)
+    progress.enter(ADAPTING)
+    train_network(plan, network, data, from_scratch=from_scratch, on_step=progress.advance)
+    progress.enter(CERTIFYING)
     finetuned = score(network, data, "test", images=None, batch_size=settings.batch_size)
     if not settings.deploy:
         return Finished(network, finetuned)
@@ -80,7 +90,14 @@ def _recalibration_images(plan: Plan, data: ImageData) -> Iterator[Tensor]:
     return (x for x, _ in first_images(batches, settings.recalibration_images))
 
 
-def train_network(plan: Plan, network: nn.Module, data: ImageData, *, from_scratch: bool) -> None:
+def train_network(
+    plan: Plan,
+    network: nn.Module,
+    data: ImageData,
+    *,
+    from_scratch: bool,
+    on_step: Callable[[], object] = lambda: None,
+) -> None:
     """Trains a network further; one that no supernet gave its weights gets all the steps that a supernet would get."""
     config, settings, weights = plan.config, plan.config.trainer, network.parameters()
     if from_scratch:
@@ -91,5 +108,14 @@ def train_network(plan: Plan, network: nn.Module, data: ImageData, *, from_scrat
         steps, clip_norm = settings.finetune_steps, None
         optimizer = SGD(weights, lr=settings.finetune_lr, momentum=0.9, nesterov=True, weight_decay=1e-4)
         schedule = CosineAnnealingLR(optimizer, max(1, steps))
-    batches: dict[str, int] = {"batch_size": settings.batch_size, "seed": config.seed}
-    fit(network, data, optimizer, schedule, steps=steps, clip_norm=clip_norm, **batches)
+    fit(
+        network,
+        data,
+        optimizer,
+        schedule,
+        steps=steps,
+        batch_size=settings.batch_size,
+        seed=config.seed,
+        clip_norm=clip_norm,
+        on_step=on_step,
+    )

@@ -14,18 +14,29 @@ from hardware_models.budgets.cost_table import Array
 from hardware_models.placement.placed_space import unplaced
 from search_spaces.architecture import Architecture, architecture_of
 from trainers.deploy.standalone import Score, score
-from trainers.search.candidates import Candidate, Request, agreement, decided_by, race, random_candidates
+from trainers.search.candidates import (
+    Candidate,
+    Evaluate,
+    Request,
+    Rung,
+    agreement,
+    decided_by,
+    race,
+    random_candidates,
+)
 from trainers.search.certificate import Certificate, Verdict, certify, verify_and_cut
 from trainers.search.deployment import Finished, finish, size_of, timed
 from trainers.search.evaluation import Evaluator, fresh_network
 from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
+from trainers.search.phases import CERTIFYING, CHOOSING, Progress
 from trainers.search.plan import Plan
 from trainers.search.priors.prior import Prior
 from trainers.search.search_state import SearchState
 from trainers.search.searchers import Searcher
 from trainers.search.strategy import make_part
 from trainers.search.trained import Trained
+from trainers.search.workload import counted_evidence, trains_from_scratch
 
 
 @dataclass(frozen=True)
@@ -86,20 +97,24 @@ def derive(
     trained: Trained | None,
     prior: Prior | None,
     report: Callable[[str], None],
+    progress: Progress,
 ) -> list[Derived]:
     """One network per device, in the order of the problems. `starts` are the choices before any pruning."""
     supernet = None if trained is None else trained.supernet
     evaluator = make_part(plan.strategy, "evaluator", plan, supernet)
     found = Found(state, starts, trained, make_part(plan.strategy, "searcher"), evaluator, prior)
     requests, own = [], []
+    evidence = counted_evidence(evaluator, plan.table.num_own, progress)
+    progress.enter(CHOOSING)
     for device, problem in enumerate(plan.problems):
         report(f"{problem.name}: comparing networks by {plan.strategy['evaluator']['name']}")
-        requests.append(_request(plan, found, device))
+        requests.append(_request(plan, found, device, *evidence))
         own.append([_with_best_placement(problem, c) for c in found.searcher.search(requests[-1])])
     offered = [_offered(plan, request, own, device) for device, request in enumerate(requests)]
-    randoms = [request.random_candidates for request in requests]
+    progress.end()
     return [
-        _derive(plan, found, device, offered[device], randoms[device], report) for device in range(len(plan.problems))
+        _derive(plan, found, device, offered[device], request.random_candidates, report, progress)
+        for device, request in enumerate(requests)
     ]
 
 
@@ -110,7 +125,9 @@ def _derive(
     candidates: Sequence[Candidate],
     randoms: Sequence[Candidate],
     report: Callable[[str], None],
+    progress: Progress,
 ) -> Derived:
+    progress.enter(CERTIFYING)
     problem, evaluator = plan.problems[device], found.evaluator
     verdict = _verdict(plan, found, device, candidates)
     indices = verdict.candidate.indices
@@ -136,25 +153,27 @@ def _derive(
             plan,
             network,
             indices,
+            progress,
             id=architecture.id,
-            from_scratch=not evaluator.needs_supernet or plan.searched is not plan.space,
+            from_scratch=trains_from_scratch(plan),
             int8=problem.profile.precision == "int8",
         ),
         best=best,
         **before,
     )
+    progress.advance()
     report(_decision(derived))
     report(_line(derived, is_proxy=plan.is_proxy))
     return derived
 
 
-def _request(plan: Plan, found: Found, device: int) -> Request:
+def _request(plan: Plan, found: Found, device: int, evaluate: Evaluate, rungs: Sequence[Rung]) -> Request:
     """What the searcher may use for a device; its random networks are compared already."""
-    problem, settings, evaluator = plan.problems[device], plan.config.trainer, found.evaluator
-    generator, evaluate = np.random.default_rng([plan.config.seed, found.number_of(device)]), evaluator.validate
+    problem, settings = plan.problems[device], plan.config.trainer
+    generator = np.random.default_rng([plan.config.seed, found.number_of(device)])
     num_random = settings.candidates if settings.random_candidates is None else settings.random_candidates
     randoms = random_candidates(
-        problem, found.starts[device], evaluate, num_candidates=num_random, generator=generator, rungs=evaluator.rungs
+        problem, found.starts[device], evaluate, num_candidates=num_random, generator=generator, rungs=rungs
     )
     return Request(
         problem,
@@ -165,7 +184,7 @@ def _request(plan: Plan, found: Found, device: int) -> Request:
         random_candidates=randoms,
         generator=generator,
         prior=found.prior,
-        rungs=evaluator.rungs,
+        rungs=rungs,
     )
 
 

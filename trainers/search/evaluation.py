@@ -15,6 +15,8 @@ from trainers.search.candidates import Rung
 if TYPE_CHECKING:
     from trainers.search.plan import Plan
 
+TRAINED = 3.0  # passes forwards that a pass with its gradients takes about as long as
+
 
 class Evaluator(ABC):
     """Scores networks for the validation split, each by the same protocol.
@@ -30,6 +32,12 @@ class Evaluator(ABC):
     @classmethod
     def check(cls, space: SearchSpace, arguments: Mapping[str, Any]) -> None:
         """Raises: InvalidInputError for arguments that cannot be used with a space; before anything is trained."""
+
+    @classmethod
+    def passes(cls, plan: "Plan", **arguments: Any) -> float:
+        """About how many passes of one image forwards take as long as the score of a network."""
+        settings = plan.config.trainer
+        return settings.recalibration_images + (settings.validation_images or plan.data.size("validation"))
 
     @property
     def rungs(self) -> Sequence[Rung]:

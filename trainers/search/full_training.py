@@ -1,8 +1,10 @@
 """Networks compared after the whole training that a derived network gets."""
 
+from typing import Any
+
 from trainers.deploy.standalone import Score, score
 from trainers.search.deployment import train_network
-from trainers.search.evaluation import Evaluator
+from trainers.search.evaluation import TRAINED, Evaluator
 from trainers.search.plan import Plan
 
 
@@ -12,6 +14,11 @@ class FullTraining(Evaluator):
     def __init__(self, plan: Plan, supernet: None) -> None:
         super().__init__(plan, supernet)
         self.scores: dict[tuple[int, ...], Score] = {}
+
+    @classmethod
+    def passes(cls, plan: Plan, **arguments: Any) -> float:
+        settings = plan.config.trainer
+        return super().passes(plan) + TRAINED * settings.batch_size * settings.steps
 
     def validate(self, indices: tuple[int, ...]) -> Score:
         own = indices[: self.plan.table.num_own]  # where it runs makes no difference

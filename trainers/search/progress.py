@@ -1,4 +1,4 @@
-"""Progress of a search: one plain line an epoch, a row of `metrics.csv`, a bar on a terminal."""
+"""Progress of a training: some lines an epoch, a row of `metrics.csv`."""
 
 # Shapes: E epochs, D devices, M metrics, N choices of all decisions, C choices of one decision.
 
@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.callbacks import RichProgressBar
 from torch import Tensor
 
 from hardware_models.budgets.cost_table import METRICS
@@ -23,20 +22,30 @@ from trainers.runs.folder import RunFolder
 from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.interim import interim_scores
 from trainers.search.module import SearchModule
+from trainers.search.phases import TRAINING, Progress, left_words
 from trainers.search.plan import Plan
 from trainers.search.prune_log import prune_rows, write_prune_log
 
+COLUMNS = 80  # of the narrowest terminal that lines are made for
+GAP = "  "
+
 
 class EpochReport(pl.Callback):
-    """After every epoch: a row for `metrics.csv` and for each callback, a snapshot for `alphas.npz`, one line."""
+    """After every epoch: a row for `metrics.csv` and for each callback, a snapshot for `alphas.npz`, lines."""
 
     def __init__(
-        self, plan: Plan, folder: RunFolder, report: Report, *, callbacks: Sequence[SearchCallback] = ()
+        self,
+        plan: Plan,
+        folder: RunFolder,
+        report: Report,
+        progress: Progress,
+        *,
+        callbacks: Sequence[SearchCallback] = (),
     ) -> None:
         self.plan, self.folder, self.report, self.callbacks = plan, folder, report, callbacks
+        self.progress = progress
         self.rows: list[dict[str, Any]] = []
         self.weights_EDN: list[Tensor] = []
-        self.status: dict[str, str] = {}  # of each device after the last epoch
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -46,6 +55,15 @@ class EpochReport(pl.Callback):
             other = ", with other files of Espalier than before: no uninterrupted run gives its result"
             line = f"resumed after epoch {done} of {trainer.max_epochs}"
             self.report(line + (other if len(pl_module.computed.code) > 1 else ""))
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, SearchModule)
+        self.progress.enter(TRAINING, done=pl_module.state.step)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *batch: Any) -> None:
+        assert isinstance(pl_module, SearchModule)
+        if new := pl_module.state.step - self.progress.now.phase.done:  # none after the last of all steps
+            self.progress.advance(new)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, SearchModule)
@@ -59,11 +77,11 @@ class EpochReport(pl.Callback):
         row[metric_names.VALIDATION_LOSS] = float(np.mean([score.loss for score in scores]))
         row[metric_names.VALIDATION_ACCURACY] = float(np.mean([score.accuracy for score in scores]))
         self.rows.append(row)
-        self.status = status_words(row)
         self.weights_EDN.append(weights_of(pl_module).float())
         write_csv(self.folder.path / "metrics.csv", self.rows, list(row))
         self.folder.progress(trainer.current_epoch + 1, epochs=epochs)
-        self.report(epoch_line(row, self.status, epochs=epochs, is_proxy=self.plan.is_proxy))
+        head = f"{epoch_line(row, epochs=epochs, is_proxy=self.plan.is_proxy)}  {left_words(self.progress.now)}"
+        self.report("\n".join([head, *device_lines(row)]))
         for callback in self.callbacks:
             callback.on_epoch(self.rows)
 
@@ -85,7 +103,6 @@ class EpochReport(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         self.rows, self.weights_EDN = list(state_dict["rows"]), list(state_dict["weights"])
-        self.status = status_words(self.rows[-1])
 
 
 @torch.no_grad()
@@ -167,39 +184,24 @@ def _entropy_share(weights_N: np.ndarray, first_choice: np.ndarray) -> float:
     return float(np.mean([float(-(p * np.log(p)).sum() / np.log(len(p))) for p in blocks])) if blocks else 0.0
 
 
-def epoch_line(row: Mapping[str, Any], status: Mapping[str, str], *, epochs: int, is_proxy: bool) -> str:
-    """`epoch 1/8  val 0.490  entropy 0.99  choices 597  flagship_phone 19.8/48 latency_ms, max 1.07x ✗ ...`"""
+def epoch_line(row: Mapping[str, Any], *, epochs: int, is_proxy: bool) -> str:
+    """`epoch 1/8  val 0.490  entropy 0.99  choices 597`"""
     parts = [
         f"epoch {row[metric_names.EPOCH]}/{epochs}",
         f"{'proxy ' if is_proxy else ''}val {row[metric_names.VALIDATION_ACCURACY]:.3f}",
         f"entropy {row[metric_names.ENTROPY]:.2f}",
         f"choices {row[metric_names.CHOICES_ALIVE]:.0f}",
-        *(f"{device} {words}" for device, words in status.items()),
     ]
     return "  ".join(parts)
 
 
-class StatusLine(RichProgressBar):
-    """Lightning's bar, its epochs counted as everywhere else; beside it how each device was after the last epoch."""
-
-    def __init__(self, epoch_report: EpochReport) -> None:
-        super().__init__(leave=False)
-        self.epoch_report = epoch_report
-
-    def get_metrics(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> dict[str, Any]:
-        return dict(self.epoch_report.status)
-
-    def _get_train_description(self, current_epoch: int) -> str:
-        return f"Epoch {current_epoch + 1}/{self.trainer.max_epochs}"
-
-
-def status_words(row: Mapping[str, Any]) -> dict[str, str]:
-    """`19.8/12 latency_ms, max 2.13x ✗` for each device of a row.
+def device_lines(row: Mapping[str, Any]) -> list[str]:
+    """`  pixel6  19.8/12 latency_ms  max 2.13x ✗` for each device of a row, aligned, in no more than COLUMNS.
 
     The expected cost that is nearest its budget, and the budget; then the max cost of remaining networks as a share of
-    its budget, ✓ once that is within every budget.
+    its budget, ✓ once that is within every budget. Names give way to figures.
     """
-    found = {}
+    found = []
     for device in metric_names.devices_of(row):
         metrics = [metric for metric in METRICS if metric_names.budget(device, metric) in row]
         budgets = {metric: row[metric_names.budget(device, metric)] for metric in metrics}
@@ -207,5 +209,17 @@ def status_words(row: Mapping[str, Any]) -> dict[str, str]:
         nearest = max(metrics, key=lambda metric: costs[metric] / budgets[metric])
         worst = max(row[metric_names.worst(device, metric)] / budgets[metric] for metric in metrics)
         mark = "✓" if row[metric_names.met(device)] else "✗"
-        found[device] = f"{costs[nearest]:.3g}/{budgets[nearest]:g} {nearest}, max {worst:.2f}x {mark}"
-    return found
+        found.append((device, f"{costs[nearest]:.3g}/{budgets[nearest]:g} {nearest}", f"max {worst:.2f}x {mark}"))
+    widths = [max(map(len, column)) for column in zip(*found, strict=True)]
+    widest = min(widths[0], COLUMNS - sum(widths[1:]) - 3 * len(GAP))
+    return [
+        f"{GAP}{shortened(device, widest):{widest}}{GAP}{cost:{widths[1]}}{GAP}{worst:>{widths[2]}}"
+        for device, cost, worst in found
+    ]
+
+
+def shortened(name: str, width: int) -> str:
+    """The name, without its middle where it is longer: names of one kind often differ at their ends."""
+    if len(name) <= width:
+        return name
+    return f"{name[: (width - 1) // 2]}\N{HORIZONTAL ELLIPSIS}{name[len(name) - width // 2 :]}"

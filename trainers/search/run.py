@@ -21,9 +21,11 @@ from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.search.console import data_lines, feasible_line, headline, report_verdict
 from trainers.search.derive import derive
+from trainers.search.display import Bar, Display, Lines
 from trainers.search.heritage import inherit
 from trainers.search.memory import count_peak_anew, memory_named, peak_mb
 from trainers.search.module import make_module
+from trainers.search.phases import Progress
 from trainers.search.plan import Plan, is_host, measured_devices, prepare
 from trainers.search.priors.scoring import make_prior
 from trainers.search.provenance import computed_here, origin
@@ -32,18 +34,24 @@ from trainers.search.search_state import PruneRecord, SearchState
 from trainers.search.strategy import needs_supernet
 from trainers.search.trained import asked_of, keep_supernet, trained_by
 from trainers.search.training import train
+from trainers.search.workload import phases_of
 
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
 
 
 def run(
-    config: SearchConfig, report: Report, *, command: str = FROM_PYTHON, callbacks: Sequence[SearchCallback] = ()
+    config: SearchConfig,
+    report: Report,
+    *,
+    command: str = FROM_PYTHON,
+    callbacks: Sequence[SearchCallback] = (),
+    bar: bool = False,
 ) -> Result:
     """The result of a search: found finished in its run folder, or made, or made to its end.
 
     Raises: InvalidInputError before any work; RunInUseError if another process is at it; BudgetInfeasibleError;
     SearchStoppedError; RunFolderError if a file cannot be written; KeyboardInterrupt, with its number, on a signal.
-    `config` says what its figures come from, as `identified` gives it.
+    `config` says what its figures come from, as `identified` gives it. A `bar` shows on a terminal how far it is.
     """
     folder = RunFolder(config.run_folder, command=command)
     finished = folder.read_result()
@@ -56,7 +64,7 @@ def run(
         finished = folder.read_result()  # another process may have ended it meanwhile
         if finished is None:
             _tell_what_is_missing(folder, report)
-            return _attempt(plan, folder, report, callbacks)
+            return _attempt(plan, folder, report, callbacks, bar=bar)
         folder.release()
     _tidy(folder, finished, report, callbacks)
     report(f"this search is finished already: {folder.path}; delete the folder to run it again")
@@ -97,7 +105,9 @@ def _tidy(folder: RunFolder, finished: Result, report: Report, callbacks: Sequen
         folder.release()
 
 
-def _attempt(plan: Plan, folder: RunFolder, to_user: Report, callbacks: Sequence[SearchCallback]) -> Result:
+def _attempt(
+    plan: Plan, folder: RunFolder, to_user: Report, callbacks: Sequence[SearchCallback], *, bar: bool
+) -> Result:
     def report(line: str) -> None:
         folder.log(line)
         to_user(line)
@@ -107,8 +117,8 @@ def _attempt(plan: Plan, folder: RunFolder, to_user: Report, callbacks: Sequence
         folder.log(f"attempt {folder.attempt}: {folder.command}")
         for callback in callbacks:
             callback.on_start()
-        with memory_named(), _threads_of(plan.config):
-            result = _run(plan, folder, report, callbacks)
+        with memory_named(), _threads_of(plan.config), Bar(report) if bar else Lines(report) as display:
+            result = _run(plan, folder, display, callbacks)
         folder.close(result.status)  # a run that cannot say that it is finished is not
         status = status_with(result.status)
     except BaseException as error:
@@ -126,8 +136,8 @@ def _attempt(plan: Plan, folder: RunFolder, to_user: Report, callbacks: Sequence
     return result
 
 
-def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[SearchCallback]) -> Result:
-    config = plan.config
+def _run(plan: Plan, folder: RunFolder, display: Display, callbacks: Sequence[SearchCallback]) -> Result:
+    config, report, progress = plan.config, display.report, Progress(phases_of(plan), display.show)
     write_text(folder.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     counts_anew = count_peak_anew()
     pl.seed_everything(config.seed, verbose=False)
@@ -138,18 +148,19 @@ def _run(plan: Plan, folder: RunFolder, report: Report, callbacks: Sequence[Sear
     starts = list(state.survivors)
     computed, trained, train_seconds = computed_here(plan), None, 0.0
     clock = time.perf_counter()
-    prior = None if config.prior is None else make_prior(plan, config.prior, starts, report)
+    prior = None if config.prior is None else make_prior(plan, config.prior, starts, report, progress)
     seconds = {"prior": time.perf_counter() - clock}
     if config.parent is not None:
         trained = inherit(plan, config.parent, state, report)
     elif needs_supernet(plan.strategy):
-        module = train(plan, make_module(plan, state, computed, prior), folder, report, callbacks=callbacks)
+        module = make_module(plan, state, computed, prior)
+        train(plan, module, folder, report, progress, callbacks=callbacks)
         trained, train_seconds = trained_by(module), module.train_seconds
         if config.trainer.keep == "supernet":
             asked = {name: asked_of(mapping, margin=config.margin) for name, mapping in config.hardware.items()}
             keep_supernet(folder.path, trained, state, asked=asked)
     clock = time.perf_counter()
-    derived = derive(plan, state, starts, trained, prior, report)
+    derived = derive(plan, state, starts, trained, prior, report, progress)
     seconds |= {"train": train_seconds, "derive": time.perf_counter() - clock}
     peak = peak_mb() if counts_anew else None
     return write_result(

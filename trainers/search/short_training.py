@@ -3,8 +3,8 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import count, islice
-from typing import Annotated
+from itertools import count, islice, pairwise
+from typing import Annotated, Any
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from search_spaces.space import Supernet
 from trainers.deploy.optimizers import make_optimizer, make_schedule
 from trainers.deploy.standalone import Score, descend, score
 from trainers.search.candidates import Rung
-from trainers.search.evaluation import Evaluator
+from trainers.search.evaluation import TRAINED, Evaluator
 from trainers.search.plan import Plan
 
 LAST_SHARE = 0.5  # of the steps, whose losses count
@@ -45,6 +45,13 @@ class ShortTraining(Evaluator):
         super().__init__(plan, supernet)
         self.steps = sorted(set(steps))
         self.trainings: dict[tuple[int, ...], Training] = {}
+
+    @classmethod
+    def passes(cls, plan: Plan, **arguments: Any) -> float:
+        """Half of the networks go on to each further rung."""
+        rungs = [0, *sorted(set(arguments["steps"]))]
+        mean_steps = sum((after - before) / 2**rung for rung, (before, after) in enumerate(pairwise(rungs)))
+        return super().passes(plan) + TRAINED * plan.config.trainer.batch_size * mean_steps
 
     @property
     def rungs(self) -> Sequence[Rung]:

@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import sys
 import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -17,8 +16,9 @@ from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO, latest_checkpoint
 from trainers.search.lightning_callbacks import make_callbacks
 from trainers.search.module import SearchModule
+from trainers.search.phases import Progress
 from trainers.search.plan import Plan
-from trainers.search.progress import EpochReport, StatusLine
+from trainers.search.progress import EpochReport
 from trainers.search.provenance import hashes
 
 
@@ -27,6 +27,7 @@ def train(
     module: SearchModule,
     folder: RunFolder,
     report: Report,
+    progress: Progress,
     *,
     callbacks: Sequence[SearchCallback] = (),
 ) -> SearchModule:
@@ -41,18 +42,14 @@ def train(
         batch_size=settings.batch_size, seed=config.seed, epoch=lambda: module.state.step // len(loader)
     )
     epochs = -(-settings.steps // len(loader))
-    epoch_report = EpochReport(plan, folder, report, callbacks=callbacks)
+    epoch_report = EpochReport(plan, folder, report, progress, callbacks=callbacks)
     checkpoints = folder.path / CHECKPOINTS
     origin = dict(hashes(plan)) | {name: version for name, version in versions().items() if name in COMPUTING}
     checkpoint_io = PacedCheckpointIO(origin, seconds=settings.checkpoint_seconds)
-    hooks = [
-        epoch_report,
-        EpochCheckpoint(checkpoints, checkpoint_io),
-        *make_callbacks(config.callbacks),
-        *([StatusLine(epoch_report)] if sys.stdout.isatty() else []),
-    ]
+    hooks = [epoch_report, EpochCheckpoint(checkpoints, checkpoint_io), *make_callbacks(config.callbacks)]
     trainer = _trainer(epochs, hooks, checkpoint_io, folder=folder.path)
     _fit(trainer, module, loader, latest_checkpoint(checkpoints, report))
+    progress.end()
     epoch_report.write_choices(module)
     return module
 
@@ -90,6 +87,6 @@ def _trainer(
         logger=False,
         enable_checkpointing=True,
         enable_model_summary=False,
-        enable_progress_bar=sys.stdout.isatty(),
+        enable_progress_bar=False,
         num_sanity_val_steps=0,
     )

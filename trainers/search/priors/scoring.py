@@ -12,6 +12,7 @@ from hardware_models.budgets.cost_table import Indices
 from trainers.runs.config import PriorConfig
 from trainers.search.callbacks import Report
 from trainers.search.distinct import Distinct
+from trainers.search.phases import SCORING, Progress
 from trainers.search.plan import Plan
 from trainers.search.priors.fresh import PRIORS, Fresh
 from trainers.search.priors.prior import Prior, fit_prior, sample, starting_logits
@@ -21,9 +22,12 @@ POOL = 4096
 LEADERS = 3  # networks of each device whose neighbours are scored
 
 
-def make_prior(plan: Plan, config: PriorConfig, starts: Sequence[Survivors], report: Report) -> Prior:
+def make_prior(
+    plan: Plan, config: PriorConfig, starts: Sequence[Survivors], report: Report, progress: Progress
+) -> Prior:
     """A prior from networks within the budgets: first uniform ones, then in rounds those that it finds best itself."""
-    scorer, generator = Scorer(plan, config), np.random.default_rng(plan.config.seed)
+    progress.enter(SCORING)
+    scorer, generator = Scorer(plan, config, progress), np.random.default_rng(plan.config.seed)
     per_round = 2 * config.networks_per_round * len(plan.problems)
     report(f"prior: scoring {config.networks} untrained networks, then up to {per_round} more {config.rounds} times")
     scorer.add(sample(plan.problems, starts, config.networks, generator), most=config.networks)
@@ -31,6 +35,7 @@ def make_prior(plan: Plan, config: PriorConfig, starts: Sequence[Survivors], rep
         prior = scorer.prior()
         for problem, start in zip(plan.problems, starts, strict=True):
             scorer.add(*_next(prior, problem, start, generator), most=config.networks_per_round)
+    progress.end()
     prior = scorer.prior()
     scores = ", ".join(f"{name} {tau:.2f}" for name, tau in prior.agreement.items())
     report(
@@ -43,7 +48,8 @@ def make_prior(plan: Plan, config: PriorConfig, starts: Sequence[Survivors], rep
 class Scorer:
     """Different networks with their training-free scores, all on the same batch and initialised from the same seed."""
 
-    def __init__(self, plan: Plan, config: PriorConfig) -> None:
+    def __init__(self, plan: Plan, config: PriorConfig, progress: Progress) -> None:
+        self.progress = progress
         self.plan, self.weight = plan, config.weight
         self.scores = {name: PRIORS[name] for name in config.scores}
         batches = plan.data.batches(
@@ -69,7 +75,9 @@ class Scorer:
             torch.manual_seed(self.plan.config.seed)
             network = self.plan.searched.network(self.plan.searched.choices(indices)).train()
         fresh = Fresh(network, self.inputs, self.targets, self.plan.data.task)
-        return {name: score(fresh) for name, score in self.scores.items()}
+        found = {name: score(fresh) for name, score in self.scores.items()}
+        self.progress.advance()
+        return found
 
 
 def _next(
