@@ -15,6 +15,7 @@ from trainers.reports.verify import verify_run
 from trainers.runs.config import validate
 from trainers.search.deployment import finish
 from trainers.search.full_training import FullTraining
+from trainers.search.phases import Progress
 from trainers.search.plan import prepare
 from trainers.search.run import run
 from trainers.search.strategy import make_part
@@ -127,7 +128,8 @@ def test_full_training_scores_the_network_that_would_be_derived(tmp_path: Path) 
     assert isinstance(evaluator, FullTraining)
     cell = plan.problems[0].start()[0].incumbent
     scored = evaluator.validate(cell)
-    derived = finish(plan, evaluator.network(cell), cell, id="a" * 8, from_scratch=True, int8=False).network
+    network, progress = evaluator.network(cell), Progress([])
+    derived = finish(plan, network, cell, progress, id="a" * 8, from_scratch=True, int8=False).network
     images, batch_size = plan.config.trainer.validation_images, plan.config.trainer.batch_size
     assert score(derived, plan.data, "validation", images=images, batch_size=batch_size) == scored
     fresh = score(evaluator.network(cell), plan.data, "validation", images=images, batch_size=batch_size)

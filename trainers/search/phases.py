@@ -99,8 +99,9 @@ class Progress:
         self._runs = False
 
     def _count(self, units: int) -> None:
-        moment, phase = self._clock(), self.phases[self._current]
+        moment = self._clock()
         if self._runs:
+            phase = self.phases[self._current]
             done, seconds = phase.done + units, phase.seconds + moment - self._since
             self._replace(done=done, total=max(phase.total, done), timed=phase.timed + units, seconds=seconds)
         self._since = moment
