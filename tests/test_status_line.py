@@ -40,7 +40,7 @@ def test_three_devices_are_aligned_in_80_columns_and_no_figure_is_cut(name: str)
     row = row_of({name: figures, "mid_tablet": (30, 75, 76, "latency_ms"), "iot_terminal": (0.5, 0.8, 0.9, "gflops")})
     lines = device_lines(row)
     assert len(lines) == 3 and max(map(len, lines)) <= 80
-    assert len({len(line) for line in lines}) == 1 and len({line.index("x ") for line in lines}) == 1
+    assert len({len(line) for line in lines}) == 1 and len({line.rindex("x ") for line in lines}) == 1
     assert "1.23e+03/1234.5 peak_memory_mb" in lines[0] and lines[0].endswith("max 80.00x ✗")
     assert lines[0].startswith(f"  {name[:10]}") and name[-4:] in lines[0]
 
