@@ -17,6 +17,7 @@ from hydra.core.global_hydra import GlobalHydra
 from search_spaces.errors import keys_of
 from trainers.cli.calibrate_command import CALIBRATE
 from trainers.cli.command import App
+from trainers.cli.compare import COMPARE
 from trainers.cli.derive_command import DERIVE
 from trainers.cli.export_command import EXPORT
 from trainers.cli.main import run_command
@@ -26,7 +27,7 @@ from trainers.cli.retrain_command import RETRAIN
 from trainers.cli.search_command import SEARCH
 from trainers.cli.tune import TUNE
 
-__all__ = ["CALIBRATE", "DERIVE", "EXPORT", "MEASURE", "PRICE", "RETRAIN", "SEARCH", "TUNE"]
+__all__ = ["CALIBRATE", "COMPARE", "DERIVE", "EXPORT", "MEASURE", "PRICE", "RETRAIN", "SEARCH", "TUNE"]
 CONF = Path(__file__).resolve().parents[1] / "conf"
 Result = tuple[int, str, str]  # exit code, output, errors
 Cli = Callable[..., Result]

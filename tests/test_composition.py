@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from console import CALIBRATE, EXPORT, MEASURE, PRICE, RETRAIN, SEARCH, TUNE, App, Cli, console, refused
+from console import CALIBRATE, COMPARE, EXPORT, MEASURE, PRICE, RETRAIN, SEARCH, TUNE, App, Cli, console, refused
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 from tiny_search import TINY
@@ -34,6 +34,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
         (SEARCH, ("hydra.run.dir=x",), "hydra.run.dir", "paths.runs"),
         (SEARCH, ("hydra.searchpath=[file://.]",), "hydra.searchpath", ""),
         (TUNE, ("trialz=3",), "trialz", "trials"),
+        (COMPARE, ("seedz=3",), "seedz", "seeds"),
         (MEASURE, ("thread=3",), "thread", "threads"),
         (CALIBRATE, ("levl=1",), "levl", "level"),
         (EXPORT, ("limits.accuracy_dropp=1",), "limits.accuracy_dropp", "accuracy_drop"),

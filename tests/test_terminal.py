@@ -32,6 +32,7 @@ printf '%s\\n' "${COMPREPLY[@]}"
     [
         ("espalier-search trainer.st", ["trainer.steps="]),
         ("espalier-tune strategy=ran", ["strategy=random"]),
+        ("espalier-compare cpu_s", ["cpu_seconds="]),
         ("espalier-measure architec", ["architecture="]),
         ("espalier-export limits.acc", ["limits.accuracy_drop="]),
         ("espalier-price architec", ["architecture="]),

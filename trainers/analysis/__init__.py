@@ -1,5 +1,7 @@
 """Finished and running searches as data frames, the figures that come of them, and pictures of both."""
 
+from trainers.analysis.comparison import comparison_runs, comparison_table
+from trainers.analysis.comparison_plot import plot_comparison
 from trainers.analysis.devices import held_out, latencies, transfer
 from trainers.analysis.fronts import hypervolume, pareto
 from trainers.analysis.latency_plots import plot_predicted_against_measured, plot_residuals_by_operation
@@ -23,6 +25,8 @@ __all__ = [
     "Sweep",
     "anytime",
     "candidates",
+    "comparison_runs",
+    "comparison_table",
     "held_out",
     "hypervolume",
     "latencies",
@@ -31,6 +35,7 @@ __all__ = [
     "pareto",
     "plot_alphas",
     "plot_anytime",
+    "plot_comparison",
     "plot_costs",
     "plot_device_correlation",
     "plot_front",

@@ -3,8 +3,9 @@
 import argparse
 import os
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from trainers.cli.command import choices
 
@@ -12,6 +13,7 @@ from trainers.cli.command import choices
 LAUNCHING = re.compile(r"[+~]*hydra(\.(launcher|sweeper)\b|/(launcher|sweeper(/sampler)?)(@|=|$))")
 OF_HYDRA = re.compile(r"[+~]*hydra(?=[./@=:]|$)")
 NESTED = re.compile(r"\[[^\]]*[\[{]")  # not of a sweep over lists, as [a],[b]
+PLAIN = re.compile(r"(?!(?:null|true|false|inf|nan|yes|no|on|off)$)[A-Za-z_]\w*", re.IGNORECASE)  # words without quotes
 COMPLETION = ("-sc", "--shell-completion")  # what TAB asks
 ANSWERS = (*COMPLETION, "-c", "--cfg", "-i", "--info", "--hydra-help", "--version")  # without a run
 
@@ -88,3 +90,14 @@ def quoted(text: str) -> str:
     """The text as a value of an override that means these very characters: in quotes, interpolating nothing."""
     literal = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # for OmegaConf, which reads it after Hydra
     return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), literal) + "'"
+
+
+def as_value(value: Any) -> str:
+    """A plain value as an override has it: `null`, `0.1`, `darts`, `'a text'`, `[1,2]`, `{name:dual}`."""
+    if isinstance(value, Mapping):
+        return "{" + ",".join(f"{key}:{as_value(each)}" for key, each in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ",".join(map(as_value, value)) + "]"
+    if isinstance(value, str):
+        return value if PLAIN.fullmatch(value) else quoted(value)
+    return "null" if value is None else str(value).lower()

@@ -1,11 +1,13 @@
 """`espalier-search` as a console script; the search itself is in search.py, which imports torch."""
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from search_spaces.errors import InvalidInputError
 from trainers.cli.command import CONTINUES, App, run, tell
+from trainers.cli.overrides import key_of
 from trainers.runs.validation import refusal, untitled
 
 if TYPE_CHECKING:
@@ -45,6 +47,13 @@ def identify(config: "SearchConfig", known: dict[Any, str]) -> "SearchConfig":
     from trainers.search.identification import identified
 
     return identified(config, known, tell)
+
+
+def search_command(command: str, sweep: str, *, without: Collection[str]) -> str:
+    """What runs the search of a job of another command alone, in the same run folder: `without` that one's own keys."""
+    _, *arguments = shlex.split(command)
+    kept = [a for a in arguments if key_of(a).partition(".")[0] not in (*without, "sweep")]
+    return shlex.join([SEARCH.name, *kept, f"sweep={sweep}"])
 
 
 SEARCH = App("espalier-search", "search", check_search, work, CONTINUES, run_folder, identify)

@@ -14,8 +14,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from search_spaces.errors import EspalierError, InvalidInputError
 from trainers.cli.command import App, say, tell
+from trainers.cli.compare import COMPARE
 from trainers.cli.composition import CONFIGURATION, explained, task_overrides, values_of_job
-from trainers.cli.tune import SEARCHES
+from trainers.cli.searches import SEARCHES
 from trainers.runs.exit_status import EXIT_CODES
 from trainers.runs.validation import refusal, untitled
 from trainers.sweeps import sweep
@@ -30,7 +31,10 @@ class Start(Callback):
         try:
             folder = Path(os.path.expanduser(str(config.paths.runs)), str(config.sweep))
             launcher, known = str(config.hydra.runtime.choices["hydra/launcher"]), knows_its_jobs(config.hydra.sweeper)
-            jobs = _jobs(SEARCHES[name], config, folder) if known else []
+            if name == COMPARE.name:
+                jobs = _jobs_of_arms(config, folder)
+            else:
+                jobs = _jobs(SEARCHES[name], config, folder) if known else []
             if launcher in sweep.ALL_AT_ONCE:
                 threads = (os.cpu_count() or 1) // _at_once(config, len(jobs))
                 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
@@ -45,6 +49,16 @@ class Start(Callback):
 def knows_its_jobs(sweeper: DictConfig) -> bool:
     """Whether a sweeper is Hydra's own, which runs what the command line says; others choose jobs as they go."""
     return str(sweeper["_target_"]).endswith(".BasicSweeper")
+
+
+def _jobs_of_arms(config: DictConfig, folder: Path) -> list[Job]:
+    """The jobs of a comparison. Raises: InvalidInputError if they cannot be run."""
+    target = str(config.hydra.sweeper["_target_"])
+    if not target.endswith(".EspalierCompareSweeper"):
+        raise InvalidInputError(f"hydra/sweeper: got {target}; allowed: the one of {COMPARE.name}, so leave it out")
+    from trainers.cli.arms import comparison_jobs
+
+    return comparison_jobs(GlobalHydra.instance().config_loader(), config, folder)
 
 
 def _jobs(app: App, config: DictConfig, folder: Path) -> list[Job]:

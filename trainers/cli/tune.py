@@ -1,11 +1,10 @@
 """`espalier-tune`: a study whose trials are searches."""
 
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainers.cli.command import CONTINUES, App, run
-from trainers.cli.search_command import SEARCH, check_search, identify, run_folder, work
+from trainers.cli.search_command import check_search, identify, run_folder, search_command, work
 
 if TYPE_CHECKING:
     from trainers.runs.config import SearchConfig
@@ -23,18 +22,10 @@ def check_tune(content: dict[str, Any]) -> "SearchConfig":
 
 
 def _work(config: "SearchConfig", command: str) -> Mapping[str, Any]:
-    return work(config, _search_command(command, config.sweep))
-
-
-def _search_command(command: str, sweep: str) -> str:
-    """What runs the search of a trial alone, in the same run folder."""
-    _, *arguments = shlex.split(command)
-    kept = [a for a in arguments if a.partition("=")[0] not in (*OF_STUDIES, "trial", "sweep")]
-    return shlex.join([SEARCH.name, *kept, f"sweep={sweep}"])
+    return work(config, search_command(command, config.sweep, without=(*OF_STUDIES, "trial")))
 
 
 TUNE = App("espalier-tune", "tune", check_tune, _work, CONTINUES, run_folder, identify, sweeps=True)
-SEARCHES = {app.name: app for app in (SEARCH, TUNE)}  # whose jobs are searches
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.loading import load_readable, load_run
 from trainers.deploy.retrain_result import is_retrained
+from trainers.reports.comparison_files import comparison_view
 from trainers.reports.retrained import retrained_view
 from trainers.reports.run_view import run_view
 from trainers.reports.sweep_view import sweep_view
@@ -48,7 +49,8 @@ def sweep_page(folder: Path) -> str:
     if not sweep.runs and not sweep.unreadable and not (folder / FILE).is_file():
         raise InvalidInputError(f"no runs in {folder}; give the folder <runs>/<sweep>, which holds a folder per run")
     surveyed, commands = survey(folder)
-    return _page("sweep.html.j2", sweep_view(sweep, surveyed, commands=commands))
+    view = sweep_view(sweep, surveyed, commands=commands)
+    return _page("sweep.html.j2", {**view, "comparison": comparison_view(folder)})
 
 
 def _page(template: str, view: dict[str, Any]) -> str:

@@ -248,11 +248,14 @@ class PriorRecord(Part):
 class Search(Part):
     """Time, memory and course of a search; `choices_alive` and `worst_surviving_share` are by device.
 
-    `entropy` and `step_over_floor` are of the training of a supernet.
+    `entropy` and `step_over_floor` are of the training of a supernet. `cpu_seconds` are those of all threads for the
+    prior, for training and for comparing networks, of all attempts that the result comes of; what is done with the
+    networks that were found, from proof to export, is not of the search.
     """
 
     train_seconds: Number
     derive_seconds: Number
+    cpu_seconds: Number | None = None  # which earlier versions did not count
     prior: PriorRecord | None = None
     steps: Count
     entropy: Share | None

@@ -90,7 +90,16 @@ class Found:
         return device if self.trained is None else self.trained.numbers[device]
 
 
-def derive(
+@dataclass(frozen=True)
+class Compared:
+    """What a search has compared: each device's candidates and random networks, best first, in the problems' order."""
+
+    found: Found
+    candidates: Sequence[Sequence[Candidate]]
+    randoms: Sequence[Sequence[Candidate]]
+
+
+def compare(
     plan: Plan,
     state: SearchState,
     starts: Sequence[Survivors],
@@ -98,8 +107,8 @@ def derive(
     prior: Prior | None,
     report: Callable[[str], None],
     progress: Progress,
-) -> list[Derived]:
-    """One network per device, in the order of the problems. `starts` are the choices before any pruning."""
+) -> Compared:
+    """The candidates of each device; with them the search is over. `starts` are the choices before any pruning."""
     supernet = None if trained is None else trained.supernet
     evaluator = make_part(plan.strategy, "evaluator", plan, supernet)
     found = Found(state, starts, trained, make_part(plan.strategy, "searcher"), evaluator, prior)
@@ -112,9 +121,14 @@ def derive(
         own.append([_with_best_placement(problem, c) for c in found.searcher.search(requests[-1])])
     offered = [_offered(plan, request, own, device) for device, request in enumerate(requests)]
     progress.end()
+    return Compared(found, offered, [request.random_candidates for request in requests])
+
+
+def derive(plan: Plan, compared: Compared, report: Callable[[str], None], progress: Progress) -> list[Derived]:
+    """One network per device, in the order of the problems: proven, trained to its end and exported."""
     return [
-        _derive(plan, found, device, offered[device], request.random_candidates, report, progress)
-        for device, request in enumerate(requests)
+        _derive(plan, compared.found, device, compared.candidates[device], compared.randoms[device], report, progress)
+        for device in range(len(plan.problems))
     ]
 
 

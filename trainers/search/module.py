@@ -2,6 +2,7 @@
 
 # Shapes: B batch, N choices of all decisions.
 
+import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -85,7 +86,7 @@ class SearchModule(pl.LightningModule):
         self._make_schedule = learning_rate
         self.computed = computed
         self.pass_seconds = self.step_seconds = self._seconds_before = 0.0
-        self._started = time.perf_counter()
+        self._started, self._cpu_started, self._cpu_before = time.perf_counter(), time.process_time(), 0.0
         self.state.start_utilities(self.probabilities())
         self.totals = {"loss": 0.0, "correct": 0.0, "images": 0.0}
 
@@ -136,6 +137,11 @@ class SearchModule(pl.LightningModule):
         """Time of training up to now, of all attempts."""
         return self._seconds_before + time.perf_counter() - self._started
 
+    @property
+    def cpu_seconds(self) -> float:
+        """CPU-seconds of training up to now, of all attempts and threads; NaN if an attempt has not counted them."""
+        return self._cpu_before + time.process_time() - self._cpu_started
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = self.state.state_dict()
         checkpoint["search"] = {
@@ -144,6 +150,7 @@ class SearchModule(pl.LightningModule):
             "remedies": {name: remedy.state_dict() for name, remedy in self.strategy.remedies.items()},
             "totals": self.totals,
             "seconds": (self.pass_seconds, self.step_seconds, self.train_seconds),
+            "cpu_seconds": self.cpu_seconds,
             "strategy": {"survivors": state["survivors"], **self.strategy.constraint.state_dict()},
             "random": torch.get_rng_state(),
             "computed": (self.computed.threads, self.computed.processors, [vars(c) for c in self.computed.code]),
@@ -153,6 +160,7 @@ class SearchModule(pl.LightningModule):
         search = checkpoint["search"]
         self.totals = dict(search["totals"])
         self.pass_seconds, self.step_seconds, self._seconds_before = search["seconds"]
+        self._cpu_before = search.get("cpu_seconds", math.nan)  # of an earlier version, which did not count
         self.state.load_state_dict({**search, "survivors": search["strategy"]["survivors"]})
         self.strategy.constraint.load_state_dict(search["strategy"])
         self.strategy.relaxation.load_state_dict(search)

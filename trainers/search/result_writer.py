@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from math import isnan
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -71,6 +72,7 @@ def write_result(
     *,
     computed: Computed,
     seconds: dict[str, float],
+    cpu_seconds: float,
     peak_memory_mb: float | None,
 ) -> Result:
     """Writes every file of the result, result.json last, and returns its content."""
@@ -100,7 +102,7 @@ def write_result(
         devices=devices,
         objective=objective(devices, seconds=sum(seconds.values())),
         transfer={network.device: transfer(plan.problems, network.verdict.candidate.indices) for network in derived},
-        search=_search(state, trained, prior, seconds=seconds, peak_memory_mb=peak_memory_mb),
+        search=_search(state, trained, prior, seconds=seconds, cpu_seconds=cpu_seconds, peak_memory_mb=peak_memory_mb),
         hashes=hashes(plan),
         files=files | file_hashes(folder.path, own),
         versions=versions(),
@@ -141,6 +143,7 @@ def _search(
     prior: Prior | None,
     *,
     seconds: dict[str, float],
+    cpu_seconds: float,
     peak_memory_mb: float | None,
 ) -> Search:
     module = None if trained is None else trained.module
@@ -148,6 +151,7 @@ def _search(
     return Search(
         train_seconds=round(seconds["train"], 2),
         derive_seconds=round(seconds["derive"], 2),
+        cpu_seconds=None if isnan(cpu_seconds) else round(cpu_seconds, 3),
         prior=None if prior is None else _prior(prior, seconds=seconds["prior"]),
         steps=state.step,
         entropy=None if module is None else round(entropy_of(module, weights_of(module)), 4),

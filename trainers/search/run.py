@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 
 import pytorch_lightning as pl
 import torch
@@ -20,19 +21,20 @@ from trainers.runs.state import FINISHED, state_of
 from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
 from trainers.search.console import data_lines, feasible_line, headline, report_verdict
-from trainers.search.derive import derive
+from trainers.search.derive import Compared, compare, derive
 from trainers.search.display import Bar, Display, Lines
 from trainers.search.heritage import inherit
 from trainers.search.memory import count_peak_anew, memory_named, peak_mb
 from trainers.search.module import make_module
 from trainers.search.phases import Progress
 from trainers.search.plan import Plan, is_host, measured_devices, prepare
+from trainers.search.priors.prior import Prior
 from trainers.search.priors.scoring import make_prior
-from trainers.search.provenance import computed_here, origin
+from trainers.search.provenance import Computed, computed_here, origin
 from trainers.search.result_writer import write_result
 from trainers.search.search_state import PruneRecord, SearchState
 from trainers.search.strategy import needs_supernet
-from trainers.search.trained import asked_of, keep_supernet, trained_by
+from trainers.search.trained import Trained, asked_of, keep_supernet, trained_by
 from trainers.search.training import train
 from trainers.search.workload import phases_of
 
@@ -117,7 +119,7 @@ def _attempt(
         folder.log(f"attempt {folder.attempt}: {folder.command}")
         for callback in callbacks:
             callback.on_start()
-        with memory_named(), _threads_of(plan.config), Bar(report) if bar else Lines(report) as display:
+        with memory_named(), threads_of(plan.config), Bar(report) if bar else Lines(report) as display:
             result = _run(plan, folder, display, callbacks)
         folder.close(result.status)  # a run that cannot say that it is finished is not
         status = status_with(result.status)
@@ -140,32 +142,67 @@ def _run(plan: Plan, folder: RunFolder, display: Display, callbacks: Sequence[Se
     config, report, progress = plan.config, display.report, Progress(phases_of(plan), display.show)
     write_text(folder.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
     counts_anew = count_peak_anew()
-    pl.seed_everything(config.seed, verbose=False)
-    torch.use_deterministic_algorithms(True, warn_only=True)
     for line in (headline(plan), *data_lines(plan)):
         report(line)
+    found = search(plan, folder, report, progress, callbacks=callbacks)
+    if found.trained is not None and config.parent is None and config.trainer.keep == "supernet":
+        asked = {name: asked_of(mapping, margin=config.margin) for name, mapping in config.hardware.items()}
+        keep_supernet(folder.path, found.trained, found.state, asked=asked)
+    clock = time.perf_counter()
+    derived = derive(plan, found.compared, report, progress)
+    seconds = {**found.seconds, "derive": found.seconds["derive"] + time.perf_counter() - clock}
+    return write_result(
+        plan,
+        found.state,
+        found.trained,
+        found.prior,
+        derived,
+        folder,
+        computed=found.computed,
+        seconds=seconds,
+        cpu_seconds=found.cpu_seconds,
+        peak_memory_mb=peak_mb() if counts_anew else None,
+    )
+
+
+@dataclass(frozen=True)
+class Found:
+    """A search up to its candidates, with seconds by phase and the CPU-seconds that all this took."""
+
+    state: SearchState
+    trained: Trained | None
+    prior: Prior | None
+    compared: Compared
+    computed: Computed
+    seconds: dict[str, float]
+    cpu_seconds: float
+
+
+def search(
+    plan: Plan, folder: RunFolder, report: Report, progress: Progress, *, callbacks: Sequence[SearchCallback] = ()
+) -> Found:
+    """Scores, trains, prunes and compares; a training that was interrupted goes on. Raises: as `run`."""
+    config = plan.config
+    pl.seed_everything(config.seed, verbose=False)
+    torch.use_deterministic_algorithms(True, warn_only=True)
     state = _feasible(plan, report)
     starts = list(state.survivors)
     computed, trained, train_seconds = computed_here(plan), None, 0.0
-    clock = time.perf_counter()
+    clock, cpu_clock = time.perf_counter(), time.process_time()
     prior = None if config.prior is None else make_prior(plan, config.prior, starts, report, progress)
-    seconds = {"prior": time.perf_counter() - clock}
+    seconds, cpu_seconds = {"prior": time.perf_counter() - clock}, time.process_time() - cpu_clock
     if config.parent is not None:
         trained = inherit(plan, config.parent, state, report)
     elif needs_supernet(plan.strategy):
         module = make_module(plan, state, computed, prior)
         train(plan, module, folder, report, progress, callbacks=callbacks)
         trained, train_seconds = trained_by(module), module.train_seconds
-        if config.trainer.keep == "supernet":
-            asked = {name: asked_of(mapping, margin=config.margin) for name, mapping in config.hardware.items()}
-            keep_supernet(folder.path, trained, state, asked=asked)
-    clock = time.perf_counter()
-    derived = derive(plan, state, starts, trained, prior, report, progress)
+        cpu_seconds += module.cpu_seconds
+    clock, cpu_clock = time.perf_counter(), time.process_time()
+    compared = compare(plan, state, starts, trained, prior, report, progress)
     seconds |= {"train": train_seconds, "derive": time.perf_counter() - clock}
-    peak = peak_mb() if counts_anew else None
-    return write_result(
-        plan, state, trained, prior, derived, folder, computed=computed, seconds=seconds, peak_memory_mb=peak
-    )
+    cpu_seconds += time.process_time() - cpu_clock
+    return Found(state, trained, prior, compared, computed, seconds, cpu_seconds)
 
 
 def _feasible(plan: Plan, report: Report) -> SearchState:
@@ -197,7 +234,7 @@ def _measured_anew(config: SearchConfig, device: str) -> str:
 
 
 @contextmanager
-def _threads_of(config: SearchConfig) -> Iterator[None]:
+def threads_of(config: SearchConfig) -> Iterator[None]:
     """Computes with as many threads as configured; what the search sets itself is undone too."""
     before = torch.get_num_threads()
     torch.set_num_threads(config.trainer.threads or before)

@@ -20,13 +20,17 @@ class _Version(BaseModel):
 
 
 class Job(BaseModel):
-    """A job of a sweep: its overrides and the name of its run folder, or why its configuration is `refused`."""
+    """A job of a sweep: its overrides and the name of its run folder, or why its configuration is `refused`.
+
+    `label` names it where its command does, as an arm of a comparison.
+    """
 
     model_config = ConfigDict(frozen=True, strict=True)
 
     overrides: list[str]
     folder: str | None = None
     refused: str | None = None
+    label: str | None = None
 
 
 class Sweep(BaseModel):

@@ -126,7 +126,7 @@ def job_rows(sweep: Sweep, folder: Path, *, running: bool, now: datetime | None 
             row = Row(run, "queued")
         else:
             row = Row(run, state.state, state.reason)
-        rows.append(replace(row, overrides=name))
+        rows.append(replace(row, overrides=job.label or name))
     return rows
 
 

@@ -73,7 +73,8 @@ class EspalierOptunaSweeper(Sweeper):
         """The settings of the study, the overrides of every job, the search space, and values that no trial changes."""
         from search_spaces.errors import InvalidInputError
         from trainers.cli.composition import values_of_job, wrong_in_all
-        from trainers.cli.tune import SEARCHES, STUDY_KEYS, TUNE
+        from trainers.cli.searches import SEARCHES
+        from trainers.cli.tune import STUDY_KEYS, TUNE
         from trainers.tuning.search_space import examples, fixed_values, unknown_figures
         from trainers.tuning.tuning_config import validate_tuning
 
