@@ -8,7 +8,7 @@ import pytest
 from console import COMPARE, Cli, Found, console, ends_with_examples_and_exit_codes, examples, refused
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from surroundings import clear_environment
-from tiny_search import CELL_SPACE, TINY
+from tiny_search import CELL_SPACE, TINY, tiny_config
 
 import trainers.cli.search
 import trainers.reports.report
@@ -19,7 +19,7 @@ from trainers.runs.compare_result import ARMS, Arms
 from trainers.runs.exit_status import RunFolderError
 from trainers.runs.files import read_as
 from trainers.runs.folder import RunFolder
-from trainers.search.probe import LEAST, MOST, planned
+from trainers.search.probe import LEAST, MOST, knob_of, planned, probe
 from trainers.sweeps.records import read_sweep
 
 STEPS, CANDIDATES = "trainer.steps", "trainer.candidates"
@@ -231,6 +231,19 @@ def test_a_plain_value_as_an_override_means_itself(value: object) -> None:
     override = OverridesParser.create().parse_override(f"key={as_value(value)}")
     found = override.value()
     assert (str(found) if isinstance(value, str) else found) == value
+
+
+@pytest.mark.parametrize("arm", [("strategy.pool_size=32",), ("searcher=random", "evaluator=short_training")])
+def test_an_arm_whose_shortest_search_costs_too_much_is_refused_and_leaves_nothing(
+    tmp_path: Path, arm: tuple[str, ...]
+) -> None:
+    config = tiny_config(tmp_path / "runs", *CELL_SPACE, "hardware=[mid_tablet]", "data.limit=200", *arm)
+    lines: list[str] = []
+    with pytest.raises(InvalidInputError) as refusal:
+        probe(config, 1e-6, lines.append)
+    assert refusal.value.fields == ("cpu_seconds",)
+    assert [line.split(":")[0].strip() for line in lines] == [f"{knob_of(config)}={LEAST[knob_of(config)]}"]
+    assert not (tmp_path / "runs").exists()
 
 
 def test_help_ends_with_examples_that_can_be_read() -> None:

@@ -15,6 +15,7 @@ from trainers.search.plan import Plan, prepare
 from trainers.search.run import search, threads_of
 from trainers.search.searchers import SEARCHERS
 from trainers.search.strategy import needs_supernet, sections
+from trainers.search.workload import phases_of
 
 Knob = Literal["trainer.steps", "trainer.candidates"]
 Cost = tuple[int, float]  # of a short search: its steps or candidates, and its CPU-seconds
@@ -89,4 +90,4 @@ def _cost(plan: Plan, knob: Knob, length: int) -> float:
     with TemporaryDirectory(prefix="espalier-probe-") as place:
         folder = RunFolder(Path(place), command="a short search, to see what it costs")
         with threads_of(plan.config):
-            return search(short, folder, lambda line: None, Progress([])).cpu_seconds
+            return search(short, folder, lambda line: None, Progress(phases_of(short))).cpu_seconds
