@@ -129,9 +129,13 @@ def test_twenty_budgets_give_twenty_certified_networks_that_are_not_deployable(f
     assert failed(config.run_folder) == []
 
 
-def test_a_larger_budget_of_a_front_has_no_worse_network(front: Searched) -> None:
-    ranks = [(-device.taken.validation_accuracy, device.taken.validation_loss) for device in front[1].devices.values()]
-    assert ranks == sorted(ranks, reverse=True)
+def test_a_larger_budget_of_a_front_has_no_network_worse_by_more_than_a_standard_error(front: Searched) -> None:
+    best = 0.0
+    for device in front[1].devices.values():
+        share, images = device.validation.accuracy, device.validation.images
+        best = max(best, share)
+        smoothed = (best * images + 1) / (images + 2)
+        assert share >= best - (smoothed * (1 - smoothed) / images) ** 0.5
 
 
 def test_a_front_stands_in_a_table_and_in_a_picture(front: Searched) -> None:

@@ -2,6 +2,7 @@
 
 # Shapes: S networks, n decisions, N choices of all decisions.
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
@@ -18,7 +19,7 @@ from trainers.search.priors.prior import Prior
 
 PRIOR, LOGITS, VALIDATION = "prior", "logits", "validation_accuracy"  # kinds of evidence
 POOL_PER_CANDIDATE = 64  # networks drawn for each that is validated
-EXPENSIVE_SHARE = 0.25  # of the candidates: those that use most of the binding budget
+NUM_BANDS = 4  # of the binding budget, up to what the dearest network of the pool uses
 SWAPS_SHARE = 0.25  # of the candidates: neighbours of the best so far
 Evaluate = Callable[[tuple[int, ...]], Score]
 Rung = tuple[str, Callable[[tuple[int, ...]], float]]  # the name of some evidence, and what it is of a network
@@ -63,10 +64,10 @@ class Request:
 def finalise(request: Request) -> list[Candidate]:
     """Validated candidates of one device, best first.
 
-    They are the exact optimum of the scores, the best-scored networks of a fresh pool, and the most expensive of it (so
-    that a network that leaves budget unused has been compared with ones that do not). With a prior, those that it finds
-    best, and those that it and the logits together do, take turns with them. Where validation alone decides, one-choice
-    swaps of the best are validated too.
+    They are the exact optimum of the scores and the best-scored networks of a fresh pool, from bands of the budget in
+    turn (so that a network that leaves budget unused has been compared with ones that do not). With a prior, those
+    that it finds best, those of the logits, and those of both together take turns. Where validation alone decides,
+    one-choice swaps of the best are validated too.
     """
     num_candidates = request.num_candidates
     num_swaps = 0 if request.rungs else round(num_candidates * SWAPS_SHARE)
@@ -89,9 +90,9 @@ def proposed(request: Request, size: int) -> Distinct:
     best_scored = [survivors.incumbent if optimum is None else optimum.indices, *_by(values_S, networks)]
     chosen = Distinct(problem.table.space)
     if prior is None:
-        num_expensive = round(request.num_candidates * EXPENSIVE_SHARE)
-        chosen.add(best_scored, up_to=max(1, size - num_expensive))
-        chosen.add(_by(_utilisation(problem, networks), networks), up_to=size)
+        chosen.add(best_scored, up_to=1)
+        for turn in zip_longest(*_bands(_utilisation(problem, networks), values_S, networks)):
+            chosen.add([network for network in turn if network is not None], up_to=size)
         return chosen
     predicted_S = prior.predict(networks)
     by_prior = [*scored_by_prior(request), *_by(predicted_S, networks)]
@@ -187,13 +188,31 @@ def random_candidates(
 
 
 def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """By the evidence for them, then by the loss of their validation."""
+    """By the evidence for them, then by the loss of their validation.
+
+    Where validation alone decides, the dearest of those within one standard error of the best comes first: longer
+    training, which a search cannot afford, gains most for networks that use their budget.
+    """
 
     def key(candidate: Candidate) -> tuple[Any, ...]:
         validation, merit = candidate.validation, candidate.merit
         return -candidate.rungs, -validation.accuracy if merit is None else -merit, validation.loss, candidate.indices
 
-    return sorted(candidates, key=key)
+    ranked = sorted(candidates, key=key)
+    if not ranked or ranked[0].merit is not None:
+        return ranked
+    least = ranked[0].validation.accuracy - _standard_error(ranked[0].validation)
+    dearest = max((c for c in ranked if c.validation.accuracy >= least), key=lambda c: c.utilisation)
+    return [dearest, *(candidate for candidate in ranked if candidate is not dearest)]
+
+
+def _standard_error(validation: Score) -> float:
+    """Of an accuracy over its images, one more right and one more wrong; 0 where it was looked up."""
+    images = validation.images
+    if images == 0:
+        return 0.0
+    share = (validation.accuracy * images + 1) / (images + 2)
+    return math.sqrt(share * (1 - share) / images)
 
 
 def _scored_pool(
@@ -206,6 +225,12 @@ def _scored_pool(
     _, first = np.unique(networks, axis=0, return_index=True)
     networks = networks[np.sort(first)]
     return networks, scores_N[networks + problem.table.first_choice[:-1]].sum(axis=1)
+
+
+def _bands(used_S: Array, values_S: Array, networks_Sn: Indices) -> list[list[tuple[int, ...]]]:
+    """The networks in bands of what they use of the binding budget, the dearest band first; in each by their values."""
+    band_S = np.ceil(used_S / used_S.max() * NUM_BANDS)
+    return [_by(values_S[band_S == band], networks_Sn[band_S == band]) for band in range(NUM_BANDS, 0, -1)]
 
 
 def _utilisation(problem: BudgetProblem, networks: Indices) -> Array:

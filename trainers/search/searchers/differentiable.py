@@ -5,7 +5,7 @@ from trainers.search.searchers.searcher import Searcher
 
 
 class Differentiable(Searcher):
-    """The exact optimum of the trained logits, the best of a pool drawn by them, the most expensive, neighbours."""
+    """The exact optimum of trained logits, the best of a pool drawn by them in bands of the budget, neighbours."""
 
     trains_logits = True
 
