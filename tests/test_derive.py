@@ -15,6 +15,7 @@ from console import DERIVE, Cli, console, ends_with_examples_and_exit_codes, exa
 from safetensors.torch import load_file
 from sample_result import sample_result, typed
 from tiny_search import MOBILE, composed, small_space, tiny_config
+from whole_searches import least_within
 
 from search_spaces.architecture import read_architecture
 from search_spaces.errors import InvalidInputError
@@ -134,8 +135,7 @@ def test_a_larger_budget_of_a_front_has_no_network_worse_by_more_than_a_standard
     for device in front[1].devices.values():
         share, images = device.validation.accuracy, device.validation.images
         best = max(best, share)
-        smoothed = (best * images + 1) / (images + 2)
-        assert share >= best - (smoothed * (1 - smoothed) / images) ** 0.5
+        assert share >= least_within(best, images)
 
 
 def test_a_front_stands_in_a_table_and_in_a_picture(front: Searched) -> None:

@@ -53,6 +53,17 @@ def test_the_whole_log_leaves_the_derived_networks(tmp_path: Path) -> None:
     assert {device: replay_network(path, SPACE, device) for device in left} == derived
 
 
+def test_a_network_that_was_found_for_another_device_brings_its_choices_back(tmp_path: Path) -> None:
+    records, left = pruned()
+    gone = records[-1]
+    found = SPACE.choices(left[gone.device].incumbent) | {gone.removal.decision: gone.removal.choice}
+    path, derived = tmp_path / "prune.csv", derived_from(left) | {gone.device: found}
+    write_prune_log(path, prune_rows(records, SPACE, derived, last_step=9))
+    assert {device: replay_network(path, SPACE, device) for device in left} == derived
+    mask_N = replay(path, SPACE, gone.device, reasons=("presolve", "budget"))
+    assert np.array_equal(mask_N, left[gone.device].mask_N)
+
+
 def test_every_choice_goes_once_at_its_step_and_for_a_reason() -> None:
     records, left = pruned()
     rows = prune_rows(records, SPACE, derived_from(left), last_step=9)

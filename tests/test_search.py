@@ -12,7 +12,7 @@ import pytest
 import safetensors.torch
 import torch
 import yaml
-from whole_searches import Run, network_of, no_network, overrides_of, read_csv, run
+from whole_searches import Run, least_within, network_of, no_network, overrides_of, read_csv, run
 
 from hardware_models.counting import recount
 from search_spaces.architecture import build_space, read_architecture
@@ -142,7 +142,7 @@ def test_larger_candidates_that_lost_are_named_where_the_budget_is_not_well_used
 def test_the_best_validated_candidate_is_taken_under_the_protocol_of_the_random_ones(search: Run) -> None:
     for device in search.result["devices"].values():
         best = max(c["validation_accuracy"] for c in device["candidates"])
-        assert device["validation"]["accuracy"] == best
+        assert device["validation"]["accuracy"] >= least_within(best, device["validation"]["images"])
         assert len(device["random_candidates"]) == search.plan.config.trainer.candidates
     if search.result["strategy"] == "random":
         for device in search.result["devices"].values():
@@ -157,7 +157,8 @@ def test_a_device_is_offered_the_better_networks_of_others_that_it_can_run(searc
         for other in (each for key, each in devices.items() if key != name):
             for row in other["candidates"]:
                 indices = search.plan.space.indices(search.plan.space.parse(row["notation"]))
-                assert not problem.is_feasible(np.array([indices]))[0] or row["validation_accuracy"] <= mine
+                least = least_within(row["validation_accuracy"], device["validation"]["images"])
+                assert not problem.is_feasible(np.array([indices]))[0] or mine >= least
 
 
 def test_accuracies_are_shares_of_the_test_images(search: Run) -> None:

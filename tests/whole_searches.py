@@ -77,6 +77,12 @@ def run(runs: Path, *overrides: str, has_report: bool = False) -> Run:
     return Run(plan, result, config.run_folder, module, lines)
 
 
+def least_within(best: float, images: int) -> float:
+    """The least accuracy within one standard error of the best, which is taken with one image more right and wrong."""
+    share = (best * images + 1) / (images + 2)
+    return best - float((share * (1 - share) / images) ** 0.5)
+
+
 def overrides_of(space: str, strategy: str) -> tuple[str, ...]:
     pool = ("strategy.pool_size=32",) if strategy in ("pool", "random") else ()
     return (*SPACES[space], f"strategy={strategy}", *pool)

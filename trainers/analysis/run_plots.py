@@ -35,7 +35,7 @@ from trainers.analysis.loading import Run
 from trainers.runs import metric_names
 from trainers.runs.result import DeviceResult
 
-CHOSEN_LAST = "validation"  # the pruning log's reason for choices that lost when the network was chosen
+CHOSEN_LAST = ("validation", "offered")  # the pruning log's reasons for what went or came back with the network taken
 MOST_CHOICES = 60  # that a heat map has a row each for; of more, a row per decision
 MOST_EPOCHS = 40  # columns of a heat map: of more, epochs are left out evenly, so that a report stays small
 SHADES = 20  # of a heat map: a shade for each twentieth
@@ -119,7 +119,7 @@ def plot_pruning(run: Run) -> Figure:
 
     Those that lost in the end, when the network was chosen, are left out.
     """
-    pruned = run.prunes[run.prunes["reason"] != CHOSEN_LAST]
+    pruned = run.prunes[~run.prunes["reason"].isin(CHOSEN_LAST)]
     if pruned.empty:
         figure, (axes,) = panels([""], width=6)
         say(axes, "nothing was pruned")

@@ -101,7 +101,7 @@ def plots(run: Run) -> dict[str, Markup]:
         ("candidates", has_result and not has_points, plot_candidates, results, candidates),
         ("costs", has_epochs, plot_costs, drawn, costs),
         ("inside", has_epochs, plot_inside, drawn, inside),
-        ("pruning", bool((run.prunes["reason"] != CHOSEN_LAST).any()), plot_pruning, run, pruning),
+        ("pruning", bool((~run.prunes["reason"].isin(CHOSEN_LAST)).any()), plot_pruning, run, pruning),
         ("beliefs", has_alphas, plot_alphas, run, shares),
     ]
     return {name: themed_svg(draw(of), name=name, words=words) for name, is_drawn, draw, of, words in found if is_drawn}

@@ -1,4 +1,7 @@
-"""The pruning log: every choice that went, in order; replayed, it gives the masks and the networks again."""
+"""The pruning log: every choice that went, in order; replayed, it gives the masks and the networks again.
+
+A network that was found for another device may have choices that went here; they come back in a row of their own.
+"""
 
 import csv
 from collections import Counter
@@ -17,13 +20,16 @@ from trainers.runs.files import write_csv
 from trainers.search.search_state import PruneRecord
 
 SAVED = tuple(f"saved_{metric}" for metric in METRICS)
+LOST, OFFERED = "validation", "offered"  # reasons: it is not of the network taken; it is, and came back with it
 COLUMNS = ("step", "device", "decision", "choice", "logit", *SAVED, "reason")
 
 
 def prune_rows(
     records: Sequence[PruneRecord], space: SearchSpace, derived: Mapping[str, Mapping[str, Choice]], *, last_step: int
 ) -> list[dict[str, Any]]:
-    """Rows of the pruning log: the removals, then for each device the choices that lost to its derived network."""
+    """Rows of the pruning log: the removals, then for each device the choices that its derived network brought back and
+    those that lost to it.
+    """
     rows = [
         {
             "step": record.step,
@@ -39,14 +45,12 @@ def prune_rows(
     for device, choices in derived.items():
         gone = {(r["decision"], r["choice"]) for r in rows if r["device"] == device}
         for decision in space.decisions:
-            lost = [c for c in decision.choices if c != choices[decision.name] and (decision.name, c) not in gone]
-            final: dict[str, Choice] = {
-                "step": last_step,
-                "device": device,
-                "decision": decision.name,
-                "reason": "validation",
-            }
-            rows += [{**final, "choice": choice} for choice in lost]
+            taken = choices[decision.name]
+            lost = [c for c in decision.choices if c != taken and (decision.name, c) not in gone]
+            final: dict[str, Choice] = {"step": last_step, "device": device, "decision": decision.name}
+            if (decision.name, taken) in gone:
+                rows.append({**final, "choice": taken, "reason": OFFERED})
+            rows += [{**final, "choice": choice, "reason": LOST} for choice in lost]
     return rows
 
 
@@ -57,8 +61,8 @@ def write_prune_log(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 def replay(path: Path, space: SearchSpace, device: str, *, reasons: Sequence[str] | None = None) -> Mask:
     """Choices (N,) of one device that are left after the pruning log's removals, of all reasons or of those given.
 
-    Raises: InvalidInputError if it cannot be read, or a row names a decision or choice that the space lacks, or one
-    already gone.
+    Raises: InvalidInputError if it cannot be read, or a row names a decision or choice that the space lacks, one that
+    is gone already, or one that comes back and never went.
     """
     try:
         rows = [row for row in csv.DictReader(StringIO(text_of(path), newline="")) if row["device"] == device]
@@ -70,10 +74,11 @@ def replay(path: Path, space: SearchSpace, device: str, *, reasons: Sequence[str
         if reasons is not None and row["reason"] not in reasons:
             continue
         place = places.get((row["decision"], row["choice"]))
-        if place is None or not mask_N[place]:
-            why = "is no choice" if place is None else "goes twice"
+        comes_back = row["reason"] == OFFERED
+        if place is None or mask_N[place] == comes_back:
+            why = "is no choice" if place is None else "comes back, but never went" if comes_back else "goes twice"
             raise InvalidInputError(f"{path}: {row['decision']} = {row['choice']} of {device} {why}")
-        mask_N[place] = False
+        mask_N[place] = comes_back
     return mask_N
 
 
