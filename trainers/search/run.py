@@ -145,9 +145,6 @@ def _run(plan: Plan, folder: RunFolder, display: Display, callbacks: Sequence[Se
     for line in (headline(plan), *data_lines(plan)):
         report(line)
     found = search(plan, folder, report, progress, callbacks=callbacks)
-    if found.trained is not None and config.parent is None and config.trainer.keep == "supernet":
-        asked = {name: asked_of(mapping, margin=config.margin) for name, mapping in config.hardware.items()}
-        keep_supernet(folder.path, found.trained, found.state, asked=asked)
     clock = time.perf_counter()
     derived = derive(plan, found.compared, report, progress)
     seconds = {**found.seconds, "derive": found.seconds["derive"] + time.perf_counter() - clock}
@@ -198,6 +195,9 @@ def search(
         train(plan, module, folder, report, progress, callbacks=callbacks)
         trained, train_seconds = trained_by(module), module.train_seconds
         cpu_seconds += module.cpu_seconds
+        if config.trainer.keep == "supernet":  # before networks are compared, which changes its statistics
+            asked = {name: asked_of(mapping, margin=config.margin) for name, mapping in config.hardware.items()}
+            keep_supernet(folder.path, trained, state, asked=asked)
     clock, cpu_clock = time.perf_counter(), time.process_time()
     compared = compare(plan, state, starts, trained, prior, report, progress)
     seconds |= {"train": train_seconds, "derive": time.perf_counter() - clock}
