@@ -104,7 +104,7 @@ def imported_by(module: str, *arguments: str, folder: Path) -> tuple[int, str, s
     ended = subprocess.run(
         [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, cwd=folder
     )
-    code, packages = json.loads(ended.stderr)
+    code, packages = json.loads(ended.stderr.splitlines()[-1])  # after what it says is wrong
     return code, ended.stdout, set(packages)
 
 

@@ -24,9 +24,10 @@ from trainers.runs.config import (
     SearchConfig,
     TrainerConfig,
     fingerprint_fields,
+    is_host,
     validate,
 )
-from trainers.search.plan import is_host, part_problems
+from trainers.search.plan import part_problems
 
 FILES = sorted(path.relative_to(CONF).with_suffix("").parts for path in CONF.glob("*/*.yaml"))
 # Where a run lies, how many threads compute it, who logs it: the result does not depend on them.

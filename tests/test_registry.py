@@ -1,6 +1,6 @@
 """Parts are found by name: built-in ones, those of installed packages, and those that a module registers."""
 
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, EntryPoints
 
 import pytest
 
@@ -54,6 +54,6 @@ def test_a_package_that_cannot_be_imported_is_refused_by_name() -> None:
 
 def test_two_packages_with_one_name_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     points = [EntryPoint("lens", value, "espalier.things") for value in ("optics:Lens", "eyes:Lens")]
-    monkeypatch.setattr("search_spaces.registry.entry_points", lambda group: points)
+    monkeypatch.setattr("search_spaces.registry._installed_parts", lambda: EntryPoints(points))
     with pytest.raises(InvalidInputError, match="optics:Lens and of eyes:Lens"):
         list(Registry("things"))

@@ -67,7 +67,7 @@ def test_a_job_that_is_wrong_ends_no_other_and_is_seen_as_refused(command: Cli, 
 
 def test_a_job_that_only_its_data_refuse_is_seen_as_refused(command: Cli) -> None:
     code, output, _ = command(*TINY, "trainer.batch_size=5000", "-m", "seed=0,1")
-    assert (code, output.partition("\n")[0]) == (2, "2 jobs: 2 refused")
+    assert code == 2 and "2 jobs: 2 refused" in output.splitlines()
     states = [state_of(path.parent) for path in Path("runs").rglob("status.json")]
     assert [state.state for state in states] == ["refused", "refused"]
     assert all("trainer.batch_size" in str(state.reason) for state in states)
@@ -78,7 +78,8 @@ def test_a_sweep_in_processes_says_at_once_what_follows_it(
 ) -> None:
     monkeypatch.setattr(sweep, "ALL_AT_ONCE", ("basic",))
     _, output, _ = command("-m", "seed=0,1", "sweep=two")
-    assert output.partition("\n")[0].endswith(": espalier-status runs/two")
+    assert output.splitlines()[0].startswith("sweep runs/two ")  # before anything is imported to check its jobs
+    assert output.splitlines()[1].endswith(": espalier-status runs/two")
 
 
 # One folder for all jobs
@@ -107,7 +108,8 @@ def test_a_job_whose_experiment_puts_its_run_elsewhere_is_refused_alone(
     own = experiments(tmp_path, here="seed: 1", there=there)
     code, output, errors = command(*own, *TINY, "-m", "experiment=here,there")
     assert (code, len(searched)) == (2, 1)
-    assert keys_of(errors.removeprefix("espalier-search: "))[0] == "sweep"
+    assert {line.partition("] ")[0] for line in errors.splitlines()} == {"[experiment=there"}
+    assert keys_of(errors.replace("[experiment=there] ", "").removeprefix("espalier-search: "))[0] == "sweep"
     assert "2 jobs: 1 done, 1 refused" in output
     assert [path for path in Path("there").rglob("*") if path.is_file()] == []  # Hydra has made the folder
 

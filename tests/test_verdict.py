@@ -7,7 +7,7 @@ import pytest
 
 from tests.sample_result import sample_result, typed
 from trainers.runs.warnings import warning_line, warnings_of
-from trainers.search.console import SHOWN_WARNINGS, report_verdict
+from trainers.search.verdict import SHOWN_WARNINGS, report_verdict
 
 
 def lines_of(result: dict[str, Any]) -> list[str]:

@@ -15,16 +15,10 @@ from hardware_models.budgets.cost_table import METRICS, Array, CostTable, Indice
 from hardware_models.budgets.exact import Solution, best_network, tightest_network
 from hardware_models.budgets.pool import GibbsChains
 from hardware_models.infeasible import BudgetInfeasibleError
-from hardware_models.metrics import Margin, Metric
+from hardware_models.metrics import UNITS, Margin, Metric
 from search_spaces.errors import InvalidInputError
 
 LATENCY = METRICS.index("latency_ms")
-UNITS = {
-    "latency_ms": "ms",
-    "gflops": "GFLOPs (one multiply-add is one)",
-    "params_m": "million",
-    "peak_memory_mb": "MB",
-}
 
 
 @dataclass(frozen=True)

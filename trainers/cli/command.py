@@ -1,10 +1,13 @@
 """What a console script is: its configuration, its check and its work. Nothing heavy is imported before it works."""
 
 import os
+import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -20,7 +23,10 @@ class App:
     the content of a result with its `status`. Both import what they need themselves, so that --help and --cfg answer at
     once. `interrupted` is what a user reads after a signal, `folder` is the run folder of a configuration. `identify`
     gives a configuration what its figures come from, and keeps that in the mapping for other jobs. Each command is a
-    sweep if it `sweeps`; none is if there is something to do `instead_of_sweeps`.
+    sweep if it `sweeps`; none is if there is something to do `instead_of_sweeps`. `asked` says in a line what a plain
+    configuration asks for, before anything of it is checked; without it the command has no banner. `finished` is
+    what shows a finished run of a checked configuration, if there is one to which nothing is left to be done: it is
+    given where lines go, and returns as `work` does.
     """
 
     name: str
@@ -32,6 +38,8 @@ class App:
     identify: Callable[[Any, dict[Any, str]], Any] = lambda config, known: config
     sweeps: bool = False
     instead_of_sweeps: str | None = None
+    asked: Callable[[Mapping[str, Any]], str] | None = None
+    finished: Callable[[Any], Callable[[Callable[[str], None]], Mapping[str, Any]] | None] = lambda config: None
 
 
 CONTINUES = "the same command continues:\n  {command}"
@@ -42,6 +50,8 @@ def run(app: App) -> NoReturn:
     if {"-h", "--help"} & set(sys.argv[1:]):  # answered without Hydra, which takes a second
         tell(help_text(app))
         sys.exit(0)
+    if app.asked is not None:
+        tell_banner(app.name, sys.argv[1:])
     from trainers.cli.main import run_on_terminal
 
     sys.exit(run_on_terminal(app))
@@ -66,10 +76,54 @@ def help_text(app: App) -> str:
     return str(content["hydra"]["help"]["template"]).replace("$APP_CONFIG_GROUPS", "\n".join(lines))
 
 
+def tell_banner(name: str, arguments: Sequence[str]) -> None:
+    """The first line of a command that will work, before anything is imported that takes longer than a moment."""
+    from trainers.cli.overrides import ANSWERS
+
+    if not any(argument.partition("=")[0] in ANSWERS for argument in arguments):
+        tell("  ".join([f"{name} {version('espalier')}", *filter(None, [shlex.join(arguments)])]))
+
+
+@dataclass
+class Lines:
+    """How this process prints: each line after the `owner`, the job whose it is, if several print beside one another.
+
+    A `shared` terminal has lines of other processes too, and so no bar.
+    """
+
+    owner: str | None = None
+    shared: bool = False
+
+    def of(self, text: str) -> str:
+        lines = printable_lines(text)
+        if self.owner is None:
+            return lines
+        return "\n".join(f"[{self.owner}] {line}".rstrip() for line in lines.split("\n"))
+
+
+LINES = Lines()
+
+
+@contextmanager
+def lines_of(owner: str | None, *, shared: bool) -> Iterator[None]:
+    """Lines that are printed meanwhile say whose they are."""
+    before = LINES.owner, LINES.shared
+    LINES.owner, LINES.shared = owner, shared
+    try:
+        yield
+    finally:
+        LINES.owner, LINES.shared = before
+
+
+def has_bar() -> bool:
+    """Whether this process has a terminal to itself."""
+    return sys.stdout.isatty() and not LINES.shared
+
+
 def tell(line: str) -> None:
     """Prints a line at once, for other jobs print there too; the work goes on where none can be written."""
     try:
-        print(f"{printable_lines(line)}\n", end="", flush=True)
+        print(f"{LINES.of(line)}\n", end="", flush=True)
     except OSError:  # whoever read the lines has gone, as `head` does, or the disk is full
         discard_output()
 
@@ -81,4 +135,4 @@ def discard_output() -> None:
 
 def say(name: str, message: str) -> None:
     """Tells the user of a command what is wrong."""
-    print(printable_lines(f"{name}: {message}"), file=sys.stderr, flush=True)
+    print(LINES.of(f"{name}: {message}"), file=sys.stderr, flush=True)

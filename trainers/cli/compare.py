@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainers.cli.command import CONTINUES, App, run
-from trainers.cli.search_command import check_search, identify, run_folder, search_command, work
+from trainers.cli.search_command import asked, check_search, identify, run_folder, search_command, work
 
 if TYPE_CHECKING:
     from trainers.runs.config import SearchConfig
@@ -21,7 +21,9 @@ def _work(config: "SearchConfig", command: str) -> Mapping[str, Any]:
     return work(config, search_command(command, config.sweep, without=OF_COMPARISONS))
 
 
-COMPARE = App("espalier-compare", "compare", check_compare, _work, CONTINUES, run_folder, identify, sweeps=True)
+COMPARE = App(
+    "espalier-compare", "compare", check_compare, _work, CONTINUES, run_folder, identify, sweeps=True, asked=asked
+)
 
 
 def main() -> None:

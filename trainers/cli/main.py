@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,21 +15,23 @@ from types import FrameType
 from typing import Any
 
 import hydra
+from hydra._internal.hydra import Hydra
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from search_spaces.errors import EspalierError, InvalidInputError
-from trainers.cli.command import App, discard_output, say, tell
+from trainers.cli.command import App, discard_output, lines_of, say, tell
 from trainers.cli.composition import CONFIGURATION, explained, plain_values, task_overrides
 from trainers.cli.overrides import ANSWERS, COMPLETION, CommandLine, read_arguments
 from trainers.cli.own_files import search_path
+from trainers.cli.owners import owner_of
 from trainers.cli.plugin_sections import offer_sections
 from trainers.runs.exit_status import SIGNALLED, ExitStatus, status_of, status_with
 from trainers.runs.plugins import import_plugins, named_plugins
 from trainers.runs.validation import refusal
 from trainers.sweeps import sweep
 from trainers.sweeps.records import begun, read_sweep
-from trainers.sweeps.survey import job_rows, summary, sweep_exit_codes
+from trainers.sweeps.survey import job_rows, summary, sweep_exit_codes, worst_code
 
 DONE, ERROR, REFUSED = 0, 1, 2
 HANDOVER_SECONDS = 1.0  # for a process to give its launcher what its job came to
@@ -80,7 +82,8 @@ def run_command(app: App) -> int:
     ended, codes, interrupted = Ended(), [DONE], False
     try:
         offer_sections(line.overrides)
-        hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(_task(app, line, ended))()
+        with _known_mode():
+            hydra.main(version_base="1.3", config_path="pkg://conf", config_name=app.config)(_task(app, line, ended))()
     except KeyboardInterrupt as error:
         status, interrupted = status_of(error), True
         codes.append(_fail(app.name, status.exit_code, f"interrupted; {app.interrupted.format(command=command)}"))
@@ -94,7 +97,18 @@ def run_command(app: App) -> int:
         codes.append(_code_of(error, app))
     codes += _end_sweep(app.name)
     codes += [status.exit_code for status in ended.values()]
-    return codes[1] if interrupted else _worst(codes)
+    return codes[1] if interrupted else worst_code(codes)
+
+
+@contextmanager
+def _known_mode() -> Iterator[None]:
+    """Hydra does not compose all once more to ask for hydra.mode, which nobody may set."""
+    get_mode = Hydra.get_mode
+    Hydra.get_mode = lambda *given, **more: None  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        Hydra.get_mode = get_mode  # type: ignore[method-assign]
 
 
 def _task(app: App, line: CommandLine, ended: Ended) -> Callable[[DictConfig], dict[str, Any]]:
@@ -108,7 +122,8 @@ def _task(app: App, line: CommandLine, ended: Ended) -> Callable[[DictConfig], d
         overrides, alone = task_overrides(HydraConfig.get()), os.getpid() != process
         if alone:
             _import_plugins(line)
-        with _signals_end_the_job() if alone else nullcontext():
+        lines = lines_of(owner_of(config, overrides), shared=alone)
+        with lines, _signals_end_the_job() if alone else nullcontext():
             status, returned = _run_job(app, config, shlex.join([app.name, *flags, *overrides]), alone=alone)
         ended[tuple(overrides)] = status
         return {"status": status.state, "error": status.reason, "objective": {}, "folder": None, **returned}
@@ -127,11 +142,15 @@ def _run_job(app: App, config: DictConfig, command: str, *, alone: bool) -> tupl
     folder: Path | None = None
     returned: dict[str, Any] = {}
     try:
-        typed = app.identify(app.check(plain_values(config)), {})
+        content = plain_values(config)
+        if app.asked is not None and not sweep.in_sweep():
+            tell(app.asked(content))
+        typed = app.identify(app.check(content), {})
         folder = app.folder(typed)
         if folder is not None and sweep.in_sweep():
             sweep.name_in_sweep(folder)
-        result = app.work(typed, command)
+        show = app.finished(typed)
+        result = app.work(typed, command) if show is None else show(tell)
         status = status_with(result["status"])
         returned = {"objective": dict(result.get("objective", {})), "folder": str(folder)}
     except KeyboardInterrupt as error:
@@ -235,11 +254,6 @@ def _end_sweep(name: str) -> list[int]:
     for line in [*summary(rows), f"report  {_report_of(folder)}"]:
         tell(line)
     return sweep_exit_codes(rows)
-
-
-def _worst(codes: Iterable[int]) -> int:
-    others = [code for code in codes if code != DONE]
-    return ERROR if ERROR in others else next(iter(others), DONE)
 
 
 def _report_of(folder: Path) -> str:

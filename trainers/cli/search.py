@@ -1,8 +1,8 @@
 """A search with all that its users meet: the report, the logger of its configuration, and the study of a trial."""
 
-import sys
 from collections.abc import Sequence
 
+from trainers.cli.command import has_bar
 from trainers.loggers.alerts import epoch_alerts
 from trainers.loggers.base import LocalRunLogger, RunLogger, RunRecord, SteadyRunLogger, check_logger, make_logger
 from trainers.loggers.identity import is_published, keep_published
@@ -13,9 +13,9 @@ from trainers.runs.metric_names import STEP
 from trainers.runs.result import Result
 from trainers.runs.state import FINISHED
 from trainers.search.callbacks import Report, Row, SearchCallback
-from trainers.search.console import REPORT
 from trainers.search.identification import identified
 from trainers.search.run import FROM_PYTHON, run
+from trainers.search.verdict import REPORT
 
 
 def run_search(config: SearchConfig, report: Report, *, command: str = FROM_PYTHON) -> Result:
@@ -31,7 +31,7 @@ def run_identified(config: SearchConfig, report: Report, *, command: str) -> Res
     callbacks: list[SearchCallback] = [WriteReport(config), LogRun(config, report)]
     if config.trial is not None:
         callbacks.append(ReportToStudy(config))
-    return run(config, report, command=command, callbacks=callbacks, bar=sys.stdout.isatty())
+    return run(config, report, command=command, callbacks=callbacks, bar=has_bar())
 
 
 class WriteReport(SearchCallback):

@@ -1,7 +1,7 @@
 """`espalier-search` as a console script; the search itself is in search.py, which imports torch."""
 
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +20,13 @@ def check_search(content: dict[str, Any]) -> "SearchConfig":
 
     config = validate(content)
     from trainers.loggers.base import check_logger
-    from trainers.search.plan import part_problems  # needs torch, to ask its optimizers
+    from trainers.search.finished import finished_config
 
-    problems = part_problems(config)
+    problems = []
+    if finished_config(config) is None:  # whose parts have been checked
+        from trainers.search.plan import part_problems  # needs torch, to ask its optimizers
+
+        problems += part_problems(config)
     try:
         check_logger(config.logger, tags=config.tags)
     except InvalidInputError as error:
@@ -44,6 +48,10 @@ def run_folder(config: "SearchConfig") -> Path:
 
 
 def identify(config: "SearchConfig", known: dict[Any, str]) -> "SearchConfig":
+    from trainers.search.finished import finished_config
+
+    if (found := finished_config(config)) is not None:
+        return found
     from trainers.search.identification import identified
 
     return identified(config, known, tell)
@@ -56,7 +64,38 @@ def search_command(command: str, sweep: str, *, without: Collection[str]) -> str
     return shlex.join([SEARCH.name, *kept, f"sweep={sweep}"])
 
 
-SEARCH = App("espalier-search", "search", check_search, work, CONTINUES, run_folder, identify)
+def asked(content: Mapping[str, Any]) -> str:
+    """`space mobile · data digits · pixel6, mid_tablet · strategy pool · seed 0 · in runs/search`"""
+
+    def part(key: str, name: str) -> Any:  # nothing is checked yet
+        section = content.get(key)
+        return section.get(name) if isinstance(section, Mapping) else section
+
+    hardware, runs = content.get("hardware"), part("paths", "runs")
+    devices = ", ".join(map(str, hardware)) if isinstance(hardware, Mapping) else str(hardware)
+    named = [f"{key} {part(key, 'name')}" for key in ("space", "data", "strategy")]
+    place = f"in {runs}/{content.get('sweep')}"
+    return " · ".join([*named[:2], devices, named[2], f"seed {content.get('seed')}", place])
+
+
+def finished(config: "SearchConfig") -> Callable[[Callable[[str], None]], Mapping[str, Any]] | None:
+    from trainers.loggers.identity import is_published
+    from trainers.search.finished import finished_result, report_finished
+
+    result, logger = finished_result(config), config.logger["name"]
+    if result is None or (logger != "local" and not is_published(config.run_folder, logger)):
+        return None
+
+    def show(report: Callable[[str], None]) -> Mapping[str, Any]:
+        report_finished(result, config.run_folder, report)
+        return {"status": result.status, "objective": result.objective}
+
+    return show
+
+
+SEARCH = App(
+    "espalier-search", "search", check_search, work, CONTINUES, run_folder, identify, asked=asked, finished=finished
+)
 
 
 def main() -> None:

@@ -3,7 +3,6 @@
 import argparse
 import json
 import os
-import re
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -13,9 +12,9 @@ from pathlib import Path
 from search_spaces.errors import InvalidInputError
 from trainers.cli.command import discard_output
 from trainers.runs.plain_text import printable
+from trainers.sweeps.records import cut
 from trainers.sweeps.survey import Row, exit_code, survey
 
-WIDEST = 40  # characters of the overrides in the table
 COLUMNS = ("run", "overrides", "state", "epoch", "attempt", "time", "val acc", "met", "reason")
 EPILOG = """
 Examples
@@ -72,7 +71,7 @@ def _show(rows: Sequence[Row], commands: Sequence[str]) -> None:
 def _cells(row: Row) -> tuple[str, ...]:
     shown = (
         row.run,
-        _cut(row.overrides or ""),
+        cut(row.overrides or ""),
         row.state,
         "" if row.epoch is None else f"{row.epoch}/{row.epochs}",
         "" if row.attempt is None else str(row.attempt),
@@ -82,13 +81,6 @@ def _cells(row: Row) -> tuple[str, ...]:
         " ".join((row.reason or "").split()),
     )
     return tuple(map(printable, shown))
-
-
-def _cut(text: str) -> str:
-    """Overrides in the width of a table: keys by their last names, for what they are set to tells the jobs apart."""
-    if len(text) > WIDEST:
-        text = re.sub(r"[\w@/+~]+\.(?:[\w@/]+\.)*(?=\w+=)", "\N{HORIZONTAL ELLIPSIS}", text)
-    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import os
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +14,18 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from search_spaces.errors import EspalierError, InvalidInputError
-from trainers.cli.command import App, say, tell
+from trainers.cli.command import App, lines_of, say, tell
 from trainers.cli.compare import COMPARE
 from trainers.cli.composition import CONFIGURATION, explained, task_overrides, values_of_job
 from trainers.cli.searches import SEARCHES
 from trainers.runs.exit_status import EXIT_CODES
 from trainers.runs.validation import refusal, untitled
 from trainers.sweeps import sweep
-from trainers.sweeps.records import Job
+from trainers.sweeps.records import Job, cut, own_overrides, read_sweep
+from trainers.sweeps.survey import job_rows, summary, sweep_exit_codes, worst_code
+
+REPORT = "report.html"
+Asked = tuple[Job, Any]  # a job with its typed configuration; none if that is refused
 
 
 class Start(Callback):
@@ -31,10 +36,14 @@ class Start(Callback):
         try:
             folder = Path(os.path.expanduser(str(config.paths.runs)), str(config.sweep))
             launcher, known = str(config.hydra.runtime.choices["hydra/launcher"]), knows_its_jobs(config.hydra.sweeper)
+            app = SEARCHES[name]
             if name == COMPARE.name:
-                jobs = _jobs_of_arms(config, folder)
+                asked, jobs = [], _jobs_of_arms(config, folder)
             else:
-                jobs = _jobs(SEARCHES[name], config, folder) if known else []
+                asked = _jobs(app, config, folder) if known else []
+                jobs = [job for job, _ in asked]
+            if asked and _is_shown(app, asked, folder):
+                sys.exit(_tell_end(folder))
             if launcher in sweep.ALL_AT_ONCE:
                 threads = (os.cpu_count() or 1) // _at_once(config, len(jobs))
                 os.environ.setdefault("OMP_NUM_THREADS", str(max(1, threads)))
@@ -44,6 +53,45 @@ class Start(Callback):
         except (*CONFIGURATION, EspalierError) as error:  # raised here, it would be a warning and no more
             say(name, explained(error))
             sys.exit(EXIT_CODES["refused"])
+
+
+def _is_shown(app: App, asked: Sequence[Asked], folder: Path) -> bool:
+    """Whether all jobs are runs of the last sweep, and finished, and its report knows so; then they have been shown.
+
+    No process begins for them, and nothing is written.
+    """
+    jobs, recorded = [job for job, _ in asked], read_sweep(folder)
+    if recorded is None or [job.folder for job in recorded.jobs] != [job.folder for job in jobs]:
+        return False
+    if not _is_reported(folder, jobs):
+        return False
+    shows = [None if config is None else app.finished(config) for _, config in asked]
+    if None in shows:
+        return False
+    for show, owner in zip(shows, own_overrides([job.overrides for job in jobs]), strict=True):
+        assert show is not None
+        with lines_of(None if owner is None else cut(owner), shared=False):
+            show(tell)
+    return True
+
+
+def _is_reported(folder: Path, jobs: Sequence[Job]) -> bool:
+    """Whether the report was written after all jobs had ended."""
+    try:
+        ended = [(folder / job.folder / "status.json").stat().st_mtime_ns for job in jobs if job.folder is not None]
+        return (folder / REPORT).stat().st_mtime_ns > max(ended, default=0)
+    except OSError:
+        return False
+
+
+def _tell_end(folder: Path) -> int:
+    """The exit code of a sweep that has ended before, after a summary of it."""
+    recorded = read_sweep(folder)
+    assert recorded is not None
+    rows = job_rows(recorded, folder, running=False)
+    for line in [*summary(rows), f"report  {os.path.relpath(folder / REPORT)}"]:
+        tell(line)
+    return worst_code(sweep_exit_codes(rows))
 
 
 def knows_its_jobs(sweeper: DictConfig) -> bool:
@@ -61,8 +109,11 @@ def _jobs_of_arms(config: DictConfig, folder: Path) -> list[Job]:
     return comparison_jobs(GlobalHydra.instance().config_loader(), config, folder)
 
 
-def _jobs(app: App, config: DictConfig, folder: Path) -> list[Job]:
-    """The jobs that the command asks for. Raises: InvalidInputError if there are none, or none can be used."""
+def _jobs(app: App, config: DictConfig, folder: Path) -> list[Asked]:
+    """The jobs that the command asks for, each with its configuration unless it is refused.
+
+    Raises: InvalidInputError if there are none, or none can be used.
+    """
     loader, params = GlobalHydra.instance().config_loader(), _sweeper(config)["params"] or {}
     given = [*(f"{key}={value}" for key, value in params.items()), *task_overrides(config.hydra)]
     overrides = OverridesParser.create(loader).parse_overrides(given)
@@ -73,20 +124,22 @@ def _jobs(app: App, config: DictConfig, folder: Path) -> list[Job]:
     [combinations] = BasicSweeper.split_arguments(overrides, None)
     if not combinations:
         raise InvalidInputError(f"the sweep has no jobs: got {' '.join(given)}; give each key a value")
+    tell(f"sweep {folder} · {len(combinations)} job{'s' * (len(combinations) != 1)}")
     known: dict[Any, str] = {}
-    jobs = [_job(app, values_of_job(loader, config, job), job, folder, known) for job in combinations]
-    refused = [job.refused for job in jobs if job.refused is not None]
-    if len(refused) == len(jobs):
+    asked = [_job(app, values_of_job(loader, config, job), job, folder, known) for job in combinations]
+    refused = [job.refused for job, _ in asked if job.refused is not None]
+    if len(refused) == len(asked):
         raise refusal(dict.fromkeys(line for problems in refused for line in problems.split("\n  ")))
-    return jobs
+    return asked
 
 
-def _job(app: App, content: dict[str, Any], overrides: list[str], folder: Path, known: dict[Any, str]) -> Job:
+def _job(app: App, content: dict[str, Any], overrides: list[str], folder: Path, known: dict[Any, str]) -> Asked:
     try:
-        own = app.folder(app.identify(app.check(content), known))
-        return Job(overrides=overrides, folder=None if own is None else sweep.name_in_sweep(own, folder))
+        config = app.identify(app.check(content), known)
+        own = app.folder(config)
+        return Job(overrides=overrides, folder=None if own is None else sweep.name_in_sweep(own, folder)), config
     except InvalidInputError as error:
-        return Job(overrides=overrides, refused=untitled(error))
+        return Job(overrides=overrides, refused=untitled(error)), None
 
 
 def _at_once(config: DictConfig, num_jobs: int) -> int:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from trainers.cli.command import CONTINUES, App, run
-from trainers.cli.search_command import check_search, identify, run_folder, search_command, work
+from trainers.cli.search_command import asked, check_search, finished, identify, run_folder, search_command, work
 
 if TYPE_CHECKING:
     from trainers.runs.config import SearchConfig
@@ -25,7 +25,18 @@ def _work(config: "SearchConfig", command: str) -> Mapping[str, Any]:
     return work(config, search_command(command, config.sweep, without=(*OF_STUDIES, "trial")))
 
 
-TUNE = App("espalier-tune", "tune", check_tune, _work, CONTINUES, run_folder, identify, sweeps=True)
+TUNE = App(
+    "espalier-tune",
+    "tune",
+    check_tune,
+    _work,
+    CONTINUES,
+    run_folder,
+    identify,
+    sweeps=True,
+    asked=asked,
+    finished=finished,
+)
 
 
 def main() -> None:

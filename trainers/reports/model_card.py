@@ -4,8 +4,8 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from hardware_models.budgets.budget_problem import UNITS
 from hardware_models.measuring.runner import machine_description
+from hardware_models.metrics import UNITS
 from trainers.data.datasets import ImageData
 from trainers.reports.export_source import Source
 from trainers.runs.exports import ExportedNetwork

@@ -29,7 +29,7 @@ from trainers.analysis.run_plots import plot_alphas
 from trainers.analysis.sweep_plots import plot_networks
 from trainers.runs import metric_names
 from trainers.runs.result import DeviceResult
-from trainers.search.console import held_against
+from trainers.search.verdict import held_against
 
 DOTS_PER_INCH = 120  # of pictures for loggers
 # Colours that matplotlib writes, and what a page calls them; its stylesheet gives each a value for light and dark.

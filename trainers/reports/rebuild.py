@@ -18,11 +18,11 @@ from search_spaces.space import image_shape
 from trainers.data.datasets import DataConfig, load_data
 from trainers.deploy.onnx_file import file_record, score_file
 from trainers.deploy.standalone import Score, load_weights, score
-from trainers.runs.config import SearchConfig
+from trainers.runs.config import SearchConfig, is_host
 from trainers.runs.result import DeployedFile, Result
 from trainers.runs.state import architecture_file, onnx_path, weights_file
 from trainers.search.certificate import Certificate, certify
-from trainers.search.plan import is_host, load_profile
+from trainers.search.plan import load_profile
 
 # Beside its kinds, in place of prices that were measured on another day: all but latency is counted, and needs none.
 NO_PRICES = {"model": "roofline", "weight_gb_per_s": None, "activation_gb_per_s": None}

@@ -20,7 +20,7 @@ from trainers.reports.quoting import Quote, derived, quotes_of, quoting, written
 from trainers.runs import metric_names
 from trainers.runs.state import architecture_file
 from trainers.runs.warnings import warnings_of
-from trainers.search.console import held_against
+from trainers.search.verdict import held_against
 
 SHOWN_EPOCHS = 12  # rows of the table of epochs; the file has all
 DRAWN_EPOCHS = 40  # points of a line, so that a report of many epochs stays small

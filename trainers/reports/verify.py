@@ -15,7 +15,7 @@ from trainers.deploy.standalone import Score
 from trainers.reports.check import Check, compare
 from trainers.reports.rebuild import Network, Prices, indices_of, rebuild_network, rebuild_prices
 from trainers.reports.verify_retrained import verify_retrained
-from trainers.runs.config import SearchConfig, validate
+from trainers.runs.config import SearchConfig, is_host, validate
 from trainers.runs.lineage import lineage, read_lineage
 from trainers.runs.plugins import require_plugins
 from trainers.runs.result import DeviceResult, Result
@@ -32,7 +32,7 @@ from trainers.runs.versions import file_hashes, versions
 from trainers.search.certificate import hold
 from trainers.search.front import FRONT_FILE
 from trainers.search.heritage import REMOVED
-from trainers.search.plan import is_host, measured_devices
+from trainers.search.plan import measured_devices
 from trainers.search.prune_log import replay, replay_network
 from trainers.search.result_writer import certified, objective, predicted, run_files, transfer
 from trainers.search.trained import SUPERNET_FILES

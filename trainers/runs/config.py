@@ -235,6 +235,11 @@ class SearchConfig(Section):
         return Path(os.path.expanduser(self.paths.runs)) / self.sweep / self.run_key
 
 
+def is_host(mapping: Mapping[str, Any]) -> bool:
+    latency = mapping.get("latency")
+    return isinstance(latency, dict) and latency.get("model") == "host"
+
+
 def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
     """A plain configuration, or what there is of one, without what is not asked of a search."""
     kept: dict[str, Any] = {}

@@ -11,6 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from trainers.runs.files import read_as
 
 State = Literal["queued", "running", "done", "unmet", "stopped", "failed", "interrupted", "infeasible", "refused"]
+CHECKPOINTS = "checkpoints"  # the folder in that of a run which holds what it goes on from
 FINISHED = ("done", "unmet")  # states of a run that has a result
 SILENCE_SECONDS = 120.0  # without a heartbeat before a process counts as gone
 START_TOLERANCE_SECONDS = 2.0  # between two readings of when a process started: the clock may be set meanwhile
@@ -22,6 +23,13 @@ class Progress(BaseModel):
 
     epoch: int
     epochs: int
+
+
+class DataState(BaseModel):
+    """The data of a run: the sha256 of their content, and of the state of their files if that tells it."""
+
+    content: str
+    files: str | None
 
 
 class RunState(BaseModel):
@@ -46,6 +54,7 @@ class RunState(BaseModel):
     hashes: dict[str, Any]
     code: dict[str, Any]
     versions: dict[str, Any]
+    data: DataState | None = None  # of searches; absent in files of earlier versions
 
     @property
     def epoch(self) -> int | None:

@@ -19,7 +19,6 @@ from pytorch_lightning.plugins.io import AsyncCheckpointIO, CheckpointIO
 from trainers.runs.exit_status import RunFolderError
 from trainers.runs.files import write_bytes
 
-CHECKPOINTS = "checkpoints"  # their folder in that of the run
 NAME = re.compile(r"epoch-(\d{6})-([0-9a-f]{16})\.ckpt")
 KEPT = 2  # so that one is left if the newest is torn
 

@@ -14,11 +14,11 @@ from hardware_models.budgets.cost_table import METRICS, Array, Mask
 from search_spaces.errors import InvalidInputError
 from search_spaces.regular_files import bytes_of
 from search_spaces.space import Choice, SearchSpace
-from trainers.runs.config import ParentConfig
+from trainers.runs.config import ParentConfig, is_host
 from trainers.runs.result import Result, read_result
 from trainers.runs.warnings import WELL_USED
 from trainers.search.callbacks import Report
-from trainers.search.plan import Plan, is_host
+from trainers.search.plan import Plan
 from trainers.search.search_state import PruneRecord, SearchState
 from trainers.search.trained import Kept, KeptDevice, Trained, asked_of, own_part, read_supernet
 

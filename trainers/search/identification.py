@@ -8,9 +8,8 @@ from hardware_models.measuring.measure import ThisMachine
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig, content_of, data_config
 from trainers.data.storage import Report, silent
-from trainers.runs.config import SearchConfig
+from trainers.runs.config import SearchConfig, is_host
 from trainers.search.machines import machine_of
-from trainers.search.plan import is_host
 
 Known = dict[DataConfig | BoardAddress, str]  # what has been read or reached for another job already
 

@@ -15,7 +15,7 @@ from search_spaces.space import SearchSpace
 from search_spaces.trained_shape import idle_choices
 from trainers.data.datasets import ImageData, data_config, load_data
 from trainers.deploy.optimizers import check_optimizer, check_schedule
-from trainers.runs.config import SearchConfig
+from trainers.runs.config import SearchConfig, is_host
 from trainers.runs.given_network import check_space
 from trainers.runs.validation import check_arguments, untitled
 from trainers.search.combinations import check_combination
@@ -176,11 +176,6 @@ def _check_part(config: SearchConfig, part: str) -> None:
 
 def _check_remedy(config: SearchConfig, name: str) -> None:
     check_arguments(f"remedy.{name}", REMEDIES, {**config.remedy[name], "name": name}, given=frozenset())
-
-
-def is_host(mapping: Mapping[str, Any]) -> bool:
-    latency = mapping.get("latency")
-    return isinstance(latency, dict) and latency.get("model") == "host"
 
 
 def load_profile(name: str, mapping: dict[str, Any], config: SearchConfig) -> HardwareProfile:

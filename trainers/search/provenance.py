@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import psutil
 import torch
 
 from hardware_models.measuring.runner import cpu_model
+from trainers.data.known_files import state_of_files
 from trainers.runs.code import Code
 from trainers.runs.plugins import code_of
 from trainers.runs.result import Hashes
@@ -45,9 +47,12 @@ def hashes(plan: Plan) -> Hashes:
 
 
 def origin(plan: Plan) -> dict[str, Any]:
-    """What an attempt at a search starts from: its hashes, the code that runs, and versions."""
+    """What an attempt at a search starts from: its hashes, the code that runs, versions, and its data."""
     code = vars(code_of(plan.config.model_dump(mode="json")))
-    return {"hashes": hashes(plan).model_dump(), "code": code, "versions": versions()}
+    # Read since this process began, so that only files that have not changed since then are known to be those read.
+    files = state_of_files(plan.config.data, unchanged_since=psutil.Process().create_time())
+    data = {"content": plan.config.data["content"], "files": files}
+    return {"hashes": hashes(plan).model_dump(), "code": code, "versions": versions(), "data": data}
 
 
 def weights_digest(module: torch.nn.Module) -> str:

@@ -12,22 +12,23 @@ import yaml
 from hardware_models.budgets.budget_problem import Survivors
 from hardware_models.infeasible import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
-from trainers.runs.config import SearchConfig
+from trainers.runs.config import SearchConfig, is_host
 from trainers.runs.exit_status import ExitStatus, RunInUseError, status_of, status_with
 from trainers.runs.files import write_text
 from trainers.runs.folder import RunFolder
 from trainers.runs.result import Result, missing_files
-from trainers.runs.state import FINISHED, state_of
+from trainers.runs.state import CHECKPOINTS, FINISHED, state_of
 from trainers.search.callbacks import Report, SearchCallback
-from trainers.search.checkpoints import CHECKPOINTS, remove_checkpoints
-from trainers.search.console import data_lines, feasible_line, headline, report_verdict
+from trainers.search.checkpoints import remove_checkpoints
+from trainers.search.console import data_lines, feasible_line, headline
 from trainers.search.derive import Compared, compare, derive
 from trainers.search.display import Bar, Display, Lines
+from trainers.search.finished import report_finished
 from trainers.search.heritage import inherit
 from trainers.search.memory import count_peak_anew, memory_named, peak_mb
 from trainers.search.module import make_module
 from trainers.search.phases import Progress
-from trainers.search.plan import Plan, is_host, measured_devices, prepare
+from trainers.search.plan import Plan, measured_devices, prepare
 from trainers.search.priors.prior import Prior
 from trainers.search.priors.scoring import make_prior
 from trainers.search.provenance import Computed, computed_here, origin
@@ -36,6 +37,7 @@ from trainers.search.search_state import PruneRecord, SearchState
 from trainers.search.strategy import needs_supernet
 from trainers.search.trained import Trained, asked_of, keep_supernet, trained_by
 from trainers.search.training import train
+from trainers.search.verdict import report_verdict
 from trainers.search.workload import phases_of
 
 FROM_PYTHON = "run_search() from Python, with the configuration in config.yaml"
@@ -69,8 +71,7 @@ def run(
             return _attempt(plan, folder, report, callbacks, bar=bar)
         folder.release()
     _tidy(folder, finished, report, callbacks)
-    report(f"this search is finished already: {folder.path}; delete the folder to run it again")
-    report_verdict(finished, folder.path, report)
+    report_finished(finished, folder.path, report)
     return finished
 
 

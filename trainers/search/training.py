@@ -11,9 +11,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.plugins.environments import LightningEnvironment
 
 from trainers.runs.folder import RunFolder
+from trainers.runs.state import CHECKPOINTS
 from trainers.runs.versions import COMPUTING, versions
 from trainers.search.callbacks import Report, SearchCallback
-from trainers.search.checkpoints import CHECKPOINTS, EpochCheckpoint, PacedCheckpointIO, latest_checkpoint
+from trainers.search.checkpoints import EpochCheckpoint, PacedCheckpointIO, latest_checkpoint
 from trainers.search.lightning_callbacks import make_callbacks
 from trainers.search.module import SearchModule
 from trainers.search.phases import Progress

@@ -1,5 +1,6 @@
 """`sweep.json`: the jobs of a sweep, written as it begins. What became of each is what its run folder says."""
 
+import re
 import shlex
 from collections.abc import Sequence
 from datetime import datetime
@@ -13,6 +14,7 @@ from trainers.runs.files import read_as
 from trainers.runs.state import RunState, state_of
 
 FILE = "sweep.json"
+WIDEST = 40  # characters of the overrides in tables and before lines
 
 
 class _Version(BaseModel):
@@ -87,3 +89,10 @@ def own_overrides(jobs: Sequence[Sequence[str]]) -> list[str | None]:
     """What tells each job from the others: its overrides that not all have; none if there are none."""
     shared = set.intersection(*map(set, jobs)) if jobs else set()
     return [" ".join(override for override in overrides if override not in shared) or None for overrides in jobs]
+
+
+def cut(text: str) -> str:
+    """Overrides in WIDEST characters: keys by their last names, for what they are set to tells the jobs apart."""
+    if len(text) > WIDEST:
+        text = re.sub(r"[\w@/+~]+\.(?:[\w@/]+\.)*(?=\w+=)", "\N{HORIZONTAL ELLIPSIS}", text)
+    return text if len(text) <= WIDEST else f"{text[: WIDEST - 1]}\N{HORIZONTAL ELLIPSIS}"

@@ -150,6 +150,12 @@ def sweep_exit_codes(rows: Iterable[Row]) -> list[int]:
     return [EXIT_CODES.get(row.state, 1) for row in rows if row.state != "running"]
 
 
+def worst_code(codes: Iterable[int]) -> int:
+    """The exit code of several jobs: 1 if any failed, else the first that is not 0."""
+    others = [code for code in codes if code != 0]
+    return 1 if 1 in others else next(iter(others), 0)
+
+
 def _row(run: Path, name: str, *, now: datetime) -> Row:
     try:
         state = state_of(run, now=now)
