@@ -21,7 +21,7 @@ Knob = Literal["trainer.steps", "trainer.candidates"]
 Cost = tuple[int, float]  # of a short search: its steps or candidates, and its CPU-seconds
 LEAST: dict[Knob, int] = {"trainer.steps": 16, "trainer.candidates": 2}
 MOST: dict[Knob, int] = {"trainer.steps": 10_000_000, "trainer.candidates": 4096}  # as the configuration allows
-SHARE = 0.2  # of the CPU-seconds asked for: a search as long as this tells what a whole one costs
+SHARE = 0.2  # of the CPU-seconds that the shortest search leaves: what a longer one takes of them tells a step's cost
 GROWTH = 16  # the most by which a short search is longer than the one before
 PROBES = 6
 
@@ -37,7 +37,7 @@ def random_candidates(config: SearchConfig) -> int | None:
 
 
 def probe(config: SearchConfig, cpu_seconds: float, report: Callable[[str], None]) -> list[Cost]:
-    """Costs of ever longer searches, up to a share of `cpu_seconds`; what is not the search's own is left out.
+    """Costs of ever longer searches, until their length takes a share of `cpu_seconds`, of the search's own work alone.
 
     Raises: InvalidInputError if the shortest costs more than that already; as `run`.
     """
@@ -47,16 +47,17 @@ def probe(config: SearchConfig, cpu_seconds: float, report: Callable[[str], None
     costs: list[Cost] = []
     while len(costs) < PROBES:
         costs.append((length, _cost(plan, knob, length)))
-        seconds = costs[-1][1]
+        first, seconds = costs[0][1], costs[-1][1]
         report(f"  {knob}={length}: {seconds:.2f} CPU-seconds")
-        if len(costs) > 1 and (seconds >= SHARE * cpu_seconds or length == MOST[knob]):
+        spent, enough = seconds - first, SHARE * (cpu_seconds - first)
+        if len(costs) > 1 and (spent >= enough or seconds >= cpu_seconds or length == MOST[knob]):
             break
         if seconds > cpu_seconds:
             raise InvalidInputError(
                 f"cpu_seconds: got {cpu_seconds:g}, and {knob}={length} costs {seconds:.3g} already; give more, or "
                 "make candidates cheaper"
             )
-        growth = min(GROWTH, max(2.0, 1.25 * SHARE * cpu_seconds / max(seconds, 1e-6)))
+        growth = min(GROWTH, max(2.0, 1.25 * enough / max(spent if len(costs) > 1 else seconds, 1e-6)))
         length = min(MOST[knob], ceil(length * growth))
     return costs
 
