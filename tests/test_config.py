@@ -35,7 +35,12 @@ NOT_IN_FINGERPRINT = (
     *("paths.runs", "paths.data", "paths.cache", "data.root", "sweep", "tags", "logger.name"),
     *("trainer.threads", "trainer.checkpoint_seconds"),
 )
-WORDS = {("trainer", "keep"): "supernet", ("trainer", "keep_weights"): "best_k"}  # allowed, and not the default
+WORDS = {  # allowed, and not the default
+    ("trainer", "keep"): "supernet",
+    ("trainer", "keep_weights"): "best_k",
+    ("trainer", "accelerator"): "gpu",
+    ("trainer", "precision"): "bf16-mixed",
+}
 # Not one value; which of their keys count is tested elsewhere.
 SECTIONS_OR_NULL = {"trial", "boards", "plugins", "callbacks", *ASKED_IF_SET}
 
@@ -258,3 +263,25 @@ def test_the_run_folder_says_space_strategy_and_seed(default: dict[str, Any]) ->
     assert config.run_folder.parent == Path("runs/2024")
     assert config.run_folder.name.startswith("mobile-pool-seed3-")
     assert validate(default).run_key == "mobile-pool-seed0-e8f47ffc"  # of runs made before
+
+
+def test_a_search_on_the_cpu_has_the_run_key_of_earlier_versions_and_every_other_one_its_own(
+    default: dict[str, Any],
+) -> None:
+    def key(**changes: Any) -> str:
+        return validate({**default, "trainer": {**default["trainer"], **changes}}).run_key
+
+    earlier = {k: v for k, v in default["trainer"].items() if k not in ("accelerator", "devices", "precision")}
+    on_cpu = {validate({**default, "trainer": earlier}).run_key, key(accelerator="auto"), key(accelerator="cpu")}
+    assert on_cpu == {validate(default).run_key}
+    others = {key(accelerator="gpu"), key(devices=2), key(devices=3), key(precision="bf16-mixed")}
+    assert len(on_cpu | others) == 5
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("devices", 0), ("devices", "auto"), ("accelerator", "tpu"), ("precision", 16)]
+)
+def test_what_no_search_computes_on_is_refused_by_its_key(default: dict[str, Any], name: str, value: Any) -> None:
+    with pytest.raises(InvalidInputError) as caught:
+        validate({**default, "trainer": {**default["trainer"], name: value}})
+    assert caught.value.fields == (f"trainer.{name}",)

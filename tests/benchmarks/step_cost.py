@@ -44,6 +44,7 @@ from trainers.runs.code import running_code
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.module import Schedule, SearchModule
 from trainers.search.provenance import Computed
+from trainers.search.ranks import Ranks
 from trainers.search.samplers import largest_path
 from trainers.search.search_state import SearchState
 from trainers.search.strategy import PRESETS, make_strategy
@@ -85,6 +86,7 @@ def search(table: CostTable, batches: tuple[Batch, Batch], *, arch_every: int, b
         state=SearchState(problems, [p.start()[0] for p in problems]),
         warmup_steps=0,
         generator=np.random.default_rng(0),
+        ranks=Ranks(),
     )
     module = SearchModule(
         strategy.relaxation.searched,

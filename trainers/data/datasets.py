@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 from torch import Tensor
-from torch.nn import functional as F
 from torch.utils.data import DataLoader, IterableDataset
 
 from search_spaces.errors import InvalidInputError
+from trainers.data.augmentation import Moves, draw_moves, moved
 from trainers.data.duplicates import find_duplicates
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, key_generator
 from trainers.data.preprocessing import Preprocess, scaled
@@ -28,6 +28,7 @@ from trainers.runs.validation import checked
 # Shapes: N images of the set, S images of a split, B batch, C stored channels, H height, W width.
 
 Batch = tuple[Tensor, Tensor]
+ALL = slice(None)  # images of a batch
 COUNTED_AT_ONCE = 16  # images, of which there may be more than fit in memory
 Side = Annotated[int, Field(ge=4, le=1024)]
 
@@ -190,7 +191,7 @@ class ImageData:
             self.task = self.task.weighted(balanced_weights(image_set.labels[splits.weights], self.num_classes))
         self.duplicates = find_duplicates(image_set, splits)
         self.splits, self.image_size, self.channels = splits, image_size, channels
-        self._shift, self._flip, self._draws_classes = shift, flip, draws_classes
+        self._moves, self._draws_classes = Moves(shift, flip), draws_classes
         self._image_set, self._labels_N = image_set, image_set.labels
         images = image_set.images
         if images.shape[2:] != image_size:
@@ -204,6 +205,11 @@ class ImageData:
         self.mean, self.std = mean.float().expand(channels), std.float().expand(channels)
         self._images_NCHW = images
         self.size_mb = images.nbytes / 1e6
+
+    def reside_on(self, device: torch.device) -> None:
+        """From now on batches are augmented on a GPU, if at most half of its free memory holds all images."""
+        if device.type == "cuda" and self._images_NCHW.nbytes < torch.cuda.mem_get_info(device)[0] / 2:
+            self._images_NCHW = self._images_NCHW.to(device)
 
     @property
     def stored_channels(self) -> int:
@@ -264,14 +270,17 @@ class ImageData:
         """
         return self._pass(split, batch_size, augment, (split, seed, epoch, 0))
 
-    def loader(self, *, batch_size: int, seed: int, epoch: Callable[[], int]) -> DataLoader[tuple[Batch, Batch]]:
+    def loader(
+        self, *, batch_size: int, seed: int, epoch: Callable[[], int], rank: int = 0, ranks: int = 1
+    ) -> DataLoader[tuple[Batch, Batch]]:
         """Pairs of an augmented weights batch and an augmented architecture batch, for the epoch that `epoch()` says.
 
-        As long as the longer of the two; the shorter is passed over again, each time in a new order.
-        Raises: InvalidInputError if either split is smaller than a batch.
+        As long as the longer of the two; the shorter is passed over again, each time in a new order. Process `rank` of
+        `ranks` gets its equal share of each batch. Raises: InvalidInputError if either split is smaller than a batch.
         """
         self.check_batch_size(batch_size)
-        pairs = _PairedBatches(self, batch_size, seed, epoch)
+        share = slice(batch_size // ranks * rank, batch_size // ranks * (rank + 1))
+        pairs = _PairedBatches(self, batch_size, seed, epoch, share)
         # A generator of its own, for the loader would draw from the global one at each epoch.
         return DataLoader(pairs, batch_size=None, generator=torch.Generator())
 
@@ -284,11 +293,13 @@ class ImageData:
         sizes: dict[str, int] = {split: self.size(split) for split in ("weights", "architecture")}
         if batch_size > min(sizes.values()):
             raise InvalidInputError(
-                f"trainer.batch_size: got {batch_size}, but {self.name} has only {sizes} images; "
-                "lower it or raise data.limit"
+                f"trainer.batch_size: a step takes {batch_size} images, but {self.name} has only {sizes}; "
+                "lower it, or trainer.devices, or raise data.limit"
             )
 
-    def _pass(self, split: Split, batch_size: int, augment: bool, key: tuple[int | str, ...]) -> Iterator[Batch]:
+    def _pass(
+        self, split: Split, batch_size: int, augment: bool, key: tuple[int | str, ...], share: slice = ALL
+    ) -> Iterator[Batch]:
         indices_S, generator = self._indices(split), key_generator("order", *key)
         if augment and self._draws_classes:
             order_S = balanced_order(self._labels_N[indices_S], generator)
@@ -297,22 +308,16 @@ class ImageData:
         for i, chosen in enumerate(indices_S[order_S].split(batch_size)):
             if augment and len(chosen) < batch_size:
                 return
-            images = self._images_NCHW[chosen]
-            images = self._moved(images, key_generator("augment", *key, i)) if augment else images.permute(0, 2, 3, 1)
+            images = self._images_NCHW[chosen[share]]
+            if augment:
+                drawn = draw_moves(self._moves, len(chosen), key_generator("augment", *key, i))
+                images = moved(images, self._moves, drawn.of(share))
+            else:
+                images = images.permute(0, 2, 3, 1)
             pixels = images.contiguous().expand(-1, -1, -1, self.channels).float()
             # Channels lie last in memory already; the permuted view is what torch calls channels_last.
-            yield ((pixels / 255 - self.mean) / self.std).permute(0, 3, 1, 2), self._labels_N[chosen]
-
-    def _moved(self, images_BCHW: Tensor, generator: torch.Generator) -> Tensor:
-        """Each image (H, W, C) shifted by up to `shift` pixels, the gap black, and mirrored or not: one gather."""
-        (height, width), shift, num = self.image_size, self._shift, len(images_BCHW)
-        offsets = torch.randint(2 * shift + 1, (2, num, 1), generator=generator)
-        mirrored = (torch.rand(num, 1, generator=generator) < 0.5) & self._flip
-        columns = torch.arange(width)
-        rows_BH = offsets[0] + torch.arange(height)
-        columns_BW = offsets[1] + torch.where(mirrored, columns.flip(0), columns)
-        padded_BHWC = F.pad(images_BCHW, (shift, shift, shift, shift)).permute(0, 2, 3, 1)
-        return padded_BHWC[torch.arange(num)[:, None, None], rows_BH[:, :, None], columns_BW[:, None, :]]
+            mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
+            yield ((pixels / 255 - mean) / std).permute(0, 3, 1, 2), self._labels_N[chosen[share]]
 
 
 def level_counts(images: Tensor, indices_S: Tensor) -> Tensor:
@@ -325,8 +330,9 @@ def level_counts(images: Tensor, indices_S: Tensor) -> Tensor:
 
 
 class _PairedBatches(IterableDataset[tuple[Batch, Batch]]):
-    def __init__(self, data: ImageData, batch_size: int, seed: int, epoch: Callable[[], int]) -> None:
+    def __init__(self, data: ImageData, batch_size: int, seed: int, epoch: Callable[[], int], share: slice) -> None:
         self._data, self._batch_size, self._seed, self._epoch = data, batch_size, seed, epoch
+        self._share = share
 
     def __len__(self) -> int:
         return max(self._data.size("weights"), self._data.size("architecture")) // self._batch_size
@@ -339,4 +345,4 @@ class _PairedBatches(IterableDataset[tuple[Batch, Batch]]):
     def _endless(self, split: Split, epoch: int) -> Iterator[Batch]:
         for repeat in count():
             key = (split, self._seed, epoch, repeat)
-            yield from self._data._pass(split, self._batch_size, True, key)
+            yield from self._data._pass(split, self._batch_size, True, key, self._share)

@@ -38,6 +38,10 @@ class Task(ABC):
         """Mean loss of the examples, differentiable: what is trained."""
         return self.total_loss(outputs, targets) / len(targets)
 
+    def total_weight(self, targets: Tensor) -> float:
+        """What `loss` divides the sum over the examples by: here their number."""
+        return float(len(targets))
+
     def distillation_loss(self, outputs: Tensor, taught: Tensor) -> Tensor:
         """Mean loss against the outputs of a teacher. Raises: InvalidInputError if it has none."""
         raise InvalidInputError(f"sampler: got sandwich, but the task {self.score_name} has no outputs to distil")
@@ -69,7 +73,11 @@ class Classification(Task):
         return targets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        return F.cross_entropy(outputs, targets, self.weights_K, label_smoothing=self.smoothing)
+        weights_K = None if self.weights_K is None else self.weights_K.to(outputs.device)
+        return F.cross_entropy(outputs, targets, weights_K, label_smoothing=self.smoothing)
+
+    def total_weight(self, targets: Tensor) -> float:
+        return super().total_weight(targets) if self.weights_K is None else float(self.weights_K[targets.cpu()].sum())
 
     def distillation_loss(self, outputs: Tensor, taught: Tensor) -> Tensor:
         return F.cross_entropy(outputs, taught.softmax(dim=1))

@@ -32,6 +32,10 @@ class Score:
     balanced_accuracy: float | None = None
 
 
+def device_of_weights(network: nn.Module) -> torch.device:
+    return next(network.parameters()).device
+
+
 def first_images(batches: Iterator[Batch], images: int) -> Iterator[Batch]:
     """Batches until `images` images have passed."""
     seen = 0
@@ -48,7 +52,8 @@ def score(network: nn.Module, data: ImageData, split: Split, *, images: int | No
     network.eval()
     batches = data.batches(split, batch_size=batch_size, seed=0, epoch=0, augment=False)
     chosen = batches if images is None else first_images(batches, images)
-    return score_of(data.task, ((network(x), y) for x, y in chosen))
+    device = device_of_weights(network)
+    return score_of(data.task, ((network(x.to(device)).cpu(), y) for x, y in chosen))
 
 
 def score_of(task: Task, batches: Iterable[tuple[Tensor, Tensor]]) -> Score:
@@ -83,10 +88,11 @@ def fit(
     on_step: Callable[[], object] = lambda: None,
 ) -> None:
     """Trains a network in place on the weights split for `steps` batches; it ends in eval mode."""
-    done, epoch = 0, 0
+    done, epoch, device = 0, 0, device_of_weights(network)
     while done < steps:
         batches = data.batches("weights", batch_size=batch_size, seed=seed, epoch=epoch, augment=True)
-        losses = (data.task.loss(network(x), y) for x, y in islice(batches, steps - done))
+        chosen = ((x.to(device), y.to(device)) for x, y in islice(batches, steps - done))
+        losses = (data.task.loss(network(x), y) for x, y in chosen)
         for _ in descend(network, losses, optimizer, schedule, clip_norm=clip_norm):
             done += 1
             on_step()

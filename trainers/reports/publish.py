@@ -76,7 +76,7 @@ def last_figures(result: Result) -> dict[str, float]:
             figures[gap] = sum(lost) / len(lost)
     if result.data.majority:
         figures[metric_names.result("majority_share")] = result.data.majority.share
-    figures[metric_names.DEVICE_HOURS] = (search.train_seconds + search.derive_seconds) / 3600
+    figures[metric_names.DEVICE_HOURS] = (search.train_seconds * search.processes + search.derive_seconds) / 3600
     return figures
 
 

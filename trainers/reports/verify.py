@@ -198,7 +198,7 @@ def _device(
 ) -> Iterator[Check]:
     """The network of a device, recounted, priced and tested again; `missing` says why there are no data."""
     recorded, problem, field = result.devices[name], prices.problems[name], f"devices.{name}"
-    network = rebuild_network(folder, problem, data, batch_size=config.trainer.batch_size)
+    network = rebuild_network(folder, problem, data, batch_size=config.trainer.step_images)
     measured_ms = None if recorded.measured is None else recorded.measured.latency_ms
     totals = problem.table.named(network.indices, problem.device)
     held = hold(problem, totals, recounted=network.certificate.recounted, measured_ms=measured_ms)

@@ -48,8 +48,12 @@ ASKED_IF_SET = (
 SCHEDULE = {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"}
 ADDED_IN: dict[str, dict[str, Any]] = {
     "data": {"class_weights": "none", "sampling": "shuffled", "channels": None},
-    "trainer": {"random_candidates": None, "deploy": False, "keep_best": 5, "keep_weights": "none", "keep": "none"},
+    "trainer": {
+        **{"random_candidates": None, "deploy": False, "keep_best": 5, "keep_weights": "none", "keep": "none"},
+        **{"devices": 1, "precision": "32-true"},
+    },
 }
+CPU = ("auto", "cpu")  # accelerators: `auto` stands for `gpu` only once the machine that computes has one
 ADDED = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # what earlier versions did not have, as they were
 
 
@@ -107,6 +111,14 @@ class TrainerConfig(Section):
     keep_weights: Literal["none", "best_k"] = "none"
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     checkpoint_seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    accelerator: Literal["auto", "cpu", "gpu"] = "cpu"  # these three as earlier versions did
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
+    precision: Literal["32-true", "bf16-mixed"] = "32-true"
+
+    @property
+    def step_images(self) -> int:
+        """Images of an update, on all processes together."""
+        return self.batch_size * self.devices
 
     @model_validator(mode="after")
     def _prunes_forward(self) -> "TrainerConfig":
@@ -253,6 +265,8 @@ def fingerprint_fields(content: Mapping[str, Any]) -> dict[str, Any]:
             kept[key] = {
                 name: each for name, each in value.items() if name not in left_out and (name, each) not in added
             }
+            if key == "trainer" and kept[key].get("accelerator") in CPU:
+                del kept[key]["accelerator"]
         else:
             kept[key] = value
     return kept

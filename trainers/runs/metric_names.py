@@ -19,7 +19,7 @@ CHOICES_ALIVE = "prune/choices_alive"  # of all devices
 # Test accuracy of the fine-tuned networks less that of the named ones, mean over devices.
 GAP_SUPERNET = "gap/supernet"
 GAP_INHERITED = "gap/inherited"
-DEVICE_HOURS = "cost/device_hours"  # hours that the search computed: it runs on one machine, with one GPU or none
+DEVICE_HOURS = "cost/device_hours"  # hours that the processes of the search computed, each on a GPU or on none
 
 PRUNE_EVENTS = "prune/events"  # tables
 ARCHITECTURES = "architectures"

@@ -45,6 +45,16 @@ def import_plugins(names: Iterable[str], *, folders: Iterable[str | Path] = ()) 
             sys.path.remove(folder)
 
 
+def plugin_folders(names: Iterable[str]) -> list[str]:
+    """The folders that imported modules were found in, for another process to import them from."""
+    found = []
+    for name in names:
+        module = sys.modules[name.partition(".")[0]]
+        inside = list(getattr(module, "__path__", [])) or ([module.__file__] if module.__file__ else [])
+        found += [os.path.dirname(os.path.abspath(path)) for path in inside]
+    return list(dict.fromkeys(found))
+
+
 def _import(name: str, folders: list[str]) -> None:
     if not MODULE.fullmatch(name) or name.endswith(".py"):
         raise InvalidInputError(f"plugins: got {name!r}; allowed: the name of a module, as my_space for my_space.py")

@@ -248,9 +248,9 @@ class PriorRecord(Part):
 class Search(Part):
     """Time, memory and course of a search; `choices_alive` and `worst_surviving_share` are by device.
 
-    `entropy` and `step_over_floor` are of the training of a supernet. `cpu_seconds` are those of all threads for the
-    prior, for training and for comparing networks, of all attempts that the result comes of; what is done with the
-    networks that were found, from proof to export, is not of the search.
+    `entropy` and `step_over_floor` are of the training of a supernet, peaks of memory of the first of its processes.
+    `cpu_seconds` are those of all threads for the prior, for training and for comparing networks, of all attempts that
+    the result comes of; what is done with the networks that were found, from proof to export, is not of the search.
     """
 
     train_seconds: Number
@@ -261,6 +261,10 @@ class Search(Part):
     entropy: Share | None
     step_over_floor: Number | None
     peak_memory_mb: Count | None
+    accelerator: str = "cpu"  # these four earlier versions did not have
+    processes: Count = 1
+    precision: str = "32-true"
+    peak_gpu_memory_mb: Count | None = None
     choices_alive: dict[str, Count]
     worst_surviving_share: dict[str, Number]
 

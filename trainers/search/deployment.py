@@ -49,12 +49,14 @@ def finish(
     settings, data = plan.config.trainer, plan.data
     if settings.deploy:
         data, network = _deployed_data(plan, indices), without_resize(network).train(network.training)
+        network.to(plan.device)
         if plan.trained_size(indices) != data.image_size and not from_scratch:
             recalibrate(network, _recalibration_images(plan, data))
     progress.enter(ADAPTING)
-    train_network(plan, network, data, from_scratch=from_scratch, on_step=progress.advance)
+    train_network(plan, network.to(plan.device), data, from_scratch=from_scratch, on_step=progress.advance)
     progress.enter(CERTIFYING)
-    finetuned = score(network, data, "test", images=None, batch_size=settings.batch_size)
+    finetuned = score(network, data, "test", images=None, batch_size=settings.step_images)
+    network.cpu()  # to be exported and kept
     if not settings.deploy:
         return Finished(network, finetuned)
     file = onnx_file(network, data, {"architecture": id, "run": plan.config.run_key})
@@ -86,8 +88,8 @@ def _deployed_data(plan: Plan, indices: tuple[int, ...]) -> ImageData:
 
 def _recalibration_images(plan: Plan, data: ImageData) -> Iterator[Tensor]:
     settings = plan.config.trainer
-    batches = data.batches("weights", batch_size=settings.batch_size, seed=plan.config.seed, epoch=0, augment=True)
-    return (x for x, _ in first_images(batches, settings.recalibration_images))
+    batches = data.batches("weights", batch_size=settings.step_images, seed=plan.config.seed, epoch=0, augment=True)
+    return (x.to(plan.device) for x, _ in first_images(batches, settings.recalibration_images))
 
 
 def train_network(
@@ -114,7 +116,7 @@ def train_network(
         optimizer,
         schedule,
         steps=steps,
-        batch_size=settings.batch_size,
+        batch_size=settings.step_images,
         seed=config.seed,
         clip_norm=clip_norm,
         on_step=on_step,

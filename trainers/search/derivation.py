@@ -45,7 +45,7 @@ def derived_config(asked: DeriveConfig) -> SearchConfig:
         "boards": asked.boards or {},
         "measured_on": {},
         "margin": asked.margin or content["margin"],
-        "trainer": {**content["trainer"], **changes, "keep": "none"},
+        "trainer": {**content["trainer"], **changes, "keep": "none", "accelerator": "auto"},
         "data": {**content["data"], **({} if asked.data.root is None else {"root": asked.data.root})},
         "paths": asked.paths.model_dump(),
         "logger": {"name": "local"},

@@ -238,7 +238,7 @@ def _verdict(plan: Plan, found: Found, device: int, candidates: Sequence[Candida
             threads = problem.profile.threads or 1
             clock = partial(timed, plan, indices=indices, threads=threads, machine=machine)
             is_measured = problem.name in plan.measured
-            network = deployable(plan, evaluator, indices)
+            network = deployable(plan, evaluator, indices).cpu()
             return certify(problem, plan.space, network, indices, clock=clock if is_measured else None)
 
         return verify_and_cut(problem, candidates, prove, fallback=fallback, max_cuts=max_cuts)
@@ -254,7 +254,7 @@ def _best(plan: Plan, evaluator: Evaluator, verdict: Verdict, candidates: Sequen
         Best(
             candidate,
             architecture_of(*unplaced(plan.space, plan.space.choices(candidate.indices))),
-            evaluator.network(candidate.indices) if keeps_weights else None,
+            evaluator.network(candidate.indices).cpu() if keeps_weights else None,
         )
         for candidate in [verdict.candidate, *others][: plan.config.trainer.keep_best]
     )
@@ -276,7 +276,7 @@ def _with_best_placement(problem: BudgetProblem, candidate: Candidate) -> Candid
 
 
 def _test(plan: Plan, network: nn.Module) -> Score:
-    return score(network, plan.data, "test", images=None, batch_size=plan.config.trainer.batch_size)
+    return score(network, plan.data, "test", images=None, batch_size=plan.config.trainer.step_images)
 
 
 def _decision(derived: Derived) -> str:

@@ -50,7 +50,8 @@ class Evaluator(ABC):
 
     def network(self, indices: tuple[int, ...]) -> nn.Module:
         """The network that the search trains, in eval mode: fresh, unless scoring has given it weights."""
-        return fresh_network(self.plan.searched, indices, seed=self.plan.config.seed).eval()
+        network = fresh_network(self.plan.searched, indices, seed=self.plan.config.seed)
+        return network.to(self.plan.device).eval()
 
 
 def fresh_network(space: SearchSpace, indices: tuple[int, ...], *, seed: int) -> nn.Module:

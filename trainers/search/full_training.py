@@ -18,13 +18,13 @@ class FullTraining(Evaluator):
     @classmethod
     def passes(cls, plan: Plan, **arguments: Any) -> float:
         settings = plan.config.trainer
-        return super().passes(plan) + TRAINED * settings.batch_size * settings.steps
+        return super().passes(plan) + TRAINED * settings.step_images * settings.steps
 
     def validate(self, indices: tuple[int, ...]) -> Score:
         own = indices[: self.plan.table.num_own]  # where it runs makes no difference
         if own not in self.scores:
             settings, network = self.plan.config.trainer, self.network(indices)
             train_network(self.plan, network, self.plan.data, from_scratch=True)
-            images, batch_size = settings.validation_images, settings.batch_size
+            images, batch_size = settings.validation_images, settings.step_images
             self.scores[own] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
         return self.scores[own]

@@ -18,6 +18,7 @@ from trainers.runs.config import ParentConfig, is_host
 from trainers.runs.result import Result, read_result
 from trainers.runs.warnings import WELL_USED
 from trainers.search.callbacks import Report
+from trainers.search.computing import take_selections
 from trainers.search.plan import Plan
 from trainers.search.search_state import PruneRecord, SearchState
 from trainers.search.trained import Kept, KeptDevice, Trained, asked_of, own_part, read_supernet
@@ -75,6 +76,8 @@ def inherit(plan: Plan, parent: ParentConfig, state: SearchState, report: Report
         own_part(supernet).load_state_dict(dict(kept.weights))
     except RuntimeError as error:
         raise InvalidInputError(f"the supernet of {folder} is not one of space {plan.space.name}: {error}") from error
+    if plan.config.trainer.accelerator == "gpu":
+        take_selections(supernet)
     return Trained(kept.state.id, supernet, logits, numbers, stale=heritage.stale())
 
 

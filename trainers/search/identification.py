@@ -9,13 +9,16 @@ from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import DataConfig, content_of, data_config
 from trainers.data.storage import Report, silent
 from trainers.runs.config import SearchConfig, is_host
+from trainers.search.computing import accelerator_here
 from trainers.search.machines import machine_of
 
 Known = dict[DataConfig | BoardAddress, str]  # what has been read or reached for another job already
 
 
 def identified(config: SearchConfig, known: Known | None = None, report: Report = silent) -> SearchConfig:
-    """The configuration with `data.content` and `measured_on` as they are now. What it has already is checked.
+    """The configuration with `data.content`, `measured_on` and the accelerator as they are now.
+
+    What it has already is checked.
 
     Raises: DataError for data that cannot be read; BoardError; InvalidInputError if either is not as the configuration
     says, as when a run's own config.yaml is searched again elsewhere.
@@ -36,4 +39,6 @@ def identified(config: SearchConfig, known: Known | None = None, report: Report 
             raise InvalidInputError(
                 f"measured_on.{name}: got {asked}, found {machine_identity}; leave it out to measure there now"
             )
-    return config.model_copy(update={"data": {**config.data, "content": known[data]}, "measured_on": found})
+    trainer = config.trainer.model_copy(update={"accelerator": accelerator_here(config.trainer.accelerator)})
+    content = {**config.data, "content": known[data]}
+    return config.model_copy(update={"data": content, "measured_on": found, "trainer": trainer})

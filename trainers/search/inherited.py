@@ -27,7 +27,7 @@ class Inherited(Evaluator):
         if own not in self.scores:
             network = Path(self.supernet, self.plan.space.selection(indices))
             self._recalibrate(network)
-            images, batch_size = self.settings.validation_images, self.settings.batch_size
+            images, batch_size = self.settings.validation_images, self.settings.step_images
             self.scores[own] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
         return self.scores[own]
 
@@ -44,7 +44,7 @@ class Inherited(Evaluator):
         return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _recalibrate(self, network: nn.Module) -> None:
-        images, batch_size = self.settings.recalibration_images, self.settings.batch_size
+        images, batch_size = self.settings.recalibration_images, self.settings.step_images
         seed = self.plan.config.seed
         batches = self.plan.data.batches("weights", batch_size=batch_size, seed=seed, epoch=0, augment=True)
-        recalibrate(network, (x for x, _ in first_images(batches, images)))
+        recalibrate(network, (x.to(self.plan.device) for x, _ in first_images(batches, images)))

@@ -2,6 +2,9 @@
 
 # Shapes: D devices, N choices of all decisions.
 
+from collections.abc import Callable
+from typing import Self
+
 import torch
 from torch import Tensor, nn
 
@@ -17,6 +20,10 @@ class ArchitectureParameters(nn.Module):
         self.shared = nn.Parameter(torch.zeros(num_choices))
         self.offsets = nn.Parameter(torch.zeros(num_devices, num_choices))
         self.offset_decay = offset_decay
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Stays on the CPU, where masks and cost tables are, when a module that holds it is moved."""
+        return self
 
     @torch.no_grad()
     def start_at(self, logits_N: Tensor) -> None:

@@ -21,10 +21,12 @@ from search_spaces.errors import EspalierError
 from search_spaces.space import Selection
 from trainers.deploy.optimizers import make_optimizer, make_schedule
 from trainers.runs.code import Code
+from trainers.search.computing import compute_in_bf16, take_selections
 from trainers.search.logits import ArchitectureParameters
 from trainers.search.plan import Plan
 from trainers.search.priors.prior import Prior, starting_logits
 from trainers.search.provenance import Computed
+from trainers.search.ranks import Ranks
 from trainers.search.relaxations.relaxation import Batch, Searched, Update
 from trainers.search.search_state import SearchState
 from trainers.search.strategy import Strategy, make_strategy
@@ -80,7 +82,7 @@ class SearchModule(pl.LightningModule):
         super().__init__()
         self.automatic_optimization = False
         self.supernet, self.parameters_of_architecture = searched.supernet, searched.logits
-        self.state, self.task = searched.state, searched.task
+        self.state, self.task, self.ranks = searched.state, searched.task, searched.ranks
         self.strategy, self.schedule, self.clip_norm = strategy, schedule, clip_norm
         self._make_optimizer, self._make_arch_optimizer = optimizer, arch_optimizer
         self._make_schedule = learning_rate
@@ -101,6 +103,11 @@ class SearchModule(pl.LightningModule):
         logits: Array = self.parameters_of_architecture(device).double().numpy()
         return logits
 
+    def on_train_start(self) -> None:
+        # What Lightning has moved to a GPU with all that optimizers remember.
+        for remembered in self._optimizers()[1].optimizer.state.values():
+            remembered |= {name: value.cpu() for name, value in remembered.items() if isinstance(value, Tensor)}
+
     def on_train_end(self) -> None:
         for remedy in self.strategy.remedies.values():
             remedy.after_training()
@@ -111,10 +118,15 @@ class SearchModule(pl.LightningModule):
         return [optimizer, self._make_arch_optimizer(self.parameters_of_architecture.parameters())], [learning_rate]
 
     def training_step(self, batch: tuple[Batch, Batch], batch_idx: int) -> None:
-        state, strategy = self.state, self.strategy
-        if state.step >= self.schedule.steps:
+        if self.state.step >= self.schedule.steps:
             return
         started = time.perf_counter()
+        with self.ranks.together():
+            self._step(batch)
+        self.step_seconds += time.perf_counter() - started
+
+    def _step(self, batch: tuple[Batch, Batch]) -> None:
+        state, strategy = self.state, self.strategy
         num_devices = len(state.problems)
         for remedy in strategy.remedies.values():
             remedy.before_step(state.step / self.schedule.steps)
@@ -130,7 +142,6 @@ class SearchModule(pl.LightningModule):
             for device in range(num_devices):
                 strategy.constraint.restrict(device)
             self.supernet.restrict(state.active())
-        self.step_seconds += time.perf_counter() - started
 
     @property
     def train_seconds(self) -> float:
@@ -182,6 +193,7 @@ class SearchModule(pl.LightningModule):
             outputs, loss = self._pass(batch[0], selections[0])
             for selection in selections[1:]:
                 self._pass(batch[0], selection, teacher=outputs if strategy.sampler.distils else None)
+            self.ranks.average_gradients(self.supernet.parameters())
         if self.state.step == 0:
             # A fused SGD needs a momentum for every weight before a path that leaves some out.
             for weight in (weight for weight in self.supernet.parameters() if weight.requires_grad):
@@ -193,18 +205,19 @@ class SearchModule(pl.LightningModule):
         scheduler = self.lr_schedulers()
         assert not isinstance(scheduler, list) and scheduler is not None
         scheduler.step()
-        self.totals["loss"] += float(loss) * len(batch[0][1])
-        self.totals["correct"] += self.task.total_score(outputs, batch[0][1])
-        self.totals["images"] += len(batch[0][1])
+        images = len(batch[0][1]) * self.ranks.size
+        self.totals["loss"] += loss * images
+        self.totals["correct"] += self.ranks.mean(self.task.total_score(outputs, batch[0][1])) * self.ranks.size
+        self.totals["images"] += images
 
-    def _pass(self, batch: Batch, selection: Selection, *, teacher: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Adds the gradients of one pass; its outputs (B, ...) and its loss, both detached."""
+    def _pass(self, batch: Batch, selection: Selection, *, teacher: Tensor | None = None) -> tuple[Tensor, float]:
+        """Adds the gradients of one pass; its outputs (B, ...), detached, and the mean loss of all processes."""
         inputs, targets = batch
         outputs = self.supernet(inputs, selection)
         loss = self.task.loss(outputs, targets) if teacher is None else self.task.distillation_loss(outputs, teacher)
-        self._check(loss, "weights")
+        mean = self._check(loss, "weights")
         self.manual_backward(loss)
-        return outputs.detach(), loss.detach()
+        return outputs.detach(), mean
 
     def _architecture_step(self, batch: tuple[Batch, Batch], device: int) -> None:
         p_N = self.strategy.relaxation.update(
@@ -212,7 +225,7 @@ class SearchModule(pl.LightningModule):
                 device,
                 *batch,
                 optimizer=self._optimizers()[1],
-                backward=self.manual_backward,
+                backward=self._backward,
                 timed=self._timed,
                 check=lambda loss: self._check(loss, "architecture"),
                 added=[remedy.architecture_loss for remedy in self.strategy.remedies.values()],
@@ -226,6 +239,10 @@ class SearchModule(pl.LightningModule):
             )
         self.state.update_utilities(device, p_N)
 
+    def _backward(self, loss: Tensor) -> None:
+        self.manual_backward(loss)
+        self.ranks.average_gradients(parameter for parameter in self.parameters() if parameter.requires_grad)
+
     @contextmanager
     def _timed(self) -> Iterator[None]:
         """Counts what runs within as passes through the supernet."""
@@ -238,16 +255,24 @@ class SearchModule(pl.LightningModule):
         assert isinstance(optimizers, list)
         return optimizers
 
-    def _check(self, loss: Tensor, what: str) -> None:
-        if not torch.isfinite(loss):
+    def _check(self, loss: Tensor, what: str) -> float:
+        """The mean loss of all processes. Raises: TrainingDivergedError, on all of them, unless it is finite."""
+        mean = self.ranks.mean(float(loss.detach()))
+        if not math.isfinite(mean):
             raise TrainingDivergedError(
-                f"the {what} loss is {float(loss.detach())} at step {self.state.step}; "
+                f"the {what} loss is {mean} at step {self.state.step}; "
                 f"lower optimizer.lr or trainer.clip_norm, and check the images for values that are not numbers"
             )
+        return mean
 
 
-def make_module(plan: Plan, state: SearchState, computed: Computed, prior: Prior | None = None) -> SearchModule:
-    """The module that trains a supernet; `state` has the choices that it starts with, a `prior` where logits start."""
+def make_module(
+    plan: Plan, state: SearchState, computed: Computed, prior: Prior | None = None, *, rank: int = 0
+) -> SearchModule:
+    """The module that trains a supernet; `state` has the choices that it starts with, a `prior` where logits start.
+
+    `rank` is the number of the process that it computes in.
+    """
     config, settings = plan.config, plan.config.trainer
     supernet = plan.searched.supernet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     logits = ArchitectureParameters(plan.space.num_choices, len(plan.problems), offset_decay=settings.offset_decay)
@@ -263,6 +288,10 @@ def make_module(plan: Plan, state: SearchState, computed: Computed, prior: Prior
         settings.prune_from,
         settings.prune_to,
     )
+    if settings.accelerator == "gpu":
+        take_selections(supernet)
+    if settings.precision == "bf16-mixed":
+        compute_in_bf16(supernet)
     strategy = make_strategy(
         plan.strategy,
         remedies=plan.config.remedy,
@@ -272,6 +301,7 @@ def make_module(plan: Plan, state: SearchState, computed: Computed, prior: Prior
         state=state,
         warmup_steps=schedule.warmup_steps,
         generator=np.random.default_rng(config.seed),
+        ranks=Ranks(rank, settings.devices),
     )
     return SearchModule(
         strategy.relaxation.searched,

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
 from hardware_models.profile import HardwareProfile, profile_from_dict, resolve_profile
@@ -19,6 +21,7 @@ from trainers.runs.config import SearchConfig, is_host
 from trainers.runs.given_network import check_space
 from trainers.runs.validation import check_arguments, untitled
 from trainers.search.combinations import check_combination
+from trainers.search.computing import check_devices, device_of
 from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
 from trainers.search.evaluation import EVALUATORS
 from trainers.search.lightning_callbacks import make_callbacks
@@ -44,6 +47,11 @@ class Plan:
     strategy: Mapping[str, Section]
     measured: frozenset[str]
     _data_at: dict[tuple[int, int], ImageData] = field(default_factory=dict)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the first process trains and compares networks."""
+        return device_of(self.config.trainer)
 
     @property
     def searched(self) -> SearchSpace:
@@ -81,7 +89,8 @@ def prepare(config: SearchConfig) -> Plan:
     """Builds the parts of a search. Raises: InvalidInputError for what only their data or their costs show."""
     profiles = [load_profile(name, mapping, config) for name, mapping in config.hardware.items()]
     data, strategy = load_data(data_config(config.data)), sections(config)
-    data.check_batch_size(config.trainer.batch_size)
+    check_devices(config.trainer)
+    data.check_batch_size(config.trainer.step_images)
     space = make_space(config.space, num_classes=data.num_classes, channels=data.channels, image_size=data.image_size)
     if config.trainer.keep == "supernet" and not needs_supernet(strategy):
         raise InvalidInputError("trainer.keep: got supernet, and this strategy trains none; leave it out")

@@ -36,6 +36,7 @@ from trainers.runs.versions import file_hashes, versions
 from trainers.runs.warnings import WELL_USED
 from trainers.search.candidates import Candidate, agreement, decided_by
 from trainers.search.certificate import Certificate
+from trainers.search.computing import accelerator_here
 from trainers.search.deployment import size_of
 from trainers.search.derive import Derived
 from trainers.search.front import FRONT_FILE, front_rows
@@ -73,7 +74,7 @@ def write_result(
     computed: Computed,
     seconds: dict[str, float],
     cpu_seconds: float,
-    peak_memory_mb: float | None,
+    peaks: Mapping[str, int | None],
 ) -> Result:
     """Writes every file of the result, result.json last, and returns its content."""
     files = file_hashes(folder.path, write_networks(plan, derived, folder.path))
@@ -102,7 +103,7 @@ def write_result(
         devices=devices,
         objective=objective(devices, seconds=sum(seconds.values())),
         transfer={network.device: transfer(plan.problems, network.verdict.candidate.indices) for network in derived},
-        search=_search(state, trained, prior, seconds=seconds, cpu_seconds=cpu_seconds, peak_memory_mb=peak_memory_mb),
+        search=_search(plan, state, trained, prior, seconds=seconds, cpu_seconds=cpu_seconds, peaks=peaks),
         hashes=hashes(plan),
         files=files | file_hashes(folder.path, own),
         versions=versions(),
@@ -138,15 +139,16 @@ def transfer(problems: Iterable[BudgetProblem], indices: tuple[int, ...]) -> dic
 
 
 def _search(
+    plan: Plan,
     state: SearchState,
     trained: Trained | None,
     prior: Prior | None,
     *,
     seconds: dict[str, float],
     cpu_seconds: float,
-    peak_memory_mb: float | None,
+    peaks: Mapping[str, int | None],
 ) -> Search:
-    module = None if trained is None else trained.module
+    settings, module = plan.config.trainer, None if trained is None else trained.module
     devices = list(zip(state.problems, state.survivors, strict=True))
     return Search(
         train_seconds=round(seconds["train"], 2),
@@ -156,7 +158,10 @@ def _search(
         steps=state.step,
         entropy=None if module is None else round(entropy_of(module, weights_of(module)), 4),
         step_over_floor=None if module is None else round(module.step_seconds / module.pass_seconds, 3),
-        peak_memory_mb=None if peak_memory_mb is None else round(peak_memory_mb),
+        accelerator=accelerator_here(settings.accelerator),
+        processes=settings.devices,
+        precision=settings.precision,
+        **peaks,
         choices_alive={problem.name: int(survivors.mask_N.sum()) for problem, survivors in devices},
         worst_surviving_share={
             problem.name: round(float(problem.overshoot(survivors.mask_N).max()), 6) for problem, survivors in devices

@@ -1,5 +1,6 @@
 """One search: feasible? train and prune, choose, prove, write. However it ends, its folder says so."""
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -142,7 +143,10 @@ def _attempt(
 def _run(plan: Plan, folder: RunFolder, display: Display, callbacks: Sequence[SearchCallback]) -> Result:
     config, report, progress = plan.config, display.report, Progress(phases_of(plan), display.show)
     write_text(folder.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False))
-    counts_anew = count_peak_anew()
+    counts_anew, on_gpu = count_peak_anew(), config.trainer.accelerator == "gpu"
+    if on_gpu:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic products
+        torch.cuda.reset_peak_memory_stats(plan.device)
     for line in (headline(plan), *data_lines(plan)):
         report(line)
     found = search(plan, folder, report, progress, callbacks=callbacks)
@@ -159,7 +163,10 @@ def _run(plan: Plan, folder: RunFolder, display: Display, callbacks: Sequence[Se
         computed=found.computed,
         seconds=seconds,
         cpu_seconds=found.cpu_seconds,
-        peak_memory_mb=peak_mb() if counts_anew else None,
+        peaks={
+            "peak_memory_mb": round(peak_mb()) if counts_anew else None,
+            "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated(plan.device) / 1e6) if on_gpu else None,
+        },
     )
 
 
@@ -195,10 +202,12 @@ def search(
         module = make_module(plan, state, computed, prior)
         train(plan, module, folder, report, progress, callbacks=callbacks)
         trained, train_seconds = trained_by(module), module.train_seconds
-        cpu_seconds += module.cpu_seconds
+        cpu_seconds += module.cpu_seconds * config.trainer.devices  # processes that do as much each
         if config.trainer.keep == "supernet":  # before networks are compared, which changes its statistics
             asked = {name: asked_of(mapping, margin=config.margin) for name, mapping in config.hardware.items()}
             keep_supernet(folder.path, trained, state, asked=asked)
+    if trained is not None:
+        trained.supernet.to(plan.device)
     clock, cpu_clock = time.perf_counter(), time.process_time()
     compared = compare(plan, state, starts, trained, prior, report, progress)
     seconds |= {"train": train_seconds, "derive": time.perf_counter() - clock}
@@ -236,9 +245,9 @@ def _measured_anew(config: SearchConfig, device: str) -> str:
 
 @contextmanager
 def threads_of(config: SearchConfig) -> Iterator[None]:
-    """Computes with as many threads as configured; what the search sets itself is undone too."""
+    """Computes with as many threads as configured, or a process's share; what the search sets itself is undone too."""
     before = torch.get_num_threads()
-    torch.set_num_threads(config.trainer.threads or before)
+    torch.set_num_threads(config.trainer.threads or max(1, before // config.trainer.devices))
     try:
         yield
     finally:

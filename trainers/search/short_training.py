@@ -51,7 +51,7 @@ class ShortTraining(Evaluator):
         """Half of the networks go on to each further rung."""
         rungs = [0, *sorted(set(arguments["steps"]))]
         mean_steps = sum((after - before) / 2**rung for rung, (before, after) in enumerate(pairwise(rungs)))
-        return super().passes(plan) + TRAINED * plan.config.trainer.batch_size * mean_steps
+        return super().passes(plan) + TRAINED * plan.config.trainer.step_images * mean_steps
 
     @property
     def rungs(self) -> Sequence[Rung]:
@@ -68,7 +68,7 @@ class ShortTraining(Evaluator):
         settings, network, training = self.plan.config.trainer, self.network(indices), self._training(indices)
         steps = len(training.losses)
         if steps not in training.scores:
-            images, batch_size = settings.validation_images, settings.batch_size
+            images, batch_size = settings.validation_images, settings.step_images
             training.scores[steps] = score(network, self.plan.data, "validation", images=images, batch_size=batch_size)
         return training.scores[steps]
 
@@ -94,8 +94,8 @@ class ShortTraining(Evaluator):
         config, data = self.plan.config, self.plan.data
         for epoch in count():
             batches = data.batches(
-                "weights", batch_size=config.trainer.batch_size, seed=config.seed, epoch=epoch, augment=True
+                "weights", batch_size=config.trainer.step_images, seed=config.seed, epoch=epoch, augment=True
             )
             for x, y in batches:
                 network.train()
-                yield data.task.loss(network(x), y)
+                yield data.task.loss(network(x.to(self.plan.device)), y.to(self.plan.device))

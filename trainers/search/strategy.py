@@ -13,6 +13,7 @@ from trainers.runs.config import SearchConfig
 from trainers.search.constraints.constraint import CONSTRAINTS, Constraint
 from trainers.search.evaluation import EVALUATORS
 from trainers.search.logits import ArchitectureParameters
+from trainers.search.ranks import Ranks, ShardedTask
 from trainers.search.relaxations.relaxation import RELAXATIONS, Relaxation, Searched
 from trainers.search.remedies import REMEDIES, Remedy
 from trainers.search.samplers import SAMPLERS, PathSampler
@@ -75,10 +76,12 @@ def make_strategy(
     state: SearchState,
     warmup_steps: int,
     generator: np.random.Generator,
+    ranks: Ranks,
 ) -> Strategy:
     """The strategy of checked sections, as `sections` gives them. `generator` is the one of all its random draws."""
     constraint: Constraint = make_part(parts, "constraint", state, logits, generator)
-    searched = Searched(supernet, logits, constraint, task, state)
+    task = task if ranks.size == 1 else ShardedTask(task, ranks)
+    searched = Searched(supernet, logits, constraint, task, state, ranks)
     return Strategy(
         relaxation=make_part(parts, "relaxation", searched),
         constraint=constraint,

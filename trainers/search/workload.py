@@ -33,7 +33,7 @@ def phases_of(plan: Plan) -> list[Phase]:
     phases.append(Phase(CHOOSING, "networks", candidates * num_devices, evaluator.passes(plan, **arguments)))
     steps = settings.steps if trains_from_scratch(plan) else settings.finetune_steps
     larger = _growth(plan)
-    phases.append(Phase(ADAPTING, "steps", steps * num_devices, batch * larger))
+    phases.append(Phase(ADAPTING, "steps", steps * num_devices, TRAINED * settings.step_images * larger))
     phases.append(Phase(CERTIFYING, "networks", num_devices, TESTS * plan.data.size("test") * larger))
     return [phase for phase in phases if phase.total]
 

@@ -74,7 +74,7 @@ class Mixture(Relaxation):
             p_N = self.searched.constraint.probabilities(update.device)
         loss = self.batch_loss(update, update.weights_batch, p_N, path)
         with update.timed():
-            gradients = torch.autograd.grad(loss, weights, allow_unused=True)
+            gradients = self.searched.ranks.average(torch.autograd.grad(loss, weights, allow_unused=True))
         group = optimizer.param_groups[0]
         rate, momentum, decay = (float(group.get(key, 0.0)) for key in ("lr", "momentum", "weight_decay"))
         with torch.no_grad():
@@ -105,7 +105,7 @@ class Mixture(Relaxation):
                 p_N = self.searched.constraint.probabilities(update.device)
                 loss = self.batch_loss(update, update.weights_batch, p_N, path)
                 with update.timed():
-                    moved = torch.autograd.grad(loss, logits, allow_unused=True)
+                    moved = self.searched.ranks.average(torch.autograd.grad(loss, logits, allow_unused=True))
             for parameter, gradient in zip(logits, moved, strict=True):
                 if gradient is not None and parameter.grad is not None:
                     parameter.grad -= sign * rate * gradient / (2 * nudge)

@@ -5,7 +5,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, ClassVar
 
@@ -19,6 +19,7 @@ from search_spaces.space import Selection, Supernet
 from trainers.data.task import Task
 from trainers.search.constraints.constraint import Constraint
 from trainers.search.logits import ArchitectureParameters
+from trainers.search.ranks import Ranks
 from trainers.search.search_state import LEAST_PROBABILITY, SearchState
 
 BASELINE_MEMORY = 0.9  # of the moving average of the loss that hard decisions are judged against
@@ -27,13 +28,17 @@ Batch = tuple[Tensor, Tensor]  # inputs and targets
 
 @dataclass(frozen=True)
 class Searched:
-    """What a relaxation works on: a supernet, the logits of its choices, and what constrains them."""
+    """What a relaxation works on: a supernet, the logits of its choices, and what constrains them.
+
+    Where several processes train, `ranks` gives the means over them of what each has taken from its images.
+    """
 
     supernet: Supernet
     logits: ArchitectureParameters
     constraint: Constraint
     task: Task
     state: SearchState
+    ranks: Ranks = field(default_factory=Ranks)
 
     def selection(self, weights_N: Tensor, path: Sequence[int] | None = None) -> Selection:
         """Weights (N,) of all choices, by decision; decisions that cannot be mixed as `path` (n,) has them."""
@@ -94,9 +99,9 @@ class Searched:
 class Update:
     """One turn of the architecture: the device, a batch of each training split, and the tools of the trainer.
 
-    `backward` propagates a loss, `timed` counts what runs within it as work on the supernet, `check` raises
-    TrainingDivergedError unless a loss is finite. `added` are terms of the loss that remedies add: functions of the
-    device and its probabilities (N,). `weights_optimizer` trains the supernet.
+    `backward` propagates a loss, to gradients that are means over all processes, `timed` counts what runs within it as
+    work on the supernet, `check` raises TrainingDivergedError unless a loss is finite. `added` are terms of the loss
+    that remedies add: functions of the device and its probabilities (N,). `weights_optimizer` trains the supernet.
     """
 
     device: int
@@ -105,7 +110,7 @@ class Update:
     optimizer: Optimizer
     backward: Callable[[Tensor], Any]
     timed: Callable[[], Any]
-    check: Callable[[Tensor], None]
+    check: Callable[[Tensor], object]
     added: Sequence[Callable[[int, Tensor], Tensor]] = ()
     weights_optimizer: Optimizer | None = None
 
@@ -152,7 +157,7 @@ class Relaxation(ABC):
             outputs = self.searched.supernet(inputs, self.searched.selection(weights_N, path))
             loss = self.searched.task.loss(outputs, targets)
             update.check(loss)
-        return loss
+        return loss.to(weights_N.device)
 
     @torch.no_grad()
     def selection(self, device: int) -> Selection:
@@ -191,7 +196,7 @@ class Relaxation(ABC):
         self.baseline = list(state["baseline"])
 
     def _hard_decisions_term(self, device: int, loss: float, p_N: Tensor, path: tuple[int, ...]) -> Tensor:
-        baseline = self.baseline[device]
+        baseline, loss = self.baseline[device], self.searched.ranks.mean(loss)
         self.baseline[device] = loss if baseline is None else baseline + (1 - BASELINE_MEMORY) * (loss - baseline)
         term = p_N.new_zeros(())
         if baseline is None:

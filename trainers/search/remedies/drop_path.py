@@ -35,5 +35,5 @@ class DropPath(Remedy):
         kept = 1 - self.most * self.searched.state.progress
         if not operation.training or kept == 1:
             return y_BCHW
-        drawn_B = self.searched.constraint.generator.random(len(y_BCHW)) < kept
+        drawn_B = self.searched.ranks.draw(self.searched.constraint.generator, len(y_BCHW)) < kept
         return y_BCHW * torch.from_numpy(drawn_B / kept).to(y_BCHW)[:, None, None, None]

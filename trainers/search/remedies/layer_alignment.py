@@ -45,7 +45,9 @@ class LayerAlignment(Remedy):
         weights = [weight for weight in self.searched.supernet.parameters() if weight.requires_grad]
         num_choices = int(self.searched.state.table.first_choice[-1])
         at_LN = torch.zeros(len(layers), num_choices, requires_grad=True)
-        gradients_LN = torch.autograd.grad(self._loss(weights_batch, selections[0], at_LN), at_LN)[0]
+        average = self.searched.ranks.average
+        (gradients_LN,) = average(torch.autograd.grad(self._loss(weights_batch, selections[0], at_LN), at_LN))
+        assert gradients_LN is not None
         direction_LN = alignment_slope(gradients_LN)
         length = float(direction_LN.norm())
         if length == 0:
@@ -54,7 +56,8 @@ class LayerAlignment(Remedy):
         share = self.strength * self.searched.state.progress / (2 * nudge)
         for sign in (1.0, -1.0):
             loss = self._loss(weights_batch, selections[0], sign * nudge * direction_LN)
-            for weight, gradient in zip(weights, torch.autograd.grad(loss, weights, allow_unused=True), strict=True):
+            gradients = average(torch.autograd.grad(loss, weights, allow_unused=True))
+            for weight, gradient in zip(weights, gradients, strict=True):
                 if gradient is not None and weight.grad is not None:
                     weight.grad -= sign * share * gradient
 
@@ -77,10 +80,9 @@ class LayerAlignment(Remedy):
                 hook.remove()
 
     def _mover(self, moved_N: Tensor) -> Callable[[nn.Module, Any], Any]:
-        by_decision = self.searched.selection(moved_N)
-
         def move(layer: nn.Module, given: Any) -> Any:
             x, selection, *others = given
+            by_decision = self.searched.selection(moved_N.to(x.device))
             mixed = {n: s if isinstance(s, int) else s + by_decision[n] for n, s in selection.items()}
             return (x, mixed, *others)
 

@@ -52,7 +52,7 @@ class Oles(Remedy):
         if not weights:
             return
         loss = searched.task.loss(searched.supernet(batch[0], selection), batch[1])
-        found = iter(torch.autograd.grad(loss, weights, allow_unused=True))
+        found = iter(searched.ranks.average(torch.autograd.grad(loss, weights, allow_unused=True)))
         for name in open_names:
             pairs = [(weight.grad, next(found)) for weight in self.operations[name]]
             both = [(a.flatten(), b.flatten()) for a, b in pairs if a is not None and b is not None]

@@ -95,7 +95,8 @@ def largest_curvature(searched: Searched, device: int, batch: Batch) -> float:
         at_N = logits_N.clone().requires_grad_()
         selection = searched.selection(searched.constraint.softmax(device, at_N), path)
         loss = searched.task.loss(searched.supernet(batch[0], selection), batch[1])
-        slope_N: Tensor = torch.autograd.grad(loss, at_N)[0]
+        (slope_N,) = searched.ranks.average(torch.autograd.grad(loss, at_N))
+        assert slope_N is not None
         return slope_N
 
     # Lanczos with full orthogonalisation; constant over a decision nothing curves, so the start is not.
