@@ -13,10 +13,12 @@ import pytest
 import torch
 import yaml
 from torch import Tensor, nn
+from torch.onnx._internal.exporter._registration import ONNXRegistry
 
 from hardware_models.latency_models.roofline import price_kind
 from hardware_models.measuring import host_profile as host
 from hardware_models.measuring import runner
+from hardware_models.measuring.exporter import to_onnx
 from hardware_models.measuring.graph import Graph
 from hardware_models.measuring.host_profile import Effort, measure_host_profile
 from hardware_models.measuring.measure import Measurement, ParityError, time_in_turns, time_module, time_operation
@@ -56,6 +58,16 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.stem(x)
         return self.head(self.add(x, self.block(x)))
+
+
+def test_exports_have_copies_of_one_table_of_operators() -> None:
+    first, again = (to_onnx(Network().eval(), (torch.zeros(1, 3, 16, 16),)) for _ in range(2))
+    assert [node.op_type for node in first.graph.node] == [node.op_type for node in again.graph.node]
+    one, other = ONNXRegistry.from_torchlib(), ONNXRegistry.from_torchlib()
+    target, (operator, *_) = next(iter(one.functions.items()))
+    assert other.functions[target][0] is operator  # it was read once
+    one.functions[target].clear()
+    assert other.functions[target]
 
 
 def test_module_is_timed_and_its_export_computes_the_same(capfd: pytest.CaptureFixture[str]) -> None:

@@ -1,12 +1,8 @@
 """Latency by onnxruntime, on the CPU of this machine or of another one: of whole modules, and of single operations."""
 
-import logging
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from io import StringIO
 
 import numpy as np
 import torch
@@ -15,7 +11,8 @@ from torch import nn
 
 from hardware_models.counting import deployed
 from hardware_models.measuring import runner
-from hardware_models.measuring.graph import OPSET, operation_graph
+from hardware_models.measuring.exporter import to_onnx
+from hardware_models.measuring.graph import operation_graph
 from hardware_models.measuring.runner import machine_description
 from search_spaces.errors import EspalierError
 from search_spaces.operation import Operation
@@ -124,17 +121,7 @@ def time_model(
 
 def export(module: nn.Module, inputs: Inputs) -> ModelProto:
     """The ONNX model of the module as deployed, for such inputs, at batch size 1."""
-    with quiet():
-        program = torch.onnx.export(
-            deployed(module),
-            zero_inputs(inputs),
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-        )
-    assert program is not None
-    return program.model_proto
+    return to_onnx(deployed(module), zero_inputs(inputs))
 
 
 def time_operation(
@@ -191,17 +178,3 @@ def _check_parity(expected: np.ndarray, got: np.ndarray, name: str) -> None:
             f"{name}: onnxruntime's output differs from torch's by {difference:g}, allowed is {allowed:g}; "
             "the exporter changed the network: do not trust its latency, look for an operator that it handles wrongly"
         )
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Silence of the exporter, which prints, warns and logs about itself."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings(), redirect_stdout(StringIO()), redirect_stderr(StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

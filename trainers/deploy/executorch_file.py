@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from hardware_models.counting import deployed
-from hardware_models.measuring.measure import quiet
+from hardware_models.measuring.exporter import quiet
 
 # Shapes: K channels of the network.
 

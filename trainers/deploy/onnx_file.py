@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from hardware_models.counting import deployed
-from hardware_models.measuring.graph import OPSET
-from hardware_models.measuring.measure import Machine, Measurement, export, quiet, time_model
+from hardware_models.measuring.exporter import to_onnx
+from hardware_models.measuring.measure import Machine, Measurement, export, time_model
 from hardware_models.measuring.runner import open_session
 from search_spaces.errors import InvalidInputError
 from trainers.data.datasets import ImageData
+from trainers.data.preprocessing import Preprocess
 from trainers.data.splits import Split
 from trainers.deploy.standalone import Score, score_of
 from trainers.runs.result import DeployedFile
@@ -33,22 +35,8 @@ def onnx_file(module: nn.Module, data: ImageData, metadata: Mapping[str, str]) -
 
     It has batch norm folded, and names the classes, as a JSON list, in its metadata.
     """
-    image = any_image(data)
-    size = torch.export.Dim.DYNAMIC
-    with quiet():
-        program = torch.onnx.export(
-            data.preprocess,
-            (image,),
-            dynamo=True,
-            opset_version=OPSET,
-            external_data=False,
-            verbose=False,
-            input_names=[IMAGE],
-            output_names=["input"],
-            dynamic_shapes=({0: size, 1: size},),
-        )
-    assert program is not None
-    head, body = program.model_proto, export(module, (data.channels, *data.image_size))
+    head = _preprocessing(data.image_size, data.stored_channels, tuple(data.mean.tolist()), tuple(data.std.tolist()))
+    body = export(module, (data.channels, *data.image_size))
     body.ir_version = head.ir_version
     ends = (body.graph.input[0].name, body.graph.output[0].name)
     body, head = onnx.compose.add_prefix(body, NETWORK), onnx.compose.add_prefix(head, "preprocess/")
@@ -60,6 +48,21 @@ def onnx_file(module: nn.Module, data: ImageData, metadata: Mapping[str, str]) -
     onnx.checker.check_model(joined)
     content: bytes = joined.SerializeToString()
     return content
+
+
+@lru_cache(maxsize=16)
+def _preprocessing(
+    size: tuple[int, int], stored_channels: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> onnx.ModelProto:
+    """The ONNX model of `ImageData.preprocess`: of one size it is the same for the networks of all devices."""
+    extent = torch.export.Dim.DYNAMIC
+    return to_onnx(
+        Preprocess(size=size, mean=torch.tensor(mean), std=torch.tensor(std)),
+        (torch.zeros(*size, stored_channels, dtype=torch.uint8),),
+        input_names=[IMAGE],
+        output_names=["input"],
+        dynamic_shapes=({0: extent, 1: extent},),
+    )
 
 
 def file_record(path: Path, content: bytes, data: ImageData) -> DeployedFile:
