@@ -13,7 +13,6 @@ from hardware_models.measuring.measure import Measurement
 from hardware_models.placement.chain import runs_of
 from hardware_models.placement.placement import PlacedChain, place
 from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile
-from search_spaces.blocks import without_resize
 from search_spaces.space import SearchSpace
 from search_spaces.tensor_spec import Inputs
 from trainers.search.candidates import Candidate
@@ -85,14 +84,13 @@ def certify(
     """
     profile = problem.profile
     inputs = space.inputs_of(space.choices(indices))
-    module = without_resize(network)
     placed = place(problem, indices) if profile.units else None
     totals = problem.table.named(indices, problem.device) if placed is None else placed.costs
     predicted = {metric: profile.estimate(metric, total) for metric, total in totals.items()}
     known = {metric: total for metric, total in totals.items() if metric != "latency_ms" or profile.bound is not None}
     upper = {metric: profile.upper(metric, total) for metric, total in known.items()}
-    recounted = _recounted(profile, module, inputs, placed)
-    measured = None if clock is None else clock(module)
+    recounted = _recounted(profile, network, inputs, placed)
+    measured = None if clock is None else clock(network)
     held = hold(problem, totals, recounted=recounted, measured_ms=None if measured is None else measured.p50_ms)
     runs = None if placed is None else runs_of(placed.chain, placed.units)
     return Certificate(predicted, upper, recounted, measured, held, runs)
