@@ -11,7 +11,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hydra._internal.hydra import Hydra
 from hydra.core.global_hydra import GlobalHydra
 
 from search_spaces.errors import keys_of
@@ -48,8 +47,6 @@ def console(
 ) -> Cli:
     """Runs the script with these arguments in the new empty folder `folder`/here; another app may be asked for."""
     monkeypatch.setenv("HYDRA_FULL_ERROR", "1")  # as the console script does
-    # It composes all once more, to ask for hydra.mode, which nobody may set.
-    monkeypatch.setattr(Hydra, "get_mode", lambda *given, **more: None)
     (folder / "here").mkdir()
     monkeypatch.chdir(folder / "here")
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from console import SEARCH, TUNE, App, Cli, Found, console
+from hydra._internal.config_loader_impl import ConfigLoaderImpl
 from surroundings import clear_environment
 from tiny_search import TINY
 
@@ -80,6 +81,20 @@ def test_a_sweep_in_processes_says_at_once_what_follows_it(
     _, output, _ = command("-m", "seed=0,1", "sweep=two")
     assert output.splitlines()[0].startswith("sweep runs/two ")  # before anything is imported to check its jobs
     assert output.splitlines()[1].endswith(": espalier-status runs/two")
+
+
+def test_the_command_and_each_of_its_jobs_are_composed_once(
+    command: Cli, searched: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    composed, load = list[Any](), ConfigLoaderImpl.load_configuration
+
+    def counted(self: ConfigLoaderImpl, *given: Any, **named: Any) -> Any:
+        composed.append(named["overrides"])
+        return load(self, *given, **named)
+
+    monkeypatch.setattr(ConfigLoaderImpl, "load_configuration", counted)
+    code, _, errors = command("-m", "seed=0,1")
+    assert (code, len(set(searched)), len(composed)) == (0, 2, 3), errors
 
 
 # One folder for all jobs

@@ -1,13 +1,16 @@
 """A sweep before any of its jobs begins: one folder, jobs that can all be used, threads shared among them."""
 
+import copy
 import os
 import shlex
 import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_loader import ConfigLoader
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.experimental.callback import Callback
@@ -24,6 +27,8 @@ from trainers.sweeps import sweep
 from trainers.sweeps.records import Job, cut, own_overrides, read_sweep
 from trainers.sweeps.survey import job_rows, summary, sweep_exit_codes, worst_code
 
+BASIC = "basic"  # the launcher of jobs in this process; others hand the loader to their processes
+KEPT_JOBS = 16  # of which each is about a megabyte
 REPORT = "report.html"
 Asked = tuple[Job, Any]  # a job with its typed configuration; none if that is refused
 
@@ -37,6 +42,8 @@ class Start(Callback):
             folder = Path(os.path.expanduser(str(config.paths.runs)), str(config.sweep))
             launcher, known = str(config.hydra.runtime.choices["hydra/launcher"]), knows_its_jobs(config.hydra.sweeper)
             app = SEARCHES[name]
+            if launcher == BASIC:
+                _compose_once(GlobalHydra.instance().config_loader(), config)
             if name == COMPARE.name:
                 asked, jobs = [], _jobs_of_arms(config, folder)
             else:
@@ -92,6 +99,22 @@ def _tell_end(folder: Path) -> int:
     for line in [*summary(rows), f"report  {os.path.relpath(folder / REPORT)}"]:
         tell(line)
     return worst_code(sweep_exit_codes(rows))
+
+
+def _compose_once(loader: ConfigLoader, config: DictConfig) -> None:
+    """From now on a job of the sweep `config` is composed once, and copied where Hydra checks and where it runs it."""
+    load = loader.load_sweep_config
+
+    @lru_cache(maxsize=KEPT_JOBS)
+    def composed(overrides: tuple[str, ...]) -> DictConfig:
+        return load(config, list(overrides))
+
+    def load_sweep_config(master_config: DictConfig, sweep_overrides: list[str]) -> DictConfig:
+        if master_config is not config:
+            return load(master_config, sweep_overrides)
+        return copy.deepcopy(composed(tuple(sweep_overrides)))
+
+    loader.load_sweep_config = load_sweep_config  # type: ignore[method-assign]
 
 
 def knows_its_jobs(sweeper: DictConfig) -> bool:
