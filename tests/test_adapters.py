@@ -16,6 +16,7 @@ from PIL import Image
 from plugin_files import EXAMPLES, copy_examples, forget_plugins
 from tiny_search import TINY
 
+from tests.reported_runs import draw_nothing
 from trainers.data.adapters import read_examples
 from trainers.data.image_set import DataError, Subset
 from trainers.data.storage import Storage
@@ -174,10 +175,14 @@ def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 
 
 @pytest.mark.parametrize("name", ["flowers", "beans"])
-def test_the_examples_of_the_documentation_are_searched_on(search: Cli, tmp_path: Path, name: str) -> None:
+def test_the_examples_of_the_documentation_are_searched_on(
+    search: Cli, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, name: str
+) -> None:
     code = [line for line in (EXAMPLES / f"{name}.py").read_text(encoding="utf-8").splitlines()[1:] if line.strip()]
     assert len(code) < 10
     tiny = [each for each in TINY if not each.startswith("data.")]
+    tiny += ["hardware=[mid_tablet]", "trainer.candidates=1", "trainer.steps=2"]
+    draw_nothing(monkeypatch)
     done(search(*tiny, f"plugins={name}", f"data={name}", "data.image_size=[48,48]", "data.memory_mb=0"))
     (path,) = tmp_path.rglob("result.json")
     data = json.loads(path.read_bytes())["data"]

@@ -68,7 +68,8 @@ def test_a_rare_class_shows_in_every_figure_of_a_run(tmp_path: Path) -> None:
     folder = ("data=image_folder", f"data.root={tmp_path / 'rare'}", "data.image_size=[48,48]")
     lines: list[str] = []
     tiny = [each for each in TINY if not each.startswith("data.")]
-    config = validate(composed(*tiny, *folder, "trainer.steps=40", f"paths.runs={tmp_path / 'runs'}"))
+    one = ("hardware=[mid_tablet]", "trainer.candidates=2")
+    config = validate(composed(*tiny, *folder, *one, "trainer.steps=40", f"paths.runs={tmp_path / 'runs'}"))
     result = run_search(config, lines.append)
     majority = result.data.majority
     assert majority is not None and (majority.name, majority.share) == ("healthy", 0.95)

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from search_spaces.errors import InvalidInputError
 from trainers.analysis.loading import load_run
-from trainers.cli.search import run_search
 from trainers.data import datasets
 from trainers.data.datasets import DataConfig, ImageData, data_config, load_data
 from trainers.data.image_set import DATASETS, ImageSet
@@ -21,6 +20,8 @@ from trainers.data.sampling import balanced_order
 from trainers.data.splits import Split
 from trainers.data.task import TASKS, Classification, Task, balanced_weights
 from trainers.runs.config import validate
+from trainers.search.identification import identified
+from trainers.search.run import run
 
 COUNTS = (190, 40, 10)  # of these, the weights split has 0.4: 76, 16, 4
 IN_WEIGHTS = torch.tensor([76.0, 16.0, 4.0])
@@ -152,10 +153,11 @@ def test_a_search_trains_with_what_is_asked_for(tmp_path: Path) -> None:
             Image.fromarray(noise(16, 16, 3, seed=num * 1000 + number)).save(tmp_path / "rare" / name / f"{number}.png")
     folder = ("data=image_folder", f"data.root={tmp_path / 'rare'}", "data.image_size=[48,48]")
     tiny = [each for each in TINY if not each.startswith("data.")]
+    tiny += ["hardware=[mid_tablet]", "trainer.candidates=1", "trainer.steps=3"]
     losses = set()
     for number, asked in enumerate(("data.flip=true", "data.class_weights=balanced", "data.sampling=balanced")):
         config = validate(composed(*tiny, *folder, asked, f"paths.runs={tmp_path}", f"sweep=sweep{number}"))
-        run_search(config, lambda line: None)
-        (run,) = (tmp_path / f"sweep{number}").iterdir()
-        losses.add(tuple(load_run(run).metrics["train/loss"]))
+        run(identified(config), lambda line: None)
+        (made,) = (tmp_path / f"sweep{number}").iterdir()
+        losses.add(tuple(load_run(made).metrics["train/loss"]))
     assert len(losses) == 3

@@ -5,13 +5,13 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from console import SEARCH, Cli, console, refused, refused_search
 from hydra.core.global_hydra import GlobalHydra
 from tiny_search import TINY
@@ -20,10 +20,11 @@ import trainers.cli.main
 import trainers.search.certificate
 import trainers.search.run
 from hardware_models.counting import Recount, recount
+from tests.reported_runs import draw_nothing
 from trainers.cli.search_command import main
 from trainers.runs.state import state_of
 
-COMMAND = Path(sys.executable).parent / "espalier-search"
+ONE = (*TINY, "hardware=[mid_tablet]", "trainer.candidates=1", "trainer.steps=2")
 
 
 @pytest.fixture
@@ -33,6 +34,7 @@ def runs(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs: Path) -> Cli:
+    draw_nothing(monkeypatch)
     return console(SEARCH, monkeypatch, capsys, runs.parent, f"paths.runs={runs}")
 
 
@@ -111,13 +113,13 @@ def test_budgets_reachable_alone_but_not_together_are_refused_with_the_ratio(sea
 
 
 def test_a_sweep_leaves_a_run_folder_for_each_job_and_is_not_run_again(search: Cli, runs: Path) -> None:
-    code, _, errors = search(*TINY, "-m", "trainer.batch_size=5000,16", "sweep=two")  # more than there are images
+    code, _, errors = search(*ONE, "-m", "trainer.batch_size=5000,16", "sweep=two")  # more than there are images
     assert code == 2 and "trainer.batch_size" in errors
     [finished] = (path.parent for path in runs.rglob("result.json"))
     assert sorted(state_of(path.parent).state for path in runs.rglob("status.json")) == ["done", "refused"]
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"}
     assert list(Path.cwd().iterdir()) == [] and {path.name for path in runs.rglob("*.log")} == {"run.log"}
-    code, output, _ = search(*TINY, "sweep=two")
+    code, output, _ = search(*ONE, "sweep=two")
     assert code == 0 and str(finished) in output and "epoch" not in output
     assert {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.name != ".lock"} == before
 
@@ -147,7 +149,7 @@ def test_a_budget_that_the_recount_breaks_for_every_network_ends_with_3(
         return Recount(counted.gflops + 10, counted.params_m, counted.by_operator)
 
     monkeypatch.setattr(trainers.search.certificate, "recount", dearer)
-    code, output, _ = search(*TINY, "trainer.max_cuts=3")
+    code, output, _ = search(*ONE, "trainer.max_cuts=3")
     assert code == 3
     [path] = runs.rglob("result.json")
     result = json.loads(path.read_text(encoding="utf-8"))
@@ -160,33 +162,49 @@ def test_a_budget_that_the_recount_breaks_for_every_network_ends_with_3(
         assert (device["held_by"]["gflops"], device["binding"]) == ("recounted", "gflops")
     # Which a study takes for a broken constraint.
     assert result["objective"]["utilisation"] == max(d["utilisation"]["gflops"] for d in result["devices"].values()) > 1
-    code, output, _ = search(*TINY, "trainer.max_cuts=3")
+    code, output, _ = search(*ONE, "trainer.max_cuts=3")
     assert code == 3 and "epoch" not in output
 
 
-def test_ctrl_c_ends_a_search_with_its_code_and_leaves_it_interrupted(runs: Path) -> None:
-    arguments = [str(COMMAND), f"paths.runs={runs}", *TINY, "trainer.steps=1000000"]
-    process = subprocess.Popen(
-        arguments,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        # A shell that starts jobs in the background has them ignore Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
+def test_ctrl_c_ends_a_search_with_its_code_and_leaves_it_interrupted(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_nothing(monkeypatch)
+    arguments = ["espalier-search", f"paths.runs={runs}", *ONE, "trainer.steps=1000000"]
+    process = forked(arguments, errors=tmp_path / "errors")
     try:
-        while not list(runs.rglob("metrics.csv")) and process.poll() is None:
+        while not list(runs.rglob("metrics.csv")) and not os.waitpid(process, os.WNOHANG)[0]:
             time.sleep(0.05)
-        assert process.poll() is None, process.communicate()
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
-    finally:
-        process.kill()
-    assert process.returncode == 130, errors
-    assert f"  {shlex.join(['espalier-search', *arguments[1:]])}\n" in errors
+        os.kill(process, signal.SIGINT)
+        code = os.waitstatus_to_exitcode(os.waitpid(process, 0)[1])
+    except BaseException:
+        os.kill(process, signal.SIGKILL)
+        raise
+    errors = (tmp_path / "errors").read_text(encoding="utf-8")
+    assert code == 130, errors
+    assert f"  {shlex.join(arguments)}\n" in errors
     assert "Traceback" not in errors
     assert status_of(runs)["status"] == "interrupted"
+
+
+def forked(arguments: list[str], *, errors: Path) -> int:
+    """Number of a process that runs the command; it shares this one's imports and so starts fast."""
+    torch.set_num_threads(1)  # those of the parent are not there, and waiting for them would not end
+    process = os.fork()
+    if process:
+        return process
+    code = 1
+    try:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell that starts jobs in the background has them ignore it
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115
+        sys.stderr = open(errors, "w", buffering=1, encoding="utf-8")  # noqa: SIM115
+        sys.argv = arguments
+        GlobalHydra.instance().clear()
+        main()
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        os._exit(code)
 
 
 def test_a_signal_while_networks_are_chosen_ends_a_search_as_one_while_training_does(

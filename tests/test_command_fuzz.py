@@ -35,13 +35,13 @@ SAMPLE = next((Path(__file__).parents[1] / "notebooks/sample/host").iterdir())
 CELL = 'arch="|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"'
 SMALL = "hardware=[iot_terminal]"  # a configuration that is quick to compose
 ALWAYS = {  # what a script is given before the line that is drawn, and how many lines
-    SEARCH: ((SMALL,), 300),
-    TUNE: ((SMALL, "seed=1,2", "trials=1"), 40),
-    MEASURE: ((*CELLS, "networks=2"), 100),
-    CALIBRATE: ((*CELLS, "propose=2"), 100),
-    EXPORT: ((f"run={SAMPLE}",), 100),
-    RETRAIN: ((*CELLS, "data.limit=300", CELL), 100),
-    PRICE: ((*CELLS, SMALL, CELL), 100),
+    SEARCH: ((SMALL,), 120),
+    TUNE: ((SMALL, "seed=1,2", "trials=1"), 24),
+    MEASURE: ((*CELLS, "networks=2"), 40),
+    CALIBRATE: ((*CELLS, "propose=2"), 40),
+    EXPORT: ((f"run={SAMPLE}",), 40),
+    RETRAIN: ((*CELLS, "data.limit=300", CELL), 40),
+    PRICE: ((*CELLS, SMALL, CELL), 40),
 }
 OTHER_KEYS = (
     *(
@@ -153,15 +153,16 @@ def test_any_line_is_refused_in_words_or_understood_and_touches_nothing_else(
 
 @pytest.mark.slow
 def test_some_of_the_accepted_are_searched_to_their_end(run: Cli, around: Surroundings) -> None:
-    ours = {key_of(argument) for argument in TINY}  # which keep it short
-    keys = [key for key, value in leaves(composed(*TINY)) if isinstance(value, int | float) and key not in ours]
+    tiny = (*TINY, SMALL, "trainer.candidates=1", "trainer.steps=2")
+    ours = {key_of(argument) for argument in tiny}  # which keep it short
+    keys = [key for key, value in leaves(composed(*tiny)) if isinstance(value, int | float) and key not in ours]
     searched: Counter[int] = Counter()
 
     @settings(FUZZ, max_examples=25)
     @given(key=st.sampled_from(keys), number=st.sampled_from(NUMBERS))
     def each(key: str, number: float) -> None:
         if searched[0] + searched[3] < 5:
-            code, _, errors = run(*TINY, f"{key}={number}", f"paths.runs={around.folder}/runs")
+            code, _, errors = run(*tiny, f"{key}={number}", f"paths.runs={around.folder}/runs")
             assert code in (0, 1, 2, 3) and "Traceback" not in errors and "internal error" not in errors, errors
             assert around.strays(around.folder / "runs") == []
             searched[code] += 1

@@ -21,7 +21,7 @@ from trainers.runs.result import Result
 from trainers.search.run import run
 
 UNLIKE = "data.limit=430"  # digits of which the test images are not as many of each class
-ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "strategy.pool_size=32")
+ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "trainer.candidates=1", "strategy.pool_size=32")
 SEARCHES = {
     "mobile, digits": (*MOBILE_SPACE, *ONE, UNLIKE),
     # Searched at half the size that is deployed.

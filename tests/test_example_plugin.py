@@ -16,8 +16,9 @@ ROOT = Path(__file__).resolve().parents[1]
 EXAMPLE = ROOT / "tests" / "example_plugin"
 SEARCH = (
     *("espalier-search", "space=ladder", "space.width=8", "data=stripes", "relaxation=softmax", "logger=text"),
-    *(each for each in SHORT if not each.startswith(("data.", "trainer.steps"))),
-    *("trainer.steps=160", "trainer.checkpoint_seconds=0", "strategy.pool_size=32", "hardware=[mid_tablet]"),
+    *(each for each in SHORT if not each.startswith(("data.", "trainer.steps", "trainer.candidates"))),
+    *("trainer.steps=80", "trainer.checkpoint_seconds=0", "strategy.pool_size=32", "hardware=[mid_tablet]"),
+    "trainer.candidates=1",
 )
 
 

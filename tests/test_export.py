@@ -39,7 +39,7 @@ from trainers.runs.exports import Export, read_export
 from trainers.runs.result import read_result
 
 LITERT = os.environ.get("ESPALIER_LITERT")  # a Python that has litert-torch, which cannot share this environment
-ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "strategy.pool_size=32")
+ONE = ("hardware=[mid_tablet]", "trainer.deploy=true", "trainer.candidates=1", "strategy.pool_size=32")
 PROGRAM_ELSEWHERE = """
 import json, sys
 import torch
@@ -61,7 +61,7 @@ def export(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 def searched(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """A run of one device; and its test images as files without loss, by class."""
     folder = tmp_path_factory.mktemp("exported")
-    config = tiny_config(folder / "runs", *MOBILE_SPACE, *ONE, "data.limit=null", "trainer.finetune_steps=40")
+    config = tiny_config(folder / "runs", *MOBILE_SPACE, *ONE, "data.limit=800", "trainer.finetune_steps=20")
     result, data = run(config, lambda line: None), load_data(data_config(config.data))
     images = stored_test_images(data, folder / "images")
     return {"run": config.run_folder, "result": result, "data": data, "images": images}

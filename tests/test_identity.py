@@ -26,7 +26,8 @@ from trainers.search.identification import identified
 from trainers.search.plan import prepare
 
 FOLDER = ("data=image_folder", "data.limit=null", "data.image_size=[48,48]", "data.flip=false")
-OVERRIDES = (*MOBILE, *(each for each in SHORT if not each.startswith("data.")), *FOLDER)
+ONE = ("hardware=[mid_tablet]", "trainer.candidates=1", "trainer.steps=2")
+OVERRIDES = (*MOBILE, *(each for each in SHORT if not each.startswith("data.")), *FOLDER, *ONE)
 
 
 def images_in(root: Path) -> Path:

@@ -22,6 +22,7 @@ from trainers.search.run import run
 from trainers.search.searchers import SEARCHERS
 
 BATCH, IMAGES = 16, 32  # of tiny_search
+FEW = ("data.limit=120", "trainer.candidates=1")  # those of the end, which come after the last epoch
 
 
 def score_alone(space: SearchSpace, supernet: Supernet, data: ImageData, indices: tuple[int, ...]) -> Score:
@@ -79,7 +80,7 @@ def test_the_figure_of_each_epoch_is_that_of_the_network_returned_then(
 
     monkeypatch.setattr(trainers.search.progress, "interim_scores", recorded)
     overrides = MOBILE_SPACE if space == "mobile" else CELL_SPACE
-    config = tiny_config(tmp_path, *overrides, "hardware=[mid_tablet]", f"strategy={strategy}", "data.limit=120")
+    config = tiny_config(tmp_path, *overrides, "hardware=[mid_tablet]", f"strategy={strategy}", *FEW)
     run(config, lambda line: None)
     lines = (config.run_folder / "metrics.csv").read_text().splitlines()
     column = lines[0].split(",").index("val/acc")

@@ -12,7 +12,7 @@ from tiny_search import tiny_config
 
 from hardware_models.infeasible import BudgetInfeasibleError
 from search_spaces.errors import InvalidInputError
-from tests.reported_runs import measured
+from tests.reported_runs import draw_nothing, measured
 from trainers.cli.search import LogRun, run_search
 from trainers.loggers.base import LOGGERS, RunLogger
 from trainers.loggers.identity import is_published, known_id
@@ -165,8 +165,9 @@ def test_a_budget_that_is_met_is_alerted_once_for_each_device(kept: KeptLogger) 
 
 
 def test_the_logger_changes_nothing_of_a_search_and_csv_has_its_metrics(
-    config: SearchConfig, result: dict[str, Any], tmp_path: Path
+    config: SearchConfig, result: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    draw_nothing(monkeypatch)
     other = tiny_config(tmp_path, *SEARCHED, "logger=csv")
     again = run_search(other, lambda line: None)
     assert other.run_folder.name == config.run_folder.name

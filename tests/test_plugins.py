@@ -13,18 +13,27 @@ from plugin_files import copy_examples, forget_plugins
 from tiny_search import SHORT, composed
 
 from search_spaces.errors import InvalidInputError
+from tests.reported_runs import draw_nothing
 from trainers.analysis.loading import load_run
 from trainers.cli.report_command import run as report
 from trainers.runs.config import validate
 from trainers.runs.plugins import code_of, import_plugins, named_plugins, require_plugins
 
-LADDER = ("plugins=ladder", "space=ladder", *SHORT, "strategy.pool_size=32", "hardware=[mid_tablet]")
+LADDER = (
+    "plugins=ladder",
+    "space=ladder",
+    *SHORT,
+    "strategy.pool_size=32",
+    "hardware=[mid_tablet]",
+    "trainer.candidates=1",
+)
 
 
 @pytest.fixture
 def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Iterator[Cli]:
     call = console(SEARCH, monkeypatch, capsys, tmp_path, f"paths.runs={tmp_path}/runs")
     copy_examples(Path.cwd())
+    draw_nothing(monkeypatch)
     with forget_plugins(tmp_path):
         yield call
 
@@ -123,7 +132,7 @@ def test_operation_relaxation_and_logger_of_one_file_each_are_searched_with(sear
     parts = ("plugins=[max_pool,softmax,text_logger]", "relaxation=softmax", "logger=text", "logger.file=rows.txt")
     cells = ("space=nasbench201", "space.num_cells=1", "space.width=4", "space.image_size=16", "hardware=[mid_tablet]")
     operations = "+space.operations=[none,skip_connect,nor_conv_1x1,max_pool_3x3]"
-    done(search(*cells, operations, *SHORT, "strategy.pool_size=32", *parts))
+    done(search(*cells, operations, *SHORT, "trainer.candidates=1", "strategy.pool_size=32", *parts))
     (folder,) = runs(tmp_path)
     used = json.loads((folder / "result.json").read_bytes())["code"]["plugins"]
     assert sorted(used) == ["max_pool", "softmax", "text_logger"]

@@ -3,7 +3,6 @@
 import io
 import re
 from base64 import b64decode
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -32,22 +31,28 @@ def devices_of(run: Run, **changes: Any) -> dict[str, DeviceResult]:
     return {name: device.model_copy(update=changes) for name, device in run.device_results.items()}
 
 
-def drawn(run: Run) -> dict[str, Callable[[], Figure]]:
+@pytest.fixture(scope="module")
+def figures(run: Run) -> dict[str, Figure]:
     return {
-        "latency": lambda: plot_latency(run),
-        "candidates": lambda: plot_candidates(devices_of(run)),
-        "costs": lambda: plot_costs(run),
-        "pruning": lambda: plot_pruning(run),
-        "inside": lambda: plot_inside(run),
-        "beliefs": lambda: plot_alphas(run),
-        "pareto": lambda: plot_pareto(TABLE, device="phone"),
-        "gap": lambda: plot_gap(TABLE),
+        "latency": plot_latency(run),
+        "candidates": plot_candidates(devices_of(run)),
+        "costs": plot_costs(run),
+        "pruning": plot_pruning(run),
+        "inside": plot_inside(run),
+        "beliefs": plot_alphas(run),
+        "pareto": plot_pareto(TABLE, device="phone"),
+        "gap": plot_gap(TABLE),
     }
 
 
-def test_no_legend_of_a_report_covers_a_panel(run: Run) -> None:
-    for name, draw in drawn(run).items():
-        figure = draw()
+@pytest.fixture(scope="module")
+def pictures(figures: dict[str, Figure]) -> dict[str, str]:
+    """The figures as they stand in a page."""
+    return {name: themed_svg(figure, name=name, words=f"<{name}>") for name, figure in figures.items()}
+
+
+def test_no_legend_of_a_report_covers_a_panel(figures: dict[str, Figure]) -> None:
+    for name, figure in figures.items():
         figure.draw_without_rendering()
         legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes)]
         boxes = [legend.get_window_extent() for legend in legends if legend is not None]
@@ -94,8 +99,8 @@ def test_shares_of_candidates_are_named_after_the_figure_that_budgets_hold(
     assert marks(axes)["candidates"][:, 0].tolist() == [row.utilisation for row in rows]
 
 
-def test_plots_in_a_page_share_no_id_and_refer_to_their_own(run: Run) -> None:
-    page = "".join(themed_svg(draw(), name=name, words=f"<{name}>") for name, draw in drawn(run).items())
+def test_plots_in_a_page_share_no_id_and_refer_to_their_own(pictures: dict[str, str]) -> None:
+    page = "".join(pictures.values())
     ids = re.findall(r'\bid="([^"]*)"', page)
     assert len(ids) == len(set(ids)) > 20
     assert set(re.findall(r'(?:href="|url\()#([\w-]+)', page)) == set(ids)
@@ -103,14 +108,15 @@ def test_plots_in_a_page_share_no_id_and_refer_to_their_own(run: Run) -> None:
     assert "#0072b2" not in page and "var(--plot-0)" in page  # the page's colours
 
 
-def test_a_plot_in_a_page_has_every_mark_and_word_of_its_figure(run: Run) -> None:
-    for name, draw in drawn(run).items():
-        svg = themed_svg(draw(), name=name, words="words")
+def test_a_plot_in_a_page_has_every_mark_and_word_of_its_figure(
+    figures: dict[str, Figure], pictures: dict[str, str]
+) -> None:
+    for name, figure in figures.items():
         buffer = io.StringIO()
         with matplotlib.rc_context({"svg.fonttype": "none"}):
-            draw().savefig(buffer, format="svg")
+            figure.savefig(buffer, format="svg")
         for pattern in ("<text[^>]*>([^<]*)</text>", "<(use|image) "):
-            assert re.findall(pattern, svg) == re.findall(pattern, buffer.getvalue()), name
+            assert re.findall(pattern, pictures[name]) == re.findall(pattern, buffer.getvalue()), name
 
 
 def test_the_heat_map_of_a_page_has_the_pixels_of_its_figure(run: Run) -> None:

@@ -56,20 +56,20 @@ def whole(finished: SearchConfig) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> SearchConfig:
-    """The same search, killed after three of seven epochs."""
+    """The same search, killed after two of five epochs."""
     config = search_config(tmp_path_factory.mktemp("killed"))
-    interrupted(config, after_epoch=3)
+    interrupted(config, after_epoch=2)
     return config
 
 
 SEARCH_AND_COUNT_THREADS = """
 import sys, torch
-from trainers.cli.search import run_search
 from trainers.runs.config import SearchConfig
+from trainers.search.run import run
 
 config = SearchConfig.model_validate_json(sys.stdin.read())
 with open(sys.argv[1], "w", encoding="utf-8") as file:
-    run_search(config, lambda line: print(torch.get_num_threads(), line, file=file, flush=True))
+    run(config, lambda line: print(torch.get_num_threads(), line, file=file, flush=True))
 """
 
 
@@ -209,7 +209,7 @@ def test_a_search_that_cannot_say_that_it_is_done_has_failed_and_loses_no_traini
 
     assert wait(start(config, before=let_no_status_follow_the_result)) == 1
     status.rmdir()
-    assert max(checkpoints(config))[:12] == "epoch-000007"
+    assert max(checkpoints(config))[:12] == "epoch-000005"
     assert wait(start(config)) == 0
     assert outcome(config.run_folder) == whole
 
@@ -308,10 +308,10 @@ def kill(process: int, config: SearchConfig, *, epoch: int, after_s: float) -> b
     return wait(process) == -signal.SIGKILL
 
 
-# Of 18 epochs for one strategy, of 7 for the others.
+# Of 10 epochs for one strategy, of 5 for the others.
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("strategy", "steps", "num_kills"), [(name, *((160, 20) if name == "pool" else (60, 3))) for name in PRESETS]
+    ("strategy", "steps", "num_kills"), [(name, *((90, 10) if name == "pool" else (42, 3))) for name in PRESETS]
 )
 def test_a_search_killed_at_random_moments_ends_as_one_that_was_not(
     tmp_path: Path, strategy: str, steps: int, num_kills: int

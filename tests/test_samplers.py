@@ -97,7 +97,13 @@ def test_weights_that_take_several_passes_are_trained_to_another_end(sampler: st
 
 
 def test_cells_are_searched_as_a_mixture_with_remedies_within_budget(tmp_path: Path) -> None:
-    parts = ("strategy=darts_minus", "constraint=pool", "hardware=[mid_tablet]", "trainer.steps=4")
+    parts = (
+        "strategy=darts_minus",
+        "constraint=pool",
+        "hardware=[mid_tablet]",
+        "trainer.steps=4",
+        "trainer.candidates=1",
+    )
     result = run(tiny_config(tmp_path, *CELLS[:5], *parts), lambda line: None)
     assert result.status == "done" and all(device.met for device in result.devices.values())
 

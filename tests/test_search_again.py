@@ -16,6 +16,8 @@ from search_spaces.errors import InvalidInputError
 from trainers.cli.search import run_search
 from trainers.runs.result import missing_files
 
+SEARCH = (*overrides_of("mobile", "pool"), "trainer.candidates=2")
+
 
 @pytest.fixture(scope="module", autouse=True)
 def offline() -> Iterator[None]:
@@ -39,12 +41,11 @@ def found_by(search: Run) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def again(tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, Run, Run]:
     """The same search in two folders, and another seed's."""
-    overrides = overrides_of("mobile", "pool")
     folders = [tmp_path_factory.mktemp("again") for _ in range(3)]
-    first = run(folders[0], *overrides, has_report=True)
-    other = run(folders[1], *overrides, "seed=1")  # nothing that ran before in the process matters
+    first = run(folders[0], *SEARCH, has_report=True)
+    other = run(folders[1], *SEARCH, "seed=1")  # nothing that ran before in the process matters
     np.random.seed(99)
-    return first, run(folders[2], *overrides, has_report=True), other
+    return first, run(folders[2], *SEARCH, has_report=True), other
 
 
 def test_the_same_seed_gives_the_same_networks_figures_and_ledger(again: tuple[Run, Run, Run]) -> None:
@@ -83,7 +84,7 @@ def test_a_finished_search_is_reported_and_not_run_again(again: tuple[Run, Run, 
 def test_a_finished_search_whose_networks_are_gone_is_reported_and_searched_again(
     again: tuple[Run, Run, Run], tmp_path: Path
 ) -> None:
-    config, lines = tiny_config(tmp_path, *overrides_of("mobile", "pool")), list[str]()
+    config, lines = tiny_config(tmp_path, *SEARCH), list[str]()
     shutil.copytree(again[0].folder, config.run_folder)
     for name in ("architectures", "weights"):
         shutil.rmtree(config.run_folder / name)
@@ -97,7 +98,7 @@ def test_a_finished_search_whose_networks_are_gone_is_reported_and_searched_agai
 def test_a_malformed_result_is_refused_by_its_field_before_anything_is_done(
     again: tuple[Run, Run, Run], tmp_path: Path
 ) -> None:
-    config, lines = tiny_config(tmp_path, *overrides_of("mobile", "pool")), list[str]()
+    config, lines = tiny_config(tmp_path, *SEARCH), list[str]()
     path = Path(shutil.copytree(again[0].folder, config.run_folder)) / "result.json"
     spoiled = json.loads(path.read_text(encoding="utf-8"))
     spoiled["devices"]["iot_terminal"]["met"] = "yes"

@@ -104,8 +104,8 @@ def test_a_search_by_prior_trains_no_supernet_and_says_what_it_went_by(tmp_path:
 
 
 def test_logits_start_from_the_prior(tmp_path: Path) -> None:
-    plain = run(tiny_config(tmp_path, *PRIOR, "prior.pool_share=1"), lambda line: None)
-    started = run(tiny_config(tmp_path, *PRIOR, "prior.pool_share=0.1"), lambda line: None)
+    plain = run(tiny_config(tmp_path, *PRIOR, "trainer.candidates=1", "prior.pool_share=1"), lambda line: None)
+    started = run(tiny_config(tmp_path, *PRIOR, "trainer.candidates=1", "prior.pool_share=0.1"), lambda line: None)
     assert started.search.entropy is not None
     assert plain.search.entropy is not None
     assert started.search.entropy < plain.search.entropy

@@ -13,13 +13,13 @@ from data_files import PARTS, SHARES, encoded, noise, write_folder, write_images
 from PIL import Image
 from tiny_search import TINY, composed
 
-from trainers.cli.search import run_search
 from trainers.data import decoding
 from trainers.data.datasets import DataConfig, ImageData, content_of, load_data
 from trainers.data.image_set import DataError
 from trainers.data.storage import Storage
 from trainers.runs.config import validate
 from trainers.search.identification import identified
+from trainers.search.run import run
 
 SHAPE = (200, 3, 8, 8)
 
@@ -65,13 +65,15 @@ def test_mapped_images_give_the_same_batches_to_the_bit(root: Path) -> None:
 def test_a_run_is_the_same_wherever_its_images_are_kept(root: Path, tmp_path: Path) -> None:
     folder = ("data=image_folder", f"data.root={root}", f"paths.cache={tmp_path / 'cache'}", "data.image_size=[48,48]")
     tiny = [each for each in TINY if not each.startswith("data.")]
+    tiny += ["hardware=[mid_tablet]", "trainer.candidates=1", "trainer.steps=2"]
     keys, results = [], []
     for memory_mb in (4096, 0):
         kept = (f"data.memory_mb={memory_mb}", f"paths.runs={tmp_path / str(memory_mb)}")
         asked = validate(composed(*tiny, *folder, *kept))
-        keys.append(identified(asked).run_key)
         lines: list[str] = []
-        results.append(run_search(asked, lines.append))
+        search = identified(asked, report=lines.append)
+        keys.append(search.run_key)
+        results.append(run(search, lines.append))
         assert "300 images" in lines[0] and "2.1 MB" in lines[0]  # 300 * 3 * 48 * 48 bytes
     assert keys[0] == keys[1] and len(list((tmp_path / "cache").glob("images-*.u8"))) == 1
     assert results[0].devices == results[1].devices and results[0].data == results[1].data

@@ -22,7 +22,8 @@ from trainers.sweeps.survey import NEVER_BEGAN, exit_code, survey
 pytestmark = pytest.mark.slow  # whole sweeps, in processes
 COMMAND = Path(sys.executable).parent / "espalier-search"
 STATUS = Path(sys.executable).parent / "espalier-status"
-TINY = (*MOBILE, *SHORT, "strategy.pool_size=32")
+OWN = ("strategy.pool_size=32", "trainer.candidates=1")
+TINY = (*MOBILE, *SHORT, *OWN)
 LONGER = ("hardware=[iot_terminal]", "trainer.steps=9", "trainer.checkpoint_seconds=0")  # caught at work, and soon done
 
 
@@ -55,8 +56,7 @@ def files_of(run: Path) -> dict[str, int]:
 
 
 def run_folders(runs: Path, *overrides: str, seeds: int) -> list[Path]:
-    own = ("strategy.pool_size=32", *overrides)
-    return [tiny_config(runs, *MOBILE, *own, f"seed={seed}").run_folder for seed in range(seeds)]
+    return [tiny_config(runs, *MOBILE, *OWN, *overrides, f"seed={seed}").run_folder for seed in range(seeds)]
 
 
 def test_a_sweep_whose_jobs_raise_and_are_killed_is_distinguished_and_finished_by_the_same_command(

@@ -21,6 +21,7 @@ from trainers.runs.config import SearchConfig, validate
 from trainers.search.identification import identified
 
 CONF = Path(__file__).parent.parent / "conf"
+RUNS = "paths.runs="
 SHORT = (
     "data.limit=400",
     "trainer.steps=6",
@@ -57,8 +58,16 @@ CELLS = (*CELL_SPACE, "hardware=[nb201_pixel3,mid_tablet]", "hardware.nb201_pixe
 
 
 def composed(*overrides: str, app: str = "search") -> dict[str, Any]:
-    """The configuration of a command with these overrides, as plain values; `app` names its file in conf."""
-    return copy.deepcopy(_composed(overrides, app))
+    """The configuration of a command with these overrides, as plain values; `app` names its file in conf.
+
+    Hydra takes half a second. It is not asked again for the same overrides with runs in another folder.
+    """
+    own = tuple(override for override in overrides if not override.startswith(RUNS))
+    content = copy.deepcopy(_composed(own, app))
+    for override in overrides:
+        if override.startswith(RUNS):
+            content["paths"]["runs"] = override.removeprefix(RUNS)
+    return content
 
 
 @cache
