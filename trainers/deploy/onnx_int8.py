@@ -17,9 +17,9 @@ def int8_file(content: bytes, images: Iterable[np.ndarray]) -> bytes:
     """The int8 file of an fp32 one of `onnx_file`: it takes and gives the same, and its preprocessing is in float.
 
     `images`, uint8 (H, W, C), give the ranges of the activations. Weights take 7 of their 8 bits: x86 processors
-    without VNNI add two products in 16 bits, which all 8 would overflow. A network of the space `mobile` on digits had then an
-    accuracy of .925 in place of .967, and outputs off by 7.8 in place of 0.5 (AVX2, onnxruntime 1.32). Biases are 32
-    bits, as integer kernels add them.
+    without VNNI add two products in 16 bits, which all 8 would overflow. A network of the space `mobile` on digits
+    had then an accuracy of .925 in place of .967, and outputs off by 7.8 in place of 0.5 (AVX2, onnxruntime 1.32).
+    Biases are 32 bits, as integer kernels add them.
     """
     model = onnx.load_from_string(content)
     metadata, nodes = {each.key: each.value for each in model.metadata_props}, model.graph.node
