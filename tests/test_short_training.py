@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_search import CELLS, binding_problem, networks_of, small_space, tiny_config
+from tiny_search import CELL_SPACE, CELLS, binding_problem, networks_of, small_space, tiny_config
 
 from search_spaces.errors import InvalidInputError, keys_of
 from trainers.deploy.standalone import Score
@@ -17,7 +17,8 @@ from trainers.search.short_training import ShortTraining
 from trainers.search.strategy import make_part
 
 PRIOR = (
-    *CELLS,
+    *CELL_SPACE,
+    "hardware=[mid_tablet]",
     "prior=zero_cost",
     "prior.networks=12",
     "prior.rounds=1",
