@@ -33,7 +33,7 @@ class Score:
 
 
 def device_of_weights(network: nn.Module) -> torch.device:
-    return next(network.parameters()).device
+    return next(network.parameters(), torch.empty(0)).device
 
 
 def first_images(batches: Iterator[Batch], images: int) -> Iterator[Batch]:

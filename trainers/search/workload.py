@@ -11,6 +11,8 @@ from trainers.search.plan import Plan
 from trainers.search.searchers import SEARCHERS
 from trainers.search.strategy import needs_supernet
 
+OVERHEAD = 16  # images: what a pass costs beside those of its batch
+MIXED = 3.5  # passes of one network that a pass of the logits costs
 TESTS = 3  # of each network: as trained, as exported, and before that with inherited weights
 
 
@@ -20,13 +22,13 @@ def phases_of(plan: Plan) -> list[Phase]:
     searcher, section = SEARCHERS[plan.strategy["searcher"]["name"]], plan.strategy["evaluator"]
     evaluator = EVALUATORS[section["name"]]
     arguments = {key: value for key, value in section.items() if key != "name"}
-    prior, batch = config.prior, TRAINED * settings.batch_size
+    prior, batch = config.prior, TRAINED * (settings.batch_size + OVERHEAD)
     phases = []
     if prior is not None:
         networks = prior.networks + 2 * prior.rounds * prior.networks_per_round * num_devices
         phases.append(Phase(SCORING, "networks", networks, TRAINED * prior.batch_size * len(prior.scores)))
     if config.parent is None and needs_supernet(plan.strategy):
-        updates = 1 + (1 / settings.arch_every if searcher.trains_logits else 0)
+        updates = 1 + (MIXED / settings.arch_every if searcher.trains_logits else 0)
         phases.append(Phase(TRAINING, "steps", settings.steps, batch * updates))
     candidates = 0 if searcher.needs_random else settings.candidates
     candidates += settings.candidates if settings.random_candidates is None else settings.random_candidates
