@@ -290,9 +290,10 @@ def test_the_command_starts_its_processes_and_ends_them_on_a_signal(tmp_path: Pa
     command += ["data.limit=400", "trainer.steps=100000", f"paths.runs={tmp_path / 'runs'}", "trainer.deploy=false"]
     process = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     assert process.stdout is not None
-    said = [next(line for line in process.stdout if line.startswith("epoch 1/"))]
-    (other,) = psutil.Process(process.pid).children()
-    process.send_signal(signal.SIGTERM)
-    said += process.stdout.readlines()
+    with process.stdout as stdout:
+        said = [next(line for line in stdout if line.startswith("epoch 1/"))]
+        (other,) = psutil.Process(process.pid).children()
+        process.send_signal(signal.SIGTERM)
+        said += stdout.readlines()
     assert process.wait() == 143, said
     assert is_gone(other)

@@ -73,7 +73,7 @@ class Classification(Task):
         return targets
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        weights_K = None if self.weights_K is None else self.weights_K.to(outputs.device)
+        weights_K = None if self.weights_K is None else self.weights_K.to(outputs)
         return F.cross_entropy(outputs, targets, weights_K, label_smoothing=self.smoothing)
 
     def total_weight(self, targets: Tensor) -> float:
