@@ -20,7 +20,7 @@ Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 TOLERANCE = 1e-9
-DECIMALS = 9  # to which sums are told apart
+DECIMALS = 9  # to which sums are compared
 MOST_SUMS = 2**16  # that the coefficients of a group's choices may have after any of its decisions
 
 

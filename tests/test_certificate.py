@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import METRICS, CostTable
-from hardware_models.measuring.measure import RUNTIME, Measurement, time_module
+from hardware_models.measuring.measure import Measurement, time_module
 from hardware_models.profile import load_profile, profile_from_dict
 from trainers.deploy.standalone import Score
 from trainers.search.candidates import Candidate
@@ -59,11 +60,7 @@ def mistaken(limit_gflops: float) -> BudgetProblem:
 
 
 Clock = Callable[[nn.Module], Measurement]
-
-
-def told(module: nn.Module) -> Measurement:
-    """A clock by which every network takes ten milliseconds."""
-    return Measurement(10.0, 11.0, 9.0, 50, 1, RUNTIME, {}, "made up")
+timed = partial(time_module, inputs=SPACE.inputs)
 
 
 def verify(
@@ -194,7 +191,7 @@ def test_a_measurement_that_refutes_a_network_far_below_its_limit_rules_it_and_a
     totals_S = problem.table.of(np.array(NETWORKS), 0)[:, 0]
     refuted_total = problem.table.named(MIDDLE, 0)["latency_ms"]
     supply = Supply()
-    verdict = verify(problem, [MIDDLE], supply, clock=told)
+    verdict = verify(problem, [MIDDLE], supply, clock=timed)
     measured = verdict.certificate.measured
     assert not verdict.met and measured is not None
     [(tightened, _)] = supply.asked
@@ -211,7 +208,7 @@ def test_a_measurement_just_above_the_limit_rules_its_network_out_and_no_smaller
     calibrator: dict[str, Any] | None,
 ) -> None:
     problem = believed(1.0, calibrator=calibrator)
-    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, clock=told)
+    certificate = certify(problem, SPACE, build(MIDDLE), MIDDLE, clock=timed)
     assert certificate.measured is not None
     just_above = replace(certificate.measured, p50_ms=1.0 + 2 * COUNTED_TO)
     refuted = replace(certificate.held, broken="latency_ms")
@@ -225,7 +222,7 @@ def test_a_measurement_just_above_the_limit_rules_its_network_out_and_no_smaller
 def test_what_one_measurement_taught_the_next_does_not_undo() -> None:
     problem = believed(1e-3, calibrator=None)
     supply = Supply(SMALL, LARGE, MIDDLE)
-    verify(problem, [BY_SIZE[-2]], supply, clock=told)
+    verify(problem, [BY_SIZE[-2]], supply, clock=timed)
     limits = [float(asked.limits_M[0]) for asked, _ in supply.asked]
     assert limits == sorted(limits, reverse=True)
     assert limits[1] < problem.table.named(SMALL, 0)["latency_ms"]
@@ -246,7 +243,7 @@ def test_a_measurement_within_the_budget_counts_and_not_the_bound_above_the_esti
     # Ten seconds, more than any of these networks takes; the table is made to say as much, and its bound more.
     problem = small_problem(SPACE, {"latency_ms": 1e4})
     problem.table.summed[0, 0] *= 1e4 / problem.table.named(SMALL, 0)["latency_ms"]
-    certificate = certify(problem, SPACE, build(SMALL), SMALL, clock=lambda module: time_module(module, SPACE.inputs))
+    certificate = certify(problem, SPACE, build(SMALL), SMALL, clock=timed)
     assert certificate.upper["latency_ms"] > 1e4
     assert certificate.refuted_by is None
     assert certificate.measured is not None

@@ -35,13 +35,13 @@ SAMPLE = next((Path(__file__).parents[1] / "notebooks/sample/host").iterdir())
 CELL = 'arch="|none~0|+|none~0|none~1|+|none~0|none~1|none~2|"'
 SMALL = "hardware=[iot_terminal]"  # a configuration that is quick to compose
 ALWAYS = {  # what a script is given before the line that is drawn, and how many lines
-    SEARCH: ((SMALL,), 120),
-    TUNE: ((SMALL, "seed=1,2", "trials=1"), 24),
-    MEASURE: ((*CELLS, "networks=2"), 40),
-    CALIBRATE: ((*CELLS, "propose=2"), 40),
-    EXPORT: ((f"run={SAMPLE}",), 40),
-    RETRAIN: ((*CELLS, "data.limit=300", CELL), 40),
-    PRICE: ((*CELLS, SMALL, CELL), 40),
+    SEARCH: ((SMALL,), 300),
+    TUNE: ((SMALL, "seed=1,2", "trials=1"), 40),
+    MEASURE: ((*CELLS, "networks=2"), 100),
+    CALIBRATE: ((*CELLS, "propose=2"), 100),
+    EXPORT: ((f"run={SAMPLE}",), 100),
+    RETRAIN: ((*CELLS, "data.limit=300", CELL), 100),
+    PRICE: ((*CELLS, SMALL, CELL), 100),
 }
 OTHER_KEYS = (
     *(

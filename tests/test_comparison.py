@@ -189,7 +189,7 @@ def test_a_folder_without_a_comparison_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_comparison_leaves_a_file_a_table_and_a_picture(compared: Path) -> None:
-    found = write_comparison(compared)
+    found, _ = write_comparison(compared)
     assert read_as(compared / "compare.json", Comparison).rows == found.rows
     assert found.machines and "torch" in found.versions
     assert (compared / "compare.png").read_bytes().startswith(b"\x89PNG")
@@ -207,4 +207,4 @@ def test_the_picture_has_a_panel_per_device_and_a_point_per_seed(compared: Path)
 def test_nothing_that_finished_is_drawn_as_such(tmp_path: Path) -> None:
     arms_of(tmp_path, {"pool": arm(["a"]), "random": arm(["b"])}, seeds=[0])
     assert load_comparison(tmp_path).rows == []
-    assert len(write_comparison(tmp_path).warnings) == 2  # an arm each
+    assert len(write_comparison(tmp_path)[0].warnings) == 2  # an arm each

@@ -129,13 +129,13 @@ def test_the_last_candidates_are_the_best_scored_swaps_of_the_leader(
     assert swap == max(swaps, key=lambda network: sum_of_scores(problem, logits(seed), network))
 
 
-def test_the_dearest_within_a_standard_error_of_the_best_comes_first() -> None:
+def test_the_most_expensive_within_a_standard_error_of_the_best_comes_first() -> None:
     # Of 0.90 over 400 images it is 0.015: 0.89 is within, 0.88 is not.
-    shares = {"best": (0.90, 0.3), "within": (0.89, 0.6), "dearer": (0.89, 0.7), "worse": (0.88, 0.9)}
+    shares = {"best": (0.90, 0.3), "within": (0.89, 0.6), "larger": (0.89, 0.7), "worse": (0.88, 0.9)}
     named = {
         name: Candidate((k,), used, Score(share, 1.0, 400)) for k, (name, (share, used)) in enumerate(shares.items())
     }
-    assert rank([*named.values()]) == [named[name] for name in ("dearer", "best", "within", "worse")]
+    assert rank([*named.values()]) == [named[name] for name in ("larger", "best", "within", "worse")]
     looked_up = [replace(c, validation=replace(c.validation, images=0)) for c in named.values()]
     assert rank(looked_up)[0].indices == named["best"].indices
     decided = [replace(c, merit=c.validation.accuracy) for c in named.values()]

@@ -1,4 +1,4 @@
-"""Spaces fit the images that they are for, and what cannot be told apart at the size that is trained is refused."""
+"""Spaces fit the images that they are for, and choices that compute the same at the trained size are refused."""
 
 from typing import Any
 

@@ -93,10 +93,10 @@ def test_processes_that_begin_together_share_a_study_and_take_over_from_one_that
 @pytest.mark.slow
 def test_processes_killed_at_any_moment_lose_no_trial(workers: Workers) -> None:
     moments = random.Random(0)
-    for _ in range(4):
+    for _ in range(5):
         worker = workers.start()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            worker.wait(timeout=moments.uniform(1.5, 6.0))
+            worker.wait(timeout=moments.uniform(1.5, 8.0))
         worker.kill()
         worker.wait()
     assert workers.start().wait() == 0, workers.output()

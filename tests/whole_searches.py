@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import safetensors.torch
 from tiny_search import CELLS, MOBILE, tiny_config
@@ -77,10 +78,21 @@ def run(runs: Path, *overrides: str, has_report: bool = False) -> Run:
     return Run(plan, result, config.run_folder, module, lines)
 
 
-def least_within(best: float, images: int) -> float:
-    """The least accuracy within one standard error of the best, which is taken with one image more right and wrong."""
-    share = (best * images + 1) / (images + 2)
-    return best - float((share * (1 - share) / images) ** 0.5)
+def assert_most_expensive_of_the_best(plan: Plan, devices: dict[str, Any]) -> None:
+    """Of all networks compared, for whichever device, each device has the most expensive of those within its
+    budgets and a standard error of the best, which is taken with one image more right and one more wrong."""
+    rows = [row for device in devices.values() for row in device["candidates"]]
+    accuracies = {plan.space.indices(plan.space.parse(row["notation"])): row["validation_accuracy"] for row in rows}
+    for problem, device in zip(plan.problems, devices.values(), strict=True):
+        images = device["validation"]["images"]
+        used = {n: max(problem.utilisation(n).values()) for n in accuracies if problem.is_feasible(np.array([n]))[0]}
+        best = max(accuracies[network] for network in used)
+        share = (best * images + 1) / (images + 2)
+        least = best - (share * (1 - share) / images) ** 0.5
+        largest = max(used[network] for network in used if accuracies[network] >= least)
+        taken = plan.space.indices(plan.space.parse(device["notation"]))
+        assert accuracies[taken] >= least
+        assert used[taken] == largest
 
 
 def overrides_of(space: str, strategy: str) -> tuple[str, ...]:

@@ -57,7 +57,11 @@ def comparison_table(path: Path | str) -> pd.DataFrame:
 
 def load_comparison(path: Path | str) -> Comparison:
     """What a comparison has come to, from the files of its runs. Raises: as `comparison_runs`."""
-    folder = Path(path)
+    return read_comparison(Path(path))[0]
+
+
+def read_comparison(folder: Path) -> tuple[Comparison, pd.DataFrame]:
+    """What `load_comparison` and `comparison_runs` give, with the files of the runs read once. Raises: as they do."""
     arms = _read_arms(folder)
     by_seed, runs, problems = _by_seed(folder, arms)
     first = next(iter(arms.arms))
@@ -68,7 +72,7 @@ def load_comparison(path: Path | str) -> Comparison:
     ]
     results = [run.result for run in runs if run.result is not None]
     packages = dict.fromkeys(name for result in results for name in result.versions)
-    return Comparison(
+    found = Comparison(
         schema=SCHEMA,
         command=arms.command,
         written=datetime.now(UTC).replace(microsecond=0),
@@ -79,6 +83,7 @@ def load_comparison(path: Path | str) -> Comparison:
         rows=rows,
         warnings=[*problems, *_warnings(arms, rows)],
     )
+    return found, by_seed
 
 
 def flat(row: Row) -> dict[str, Any]:

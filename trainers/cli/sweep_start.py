@@ -23,13 +23,13 @@ from trainers.cli.composition import CONFIGURATION, explained, task_overrides, v
 from trainers.cli.searches import SEARCHES
 from trainers.runs.exit_status import EXIT_CODES
 from trainers.runs.validation import refusal, untitled
+from trainers.search.verdict import REPORT
 from trainers.sweeps import sweep
 from trainers.sweeps.records import Job, cut, own_overrides, read_sweep
 from trainers.sweeps.survey import job_rows, summary, sweep_exit_codes, worst_code
 
 BASIC = "basic"  # the launcher of jobs in this process; others hand the loader to their processes
 KEPT_JOBS = 16  # of which each is about a megabyte
-REPORT = "report.html"
 Asked = tuple[Job, Any]  # a job with its typed configuration; none if that is refused
 
 

@@ -33,6 +33,7 @@ class Score:
 
 
 def device_of_weights(network: nn.Module) -> torch.device:
+    """Where a network computes; the CPU if it has no weights."""
     return next(network.parameters(), torch.empty(0)).device
 
 

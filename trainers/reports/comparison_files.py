@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from trainers.analysis.comparison import comparison_runs, flat, load_comparison
+from matplotlib.figure import Figure as Picture
+
+from trainers.analysis.comparison import flat, read_comparison
 from trainers.analysis.comparison_plot import plot_comparison
 from trainers.reports.plots import DOTS_PER_INCH, themed_svg
 from trainers.runs.compare_result import ARMS, COMPARISON, PICTURE, TABLE, Comparison, Difference, Figure, Row, Spread
@@ -24,29 +26,28 @@ HEADER = (
 )
 
 
-def write_comparison(folder: Path) -> Comparison:
-    """Writes what the runs of a comparison have come to, and returns it.
+def write_comparison(folder: Path) -> tuple[Comparison, Picture]:
+    """Writes what the runs of a comparison have come to, and returns it with its picture.
 
     Raises: InvalidInputError if the folder has none, or a file is malformed; RunFolderError if it cannot be written.
     """
-    found = load_comparison(folder)
+    found, runs = read_comparison(folder)
+    picture, buffer = plot_comparison(runs), io.BytesIO()
     write_text(folder / COMPARISON, found.to_json())
     lines = [flat(row) for row in found.rows]
     write_csv(folder / TABLE, lines, list(dict.fromkeys(key for line in lines for key in line)))
-    buffer = io.BytesIO()
-    plot_comparison(comparison_runs(folder)).savefig(buffer, format="png", dpi=DOTS_PER_INCH)
+    picture.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     write_bytes(folder / PICTURE, buffer.getvalue())
-    return found
+    return found, picture
 
 
 def comparison_view(folder: Path) -> dict[str, Any] | None:
-    """What the report of a sweep says of the comparison that it is; none if it is none."""
+    """What the report of a sweep says of the comparison that it is, whose files it writes; none if it is none."""
     if not (folder / ARMS).is_file():
         return None
-    found = write_comparison(folder)
+    found, picture = write_comparison(folder)
     words = "Figures of each arm's networks, a point per seed, and their means; the numbers stand in the table."
-    picture = themed_svg(plot_comparison(comparison_runs(folder)), name="comparison", words=words)
-    return {**dict(found), "picture": picture}
+    return {**dict(found), "picture": themed_svg(picture, name="comparison", words=words)}
 
 
 def table_lines(found: Comparison) -> Iterator[str]:

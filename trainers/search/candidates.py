@@ -19,7 +19,7 @@ from trainers.search.priors.prior import Prior
 
 PRIOR, LOGITS, VALIDATION = "prior", "logits", "validation_accuracy"  # kinds of evidence
 POOL_PER_CANDIDATE = 64  # networks drawn for each that is validated
-NUM_BANDS = 4  # of the binding budget, up to what the dearest network of the pool uses
+NUM_BANDS = 4  # of the binding budget, up to what the most expensive network of the pool uses
 SWAPS_SHARE = 0.25  # of the candidates: neighbours of the best so far
 Evaluate = Callable[[tuple[int, ...]], Score]
 Rung = tuple[str, Callable[[tuple[int, ...]], float]]  # the name of some evidence, and what it is of a network
@@ -190,8 +190,8 @@ def random_candidates(
 def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
     """By the evidence for them, then by the loss of their validation.
 
-    Where validation alone decides, the dearest of those within one standard error of the best comes first: longer
-    training, which a search cannot afford, gains most for networks that use their budget.
+    Where validation alone decides, the most expensive of those within one standard error of the best comes first:
+    longer training, which a search cannot afford, gains most for networks that use their budget.
     """
 
     def key(candidate: Candidate) -> tuple[Any, ...]:
@@ -202,8 +202,8 @@ def rank(candidates: Sequence[Candidate]) -> list[Candidate]:
     if not ranked or ranked[0].merit is not None:
         return ranked
     least = ranked[0].validation.accuracy - _standard_error(ranked[0].validation)
-    dearest = max((c for c in ranked if c.validation.accuracy >= least), key=lambda c: c.utilisation)
-    return [dearest, *(candidate for candidate in ranked if candidate is not dearest)]
+    first = max((c for c in ranked if c.validation.accuracy >= least), key=lambda c: c.utilisation)
+    return [first, *(candidate for candidate in ranked if candidate is not first)]
 
 
 def _standard_error(validation: Score) -> float:
@@ -228,7 +228,7 @@ def _scored_pool(
 
 
 def _bands(used_S: Array, values_S: Array, networks_Sn: Indices) -> list[list[tuple[int, ...]]]:
-    """The networks in bands of what they use of the binding budget, the dearest band first; in each by their values."""
+    """The networks in bands of the binding budget, the most expensive band first; in each by their values."""
     band_S = np.ceil(used_S / used_S.max() * NUM_BANDS)
     return [_by(values_S[band_S == band], networks_Sn[band_S == band]) for band in range(NUM_BANDS, 0, -1)]
 

@@ -30,13 +30,12 @@ from trainers.search.memory import count_peak_anew, memory_named, peak_mb
 from trainers.search.module import make_module
 from trainers.search.phases import Progress
 from trainers.search.plan import Plan, measured_devices, prepare
-from trainers.search.priors.prior import Prior
 from trainers.search.priors.scoring import make_prior
 from trainers.search.provenance import Computed, computed_here, origin
 from trainers.search.result_writer import write_result
 from trainers.search.search_state import PruneRecord, SearchState
 from trainers.search.strategy import needs_supernet
-from trainers.search.trained import Trained, asked_of, keep_supernet, trained_by
+from trainers.search.trained import asked_of, keep_supernet, trained_by
 from trainers.search.training import train
 from trainers.search.verdict import report_verdict
 from trainers.search.workload import phases_of
@@ -149,10 +148,10 @@ def _run(plan: Plan, folder: RunFolder, display: Display, callbacks: Sequence[Se
         torch.cuda.reset_peak_memory_stats(plan.device)
     for line in (headline(plan), *data_lines(plan)):
         report(line)
-    found = search(plan, folder, report, progress, callbacks=callbacks)
-    clock = time.perf_counter()
-    derived = derive(plan, found.compared, report, progress)
-    seconds = {**found.seconds, "derive": found.seconds["derive"] + time.perf_counter() - clock}
+    outcome = search(plan, folder, report, progress, callbacks=callbacks)
+    clock, found = time.perf_counter(), outcome.compared.found
+    derived = derive(plan, outcome.compared, report, progress)
+    seconds = {**outcome.seconds, "derive": outcome.seconds["derive"] + time.perf_counter() - clock}
     return write_result(
         plan,
         found.state,
@@ -160,9 +159,9 @@ def _run(plan: Plan, folder: RunFolder, display: Display, callbacks: Sequence[Se
         found.prior,
         derived,
         folder,
-        computed=found.computed,
+        computed=outcome.computed,
         seconds=seconds,
-        cpu_seconds=found.cpu_seconds,
+        cpu_seconds=outcome.cpu_seconds,
         peaks={
             "peak_memory_mb": round(peak_mb()) if counts_anew else None,
             "peak_gpu_memory_mb": round(torch.cuda.max_memory_allocated(plan.device) / 1e6) if on_gpu else None,
@@ -171,12 +170,9 @@ def _run(plan: Plan, folder: RunFolder, display: Display, callbacks: Sequence[Se
 
 
 @dataclass(frozen=True)
-class Found:
+class Outcome:
     """A search up to its candidates, with seconds by phase and the CPU-seconds that all this took."""
 
-    state: SearchState
-    trained: Trained | None
-    prior: Prior | None
     compared: Compared
     computed: Computed
     seconds: dict[str, float]
@@ -185,7 +181,7 @@ class Found:
 
 def search(
     plan: Plan, folder: RunFolder, report: Report, progress: Progress, *, callbacks: Sequence[SearchCallback] = ()
-) -> Found:
+) -> Outcome:
     """Scores, trains, prunes and compares; a training that was interrupted goes on. Raises: as `run`."""
     config = plan.config
     pl.seed_everything(config.seed, verbose=False)
@@ -212,7 +208,7 @@ def search(
     compared = compare(plan, state, starts, trained, prior, report, progress)
     seconds |= {"train": train_seconds, "derive": time.perf_counter() - clock}
     cpu_seconds += time.process_time() - cpu_clock
-    return Found(state, trained, prior, compared, computed, seconds, cpu_seconds)
+    return Outcome(compared, computed, seconds, cpu_seconds)
 
 
 def _feasible(plan: Plan, report: Report) -> SearchState:

@@ -1,4 +1,4 @@
-"""A data set: grey images of stripes with noise, told apart by their direction."""
+"""A data set: grey images of stripes with noise, classified by their direction."""
 
 import torch
 

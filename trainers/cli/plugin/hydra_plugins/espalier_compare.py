@@ -37,8 +37,9 @@ class EspalierCompareSweeper(Sweeper):
         planned = read_sweep(folder)
         assert planned is not None
         returned = self.launcher.launch([job.overrides for job in planned.jobs], initial_job_idx=0)
-        from trainers.reports.comparison_files import table_lines, write_comparison
+        from trainers.analysis.comparison import load_comparison
+        from trainers.reports.comparison_files import table_lines
 
-        for line in table_lines(write_comparison(folder)):
+        for line in table_lines(load_comparison(folder)):  # its files are the report's, which follows
             tell(line)
         return list(returned)
