@@ -172,7 +172,7 @@ def test_a_set_of_another_module_is_given_what_its_function_takes(monkeypatch: p
         return ImageSet("own", images, labels, 2, is_test, "made here")
 
     def chosen(*, root: Path, image_size: tuple[int, int], subset: Subset) -> ImageSet:
-        assert (root, image_size) == (REAL, (20, 20))
+        assert (root, list(image_size)) == (REAL, values["image_size"])
         return subset.of(whole())
 
     monkeypatch.setattr(DATASETS, "_registered", {})

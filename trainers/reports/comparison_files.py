@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure as Picture
+from markupsafe import Markup
 
 from trainers.analysis.comparison import flat, read_comparison
 from trainers.analysis.comparison_plot import plot_comparison
@@ -26,8 +26,8 @@ HEADER = (
 )
 
 
-def write_comparison(folder: Path) -> tuple[Comparison, Picture]:
-    """Writes what the runs of a comparison have come to, and returns it with its picture.
+def write_comparison(folder: Path) -> tuple[Comparison, Markup]:
+    """Writes what the runs of a comparison have come to, and returns it with its picture as SVG.
 
     Raises: InvalidInputError if the folder has none, or a file is malformed; RunFolderError if it cannot be written.
     """
@@ -38,7 +38,8 @@ def write_comparison(folder: Path) -> tuple[Comparison, Picture]:
     write_csv(folder / TABLE, lines, list(dict.fromkeys(key for line in lines for key in line)))
     picture.savefig(buffer, format="png", dpi=DOTS_PER_INCH)
     write_bytes(folder / PICTURE, buffer.getvalue())
-    return found, picture
+    words = "Figures of each arm's networks, a point per seed, and their means; the numbers stand in the table."
+    return found, themed_svg(picture, name="comparison", words=words)
 
 
 def comparison_view(folder: Path) -> dict[str, Any] | None:
@@ -46,8 +47,7 @@ def comparison_view(folder: Path) -> dict[str, Any] | None:
     if not (folder / ARMS).is_file():
         return None
     found, picture = write_comparison(folder)
-    words = "Figures of each arm's networks, a point per seed, and their means; the numbers stand in the table."
-    return {**dict(found), "picture": themed_svg(picture, name="comparison", words=words)}
+    return {**dict(found), "picture": picture}
 
 
 def table_lines(found: Comparison) -> Iterator[str]:
