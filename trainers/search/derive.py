@@ -29,14 +29,14 @@ from trainers.search.deployment import Finished, finish, size_of, timed
 from trainers.search.evaluation import Evaluator, fresh_network
 from trainers.search.inherited import Inherited
 from trainers.search.machines import machine_of
-from trainers.search.phases import CERTIFYING, CHOOSING, Progress
+from trainers.search.phases import ADAPTING, CERTIFYING, CHOOSING, Progress
 from trainers.search.plan import Plan
 from trainers.search.priors.prior import Prior
 from trainers.search.search_state import SearchState
 from trainers.search.searchers import Searcher
 from trainers.search.strategy import make_part
 from trainers.search.trained import Trained
-from trainers.search.workload import counted_evidence, trains_from_scratch
+from trainers.search.workload import adapting_steps, counted_evidence, trains_from_scratch
 
 
 @dataclass(frozen=True)
@@ -125,23 +125,25 @@ def compare(
 
 
 def derive(plan: Plan, compared: Compared, report: Callable[[str], None], progress: Progress) -> list[Derived]:
-    """One network per device, in the order of the problems: proven, trained to its end and exported."""
-    return [
-        _derive(plan, compared.found, device, compared.candidates[device], compared.randoms[device], report, progress)
-        for device in range(len(plan.problems))
-    ]
+    """One network per device, in the order of the problems: proven, trained to its end and exported.
+
+    A network that several devices have is trained and exported once.
+    """
+    ends: dict[tuple[str, bool], Finished] = {}
+    return [_derive(plan, compared, device, ends, report, progress) for device in range(len(plan.problems))]
 
 
 def _derive(
     plan: Plan,
-    found: Found,
+    compared: Compared,
     device: int,
-    candidates: Sequence[Candidate],
-    randoms: Sequence[Candidate],
+    ends: dict[tuple[str, bool], Finished],
     report: Callable[[str], None],
     progress: Progress,
 ) -> Derived:
+    """A device's network; `ends` are those trained to their end by their architecture and whether they are int8."""
     progress.enter(CERTIFYING)
+    found, candidates, randoms = compared.found, compared.candidates[device], compared.randoms[device]
     problem, evaluator = plan.problems[device], found.evaluator
     verdict = _verdict(plan, found, device, candidates)
     indices = verdict.candidate.indices
@@ -155,23 +157,22 @@ def _derive(
         }
     best = _best(plan, evaluator, verdict, candidates)
     architecture = best[0].architecture
-    height, width = size_of(plan, indices)
-    report(f"{problem.name}: training its network at {height}x{width} pixels")
+    end = (architecture.id, problem.profile.precision == "int8")
+    if end in ends:
+        report(f"{problem.name}: its network is trained already, for a device before it")
+        progress.skip(ADAPTING, adapting_steps(plan))
+    else:
+        height, width = size_of(plan, indices)
+        report(f"{problem.name}: training its network at {height}x{width} pixels")
+        scratch = trains_from_scratch(plan)
+        ends[end] = finish(plan, network, indices, progress, id=end[0], from_scratch=scratch, int8=end[1])
     derived = Derived(
         device=problem.name,
         architecture=architecture,
         verdict=verdict,
         candidates=tuple(candidates),
         random_candidates=tuple(randoms),
-        finished=finish(
-            plan,
-            network,
-            indices,
-            progress,
-            id=architecture.id,
-            from_scratch=trains_from_scratch(plan),
-            int8=problem.profile.precision == "int8",
-        ),
+        finished=ends[end],
         best=best,
         **before,
     )

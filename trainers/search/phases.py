@@ -91,6 +91,13 @@ class Progress:
         if self._runs:
             self._show(self.now)
 
+    def skip(self, name: str, units: int) -> None:
+        """A phase has so many units less to do than was expected."""
+        if name in self._places:
+            place = self._places[name]
+            phase = self.phases[place]
+            self.phases[place] = replace(phase, total=max(phase.done, phase.total - units))
+
     def end(self) -> None:
         """The current phase has no more units."""
         self._count(0)

@@ -33,9 +33,8 @@ def phases_of(plan: Plan) -> list[Phase]:
     candidates = 0 if searcher.needs_random else settings.candidates
     candidates += settings.candidates if settings.random_candidates is None else settings.random_candidates
     phases.append(Phase(CHOOSING, "networks", candidates * num_devices, evaluator.passes(plan, **arguments)))
-    steps = settings.steps if trains_from_scratch(plan) else settings.finetune_steps
     larger = _growth(plan)
-    phases.append(Phase(ADAPTING, "steps", steps * num_devices, TRAINED * settings.step_images * larger))
+    phases.append(Phase(ADAPTING, "steps", adapting_steps(plan) * num_devices, TRAINED * settings.step_images * larger))
     phases.append(Phase(CERTIFYING, "networks", num_devices, TESTS * plan.data.size("test") * larger))
     return [phase for phase in phases if phase.total]
 
@@ -52,6 +51,11 @@ def counted_evidence(evaluator: Evaluator, num_own: int, progress: Progress) -> 
         return found
 
     return partial(counted, evaluator.validate), [(name, partial(counted, weigh)) for name, weigh in evaluator.rungs]
+
+
+def adapting_steps(plan: Plan) -> int:
+    """Of each network that is found, once it is."""
+    return plan.config.trainer.steps if trains_from_scratch(plan) else plan.config.trainer.finetune_steps
 
 
 def trains_from_scratch(plan: Plan) -> bool:
