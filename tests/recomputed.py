@@ -73,7 +73,9 @@ class Whole(Run):
         """Scores and labels of a network of the supernet's kept weights, with batch-norm statistics of its own."""
         if (notation, part) not in self.found:
             network = self.from_supernet(notation)
-            batches = self.plan.data.batches("weights", batch_size=16, seed=0, epoch=0, augment=True)
+            batches = self.plan.data.batches(
+                "weights", batch_size=16, seed=self.plan.config.seed, epoch=0, augment=True
+            )
             update_bn([next(iter(batches))[0]], network)
             self.found[notation, part] = self.logits(network, part)
         return self.found[notation, part]

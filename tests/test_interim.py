@@ -11,8 +11,7 @@ from tiny_search import CELL_SPACE, MOBILE_SPACE, tiny_config
 from torch import nn
 
 import trainers.search.progress
-from search_spaces.space import SearchSpace, Supernet
-from trainers.data.datasets import ImageData
+from search_spaces.space import Supernet
 from trainers.deploy.standalone import Score
 from trainers.search.candidates import Request, random_candidates
 from trainers.search.interim import CANDIDATES, interim_scores
@@ -25,19 +24,20 @@ BATCH, IMAGES = 16, 32  # of tiny_search
 FEW = ("data.limit=120", "trainer.candidates=1")  # those of the end, which come after the last epoch
 
 
-def score_alone(space: SearchSpace, supernet: Supernet, data: ImageData, indices: tuple[int, ...]) -> Score:
+def score_alone(plan: Plan, supernet: Supernet, indices: tuple[int, ...]) -> Score:
     """The score of a network outside of its supernet, its statistics the average over the same images."""
-    network = supernet.extract(space.choices(indices)).double()
+    data, seed = plan.data, plan.config.seed
+    network = supernet.extract(plan.space.choices(indices)).double()
     norms = [module for module in network.modules() if isinstance(module, nn.BatchNorm2d)]
     for norm in norms:
         norm.reset_running_stats()
         norm.momentum = None
     with torch.no_grad():
-        images, _ = next(data.batches("weights", batch_size=BATCH, seed=0, epoch=0, augment=True))
+        images, _ = next(data.batches("weights", batch_size=BATCH, seed=seed, epoch=0, augment=True))
         network.train()(images.double())
         network.eval()
         outputs, labels = [], []
-        for x, y in data.batches("validation", batch_size=BATCH, seed=0, epoch=0, augment=False):
+        for x, y in data.batches("validation", batch_size=BATCH, seed=seed, epoch=0, augment=False):
             outputs.append(network(x.double()))
             labels.append(y)
             if sum(map(len, labels)) >= IMAGES:
@@ -61,7 +61,7 @@ def test_the_figure_of_each_epoch_is_that_of_the_network_returned_then(
         for device, problem in enumerate(module.state.problems):
 
             def evaluate(indices: tuple[int, ...]) -> Score:
-                return score_alone(plan.space, supernet, plan.data, indices[: plan.table.num_own])
+                return score_alone(plan, supernet, indices[: plan.table.num_own])
 
             generator = np.random.default_rng([plan.config.seed, device, module.state.step])
             survivors = module.state.survivors[device]
