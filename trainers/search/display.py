@@ -46,7 +46,7 @@ class Lines(Display):
 
 
 class Bar(Display):
-    """One bar at the foot of a terminal; what is reported scrolls by above it."""
+    """One bar at the foot of a terminal, which shows each phase at once; what is reported scrolls by above it."""
 
     def __init__(self, report: Report) -> None:
         from rich.progress import BarColumn, Progress, TextColumn
@@ -57,14 +57,18 @@ class Bar(Display):
         columns = (text("{task.description}"), BarColumn(bar_width=None), text("{task.percentage:.0f}%"))
         self._report, self._bar = report, Progress(*columns, text("{task.fields[times]}"), transient=True, expand=True)
         self._task = self._bar.add_task("", total=1.0, times="", visible=False)
+        self._phase = ""
 
     def report(self, line: str) -> None:
         self._report(line)
 
     def show(self, moment: Now) -> None:
         times = f"{duration(moment.elapsed_s)}, {left_words(moment)}"
-        words = counted_words(moment)
-        self._bar.update(self._task, description=words, completed=moment.share, times=times, visible=True)
+        words, begins = counted_words(moment), moment.phase.name != self._phase
+        self._phase = moment.phase.name
+        self._bar.update(
+            self._task, description=words, completed=moment.share, times=times, visible=True, refresh=begins
+        )
 
     def __enter__(self) -> Self:
         self._bar.start()
