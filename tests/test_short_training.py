@@ -10,8 +10,11 @@ from search_spaces.errors import InvalidInputError, keys_of
 from trainers.deploy.standalone import Score
 from trainers.reports.verify import verify_run
 from trainers.search.candidates import Candidate, Request, agreement, decided_by, race
+from trainers.search.phases import Progress
 from trainers.search.plan import part_problems, prepare
+from trainers.search.priors.fresh import PRIORS, Fresh
 from trainers.search.priors.prior import fit_prior
+from trainers.search.priors.scoring import Scorer
 from trainers.search.run import run
 from trainers.search.short_training import ShortTraining
 from trainers.search.strategy import make_part
@@ -48,6 +51,24 @@ def test_the_better_half_goes_on_and_the_last_rung_decides() -> None:
     assert [candidate.indices for candidate in ranked] == [networks[k] for k in (1, 0, 2, 3)]
     assert ranked[0].evidence == {"short": 3.0, "long": -3.0}
     assert [candidate.rungs for candidate in ranked] == [2, 2, 1, 1]
+
+
+def test_a_score_is_the_mean_over_batches_and_initialisations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[float, float, float]] = []  # what sets the batch, the initialisation and the score apart
+
+    def score(fresh: Fresh) -> float:
+        weight = next(fresh.network.parameters()).detach()
+        seen.append((float(fresh.inputs.sum()), float(weight.sum()), float(len(seen)) ** 2))
+        return seen[-1][-1]
+
+    monkeypatch.setattr(PRIORS, "_registered", {"squares": score})
+    plan = prepare(tiny_config(tmp_path, *PRIOR, "prior.scores=[squares]", "prior.repeats=3"))
+    assert plan.config.prior is not None
+    scorer = Scorer(plan, plan.config.prior, Progress([]))
+    scorer.add(np.array(plan.problems[0].start()[0].incumbent)[None], most=1)
+    batches, weights, _ = zip(*seen, strict=True)
+    assert len(set(batches)) == len(set(weights)) == 3
+    assert scorer.rows == [{"squares": pytest.approx(5 / 3)}]
 
 
 @pytest.mark.parametrize(("weight", "best"), [(0.0, 0), (4.0, 1)])

@@ -1,11 +1,12 @@
 """Real searches on CIFAR-10 for NAS-Bench-201 cells, judged by the benchmark's own table.
 
-    python tests/benchmarks/nasbench201_search.py --data ../shared/data --seeds 3 [--arms prior,params,...] [--free]
+    python tests/benchmarks/nasbench201_search.py --data ../shared/data [--seeds 3] [--free] [--alone]
 
 Each search is for three devices at once, with latency budgets at a quantile of what was measured of connected cells
 (three live edges or more). Regret is the best test accuracy (CIFAR-10, 200 epochs) of all cells whose predicted latency
 is within the budget, less that of the cell found, in points. CPU-seconds are of the whole search, all phases; what is
-found without a supernet is not trained further, as the table judges it.
+found without a supernet is not trained further, as the table judges it. `--alone` makes three searches, each for one
+device, whose priors score a third as many networks at first.
 """
 
 import argparse
@@ -15,6 +16,7 @@ import platform
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date
 from functools import cache
@@ -36,6 +38,7 @@ from trainers.search.plan import load_profile
 
 DEVICES = ("nb201_pixel3", "nb201_raspi4", "nb201_samsung_a50")
 QUANTILES = (25, 50)
+NETWORKS = 150  # that a prior of three devices scores at first
 LEAST_LIVE = 3
 COMMON = [
     "experiment=nasbench201_devices",
@@ -108,11 +111,16 @@ def predictions(folder: Path, name: str) -> dict[str, float]:
     }
 
 
-def search(folder: Path, arm: str, quantile: int | None, seed: int, runs: str) -> tuple[list[float], float]:
+def search(
+    folder: Path, arm: str, quantile: int | None, seed: int, runs: str, devices: Sequence[str] = DEVICES
+) -> tuple[list[float], float]:
     """Regret on each device, in points, and CPU-seconds of one search; no `quantile`: without binding budgets."""
     cells = read_cells(folder)
     limits = dict.fromkeys(DEVICES, 1e6) if quantile is None else budgets(cells, quantile)
-    asked = [f"hardware.{name}.budgets.latency_ms={ms}" for name, ms in limits.items()]
+    asked = [f"hardware=[{','.join(devices)}]"]
+    asked += [f"hardware.{name}.budgets.latency_ms={limits[name]}" for name in devices]
+    if len(devices) < len(DEVICES) and "prior=none" not in ARMS[arm]:
+        asked.append(f"prior.networks={NETWORKS * len(devices) // len(DEVICES)}")
     started = time.process_time()
     paths = [f"paths.data={folder}", f"paths.runs={runs}"]
     config = validate(composed(*COMMON, *ARMS[arm], *asked, f"seed={seed}", *paths))
@@ -135,6 +143,7 @@ def main() -> None:
     parser.add_argument(
         "--free", action="store_true", help="without binding budgets; else at the 25 and 50 % quantiles"
     )
+    parser.add_argument("--alone", action="store_true", help="a search for each device")
     arguments = parser.parse_args()
     folder = arguments.data.resolve()
     print(f"{platform.processor() or platform.machine()}, torch {torch.__version__}, {date.today()}")
@@ -144,9 +153,10 @@ def main() -> None:
             found, seconds = [], []
             for seed in range(arguments.first_seed, arguments.first_seed + arguments.seeds):
                 with tempfile.TemporaryDirectory() as runs:
-                    regrets, spent = search(folder, arm, quantile, seed, runs)
-                found.append(regrets)
-                seconds.append(spent)
+                    groups = [(name,) for name in DEVICES] if arguments.alone else [DEVICES]
+                    parts = [search(folder, arm, quantile, seed, runs, group) for group in groups]
+                found.append([regret for regrets, _ in parts for regret in regrets])
+                seconds.append(sum(spent for _, spent in parts))
             every = [regret for regrets in found for regret in regrets]
             error = stdev(every) / len(every) ** 0.5
             by_seed = "  ".join("/".join(f"{regret:.2f}" for regret in regrets) for regrets in found)

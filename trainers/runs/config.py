@@ -52,6 +52,7 @@ ADDED_IN: dict[str, dict[str, Any]] = {
         **{"random_candidates": None, "deploy": False, "keep_best": 5, "keep_weights": "none", "keep": "none"},
         **{"devices": 1, "precision": "32-true"},
     },
+    "prior": {"repeats": 1},
 }
 CPU = ("auto", "cpu")  # accelerators: `auto` stands for `gpu` only once the machine that computes has one
 ADDED = {"plugins": [], "callbacks": [], "schedule": SCHEDULE}  # what earlier versions did not have, as they were
@@ -161,6 +162,7 @@ class PriorConfig(Section):
     rounds: Annotated[int, Field(ge=0, le=1000)]
     networks_per_round: Annotated[int, Field(ge=1, le=10_000)]
     batch_size: Annotated[int, Field(ge=4, le=4096)]
+    repeats: Annotated[int, Field(ge=1, le=1000)] = 1  # as earlier versions did
     pool_share: Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
     weight: Annotated[float, Field(ge=0, allow_inf_nan=False)]
 

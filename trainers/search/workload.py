@@ -26,7 +26,8 @@ def phases_of(plan: Plan) -> list[Phase]:
     phases = []
     if prior is not None:
         networks = prior.networks + 2 * prior.rounds * prior.networks_per_round * num_devices
-        phases.append(Phase(SCORING, "networks", networks, TRAINED * prior.batch_size * len(prior.scores)))
+        looks = prior.repeats * len(prior.scores)
+        phases.append(Phase(SCORING, "networks", networks, TRAINED * prior.batch_size * looks))
     if config.parent is None and needs_supernet(plan.strategy):
         updates = 1 + (MIXED / settings.arch_every if searcher.trains_logits else 0)
         phases.append(Phase(TRAINING, "steps", settings.steps, batch * updates))

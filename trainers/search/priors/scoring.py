@@ -2,10 +2,12 @@
 
 # Shapes: S scored networks, n decisions, N choices of all decisions.
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from itertools import cycle
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import Indices
@@ -46,7 +48,10 @@ def make_prior(
 
 
 class Scorer:
-    """Different networks with their training-free scores, all on the same batch and initialised from the same seed."""
+    """Different networks with their training-free scores, all on the same batches and initialised from the same seeds.
+
+    A score is the mean over `repeats` of a batch and a seed.
+    """
 
     def __init__(self, plan: Plan, config: PriorConfig, progress: Progress) -> None:
         self.progress = progress
@@ -55,7 +60,8 @@ class Scorer:
         batches = plan.data.batches(
             "weights", batch_size=config.batch_size, seed=plan.config.seed, epoch=0, augment=False
         )
-        self.inputs, self.targets = next(iter(batches))
+        # Each with a seed, the first with that of the search.
+        self.draws = list(zip(range(config.repeats), _seeds(plan.config.seed), cycle(batches), strict=False))
         self.distinct = Distinct(plan.space)
         self.rows: list[dict[str, float]] = []
 
@@ -71,13 +77,23 @@ class Scorer:
         return fit_prior(self.plan.space, np.array(self.distinct.networks), scores, weight=self.weight)
 
     def _score(self, indices: tuple[int, ...]) -> dict[str, float]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.plan.config.seed)
-            network = self.plan.searched.network(self.plan.searched.choices(indices)).train()
-        fresh = Fresh(network, self.inputs, self.targets, self.plan.data.task)
-        found = {name: score(fresh) for name, score in self.scores.items()}
+        drawn = [self._fresh(indices, seed, *batch) for _, seed, batch in self.draws]
+        found = {name: float(np.mean([score(fresh) for fresh in drawn])) for name, score in self.scores.items()}
         self.progress.advance()
         return found
+
+    def _fresh(self, indices: tuple[int, ...], seed: int, inputs: Tensor, targets: Tensor) -> Fresh:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            network = self.plan.searched.network(self.plan.searched.choices(indices)).train()
+        return Fresh(network, inputs, targets, self.plan.data.task)
+
+
+def _seeds(first: int) -> Iterator[int]:
+    yield first
+    generator = np.random.default_rng(first)
+    while True:
+        yield int(generator.integers(2**32))
 
 
 def _next(
