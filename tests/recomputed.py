@@ -1,8 +1,9 @@
 """Figures of a finished search, computed anew from its files and its images by other means than the search's."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import combinations, pairwise, product
-from math import log
+from math import log, prod
 from pathlib import Path
 from typing import Any
 
@@ -211,21 +212,42 @@ def alive(whole: Whole, device: str) -> list[list[Any]]:
     return [[c for c in d.choices if (d.name, str(c)) not in gone] for d in whole.plan.space.decisions]
 
 
-def most_used(whole: Whole, device: str) -> float:
-    """The largest share of a budget that a network of the active choices uses; enumerates them all."""
-    space, left = whole.plan.space, alive(whole, device)
+def networks_left(whole: Whole, device: str) -> Iterator[tuple[float, dict[str, float]]]:
+    """Each network of the active choices, with the probability that the weights at the end give it and its costs.
+
+    A latency is the one that is held to the budget. All combinations of choices count, alike in a network or not.
+    """
+    space, left, profile = whole.plan.space, alive(whole, device), whole.profile(device)
     names = [decision.name for decision in space.decisions]
-    notations = {space.notation(dict(zip(names, choices, strict=True))) for choices in product(*left)}
-    profile, budgets, worst = whole.profile(device), whole.device(device)["budgets"], 0.0
-    for notation in notations:
-        operations = [profile.price(op) for op in space.operations(space.parse(notation))]
-        latency = profile.constant_ms + sum(price["latency_ms"] for price in operations)
-        costs = {
-            "latency_ms": latency * profile.bound.factor * profile.widening,
-            "gflops": sum(price["gflops"] for price in operations),
-        }
-        worst = max(worst, *(costs[metric] / limit for metric, limit in budgets.items()))
-    return worst
+    weights = dict(zip(choices_of(whole), weights_at_end(whole)[whole.devices.index(device)].tolist(), strict=True))
+    known: dict[str, dict[str, float]] = {}
+    for choices in product(*left):
+        chosen = dict(zip(names, choices, strict=True))
+        notation = space.notation(chosen)
+        if notation not in known:
+            operations = [profile.price(op) for op in space.operations(space.parse(notation))]
+            latency = profile.constant_ms + sum(price["latency_ms"] for price in operations)
+            gflops = sum(price["gflops"] for price in operations)
+            known[notation] = {"latency_ms": latency * profile.bound.factor * profile.widening, "gflops": gflops}
+        yield prod(weights[name, str(choice)] for name, choice in chosen.items()), known[notation]
+
+
+def choices_of(whole: Whole) -> list[tuple[str, str]]:
+    return [(decision.name, str(choice)) for decision in whole.plan.space.decisions for choice in decision.choices]
+
+
+def most_used(whole: Whole, device: str) -> float:
+    """The largest share of a budget that a network of the active choices uses."""
+    budgets = whole.device(device)["budgets"]
+    return max(costs[metric] / limit for _, costs in networks_left(whole, device) for metric, limit in budgets.items())
+
+
+def of_metrics(whole: Whole, device: str, metric: str, kind: str) -> float:
+    """A figure of a device in the last row of metrics.csv."""
+    limit, networks = whole.device(device)["budgets"][metric], list(networks_left(whole, device))
+    expected = sum(share * costs[metric] for share, costs in networks) / sum(share for share, _ in networks)
+    worst = max(costs[metric] for _, costs in networks)
+    return {"budget": limit, "expected": expected, "slack": limit - expected, "worst": worst}[kind]
 
 
 def tau(places: list[float], values: list[float]) -> float:

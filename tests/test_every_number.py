@@ -22,6 +22,7 @@ from recomputed import (
     of_agreement,
     of_candidate,
     of_image,
+    of_metrics,
     of_validation,
     prices,
     scored,
@@ -30,7 +31,7 @@ from recomputed import (
     write_images,
 )
 from tiny_search import MOBILE, SHORT
-from whole_searches import run
+from whole_searches import read_csv, run
 
 GIVEN = (
     *MOBILE,
@@ -144,3 +145,22 @@ def test_every_number_is_what_its_name_says(whole: Whole) -> None:
     assert unknown == []
     assert wrong == []
     assert seen == set(RULES)
+
+
+METRICS: dict[str, Rule] = {
+    rf"hw/{D}/{COSTS}_(expected|budget|slack|worst)": of_metrics,
+    rf"hw/{D}/met": lambda w, d: most_used(w, d) <= 1,
+    r"arch/entropy": entropy,
+    r"prune/choices_alive": lambda w: sum(len(left) for d in w.devices for left in alive(w, d)),
+    r"step": lambda w: w.plan.config.trainer.steps,
+}
+DURING = {"epoch", "train/loss", "train/acc", "time/step_s", "val/loss", "val/acc"}  # of moments before the end
+
+
+def test_metrics_of_the_last_epoch_are_what_their_names_say(whole: Whole) -> None:
+    row = read_csv(whole.folder / "metrics.csv")[-1]
+    computed = {}
+    for name in row.keys() - DURING:
+        ((rule, match),) = [(rule, match) for p, rule in METRICS.items() if (match := re.fullmatch(p, name))]
+        computed[name] = float(rule(whole, *match.groups()))
+    assert {name: float(row[name]) for name in computed} == pytest.approx(computed, rel=1e-4)
