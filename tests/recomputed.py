@@ -1,7 +1,7 @@
 """Figures of a finished search, computed anew from its files and its images by other means than the search's."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, pairwise, product
 from math import log, prod
 from pathlib import Path
@@ -44,11 +44,12 @@ def write_images(root: Path) -> Path:
     return root
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Whole(Run):
     root: Path
     seconds: float
-    found: dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]  # of networks with inherited weights, by part
+
+    __hash__ = object.__hash__  # figures that take long are computed once
 
     def stored(self, part: str) -> tuple[list[np.ndarray], np.ndarray]:
         paths = sorted((self.root / part).rglob("*.png"))
@@ -69,17 +70,6 @@ class Whole(Run):
         images, labels = self.inputs(part)
         with torch.no_grad():
             return network.eval()(images).numpy(), labels
-
-    def inherited(self, notation: str, part: str) -> tuple[np.ndarray, np.ndarray]:
-        """Scores and labels of a network of the supernet's kept weights, with batch-norm statistics of its own."""
-        if (notation, part) not in self.found:
-            network = self.from_supernet(notation)
-            batches = self.plan.data.batches(
-                "weights", batch_size=16, seed=self.plan.config.seed, epoch=0, augment=True
-            )
-            update_bn([next(iter(batches))[0]], network)
-            self.found[notation, part] = self.logits(network, part)
-        return self.found[notation, part]
 
     @property
     def kept(self) -> dict[str, Tensor]:
@@ -117,6 +107,15 @@ def balanced(scores: np.ndarray, labels: np.ndarray) -> float:
     return float(balanced_accuracy_score(labels, scores.argmax(1)))
 
 
+@cache
+def inherited(whole: Whole, notation: str, part: str) -> tuple[np.ndarray, np.ndarray]:
+    """Scores and labels of a network of the supernet's kept weights, with batch-norm statistics of its own."""
+    network, seed = whole.from_supernet(notation), whole.plan.config.seed
+    batches = whole.plan.data.batches("weights", batch_size=16, seed=seed, epoch=0, augment=True)
+    update_bn([next(iter(batches))[0]], network)
+    return whole.logits(network, part)
+
+
 def scored(whole: Whole, device: str, kind: str) -> tuple[np.ndarray, np.ndarray]:
     """Class scores of the test images, and their labels."""
     notation = whole.device(device)["notation"]
@@ -127,11 +126,12 @@ def scored(whole: Whole, device: str, kind: str) -> tuple[np.ndarray, np.ndarray
     if kind == "random":
         notation = whole.row(device, "random_candidates", "0")["notation"]
     if kind in ("inherited", "random"):
-        return whole.inherited(notation, "test")
+        return inherited(whole, notation, "test")
     network = whole.stored_network(device) if kind == "finetuned" else whole.from_supernet(notation)
     return whole.logits(network, "test")
 
 
+@cache
 def prices(whole: Whole, device: str, notation: str) -> dict[str, float]:
     """What a network is predicted to cost: by its own tensors, and by the operations' prices."""
     space, profile = whole.plan.space, whole.profile(device)
@@ -212,7 +212,8 @@ def alive(whole: Whole, device: str) -> list[list[Any]]:
     return [[c for c in d.choices if (d.name, str(c)) not in gone] for d in whole.plan.space.decisions]
 
 
-def networks_left(whole: Whole, device: str) -> Iterator[tuple[float, dict[str, float]]]:
+@cache
+def networks_left(whole: Whole, device: str) -> list[tuple[float, dict[str, float]]]:
     """Each network of the active choices, with the probability that the weights at the end give it and its costs.
 
     A latency is the one that is held to the budget. All combinations of choices count, alike in a network or not.
@@ -221,6 +222,7 @@ def networks_left(whole: Whole, device: str) -> Iterator[tuple[float, dict[str, 
     names = [decision.name for decision in space.decisions]
     weights = dict(zip(choices_of(whole), weights_at_end(whole)[whole.devices.index(device)].tolist(), strict=True))
     known: dict[str, dict[str, float]] = {}
+    found = []
     for choices in product(*left):
         chosen = dict(zip(names, choices, strict=True))
         notation = space.notation(chosen)
@@ -229,7 +231,8 @@ def networks_left(whole: Whole, device: str) -> Iterator[tuple[float, dict[str, 
             latency = profile.constant_ms + sum(price["latency_ms"] for price in operations)
             gflops = sum(price["gflops"] for price in operations)
             known[notation] = {"latency_ms": latency * profile.bound.factor * profile.widening, "gflops": gflops}
-        yield prod(weights[name, str(choice)] for name, choice in chosen.items()), known[notation]
+        found.append((prod(weights[name, str(choice)] for name, choice in chosen.items()), known[notation]))
+    return found
 
 
 def choices_of(whole: Whole) -> list[tuple[str, str]]:
@@ -244,7 +247,7 @@ def most_used(whole: Whole, device: str) -> float:
 
 def of_metrics(whole: Whole, device: str, metric: str, kind: str) -> float:
     """A figure of a device in the last row of metrics.csv."""
-    limit, networks = whole.device(device)["budgets"][metric], list(networks_left(whole, device))
+    limit, networks = whole.device(device)["budgets"][metric], networks_left(whole, device)
     expected = sum(share * costs[metric] for share, costs in networks) / sum(share for share, _ in networks)
     worst = max(costs[metric] for _, costs in networks)
     return {"budget": limit, "expected": expected, "slack": limit - expected, "worst": worst}[kind]
@@ -277,14 +280,14 @@ def of_candidate(whole: Whole, device: str, row: dict[str, Any], figure: str) ->
         return used(whole, device, notation)
     if figure == "evidence/logits":
         return of_logits(whole, device, notation)
-    scores, labels = whole.inherited(notation, "val")
+    scores, labels = inherited(whole, notation, "val")
     if figure == "validation_accuracy":
         return accuracy(scores, labels)
     return float(log_loss(labels, torch.softmax(torch.from_numpy(scores), 1).numpy()))
 
 
 def of_validation(whole: Whole, device: str, figure: str) -> float:
-    scores, labels = whole.inherited(whole.device(device)["notation"], "val")
+    scores, labels = inherited(whole, whole.device(device)["notation"], "val")
     return {
         "accuracy": lambda: accuracy(scores, labels),
         "balanced_accuracy": lambda: balanced(scores, labels),

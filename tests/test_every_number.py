@@ -116,7 +116,7 @@ RULES: dict[str, Rule] = {
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     root, began = write_images(tmp_path_factory.mktemp("images")), time.perf_counter()
     found = run(tmp_path_factory.mktemp("runs"), *GIVEN, f"data.root={root}")
-    return Whole(**vars(found), root=root, seconds=time.perf_counter() - began, found={})
+    return Whole(**vars(found), root=root, seconds=time.perf_counter() - began)
 
 
 def numbers(content: Any, path: str = "") -> Iterator[tuple[str, float]]:
