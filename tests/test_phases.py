@@ -97,6 +97,15 @@ def test_more_units_than_expected_raise_the_total() -> None:
     assert (progress.now.phase.done, progress.now.phase.total) == (9, 9)
 
 
+def test_units_that_need_not_be_done_leave_the_total_but_not_what_is_done() -> None:
+    progress = Progress([CHOOSING, ADAPTING], clock=Clock())
+    progress.enter("choosing", done=4)
+    progress.skip("choosing", 5)
+    progress.skip("adapting", 10)
+    progress.skip("scoring", 10)  # of which there is nothing to do
+    assert [(phase.done, phase.total) for phase in progress.phases] == [(4, 4), (0, 20)]
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(0.4, "0:00"), (65, "1:05"), (3599.6, "1:00:00"), (3725, "1:02:05")])
 def test_durations_are_read_as_on_a_clock(seconds: float, words: str) -> None:
     assert duration(seconds) == words

@@ -139,9 +139,7 @@ def test_larger_candidates_that_lost_are_named_where_the_budget_is_not_well_used
         assert any(isinstance(larger, list) for larger in lost)
 
 
-def test_the_most_expensive_of_the_best_is_taken_under_the_protocol_of_the_random_ones(
-    search: Run,
-) -> None:
+def test_the_most_expensive_of_the_best_is_taken_under_the_protocol_of_the_random_ones(search: Run) -> None:
     devices = search.result["devices"]
     assert_most_expensive_of_the_best(search.plan, devices)
     for device in devices.values():

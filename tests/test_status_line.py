@@ -71,12 +71,7 @@ def test_a_terminal_shows_how_far_the_whole_search_is(tmp_path: Path) -> None:
     text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", text)
     lines = [line.strip() for line in re.split(r"[\r\n]+", text)]
     assert max(map(len, lines)) <= 80
-    for words in (
-        r"training \d+/42 steps",
-        r"choosing \d+/\d+ networks",
-        r"adapting \d/2 steps",
-        r"certifying \d/2",
-    ):
+    for words in (r"training \d+/42 steps", r"choosing \d+/\d+ networks", r"adapting \d/2 steps", r"certifying \d/2"):
         assert any(re.match(words, line) and line.endswith(" left") for line in lines), (words, lines)
 
 

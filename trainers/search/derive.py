@@ -147,7 +147,6 @@ def _derive(
     problem, evaluator = plan.problems[device], found.evaluator
     verdict = _verdict(plan, found, device, candidates)
     indices = verdict.candidate.indices
-    network = deployable(plan, evaluator, indices)
     before: dict[str, Score | None] = dict.fromkeys(("supernet", "inherited", "random"))
     if isinstance(evaluator, Inherited):
         before = {
@@ -164,7 +163,7 @@ def _derive(
     else:
         height, width = size_of(plan, indices)
         report(f"{problem.name}: training its network at {height}x{width} pixels")
-        scratch = trains_from_scratch(plan)
+        network, scratch = deployable(plan, evaluator, indices), trains_from_scratch(plan)
         ends[end] = finish(plan, network, indices, progress, id=end[0], from_scratch=scratch, int8=end[1])
     derived = Derived(
         device=problem.name,

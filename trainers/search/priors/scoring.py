@@ -2,7 +2,7 @@
 
 # Shapes: S scored networks, n decisions, N choices of all decisions.
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from itertools import cycle
 
 import numpy as np
@@ -60,8 +60,9 @@ class Scorer:
         batches = plan.data.batches(
             "weights", batch_size=config.batch_size, seed=plan.config.seed, epoch=0, augment=False
         )
-        # Each with a seed, the first with that of the search.
-        self.draws = list(zip(range(config.repeats), _seeds(plan.config.seed), cycle(batches), strict=False))
+        first = plan.config.seed
+        seeds = [first, *np.random.default_rng(first).integers(2**32, size=config.repeats - 1).tolist()]
+        self.draws = list(zip(seeds, cycle(batches), strict=False))
         self.distinct = Distinct(plan.space)
         self.rows: list[dict[str, float]] = []
 
@@ -77,7 +78,7 @@ class Scorer:
         return fit_prior(self.plan.space, np.array(self.distinct.networks), scores, weight=self.weight)
 
     def _score(self, indices: tuple[int, ...]) -> dict[str, float]:
-        drawn = [self._fresh(indices, seed, *batch) for _, seed, batch in self.draws]
+        drawn = [self._fresh(indices, seed, *batch) for seed, batch in self.draws]
         found = {name: float(np.mean([score(fresh) for fresh in drawn])) for name, score in self.scores.items()}
         self.progress.advance()
         return found
@@ -87,13 +88,6 @@ class Scorer:
             torch.manual_seed(seed)
             network = self.plan.searched.network(self.plan.searched.choices(indices)).train()
         return Fresh(network, inputs, targets, self.plan.data.task)
-
-
-def _seeds(first: int) -> Iterator[int]:
-    yield first
-    generator = np.random.default_rng(first)
-    while True:
-        yield int(generator.integers(2**32))
 
 
 def _next(
