@@ -30,7 +30,7 @@ FENCES = {  # package: files and folders that may import it
     "optuna": ["trainers/tuning/", "trainers/cli/plugin/"],
     "jinja2": ["trainers/reports/"],
     "pandas": ["trainers/analysis/"],
-    "nni": ["search_spaces/nni/"],
+    "nni": ["trainers/search/searchers/nni_tuner.py"],
     "fvcore": ["hardware_models/counting.py"],
     # The runner is sent to boards as it is, so it cannot import from another file. The other quantises with it.
     "onnxruntime": ["hardware_models/measuring/runner.py", "trainers/deploy/onnx_int8.py"],

@@ -2,6 +2,7 @@
 
 # Shapes: S networks, n decisions.
 
+import random
 from collections.abc import Callable, Hashable
 from typing import Any
 
@@ -23,7 +24,7 @@ from trainers.search.searchers.nsga2 import best_first, crowding_distance, non_d
 SPACE = small_space()
 NETWORKS = networks_of(SPACE)
 GOAL = tuple(NETWORKS[37].tolist())
-SEQUENTIAL = ("evolution", "halving", "local_search", "nsga2", "predictor")
+SEQUENTIAL = ("evolution", "halving", "local_search", "nni", "nsga2", "predictor")
 Network = tuple[int, ...]
 
 
@@ -153,7 +154,7 @@ def test_rules_are_obeyed(name: str) -> None:
     assert sum(best.indices) == 3  # of 2, 4 and 8 the largest two that sum to 12
 
 
-@pytest.mark.parametrize("name", SEQUENTIAL)
+@pytest.mark.parametrize("name", [name for name in SEQUENTIAL if name != "nni"])  # whose tuners take no networks
 def test_the_search_starts_from_what_the_prior_finds_best(name: str, problem: BudgetProblem) -> None:
     feasible = NETWORKS[problem.is_feasible(NETWORKS)]
     prior = fit_prior(SPACE, feasible, {"first come": -np.arange(len(feasible), dtype=float)})
@@ -179,6 +180,33 @@ def test_the_first_rung_guides_and_only_the_better_half_reaches_the_next(name: s
     assert len(cheap) == len(set(cheap)) == 8
     assert sorted(dear, key=table.__getitem__) == sorted(cheap, key=table.__getitem__)[4:]
     assert found[0].indices == min(dear, key=table.__getitem__)
+
+
+@pytest.mark.parametrize("tuner", ["random", "evolution", "tpe"])
+def test_tuners_of_nni_stay_within_budget_and_leave_random_numbers_alone(tuner: str, problem: BudgetProblem) -> None:
+    random.seed(11)
+    due = random.random()
+    random.seed(11)
+    orders = []
+    for _ in range(2):
+        evaluate = Recorder(table_of(seed=6).__getitem__)
+        search(make("nni", tuner=tuner), problem, evaluate, num_candidates=12, seed=7)
+        orders.append(evaluate.asked)
+    assert random.random() == due
+    assert orders[0] == orders[1]
+    assert len(set(orders[0])) == 12
+    assert problem.is_feasible(np.array(orders[0])).all()
+
+
+@pytest.mark.parametrize("tuner", ["evolution", "tpe"])
+def test_tuners_of_nni_learn_from_what_they_are_told(tuner: str, loose: BudgetProblem) -> None:
+    """As the best of so many networks at random has a rank of (S + 1) / (k + 1) in the mean: 2.6 here."""
+    ranks = []
+    for seed in range(12):
+        evaluate = Recorder(table_of(seed).__getitem__)
+        best = search(make("nni", tuner=tuner), loose, evaluate, num_candidates=24, seed=seed)[0]
+        ranks.append(len(NETWORKS) * (1 - best.validation.accuracy))
+    assert np.mean(ranks) < 2.6
 
 
 def test_evolution_ages_out_the_oldest(loose: BudgetProblem) -> None:

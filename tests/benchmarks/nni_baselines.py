@@ -1,4 +1,4 @@
-"""One training step of nni's own one-shot DARTS, as a peer to time and weigh beside ours. The only use of nni here.
+"""nni's own one-shot searches, as peers beside ours: a step of its DARTS, and its hardware penalty stock and mended.
 
 nni takes seconds to import, so its imports lie inside the functions.
 """
@@ -7,10 +7,11 @@ import logging
 import warnings
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache, partial
+from functools import cache, partial, reduce
 from itertools import count
+from operator import add
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,6 +22,7 @@ from search_spaces.errors import InvalidInputError
 
 if TYPE_CHECKING:
     from nni.nas.nn.pytorch import ModelSpace
+    from nni.nas.oneshot.pytorch.profiler import ExpectationProfilerPenalty
 
 FAMILIES = ("mobilenet_v3", "proxyless")
 # Both hub spaces round widths to multiples of 8, so that finer steps of the multiplier seldom change the network.
@@ -36,7 +38,7 @@ def hub_space(family: str, *, num_classes: int, width_mult: float) -> "ModelSpac
     """
     if family not in FAMILIES:
         raise InvalidInputError(f"unknown nni space {family!r}; allowed: {', '.join(FAMILIES)}; choose one of them")
-    with _quiet_nni():
+    with quiet_nni():
         from nni.nas.hub.pytorch import MobileNetV3Space, ProxylessNAS
 
         if family == "proxyless":
@@ -101,7 +103,7 @@ def nni_darts_step(
     the steps after it are called directly, so that the caller can interleave them with others. They do without the fit
     loop's data loading, callbacks and logging, which can only flatter nni.
     """
-    with _quiet_nni():
+    with quiet_nni():
         from nni.nas.evaluator.pytorch import DataLoader, Lightning, SupervisedLearningModule, Trainer
         from nni.nas.execution import SequentialExecutionEngine
         from nni.nas.space import RawFormatModelSpace
@@ -131,6 +133,43 @@ def nni_darts_step(
         module.training_step(batch, next(indices))
 
     return step
+
+
+def price_penalty(
+    space: "ModelSpace", prices_ms: Mapping[str, Mapping[str, float]], *, budget_ms: float
+) -> "ExpectationProfilerPenalty":
+    """nni's penalty on expected latency over a budget, for a space whose choices, by label, have prices that add."""
+    with quiet_nni():
+        from nni.mutable import MutableExpression
+        from nni.nas.oneshot.pytorch.profiler import ExpectationProfilerPenalty
+        from nni.nas.profiler import ExpressionProfiler
+
+        class Prices(ExpressionProfiler):
+            def __init__(self) -> None:
+                choices: Any = space.simplify()
+                priced = (
+                    [(choice == name, ms) for name, ms in prices_ms[label].items()] for label, choice in choices.items()
+                )
+                self.expression = reduce(add, map(MutableExpression.case, priced))
+
+        return ExpectationProfilerPenalty(Prices(), baseline=budget_ms, nonlinear="positive")
+
+
+@contextmanager
+def mended_penalty() -> Iterator[None]:
+    """Gives nni's penalty probabilities with a gradient; nni 3.0's own are plain numbers."""
+    with quiet_nni():
+        from nni.nas.oneshot.pytorch.supermodule.differentiable import DifferentiableMixedLayer as Layer
+
+    def export_probs(layer: Any, memo: dict[str, Any]) -> dict[str, Any]:
+        weights = layer._softmax(layer._arch_alpha)
+        return {} if layer.label in memo else {layer.label: dict(zip(layer.names, weights, strict=True))}
+
+    stock, Layer.export_probs = Layer.export_probs, export_probs
+    try:
+        yield
+    finally:
+        Layer.export_probs = stock
 
 
 def saved_activation_mb(step: Callable[[], object]) -> float:
@@ -176,7 +215,7 @@ def _random_images(image_size: int, num_classes: int, batch_size: int, *, seed: 
 
 
 @contextmanager
-def _quiet_nni() -> Iterator[None]:
+def quiet_nni() -> Iterator[None]:
     """Silences nni's warnings about a torch newer than itself, and Lightning's about the bare loop asked for here."""
     logs = [logging.getLogger(name) for name in ("pytorch_lightning", "nni")]
     levels = [log.level for log in logs]
