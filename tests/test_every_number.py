@@ -54,6 +54,8 @@ CLOCKS = {  # of this machine at that time
     r"objective/seconds": (0, None),
     r"search/(train|derive|cpu)_seconds": (0, None),
     r"search/step_over_floor": (0, None),
+    r"search/pruning/by_logits": (0, 8),
+    r"search/pruning/agreement": (-1, 1),  # its losses are in no file
     r"search/peak_memory_mb": (50, 1e6),
 }
 D, N = r"(mid_tablet|iot_terminal)", r"(\d+)"
@@ -107,6 +109,7 @@ RULES: dict[str, Rule] = {
     r"search/steps": lambda w: w.plan.config.trainer.steps,
     r"search/entropy": entropy,
     r"search/processes": lambda w: 1,
+    r"search/pruning/events": lambda w: w.plan.config.trainer.prune_events,
     rf"search/choices_alive/{D}": lambda w, d: sum(map(len, alive(w, d))),
     rf"search/worst_surviving_share/{D}": most_used,
 }

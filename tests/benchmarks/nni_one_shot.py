@@ -6,8 +6,8 @@ nni's DARTS, GumbelDARTS and Proxyless on its own hub's NAS-Bench-201, one cell 
 pixels, batches of 64; Adam of .03 for the logits, for nni's 3e-4 moves none within so few steps. The budget is the 25 %
 latency quantile of connected cells on a Pixel 3. nni's penalty is the expected latency over the budget, as its hardware
 expects it: a price of each operation of each edge. `stock` is nni 3.0's, whose probabilities are plain numbers, so that
-it has no gradient; `mended` gives it tensors. nni meets no budget: landing is the cell's latency beside it. Regret is the
-best accuracy of the benchmark's cells within the budget less that of the cell; over budget it can be negative.
+it has no gradient; `mended` gives it tensors. nni meets no budget; landing is its cell's latency beside it. Regret is
+that of the best cell within the budget less its accuracy; over budget it can be negative.
 """
 
 import argparse

@@ -245,6 +245,18 @@ class PriorRecord(Part):
     seconds: Number
 
 
+class PruningRecord(Part):
+    """Events of pruning, and at how many logits decided what went; at the others they were against the evidence.
+
+    `agreement` is Kendall's tau, at the last event, of what the logits say with the losses of the networks drawn for
+    the weights. None where weights are trained on mixtures, or too few were drawn.
+    """
+
+    events: Count
+    by_logits: Count
+    agreement: Number | None
+
+
 class Search(Part):
     """Time, memory and course of a search; `choices_alive` and `worst_surviving_share` are by device.
 
@@ -259,6 +271,7 @@ class Search(Part):
     prior: PriorRecord | None = None
     steps: Count
     entropy: Share | None
+    pruning: PruningRecord | None = None  # which earlier versions did not have
     step_over_floor: Number | None
     peak_memory_mb: Count | None
     accelerator: str = "cpu"  # these four earlier versions did not have

@@ -156,7 +156,7 @@ class SearchModule(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         state = self.state.state_dict()
         checkpoint["search"] = {
-            **{key: state[key] for key in ("step", "prune_log", "utilities")},
+            **{key: state[key] for key in ("step", "prune_log", "utilities", "agreements", "drawn")},
             **self.strategy.relaxation.state_dict(),
             "remedies": {name: remedy.state_dict() for name, remedy in self.strategy.remedies.items()},
             "totals": self.totals,
@@ -194,6 +194,8 @@ class SearchModule(pl.LightningModule):
             for selection in selections[1:]:
                 self._pass(batch[0], selection, teacher=outputs if strategy.sampler.distils else None)
             self.ranks.average_gradients(self.supernet.parameters())
+        if self.state.step >= self.schedule.warmup_steps:
+            self.state.drawn.add(device, selections[0], loss)
         if self.state.step == 0:
             # A fused SGD needs a momentum for every weight before a path that leaves some out.
             for weight in (weight for weight in self.supernet.parameters() if weight.requires_grad):

@@ -24,6 +24,7 @@ from trainers.runs.result import (
     Measured,
     PriorRecord,
     ProfileRecord,
+    PruningRecord,
     Result,
     Search,
     Stay,
@@ -46,7 +47,7 @@ from trainers.search.priors.prior import Prior
 from trainers.search.progress import entropy_of, weights_of
 from trainers.search.provenance import Computed, hashes
 from trainers.search.prune_log import prune_rows, write_prune_log
-from trainers.search.search_state import SearchState
+from trainers.search.search_state import SearchState, trusted
 from trainers.search.trained import SUPERNET_FILES, Trained
 
 MEAN_DECIMALS = 12  # fewer than the noise of a sum, more than any number of images tells apart
@@ -157,6 +158,7 @@ def _search(
         prior=None if prior is None else _prior(prior, seconds=seconds["prior"]),
         steps=state.step,
         entropy=None if module is None else round(entropy_of(module, weights_of(module)), 4),
+        pruning=_pruning(state) if state.agreements else None,
         step_over_floor=None if module is None else round(module.step_seconds / module.pass_seconds, 3),
         accelerator=accelerator_here(settings.accelerator),
         processes=settings.devices,
@@ -166,6 +168,14 @@ def _search(
         worst_surviving_share={
             problem.name: round(float(problem.overshoot(survivors.mask_N).max()), 6) for problem, survivors in devices
         },
+    )
+
+
+def _pruning(state: SearchState) -> PruningRecord:
+    agreements, last = state.agreements, state.agreements[-1]
+    by_logits = sum(trusted(agreement) for agreement in agreements)
+    return PruningRecord(
+        events=len(agreements), by_logits=by_logits, agreement=None if last is None else round(last, 4)
     )
 
 

@@ -33,7 +33,7 @@ from trainers.search.plan import Plan, measured_devices, prepare
 from trainers.search.priors.scoring import make_prior
 from trainers.search.provenance import Computed, computed_here, origin
 from trainers.search.result_writer import write_result
-from trainers.search.search_state import PruneRecord, SearchState
+from trainers.search.search_state import PruneRecord, SearchState, trusted
 from trainers.search.strategy import needs_supernet
 from trainers.search.trained import asked_of, keep_supernet, trained_by
 from trainers.search.training import train
@@ -197,6 +197,8 @@ def search(
     elif needs_supernet(plan.strategy):
         module = make_module(plan, state, computed, prior)
         train(plan, module, folder, report, progress, callbacks=callbacks)
+        if state.agreements and state.prune_log:
+            report(_pruning_line(state))
         trained, train_seconds = trained_by(module), module.train_seconds
         cpu_seconds += module.cpu_seconds * config.trainer.devices  # processes that do as much each
         if config.trainer.keep == "supernet":  # before networks are compared, which changes its statistics
@@ -209,6 +211,14 @@ def search(
     seconds |= {"train": train_seconds, "derive": time.perf_counter() - clock}
     cpu_seconds += time.process_time() - cpu_clock
     return Outcome(compared, computed, seconds, cpu_seconds)
+
+
+def _pruning_line(state: SearchState) -> str:
+    """What decided which choices were pruned."""
+    by_logits, last = sum(map(trusted, state.agreements)), state.agreements[-1]
+    tau = "not checked" if last is None else f"Kendall's tau {last:.2f}"
+    line = f"pruning by the logits at {by_logits} of {len(state.agreements)} events, by cost alone at the others"
+    return f"{line}; logits against losses of the networks drawn: {tau}"
 
 
 def _feasible(plan: Plan, report: Report) -> SearchState:

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from hardware_models.budgets.budget_problem import BudgetProblem, Removal, Survivors
 from hardware_models.budgets.cost_table import Array
+from trainers.search.drawn_losses import DrawnLosses
 
 UTILITY_MEMORY = 0.9  # of the moving average of log-probabilities that pruning reads
 LEAST_PROBABILITY = 1e-6  # a sampled pool may hold no network with a choice
@@ -30,7 +31,8 @@ class SearchState:
     """What a search has decided so far, of each device in the order of `problems`.
 
     `survivors` are the active choices with the incumbent, `utilities` (N,) the moving average of the log-probability of
-    each choice, which pruning reads. The search is done after `steps` steps.
+    each choice. Pruning reads them unless `drawn`, the losses of the networks that were trained, speaks against them;
+    then costs alone decide. `agreements` has Kendall's tau of both at each pruning. The search is done after `steps`.
     """
 
     def __init__(self, problems: Sequence[BudgetProblem], starts: Sequence[Survivors], *, steps: int = 1) -> None:
@@ -39,6 +41,7 @@ class SearchState:
         self.step, self.steps = 0, steps
         self.prune_log: list[PruneRecord] = []
         self.utilities: list[Array] = []
+        self.drawn, self.agreements = DrawnLosses(), list[float | None]()
         self.initial_overshoot = [p.overshoot(s.mask_N) for p, s in zip(problems, starts, strict=True)]
 
     @property
@@ -58,9 +61,18 @@ class SearchState:
 
         `remaining` falls from 1 to 0, where every network that is left meets every budget.
         """
+        places = {
+            d.name: int(first) for d, first in zip(self.table.space.decisions, self.table.first_choice, strict=False)
+        }
+        agreement = self.drawn.agreement(self.utilities, places)
+        self.agreements.append(agreement)
         for device, problem in enumerate(self.problems):
             caps_M = 1 + np.maximum(self.initial_overshoot[device] - 1, 0) * remaining
-            survivors, removals = problem.prune(self.survivors[device], self.utilities[device], caps_M)
+            utilities_N = self.utilities[device]
+            if not trusted(agreement):  # of no choice more than of another, but those of the incumbent, which stays
+                utilities_N = np.zeros_like(utilities_N)
+                utilities_N[self.table.first_choice[:-1] + np.array(self.survivors[device].incumbent)] = 1.0
+            survivors, removals = problem.prune(self.survivors[device], utilities_N, caps_M)
             self.prune_log += [PruneRecord(self.step, problem.name, removal) for removal in removals]
             self.survivors[device] = survivors
 
@@ -80,6 +92,8 @@ class SearchState:
         return {
             "step": self.step,
             "prune_log": [{**vars(record), "removal": vars(record.removal)} for record in self.prune_log],
+            "agreements": list(self.agreements),
+            "drawn": self.drawn.state_dict(),
             "utilities": [torch.from_numpy(utilities_N.copy()) for utilities_N in self.utilities],
             "survivors": [(torch.from_numpy(s.mask_N.copy()), list(s.incumbent)) for s in self.survivors],
         }
@@ -90,8 +104,15 @@ class SearchState:
         self.prune_log = [
             PruneRecord(record["step"], record["device"], Removal(**record["removal"])) for record in state["prune_log"]
         ]
+        self.agreements = list(state["agreements"])
+        self.drawn.load_state_dict(state["drawn"])
         self.utilities = [utilities_N.numpy() for utilities_N in state["utilities"]]
         self.survivors = [Survivors(mask_N.numpy(), tuple(incumbent)) for mask_N, incumbent in state["survivors"]]
+
+
+def trusted(agreement: float | None) -> bool:
+    """Whether logits of this agreement with the evidence decide what is pruned."""
+    return agreement is None or agreement > 0
 
 
 def log_probabilities(p_N: Tensor) -> Array:
