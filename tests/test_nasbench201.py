@@ -5,11 +5,13 @@ import gzip
 import os
 
 import pytest
+import torch
 import toy_spaces  # noqa: F401 - registers `separable_3x3`
 from spaces import ROOT, yaml_space
 from torch import nn
 
 from search_spaces.errors import InvalidInputError
+from search_spaces.nasbench201.cell_operations import PartialChannels
 from search_spaces.nasbench201.space import (
     EDGES,
     OPERATIONS,
@@ -166,3 +168,34 @@ def test_operations_of_its_own_join_a_space_that_names_them_and_leave_others_as_
 def test_cells_that_compute_the_same_are_known_as_one(one: str, other: str, alike: bool) -> None:
     space = NasBench201Space.small()
     assert (space.identity(parse_arch(one)) == space.identity(parse_arch(other))) is alike
+
+
+class Doubled(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return 2 * x
+
+
+def test_an_operation_on_partial_channels_leaves_the_others_as_they_are() -> None:
+    """Of six channels 0 to 5 in two groups the first three are doubled, and the groups take turns: 0 3 1 4 2 5."""
+    x = torch.arange(6.0).reshape(1, 6, 1, 1)
+    doubled = PartialChannels(Doubled(), 2)(x)
+    assert doubled.flatten().tolist() == [0.0, 3.0, 2.0, 4.0, 4.0, 5.0]
+
+
+def test_a_search_of_partial_channels_trains_networks_of_fewer_weights_and_costs_are_those_of_the_whole() -> None:
+    partial, plain = (NasBench201Space.small(width=8, search_partial=groups) for groups in (4, None))
+    assert partial.spec() == plain.spec()
+    assert plain.searched is plain
+    convolutions = [
+        sum(weight.numel() for name, weight in network.named_parameters() if "edges" in name and weight.dim() == 4)
+        for network in (partial.searched.supernet(), plain.searched.supernet())
+    ]
+    assert convolutions[0] * 16 == convolutions[1]
+    torch.manual_seed(0)
+    supernet = partial.searched.supernet().eval()
+    x = torch.randn(2, 3, 8, 8)
+    for indices in ((4, 4, 3, 1, 2, 4), (0, 1, 2, 3, 4, 0)):
+        choices = partial.choices(indices)
+        torch.testing.assert_close(supernet(x, partial.selection(indices)), supernet.extract(choices).eval()(x))
+    with pytest.raises(InvalidInputError, match=r"space\.search_partial"):
+        NasBench201Space.small(width=6, search_partial=4)

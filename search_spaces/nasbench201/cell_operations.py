@@ -7,7 +7,8 @@ Source: NAS-Bench-201, arXiv:2001.00326; its convolutions are ReLU, convolution,
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from search_spaces.operation import Operation, Shape
 from search_spaces.registry import Registry
@@ -57,3 +58,26 @@ AVG_POOL_3X3 = CellOperation(
     _pool, lambda shape: (Operation("avg_pool", shape, shape, kernel=3),), words="3×3 avg pool", colour=1
 )
 NOR_CONV_1X1, NOR_CONV_3X3 = _conv(1, colour=2), _conv(3, colour=0)
+
+
+class PartialChannels(nn.Module):
+    """An operation on the first of `groups` groups of channels; the others pass by, and all are shuffled.
+
+    Source: PC-DARTS, arXiv:1907.05737, whose shuffle has the groups take turns.
+    """
+
+    def __init__(self, operation: nn.Module, groups: int) -> None:
+        super().__init__()
+        self.operation, self.groups = operation, groups
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Of the shape of `x`, (B, C, H, W)."""
+        seen = x.shape[1] // self.groups
+        y = torch.cat([self.operation(x[:, :seen]), x[:, seen:]], dim=1)
+        return y.unflatten(1, (self.groups, seen)).transpose(1, 2).flatten(1, 2)
+
+
+def edge_module(name: str, channels: int, groups: int = 1) -> nn.Module:
+    """The module of an operation on an edge, on all channels or on one group of them."""
+    module = CELL_OPERATIONS[name].module(channels // groups)
+    return module if groups == 1 else PartialChannels(module, groups)

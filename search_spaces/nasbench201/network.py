@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from search_spaces.blocks import Add
-from search_spaces.nasbench201.cell_operations import CELL_OPERATIONS, relu_conv_bn
+from search_spaces.nasbench201.cell_operations import edge_module, relu_conv_bn
 from search_spaces.nasbench201.space import NUM_STAGES, NasBench201Space, edge_name, live_edges
 from search_spaces.space import Choice
 
@@ -29,12 +29,11 @@ class Reduction(nn.Module):
 class Cell(nn.Module):
     """One cell with its live edges only."""
 
-    def __init__(self, channels: int, choices: Mapping[str, Choice]) -> None:
+    def __init__(self, channels: int, choices: Mapping[str, Choice], groups: int) -> None:
         super().__init__()
         self.live = live_edges(choices)
-        self.edges = nn.ModuleDict(
-            {edge_name(*edge): CELL_OPERATIONS[str(choices[edge_name(*edge)])].module(channels) for edge in self.live}
-        )
+        names = [edge_name(*edge) for edge in self.live]
+        self.edges = nn.ModuleDict({name: edge_module(str(choices[name]), channels, groups) for name in names})
         self.add = Add()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -76,7 +75,7 @@ class NasBench201Network(nn.Module):
 
     def __init__(self, space: NasBench201Space, choices: Mapping[str, Choice]) -> None:
         super().__init__()
-        self.frame = Frame(space, partial(Cell, choices=choices))
+        self.frame = Frame(space, partial(Cell, choices=choices, groups=space.partial))
 
     def forward(self, x: Tensor) -> Tensor:
         return self.frame(x)

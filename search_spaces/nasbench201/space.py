@@ -78,7 +78,8 @@ class NasBench201Space(SearchSpace):
     """Cells of NAS-Bench-201 in its network: three stages of `num_cells` cells, `width` channels in the first.
 
     `operations` are what an edge may do: names of `CELL_OPERATIONS`, and `none`. A search trains networks of
-    `search_width` channels and `search_cells` cells, where they are given; costs are those of the whole network.
+    `search_width` channels and `search_cells` cells, where they are given, whose operations see one in `search_partial`
+    of their channels; costs are those of the whole network.
     """
 
     name = "nasbench201"
@@ -94,18 +95,24 @@ class NasBench201Space(SearchSpace):
         operations: Sequence[str] = OPERATIONS,
         search_width: int | None = None,
         search_cells: int | None = None,
+        search_partial: int | None = None,
     ) -> None:
         sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
         numbers = {"width": width, "image_size": min(sides), "channels": channels, "search_width": search_width}
         problems = [p for key, value in numbers.items() if value is not None for p in wrong_number(key, value)]
         for key, cells in {"num_cells": num_cells, "search_cells": search_cells}.items():
             problems += [] if cells is None else wrong_number(key, cells, most=DEEPEST)
+        seen_width = search_width or width
+        if search_partial is not None and (search_partial < 1 or seen_width % search_partial):
+            problems.append(f"space.search_partial: got {search_partial}, allowed: what divides {seen_width} channels")
         if len(sides) != 2:
             problems.append(f"space.image_size: got {sides}, allowed: pixels of a side, or height and width")
         refuse([*problems, *wrong_number("num_classes", num_classes, least=2)])
         self.width, self.num_cells, self.image_size = width, num_cells, image_size
         self.num_classes, self.channels = num_classes, channels
-        self.search_width, self.search_cells = search_width or width, search_cells or num_cells
+        self.search_width, self.search_cells = seen_width, search_cells or num_cells
+        self.search_partial = search_partial or 1
+        self.partial = 1  # in how many channels operations see one; more in the networks of a search
         self.inputs = {"image": TensorSpec((channels, *sides))}
         self.edge_operations = tuple(operations)
         for name in self.edge_operations:
@@ -135,10 +142,12 @@ class NasBench201Space(SearchSpace):
 
     @property
     def searched(self) -> SearchSpace:
-        if (self.search_width, self.search_cells) == (self.width, self.num_cells):
+        if (self.search_width, self.search_cells, self.search_partial) == (self.width, self.num_cells, 1):
             return self
         smaller = {"width": self.search_width, "num_cells": self.search_cells}
-        return type(self)(**self.spec() | smaller)
+        found = type(self)(**self.spec() | smaller)
+        found.partial = self.search_partial
+        return found
 
     def supernet(self) -> Supernet:
         from search_spaces.nasbench201.supernet import NasBench201Supernet

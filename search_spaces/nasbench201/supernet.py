@@ -5,7 +5,7 @@ from functools import partial
 
 from torch import Tensor, nn
 
-from search_spaces.nasbench201.cell_operations import CELL_OPERATIONS, NONE
+from search_spaces.nasbench201.cell_operations import NONE, edge_module
 from search_spaces.nasbench201.network import Frame
 from search_spaces.nasbench201.space import EDGES, NasBench201Space, edge_name, live_edges
 from search_spaces.space import Choice, Selection, Supernet
@@ -14,13 +14,13 @@ from search_spaces.space import Choice, Selection, Supernet
 class MixedCell(nn.Module):
     """One cell with all its operations. An edge from an empty node is empty: its output is weighted by being fed."""
 
-    def __init__(self, channels: int, names: Sequence[str]) -> None:
+    def __init__(self, channels: int, names: Sequence[str], groups: int) -> None:
         super().__init__()
         self.names = tuple(names)
         self.auxiliary_skip = 0.0  # weight of an identity beside each mixed edge
         self.edges = nn.ModuleDict(
             {
-                edge_name(*edge): nn.ModuleDict({n: CELL_OPERATIONS[n].module(channels) for n in names if n != NONE})
+                edge_name(*edge): nn.ModuleDict({n: edge_module(n, channels, groups) for n in names if n != NONE})
                 for edge in EDGES
             }
         )
@@ -63,7 +63,7 @@ class NasBench201Supernet(Supernet):
     def __init__(self, space: NasBench201Space) -> None:
         super().__init__(space)
         self.space = space
-        self.frame = Frame(space, partial(MixedCell, names=space.edge_operations))
+        self.frame = Frame(space, partial(MixedCell, names=space.edge_operations, groups=space.partial))
 
     @property
     def layers(self) -> Sequence[MixedCell]:
