@@ -7,6 +7,7 @@ from pydantic_core import InitErrorDetails, PydanticCustomError
 
 # What a profile divides and multiplies by lies between, so that no price leaves the range of floats.
 LEAST, MOST = 1e-12, 1e12
+DIGITS = 4  # of a number that is written
 
 
 def _in_range(value: float) -> float:

@@ -1,8 +1,10 @@
 """The monotone map from the sum of operations to latency: by hand, fitted, and through budgets."""
 
+import os
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from spaces import ROOT
 from tiny_search import networks_of, small_space
@@ -90,3 +92,27 @@ def test_a_budget_holds_the_calibrated_figure_of_every_network(margin: str) -> N
     assert (problem.is_feasible(networks_Sn) == (figures_S <= limit * (1 + 1e-12))).mean() > 0.99
     assert problem.utilisation(networks_Sn[0]) == pytest.approx({"latency_ms": figures_S[0] / limit})
     assert not np.allclose(figures_S, sums_S)
+
+
+@settings(max_examples=int(os.environ.get("FUZZ_EXAMPLES", 60)), deadline=None)
+@given(
+    levels=st.lists(st.floats(-4, 6), min_size=1, max_size=5),
+    spread=st.sampled_from([0.0, 1e-12, 1e-6, 1e-4, 1e-3, 0.02, 0.5]),
+    noise=st.sampled_from([0.0, 1e-9, 1e-4, 0.02, 0.3, 1.0]),
+    num=st.integers(9, 70),
+    seed=st.integers(0, 99),
+)
+def test_ties_near_ties_and_clusters_give_a_map_that_a_profile_can_hold(
+    levels: list[float], spread: float, noise: float, num: int, seed: int
+) -> None:
+    """Sums in clusters, many of them nearly the same, and times that have little to do with them."""
+    generator = np.random.default_rng(seed)
+    sums_N = np.exp(generator.choice(levels, num) + spread * generator.standard_normal(num))
+    measured_N = np.exp(
+        generator.choice([0.0, 0.5, 1.0, 3.0]) * np.log(sums_N) + noise * generator.standard_normal(num)
+    )
+    fitted = fit_calibrator(sums_N, measured_N)
+    if fitted is not None:
+        written = [[float(f"{value:.4g}") for value in point] for point in fitted.points]
+        assert written == [list(point) for point in fitted.points]
+        assert Calibrator.model_validate({"points": written}) == fitted

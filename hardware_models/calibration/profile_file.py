@@ -12,9 +12,8 @@ from hardware_models.calibration.calibration import Calibration
 from hardware_models.domain import domain_of
 from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import METRICS, Precision, profile_from_dict
+from hardware_models.schema import DIGITS
 from search_spaces.errors import InvalidInputError
-
-DIGITS = 4  # of a number in the file
 
 
 @dataclass(frozen=True)
