@@ -15,7 +15,7 @@ from hardware_models.latency_models.latency_model import LATENCY_MODELS, AnyLate
 from hardware_models.latency_models.roofline import describe
 from hardware_models.metrics import METRICS, Margin, Metric
 from hardware_models.placement.units import Link, Unit, UnitName, link_between, unit_problems
-from hardware_models.schema import InRange, Positive, Section, Share, Size, Text
+from hardware_models.schema import InRange, NonNegative, Positive, Section, Share, Size, Text
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -24,12 +24,16 @@ BYTES_PER_ELEMENT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
 class LatencyError(Section):
-    """Relative error of latency on networks that the fit had not seen, as fractions, and their rank correlation."""
+    """Relative error of latency on networks that the fit had not seen, as fractions, and their rank correlation.
+
+    `median_ape_interval` holds the median of further networks drawn as these were with 90 %; of few it is wide.
+    """
 
     method: Text
     n: Size
     mape: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
     median_ape: Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False)]
+    median_ape_interval: tuple[NonNegative, NonNegative] | None = None  # null: not known, or of too few
     within_10_share: Share | None = None  # null: not known
     within_20_share: Share
     spearman: Annotated[float, Field(strict=True, ge=-1, le=1, allow_inf_nan=False)]

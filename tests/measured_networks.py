@@ -41,10 +41,19 @@ def true_times(networks: Mapping[str, Sequence[Operation]], device: HardwareProf
     return {name: sum(device.price(op)["latency_ms"] for op in ops) for name, ops in networks.items()}
 
 
-def write_networks(path: Path, networks: Mapping[str, Sequence[Operation]], times: Mapping[str, float | str]) -> Path:
-    """A file of measured networks with its layers beside it."""
+def write_networks(
+    path: Path,
+    networks: Mapping[str, Sequence[Operation]],
+    times: Mapping[str, float | str],
+    *,
+    part: Mapping[str, str] | None = None,
+) -> Path:
+    """A file of measured networks with its layers beside it, and how each came to be measured."""
+    rows: list[tuple[object, ...]] = [("network", "latency_ms"), *times.items()]
+    if part is not None:
+        rows = [(*row, mark) for row, mark in zip(rows, ["part", *(part[name] for name in times)], strict=True)]
     with path.open("w", encoding="utf-8", newline="") as file:
-        csv.writer(file).writerows([("network", "latency_ms"), *times.items()])
+        csv.writer(file).writerows(rows)
     write_layers(path, networks)
     return path
 

@@ -160,8 +160,9 @@ def test_proposed_networks_are_files_that_can_be_measured(command: Cli) -> None:
     assert len(files) == 4
     listed = Path("proposed/networks.csv").read_text().splitlines()[1:]
     assert sorted(line.split(",")[0] for line in listed) == [architecture_item(path).name for path in files]
+    assert {architecture_item(path).part for path in files} == {"random"}
     assert "next  espalier-measure 'architecture=proposed/*.json' output=bench.csv" in output
-    assert "warning  a bound at 90% needs 9" in output
+    assert "warning  a bound at 90% needs 9 random networks; with these there are 4" in output
     assert {read_architecture(path).space for path in files} == {"nasbench201"}
     code, _, errors = command("propose=4", *CELLS)
     assert code == 2 and "proposed exist already" in errors
@@ -174,11 +175,32 @@ def test_candidates_of_a_file_are_proposed_by_name_without_those_measured(comman
     write_networks(Path("bench.csv"), known, true_times(known, true_device()))
     done(command("propose=5", "candidates=all.layers.csv", "measurements=bench.csv", "output=five"))
     header, *rows = Path("five/networks.csv").read_text().splitlines()
-    assert header == "network,predicted_ms,deviation_ms"
+    assert header == "network,part,predicted_ms,deviation_ms"
     names = [row.split(",")[0] for row in rows]
     assert len(set(names)) == 5 and set(names) <= set(networks) - set(known)
-    assert all(float(cell) > 0 for row in rows for cell in row.split(",")[1:])
+    assert all(float(cell) > 0 for row in rows for cell in row.split(",")[2:])
     assert list(Path("five").glob("*.json")) == []
+
+
+def test_error_and_bound_come_of_the_random_part_where_there_is_one(command: Cli) -> None:
+    networks = mobile_networks(30)
+    times = true_times(networks, true_device())
+    parts = {name: "random" if k < 12 else "telling" for k, name in enumerate(networks)}
+    write_networks(Path("bench.csv"), networks, times, part=parts)
+    output = done(command("measurements=bench.csv", "name=marked"))
+    profile = load_profile(Path("hardware/marked.yaml"))
+    assert profile.error is not None and profile.bound is not None
+    assert profile.error.n == profile.bound.n == 12
+    assert profile.error.median_ape_interval is not None
+    low, high = profile.error.median_ape_interval
+    assert low <= profile.error.median_ape <= high
+    assert "marked as drawn at random" not in output
+    rows = Path("hardware/marked.report/predictions.csv").read_text().splitlines()[1:]
+    assert sorted(int(row.split(",")[1]) for row in rows) == list(range(2, 14))
+    write_networks(Path("bench.csv"), networks, times)
+    assert "0 of them are marked as drawn at random" in done(command("measurements=bench.csv", "name=unmarked"))
+    profile = load_profile(Path("hardware/unmarked.yaml"))
+    assert profile.bound is not None and profile.bound.n == 30
 
 
 # From a measurement to a search
@@ -186,8 +208,9 @@ def test_candidates_of_a_file_are_proposed_by_name_without_those_measured(comman
 
 @pytest.mark.slow
 def test_what_is_measured_here_is_calibrated_and_searched_for(command: Cli) -> None:
-    proposed = done(command("propose=10", *CELLS))
+    proposed = done(command("propose=14", *CELLS))
     assert "warning" not in proposed
+    assert "5 telling ones" in proposed
     output = done(command(*following(proposed, MEASURE), "warmup=1", "repeats=5", app=MEASURE))
     output = done(command(*following(output, CALIBRATE), "name=this_machine"))
     arguments = [

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from hardware_models.calibration.fitting import Array, conformal_factor, rows_needed
-from hardware_models.calibration.held_out import bound_coverage, groups_of, hold_out
+from hardware_models.calibration.held_out import KEPT, bound_coverage, groups_of, hold_out, median_interval
 from hardware_models.calibration.roofline_design import AMOUNTS, RooflineDesign
 from search_spaces.errors import InvalidInputError
 
@@ -31,9 +31,34 @@ def test_rows_needed_are_those_that_make_the_rank_exist(level: float, rows: int)
             conformal_factor(np.ones(rows - 1), np.ones(rows - 1), level=level)
 
 
-def test_rows_are_left_out_alone_when_few_and_in_ten_even_groups_when_many() -> None:
-    assert list(groups_of(60)) == list(range(60))
-    assert sorted(np.bincount(groups_of(61))) == [6] * 9 + [7]
+def test_rows_are_left_out_alone_when_few_and_in_twenty_even_groups_when_many() -> None:
+    assert sorted(groups_of(20)) == list(range(20))
+    assert sorted(np.bincount(groups_of(61))) == [3] * 19 + [4]
+
+
+def test_rows_that_are_not_judged_are_in_every_fit() -> None:
+    groups_N = groups_of(12, [1, 4, 7])
+    assert sorted(groups_N[[1, 4, 7]]) == [0, 1, 2]
+    assert (np.delete(groups_N, [1, 4, 7]) == KEPT).all()
+    measured_N = 2.0 ** np.arange(4)
+    held_out = hold_out(
+        lambda kept_N: np.full(4, measured_N[kept_N].sum()), measured_N, subject="network", judged=[1, 2]
+    )
+    assert held_out.rows == (1, 2)
+    assert list(held_out.predicted_N) == [13.0, 11.0]
+
+
+def test_the_interval_of_a_median_is_between_values_of_binomial_ranks() -> None:
+    """Of nine values the 2nd and 8th: the median lies outside with 2 (1 + 9) / 512; of five all; of four none."""
+    assert median_interval(np.arange(9.0)[::-1]) == (1.0, 7.0)
+    assert median_interval(np.arange(5.0)) == (0.0, 4.0)
+    assert median_interval(np.arange(4.0)) is None
+    generator = np.random.default_rng(0)
+    held = [
+        low <= 0.0 <= high
+        for low, high in filter(None, (median_interval(generator.normal(size=14)) for _ in range(2000)))
+    ]
+    assert 0.9 <= np.mean(held) < 0.98
 
 
 def test_a_row_is_predicted_without_itself_and_left_out_where_the_others_have_no_price() -> None:

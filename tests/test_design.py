@@ -34,7 +34,7 @@ def candidates() -> tuple[list[str], Array, Array, list[int]]:
 
 
 def design(num: int) -> list[int]:
-    chosen = propose(mobile_networks(300), (), num_networks=num, bytes_per_element=4)
+    chosen = propose(mobile_networks(300), (), num_networks=num, num_random=0, bytes_per_element=4)
     return [candidates()[0].index(proposal.name) for proposal in chosen]
 
 
@@ -76,20 +76,29 @@ def test_proposed_networks_are_ordinary_and_distinct() -> None:
     assert set(chosen) <= set(candidates()[3])
 
 
+def test_random_networks_are_the_first_candidates_whatever_their_latency_and_come_last() -> None:
+    networks = mobile_networks(300)
+    chosen = propose(networks, (), num_networks=41, num_random=30, bytes_per_element=4)
+    assert [proposal.part for proposal in chosen] == ["telling"] * 11 + ["random"] * 30
+    assert [proposal.name for proposal in chosen[11:]] == list(networks)[:30]
+    assert len({proposal.name for proposal in chosen}) == 41
+    assert not {*range(30)} <= set(candidates()[3])  # some of them are not ordinary
+
+
 def test_measured_networks_and_their_likes_are_not_proposed_again(tmp_path: Path) -> None:
     networks = mobile_networks(60)
-    first = [p.name for p in propose(networks, (), num_networks=6, bytes_per_element=4)]
+    first = [p.name for p in propose(networks, (), num_networks=6, num_random=2, bytes_per_element=4)]
     known = {name: networks[name] for name in first[:5]} | {"other name": networks[first[5]]}
     times = true_times(known, true_device(speed=3))
     rows = read_measurements(write_networks(tmp_path / "bench.csv", known, times)).rows
-    more = propose(networks, rows, num_networks=30, bytes_per_element=4)
+    more = propose(networks, rows, num_networks=30, num_random=9, bytes_per_element=4)
     assert {proposal.name for proposal in more}.isdisjoint(first)
     truth = true_times(networks, true_device(speed=3))
     for proposal in more:  # six measurements know the device within a fifth
         assert proposal.predicted_ms == pytest.approx(truth[proposal.name], rel=0.2)
         assert proposal.deviation_ms is not None and 0 < proposal.deviation_ms < proposal.predicted_ms
-    with pytest.raises(InvalidInputError, match=r"propose: got 60, but \d+ of 60 candidate networks"):
-        propose(networks, rows, num_networks=60, bytes_per_element=4)
+    with pytest.raises(InvalidInputError, match=r"propose: got 60, of them 9 at random"):
+        propose(networks, rows, num_networks=60, num_random=9, bytes_per_element=4)
 
 
 def test_a_design_follows_what_is_measured_already() -> None:

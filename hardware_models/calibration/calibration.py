@@ -9,6 +9,7 @@ from hardware_models.calibration.held_out import (
     HeldOut,
     bound_coverage,
     hold_out,
+    judged_rows,
     latency_bound,
     latency_error,
 )
@@ -21,16 +22,25 @@ from hardware_models.measuring.csv_file import refusal
 from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import BYTES_PER_ELEMENT, LatencyBound, LatencyError, Precision
 
+NOT_RANDOM = (
+    "Error and bound are those of networks chosen as the measured ones were; the file marks too few as drawn at random "
+    "(column part), so they may not hold for others."
+)
+
 
 @dataclass(frozen=True)
 class Calibration:
-    """A fitted latency model, what it is worth on rows that it had not seen, and sentences on what is not measured."""
+    """A fitted latency model, what it is worth on rows that it had not seen, and sentences on what is not measured.
+
+    `is_random` says whether error and bound are of networks drawn at random, and so hold for others that are.
+    """
 
     fitted: Fitted
     held_out: HeldOut
     error: LatencyError
     bound: LatencyBound
     inferred: tuple[str, ...]
+    is_random: bool
 
 
 def calibrate(
@@ -55,13 +65,16 @@ def calibrate(
     check_rows(measurements, precision=precision, unusual_speed=unusual_speed, problems=problems)
     fit, measured_N = fit_class(measurements, bytes_per_element=element_bytes), times(rows)
     _refuse(measurements, fit.problems())
-    held_out = hold_out(fit.predict, measured_N, subject=subject)
+    judged = judged_rows(measurements, level=level)
+    held_out = hold_out(fit.predict, measured_N, subject=subject, judged=judged)
     _refuse(measurements, fit.held_out_problems(held_out, level=level))
     fitted = fit.fit(np.ones(len(rows), dtype=bool))
-    coverage = bound_coverage(fit.predict, measured_N, level=level)
+    coverage = bound_coverage(fit.predict, measured_N, level=level, judged=judged)
     bound = latency_bound(held_out, level=level, coverage=coverage)
-    inferred = tuple(fit.inferred(fitted, num_held_out=len(held_out.rows)))
-    return Calibration(fitted, held_out, latency_error(held_out), bound, inferred)
+    inferred = [*fit.inferred(fitted, num_held_out=len(held_out.rows))]
+    if judged is None and subject == "network":
+        inferred.append(NOT_RANDOM)
+    return Calibration(fitted, held_out, latency_error(held_out), bound, tuple(inferred), judged is not None)
 
 
 def check_rows(

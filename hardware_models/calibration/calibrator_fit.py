@@ -31,7 +31,7 @@ def fit_calibrator(sums_N: Array, measured_N: Array) -> Calibrator | None:
         for group in range(NUM_GROUPS):
             own_N = group_N == group
             calibrator = fit(sums_N[~own_N], measured_N[~own_N])
-            held_out_N[own_N] = [calibrator.latency_ms(float(sum_ms)) for sum_ms in sums_N[own_N]]
+            held_out_N[own_N] = calibrator.latencies_ms(sums_N[own_N])
         error = float(np.abs(held_out_N / measured_N - 1).mean())
         if error < best_error:
             best, best_error = fit(sums_N, measured_N), error

@@ -1,4 +1,4 @@
-"""Which networks to measure next: the most informative about a device, among networks of ordinary latency."""
+"""Which networks to measure next: the most telling about a device, and random ones for error and bound."""
 
 # Shapes: C candidate networks, P fitted numbers.
 
@@ -11,7 +11,7 @@ from hardware_models.calibration.device_prior import choose_measurements, fit_de
 from hardware_models.calibration.model_fit import times
 from hardware_models.calibration.population import load_population
 from hardware_models.calibration.roofline_design import population_design, roofline_amounts
-from hardware_models.measuring.measurements import MeasuredRow
+from hardware_models.measuring.measurements import RANDOM, MeasuredRow, Part
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -20,9 +20,10 @@ ORDINARY = (0.1, 0.9)  # quantiles of the candidates' latency between which a ne
 
 @dataclass(frozen=True)
 class Proposal:
-    """A network to measure. Where some are measured already, what they say of it: its latency and its deviation."""
+    """A network to measure, and why. Where some are measured already, what they say of it: latency and deviation."""
 
     name: str
+    part: Part
     predicted_ms: float | None
     deviation_ms: float | None
 
@@ -32,12 +33,15 @@ def propose(
     measured: Sequence[MeasuredRow],
     *,
     num_networks: int,
+    num_random: int,
     bytes_per_element: int,
 ) -> list[Proposal]:
-    """The networks to measure, most informative first; none has the name or the operations of a measured one.
+    """The networks to measure, none with the name or the operations of a measured one: first the most telling.
 
-    D-optimal: each is the one whose latency the device's roofline leaves least certain, given those before it and the
-    measured ones. Raises: InvalidInputError if there are fewer to choose from.
+    These are D-optimal: each is the one whose latency the device's roofline leaves least certain, given those before it
+    and the measured ones. The last `num_random` are the first of the candidates, which are in random order; these
+    alone are like other networks, so they are chosen first and measured whatever their latency.
+    Raises: InvalidInputError if there are fewer to choose from.
     """
     population = load_population()
     design, prior = population_design(population), population.prior(tuple(population.columns))
@@ -50,16 +54,20 @@ def propose(
         deviation_C = belief.deviation_ms(features_CP)
     latency_C = belief.predict_ms(features_CP)
     low_ms, high_ms = np.quantile(latency_C, ORDINARY)
-    allowed = [i for i in _distinct(candidates, measured) if low_ms <= latency_C[i] <= high_ms]
-    if len(allowed) < num_networks:
+    distinct = _distinct(candidates, measured)
+    random, others = distinct[:num_random], distinct[num_random:]
+    allowed, num_telling = [i for i in others if low_ms <= latency_C[i] <= high_ms], num_networks - num_random
+    if len(random) < num_random or len(allowed) < num_telling:
         raise InvalidInputError(
-            f"propose: got {num_networks}, but {len(allowed)} of {len(names)} candidate networks are of ordinary "
-            "latency (its central 80 %), different from each other and not measured yet; ask for fewer, or give more"
+            f"propose: got {num_networks}, of them {num_random} at random; of {len(names)} candidate networks "
+            f"{len(distinct)} are different from each other and not measured yet, and {len(allowed)} of those that are "
+            "left are of ordinary latency (its central 80 %); ask for fewer, or give more"
         )
-    chosen = [allowed[i] for i in choose_measurements(belief, features_CP[allowed], num_networks)]
+    telling = [allowed[i] for i in choose_measurements(belief, features_CP[allowed], num_telling)]
+    parts: list[tuple[int, Part]] = [*((i, "telling") for i in telling), *((i, RANDOM) for i in random)]
     if deviation_C is None:
-        return [Proposal(names[i], None, None) for i in chosen]
-    return [Proposal(names[i], float(latency_C[i]), float(deviation_C[i])) for i in chosen]
+        return [Proposal(names[i], part, None, None) for i, part in parts]
+    return [Proposal(names[i], part, float(latency_C[i]), float(deviation_C[i])) for i, part in parts]
 
 
 def _distinct(candidates: Mapping[str, Sequence[Operation]], measured: Sequence[MeasuredRow]) -> list[int]:

@@ -38,15 +38,30 @@ def fit_with_prior(x_NP: Array, y_N: Array, prior_P: Array, *, strength: float =
 
     The multiple, how fast this device is beside the prior's, is free. What the measurements do not determine keeps the
     proportions of the prior: without it, a kind of operation that few networks use comes out as costing nothing."""
-    log_y_N, log_prior_P = np.log(y_N), np.log(prior_P)
+    log_y_N, log_prior_P, pull = np.log(y_N), np.log(prior_P), np.sqrt(strength)
+    pull_PQ = pull * np.column_stack([np.eye(len(prior_P)), -np.ones(len(prior_P))])
 
     def residuals(logs: Array) -> Array:
         error_N = (np.log(x_NP @ np.exp(logs[:-1])) - log_y_N) / HUBER_DELTA
-        robust_N = np.sign(error_N) * HUBER_DELTA * np.sqrt(2 * (np.sqrt(1 + error_N**2) - 1))  # pseudo-Huber
-        return np.concatenate([robust_N, np.sqrt(strength) * (logs[:-1] - log_prior_P - logs[-1])])
+        return np.concatenate([HUBER_DELTA * _pseudo_huber(error_N), pull * (logs[:-1] - log_prior_P - logs[-1])])
+
+    def jacobian(logs: Array) -> Array:
+        times_NP = x_NP * np.exp(logs[:-1])
+        sums_N = times_NP.sum(axis=1)
+        error_N = (np.log(sums_N) - log_y_N) / HUBER_DELTA
+        slope_N = np.abs(error_N) / (np.sqrt(1 + error_N**2) * np.maximum(np.abs(_pseudo_huber(error_N)), 1e-12))
+        slope_N[np.abs(error_N) < 1e-6] = 1.0
+        of_rows_NQ = np.column_stack([slope_N[:, None] * times_NP / sums_N[:, None], np.zeros(len(y_N))])
+        return np.concatenate([of_rows_NQ, pull_PQ])
 
     speed = np.median(log_y_N - np.log(x_NP @ prior_P))
-    return np.exp(least_squares(residuals, [*(log_prior_P + speed), speed]).x[:-1])
+    return np.exp(least_squares(residuals, [*(log_prior_P + speed), speed], jac=jacobian).x[:-1])
+
+
+def _pseudo_huber(error_N: Array) -> Array:
+    """What, squared and halved, is the pseudo-Huber loss of each error."""
+    robust_N: Array = np.sign(error_N) * np.sqrt(2 * (np.sqrt(1 + error_N**2) - 1))
+    return robust_N
 
 
 def error_figures(predicted_N: Array, measured_N: Array) -> dict[str, float]:

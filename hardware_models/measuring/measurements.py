@@ -2,7 +2,8 @@
 
 `bench.csv` has a column `network` or `operation` (written as `Operation.notation` does) and one `latency_ms`; a file of
 networks has beside it `bench.layers.csv`, with columns `network,operation,count`. Times are milliseconds at batch
-size 1. Importers read the tables of other projects as the same `Measurements`.
+size 1. A column `part` marks networks drawn at random. Importers read the tables of other projects as the same
+`Measurements`.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,6 +20,9 @@ from search_spaces.registry import Registry
 
 # A block is part of a network, several operations measured together; only other projects' tables have blocks.
 Subject = Literal["network", "operation", "block"]
+# How a network came to be measured: drawn at random from a space, or chosen for what it tells about the device.
+Part = Literal["random", "telling"]
+RANDOM: Part = "random"
 # `statistic` says what latency_ms is over the repeats, `median` or `mean`; where it is left out, the median.
 CONSTANTS = ("runtime", "threads", "precision", "machine", "statistic")
 MAX_COUNT = 1_000  # of one operation in one network; a larger one is a mistake and would fill the memory
@@ -47,6 +51,11 @@ class Measurements:
     rows: tuple[MeasuredRow, ...]
     constants: Mapping[str, str]
 
+    @property
+    def random(self) -> tuple[int, ...]:
+        """Places of the rows that are marked as drawn at random."""
+        return tuple(place for place, row in enumerate(self.rows) if row.fields.get("part") == RANDOM)
+
 
 class Importer(Protocol):
     """Reads a file of measurements in one format. `device` is one of the devices of a file that has several.
@@ -74,6 +83,7 @@ class _Times(Row):
     runtime: str = ""
     precision: str = ""
     statistic: Literal["median", "mean"] = "median"
+    part: Part | None = None
     machine: str = ""
     versions: str = ""
     governor: str = ""

@@ -46,13 +46,16 @@ def run_calibrate(config: CalibrateConfig, report: Report) -> None:
 
 
 def run_propose(config: CalibrateConfig, report: Report) -> None:
-    """Writes the networks to measure next, most informative first, and the command that measures them."""
+    """Writes the networks to measure next, the most telling first and then random ones, and the command for them."""
     candidates, measurements = checked_candidates(config)
     assert config.propose is not None
+    needed = rows_needed(config.level)
+    num_random = min(config.propose, max(0, needed - (len(measurements.random) if measurements else 0)))
     proposals = propose(
         {item.name: item.operations for item in candidates},
         measurements.rows if measurements else (),
         num_networks=config.propose,
+        num_random=num_random,
         bytes_per_element=BYTES_PER_ELEMENT[precision_of(config, measurements) or "fp32"],
     )
     architectures = {item.name: item.subject for item in candidates if isinstance(item.subject, Architecture)}
@@ -60,15 +63,18 @@ def run_propose(config: CalibrateConfig, report: Report) -> None:
         _write_proposals(config.output_path, proposals, architectures)
     for number, proposal in enumerate(proposals, start=1):
         expected = "" if proposal.predicted_ms is None else f"  {proposal.predicted_ms:.4g} ms expected"
-        report(f"{number}/{len(proposals)}  {proposal.name}{expected}")
-    report(f"networks {config.output_path}")
+        report(f"{number}/{len(proposals)}  {proposal.part:7}  {proposal.name}{expected}")
+    report(
+        f"networks {config.output_path}: {len(proposals) - num_random} telling ones for the fit, {num_random} random "
+        f"ones for its error and its bound at {config.level:.0%}"
+    )
     if architectures:
         bench = config.measurements or "bench.csv"  # the file that has the others
         measure = ["espalier-measure", f"architecture={config.output_path}/*.json", f"output={bench}"]
         report(f"next  {shlex.join(measure)}")
-    known, needed = len(measurements.rows) if measurements else 0, rows_needed(config.level)
-    if known + len(proposals) < needed:
-        report(f"warning  a bound at {config.level:.0%} needs {needed} measured networks; with these there are fewer")
+    random = num_random + (len(measurements.random) if measurements else 0)
+    if random < needed:
+        report(f"warning  a bound at {config.level:.0%} needs {needed} random networks; with these there are {random}")
 
 
 @contextmanager
@@ -94,6 +100,7 @@ def _next_search(config: CalibrateConfig, measurements: Measurements) -> str:
 def _write_proposals(folder: Path, proposals: Sequence[Proposal], architectures: Mapping[str, Architecture]) -> None:
     for proposal in proposals:
         if proposal.name in architectures:
-            write_text(folder / f"{proposal.name}.json", architectures[proposal.name].to_json())
-    rows = [{"network": p.name, "predicted_ms": p.predicted_ms, "deviation_ms": p.deviation_ms} for p in proposals]
+            text = architectures[proposal.name].to_json(origin={"part": proposal.part})
+            write_text(folder / f"{proposal.name}.json", text)
+    rows = [{"network" if key == "name" else key: value for key, value in vars(p).items()} for p in proposals]
     write_csv(folder / "networks.csv", rows, list(rows[0]))

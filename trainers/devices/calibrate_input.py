@@ -28,7 +28,7 @@ def checked_measurements(config: CalibrateConfig) -> Measurements:
 
 
 def checked_candidates(config: CalibrateConfig) -> tuple[list[Item], Measurements | None]:
-    """Networks to choose from, those of a space with their architectures, and what is measured already.
+    """Networks to choose from in random order, those of a space with their architectures, and what is measured already.
 
     Raises: InvalidInputError for what cannot be used.
     """
@@ -43,7 +43,8 @@ def checked_candidates(config: CalibrateConfig) -> tuple[list[Item], Measurement
         check_rows(measurements, precision=precision, unusual_speed=config.unusual_speed)
     if config.candidates is not None:
         layers = read_layers(Path(os.path.expanduser(config.candidates)))
-        return [Item(name, None, operations) for name, operations in layers.items()], measurements
+        items = [Item(name, None, operations) for name, operations in layers.items()]
+        return Random(config.seed).sample(items, len(items)), measurements
     space = space_of(config)
     return random_networks(space, min(RANDOM_CANDIDATES, space.num_networks), Random(config.seed)), measurements
 

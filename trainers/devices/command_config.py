@@ -153,7 +153,7 @@ class CalibrateConfig(CommandConfig):
 
     def _profile_problems(self) -> Iterator[str]:
         if self.measurements is None:
-            yield "measurements: got none; give a CSV file of espalier-measure, or propose=10 for what to measure first"
+            yield "measurements: got none; give a CSV file of espalier-measure, or propose=20 for what to measure first"
         if self.name is None:
             yield "name: got none; name the device, as name=my_phone"
         elif self.name in shipped_profiles():

@@ -1,14 +1,17 @@
 """What there is to measure: networks from files, random networks of a space, or its distinct operations."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from random import Random
+from typing import get_args
 
 import numpy as np
 
 from hardware_models.latency_models.roofline import price_kind
+from hardware_models.measuring.measurements import RANDOM, Part
 from search_spaces.architecture import Architecture, architecture_of, build_space, make_space, read_architecture
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
@@ -21,11 +24,15 @@ DRAWS_PER_NETWORK = 100  # until a space is taken to have too few networks that 
 
 @dataclass(frozen=True)
 class Item:
-    """A network or an operation, by its name in the file; a network has operations, and its architecture if known."""
+    """A network or an operation, by its name in the file; a network has operations, and its architecture if known.
+
+    `part` says of a network how it came to be measured, if that is known.
+    """
 
     name: str
     subject: Architecture | Operation | None
     operations: tuple[Operation, ...] = ()
+    part: Part | None = None
 
 
 def plan(config: MeasureConfig) -> list[Item]:
@@ -35,7 +42,7 @@ def plan(config: MeasureConfig) -> list[Item]:
         return list({item.name: item for item in items}.values())
     space, random = space_of(config), Random(config.seed)
     if config.networks is not None:
-        return random_networks(space, config.networks, random)
+        return [replace(item, part=RANDOM) for item in random_networks(space, config.networks, random)]
     return [Item(op.notation, op) for op in draw_operations(distinct_operations(space), config.limit, random)]
 
 
@@ -51,7 +58,10 @@ def space_of(config: MeasureConfig | CalibrateConfig) -> SearchSpace:
 
 def architecture_item(path: Path) -> Item:
     architecture = read_architecture(path)
-    return network_item(path.stem, build_space(architecture), architecture)
+    origin = json.loads(path.read_text(encoding="utf-8")).get("origin")
+    part = origin.get("part") if isinstance(origin, dict) else None
+    item = network_item(path.stem, build_space(architecture), architecture)
+    return replace(item, part=part) if part in get_args(Part) else item
 
 
 def network_item(stem: str, space: SearchSpace, architecture: Architecture) -> Item:

@@ -55,7 +55,9 @@ def measure_items(
         if not measured.p50_ms > 0:  # onnxruntime's profiler counts whole microseconds
             report(f"{number}/{len(items)}  left out: shorter than a microsecond  {item.name}")
             continue
-        file.append(item.name, {**conditions(config, machine), **cells(config, machine, measured)})
+        file.append(
+            item.name, {**conditions(config, machine), **cells(config, machine, measured), "part": item.part or ""}
+        )
         left_s = (time.monotonic() - start) / number * (len(items) - number)
         report(
             f"{number}/{len(items)}  {measured.p50_ms:.4g} ms  p90 {measured.p90_ms:.4g}  {item.name}  {_left(left_s)}"
@@ -113,7 +115,7 @@ def take_over_logs(config: MeasureConfig, report: Report) -> None:
                 continue
             times = {"latency_ms": _ms(run.latency_ms), "min_ms": _ms(run.min_ms)}
             counts = {"repeats": _text(run.repeats), "warmup": _text(run.warmup)}
-            file.append(item.name, conditions | times | counts)
+            file.append(item.name, conditions | times | counts | {"part": item.part or ""})
             report(
                 f"{run.latency_ms:.4g} ms ({run.statistic}) on {run.runtime or 'what the log leaves out'}  {item.name}"
             )
