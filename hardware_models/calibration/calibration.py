@@ -1,10 +1,11 @@
 """From measured times to a latency model with its held-out error and its bound: networks, blocks or operations."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
+from hardware_models.calibration.fitting import Array
 from hardware_models.calibration.held_out import (
     HeldOut,
     bound_coverage,
@@ -13,15 +14,17 @@ from hardware_models.calibration.held_out import (
     latency_bound,
     latency_error,
 )
-from hardware_models.calibration.model_fit import MODEL_FITS, Fitted, times
+from hardware_models.calibration.model_fit import MODEL_FITS, Fitted, ModelFit, times
 from hardware_models.calibration.population import load_population
 from hardware_models.calibration.roofline_design import roofline_amounts
 from hardware_models.calibration.roofline_fit import design_of
 from hardware_models.calibration.row_checks import row_problems, unit_problems
+from hardware_models.calibration.suspicions import Suspicion, is_useless, suspicions
 from hardware_models.measuring.csv_file import refusal
 from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import BYTES_PER_ELEMENT, LatencyBound, LatencyError, Precision
 
+MOST_LINES = 8  # that are named one by one
 NOT_RANDOM = (
     "Error and bound are those of networks chosen as the measured ones were; the file marks too few as drawn at random "
     "(column part), so they may not hold for others."
@@ -32,7 +35,8 @@ NOT_RANDOM = (
 class Calibration:
     """A fitted latency model, what it is worth on rows that it had not seen, and sentences on what is not measured.
 
-    `is_random` says whether error and bound are of networks drawn at random, and so hold for others that are.
+    `is_random` says whether error and bound are of networks drawn at random, and so hold for others that are. Places of
+    `suspicions` are those of rows of the file.
     """
 
     fitted: Fitted
@@ -41,6 +45,7 @@ class Calibration:
     bound: LatencyBound
     inferred: tuple[str, ...]
     is_random: bool
+    suspicions: tuple[Suspicion, ...]
 
 
 def calibrate(
@@ -68,13 +73,41 @@ def calibrate(
     judged = judged_rows(measurements, level=level)
     held_out = hold_out(fit.predict, measured_N, subject=subject, judged=judged)
     _refuse(measurements, fit.held_out_problems(held_out, level=level))
+    signs = _signs(measurements, fit, precision)
     fitted = fit.fit(np.ones(len(rows), dtype=bool))
     coverage = bound_coverage(fit.predict, measured_N, level=level, judged=judged)
     bound = latency_bound(held_out, level=level, coverage=coverage)
     inferred = [*fit.inferred(fitted, num_held_out=len(held_out.rows))]
     if judged is None and subject == "network":
         inferred.append(NOT_RANDOM)
-    return Calibration(fitted, held_out, latency_error(held_out), bound, tuple(inferred), judged is not None)
+    inferred += [f"Sign of mistaken measurements, {where(measurements, sign)}: {sign.words}" for sign in signs]
+    return Calibration(fitted, held_out, latency_error(held_out), bound, tuple(inferred), judged is not None, signs)
+
+
+def where(measurements: Measurements, sign: Suspicion) -> str:
+    """The lines that show a sign: each of a few, or from where to where."""
+    lines = [measurements.rows[place].line for place in sign.places]
+    if len(lines) == 1:
+        return f"line {lines[0]}"
+    if len(lines) > MOST_LINES:
+        return f"{len(lines)} lines from {lines[0]} to {lines[-1]}"
+    return f"lines {', '.join(map(str, lines))}"
+
+
+def _signs(measurements: Measurements, fit: ModelFit, precision: Precision) -> tuple[Suspicion, ...]:
+    """Signs of mistaken measurements of networks. Raises: InvalidInputError if a model of them would be of no use."""
+    if measurements.subject != "network":
+        return ()
+    measured_N = times(measurements.rows)
+    held_out = hold_out(fit.predict, measured_N, subject="network")
+    rows = list(held_out.rows)
+    signs = suspicions(held_out.predicted_N, held_out.measured_N, _typical(measurements, precision)[rows])
+    signs = [replace(sign, places=tuple(rows[place] for place in sign.places)) for sign in signs]
+    if is_useless(held_out.predicted_N, held_out.measured_N):
+        listed = [f"{where(measurements, sign)}: {sign.words}" for sign in signs]
+        useless = "predictions of networks held out are far off, and hardly rank them: a profile would be of no use"
+        _refuse(measurements, iter([useless, *listed]))
+    return tuple(signs)
 
 
 def check_rows(
@@ -85,11 +118,17 @@ def check_rows(
     Raises: InvalidInputError that lists them by line.
     """
     _refuse(measurements, iter(problems))
+    typical_N = _typical(measurements, precision)
+    _refuse(measurements, unit_problems(measurements, typical_N, load_population(), unusual_speed=unusual_speed))
+
+
+def _typical(measurements: Measurements, precision: Precision) -> Array:
+    """Times (N,) of the rows on the typical device, in ms."""
     networks = [row.operations for row in measurements.rows]
     amounts_NF = roofline_amounts(networks, bytes_per_element=BYTES_PER_ELEMENT[precision])
     design = design_of(measurements.subject, amounts_NF)
-    typical_N = design.features(amounts_NF) @ design.prior_P
-    _refuse(measurements, unit_problems(measurements, typical_N, load_population(), unusual_speed=unusual_speed))
+    typical_N: Array = design.features(amounts_NF) @ design.prior_P
+    return typical_N
 
 
 def _refuse(measurements: Measurements, problems: Iterator[str]) -> None:

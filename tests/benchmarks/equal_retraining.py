@@ -20,7 +20,6 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from datetime import date
-from itertools import repeat
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
@@ -34,7 +33,7 @@ from tiny_search import composed
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import METRICS, Indices
-from search_spaces.architecture import architecture_of
+from search_spaces.architecture import architecture_of, read_architecture
 from search_spaces.space import SearchSpace
 from trainers.cli.search import run_search
 from trainers.deploy.retrain import retrain
@@ -210,8 +209,11 @@ def main() -> None:
     found = networks(study, arms, seeds, budgets)
     accuracies = []
     with ProcessPoolExecutor(arguments.jobs, mp_context=get_context("spawn")) as pool:
-        trained = pool.map(retrained, repeat(study), [f.file for f in found], [f.seed for f in found])
-        for network, accuracy in zip(found, trained, strict=False):
+        keys = [(read_architecture(f.file).id, f.seed) for f in found]
+        of_key = dict(zip(keys, found, strict=True))  # the same network once
+        futures = {key: pool.submit(retrained, study, f.file, f.seed) for key, f in of_key.items()}
+        for network, key in zip(found, keys, strict=True):
+            accuracy = futures[key].result()
             accuracies.append(accuracy)
             print(
                 f"{network.arm:8} {network.device:15} {network.seed} {network.used:5.0%} {accuracy:6.2f} %", flush=True

@@ -6,7 +6,7 @@ from math import nan
 from pathlib import Path
 from typing import Any
 
-from hardware_models.calibration.calibration import Calibration
+from hardware_models.calibration.calibration import Calibration, where
 from hardware_models.measuring.measurements import Measurements
 from trainers.analysis import held_out, plot_predicted_against_measured
 from trainers.runs.files import write_bytes, write_csv, write_json
@@ -45,6 +45,8 @@ class CalibrationReport:
         )
         seen = "too few rows to try it" if bound.coverage is None else f"covered {bound.coverage:.1%} of them"
         yield f"bound  {bound.factor:.4g} times the estimate at level {bound.level:g}, n {bound.n}; {seen}"
+        for sign in self._calibration.suspicions:
+            yield f"warning  {where(file, sign)}: {sign.words}"
         slowest, second, *_ = sorted(self._rows, key=lambda row: -row["ratio"])
         if slowest["ratio"] > GLITCH * second["ratio"] and bound.factor > second["ratio"]:
             yield (
@@ -71,6 +73,14 @@ class CalibrationReport:
             "undecided": list(fitted.undecided),
             "unmeasured": list(fitted.unmeasured),
             "worst": self._worst,
+            "signs": [
+                {
+                    "kind": sign.kind,
+                    "lines": [self._measurements.rows[i].line for i in sign.places],
+                    "words": sign.words,
+                }
+                for sign in self._calibration.suspicions
+            ],
         }
         write_json(folder / "figures.json", figures)
         write_csv(folder / "predictions.csv", self._rows, COLUMNS)
