@@ -90,7 +90,7 @@ def _origin(calibration: Calibration, measurements: Measurements, description: D
     fields = [row.fields for row in measurements.rows]
     machine, versions = (", ".join(_values(fields, column)) for column in ("machine", "versions"))
     machine = machine or measurements.constants.get("machine", "")
-    dates = _values(fields, "date")
+    dates = sorted({when[:10] for when in _values(fields, "date")})  # without the clock
     when = f" from {dates[0]} to {dates[-1]}" if len(dates) > 1 else "".join(f" on {date}" for date in dates)
     digest = sha256(measurements.path.read_bytes()).hexdigest()
     where = f"measured{when} on {machine}" if machine else f"measured{when}; the file does not say on what"

@@ -70,6 +70,7 @@ class Board(Machine):
                 f"{hello['python']}); run on it: {hello['python']} -m pip install onnxruntime; or set board.python"
             )
         self.description, self.governor = str(hello["machine"]), str(hello["governor"])
+        self.load = float(hello["load"])
         self.identity = str(hello["identity"])
         self.versions = {**hello["versions"], "torch": torch.__version__}
 

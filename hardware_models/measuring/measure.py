@@ -48,12 +48,14 @@ class Measurement:
 class Machine(ABC):
     """Where models are timed: its description, clock governor (empty where unknown), versions, and how to run there.
 
-    `identity` tells it from all others. `versions` are those of Python and the runtime there and of the exporter here.
+    `identity` tells it from all others, `load` is the share of its cores that was at work before. `versions` are those
+    of Python and the runtime there and of the exporter here.
     """
 
     description: str
     identity: str
     governor: str
+    load: float
     versions: dict[str, str]
 
     @abstractmethod
@@ -72,7 +74,7 @@ class ThisMachine(Machine):
 
     def __init__(self) -> None:
         self.description, self.identity = machine_description(), runner.machine_identity()
-        self.governor, self.versions = runner.governor(), versions()
+        self.governor, self.load, self.versions = runner.governor(), runner.load(), versions()
 
     run = staticmethod(runner.run)
     run_kernels = staticmethod(runner.run_kernels)

@@ -111,6 +111,11 @@ def governor() -> str:
         return ""
 
 
+def load() -> float:
+    """Share of the cores that were at work over the last minute."""
+    return os.getloadavg()[0] / (os.cpu_count() or 1)
+
+
 def machine_description() -> str:
     """CPU, cores, clock governor where the system says it, and operating system, in one line."""
     clock = "governor " + governor() if governor() else "governor not readable"
@@ -147,6 +152,7 @@ def serve(requests: BinaryIO, answer: Callable[[dict[str, Any]], None]) -> None:
             "machine": machine_description(),
             "identity": machine_identity(),
             "governor": governor(),
+            "load": load(),
             "versions": versions(),
         }
     )

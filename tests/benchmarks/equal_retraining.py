@@ -64,12 +64,15 @@ COMMON = (
     "space.resolutions=[32]",
 )
 UNTRAINED = ("trainer.steps=2",)
-BRIEF = ("evaluator=short_training", "trainer.candidates=8", "evaluator.steps=[100]")
-SUPERNET = ("trainer.steps=600", "trainer.candidates=8", "arch_optimizer.lr=0.05")
+BRIEF = (*UNTRAINED, "evaluator=short_training", "trainer.candidates=16", "evaluator.steps=[60]")
+SUPERNET = ("trainer.steps=600", "trainer.candidates=16", "arch_optimizer.lr=0.05", "trainer.prune_from=0.4")
+CONSTRAINTS = ("pool", "alm", "dual", "penalty", "connas")
 ARMS = {
-    "prior": ("searcher=prior", "prior=zero_cost", *UNTRAINED, *BRIEF),
-    "of k": ("searcher=random", *UNTRAINED, *BRIEF, "trainer.random_candidates=8"),
-    "pool": SUPERNET,
+    "of k": ("searcher=random", *BRIEF, "trainer.random_candidates=16"),
+    "evolution": ("searcher=evolution", *BRIEF),
+    "predictor": ("searcher=predictor", *BRIEF),
+    "prior": ("searcher=prior", "prior=zero_cost", *BRIEF),
+    **{name: (f"constraint={name}", *SUPERNET) for name in CONSTRAINTS},
 }
 PROTOCOL = ("epochs=20", "batch_size=64", "optimizer.lr=0.05", "label_smoothing=0.05", "threads=1")
 
@@ -195,7 +198,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--runs", type=Path, required=True, help="folder that keeps searches and trainings")
     parser.add_argument("--images", choices=("cifar10", "fashion_mnist"), default="cifar10")
-    parser.add_argument("--arms", default="near,of k,prior", help=f"of near, {', '.join(ARMS)}")
+    parser.add_argument("--arms", default="near,of k,evolution,predictor", help=f"of near, {', '.join(ARMS)}")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2)

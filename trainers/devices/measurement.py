@@ -1,11 +1,13 @@
 """One measurement: what there is to time, minus what is in its file already, timed and written row by row."""
 
 import shlex
+import statistics
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
-from datetime import date
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import datetime
 from pathlib import Path
+from random import Random
 
 from hardware_models.measuring.journal import Journal, open_journal
 from hardware_models.measuring.measure import RUNTIME, Machine, Measurement, counted, time_module, time_operation
@@ -20,6 +22,11 @@ from trainers.runs.files import write_csv, write_text
 from trainers.search.machines import machine_of
 
 Report = Callable[[str], None]
+
+BUSY = 0.5  # share of the cores
+STEADY_GOVERNOR = "performance"
+MOST_AGAIN, ITEMS_PER_AGAIN = 3, 4  # items that are timed again in the end: at most so many, one in so many
+DRIFT = 1.1  # factor of their times that is more than noise
 
 
 def run_measure(config: MeasureConfig, report: Report) -> None:
@@ -37,19 +44,25 @@ def run_measure(config: MeasureConfig, report: Report) -> None:
             f"{counted(len(items), subject)} on {machine.description}; "
             f"{counted(config.threads, 'thread')}, {counted(config.repeats, 'run')} each"
         )
+        for line in disturbances(machine):
+            report(f"warning  {line}")
         write_files(config, items)
         missing = [item for item in items if item.name not in file.done]
         if len(missing) < len(items):
             report(f"{len(items) - len(missing)} of them are in {file.path} already")
-        measure_items(config, machine, missing, file, report)
+        # In random order, so that a drift of the machine's speed is not one of size or of how networks were chosen.
+        measure_items(config, machine, Random(config.seed).sample(missing, len(missing)), file, report)
     _done(config.output_path, report)
 
 
 def measure_items(
     config: MeasureConfig, machine: Machine, items: Sequence[Item], file: Journal, report: Report
 ) -> None:
-    """Times each item and writes its row; reports how many are left and for how long."""
-    start = time.monotonic()
+    """Times each item and writes its row; reports how many are left and for how long.
+
+    In the end the first ones are timed again, which shows a drift of the machine's speed.
+    """
+    start, first = time.monotonic(), dict[str, tuple[Item, float]]()
     for number, item in enumerate(items, start=1):
         measured = time_item(config, machine, item)
         if not measured.p50_ms > 0:  # onnxruntime's profiler counts whole microseconds
@@ -58,10 +71,28 @@ def measure_items(
         file.append(
             item.name, {**conditions(config, machine), **cells(config, machine, measured), "part": item.part or ""}
         )
+        if len(first) < min(MOST_AGAIN, len(items) // ITEMS_PER_AGAIN):
+            first[item.name] = item, measured.p50_ms
         left_s = (time.monotonic() - start) / number * (len(items) - number)
         report(
             f"{number}/{len(items)}  {measured.p50_ms:.4g} ms  p90 {measured.p90_ms:.4g}  {item.name}  {_left(left_s)}"
         )
+
+    if first:
+        factors = [time_item(config, machine, item).p50_ms / before_ms for item, before_ms in first.values()]
+        factor = statistics.median(factors)
+        line = f"the first {len(factors)} again: {factor:.3g} times as long as before ({', '.join(first)})"
+        steady = 1 / DRIFT <= factor <= DRIFT
+        report(line if steady else f"warning  {line}: the machine's speed drifted; let it rest, and measure again")
+
+
+def disturbances(machine: Machine) -> Iterator[str]:
+    """What of the machine's state makes its times uncertain."""
+    if machine.load > BUSY:
+        busy = f"{machine.load:.0%} of the cores were at work over the last minute"
+        yield f"{busy}; times will be longer, and scatter: wait until they are idle"
+    if machine.governor not in ("", STEADY_GOVERNOR):
+        yield f"the clock governor is {machine.governor}: times depend on the clock; set it to {STEADY_GOVERNOR}"
 
 
 def time_item(config: MeasureConfig, machine: Machine, item: Item) -> Measurement:
@@ -93,7 +124,7 @@ def cells(config: MeasureConfig, machine: Machine, measured: Measurement) -> dic
         "repeats": str(measured.repeats),
         "warmup": str(config.warmup),
         "governor": machine.governor,
-        "date": date.today().isoformat(),
+        "date": datetime.now().isoformat(timespec="seconds"),
     }
 
 
