@@ -42,7 +42,8 @@ class LatencyError(Section):
 class LatencyBound(Section):
     """`factor` times the estimate is at least the latency of a share `level` of `n` held-out networks.
 
-    `subject` says what they were: of blocks or operations measured alone it says less about a network.
+    `subject` says what they were. One of blocks or operations measured alone is no bound of a network, of which it says
+    nothing: its operations run one into another.
 
     `coverage` is the share of them that it was seen to hold for, each with a fit and a factor that had not seen it.
     """
@@ -125,8 +126,8 @@ class HardwareProfile(Section):
 
     @property
     def outside(self) -> str:
-        """How far the bound is widened and why, in words; empty for networks inside the domain."""
-        if self.domain is None or self.widening == 1:
+        """How far the bound of networks is widened and why, in words; empty for networks inside the domain."""
+        if self.domain is None or self.widening == 1 or self.network_bound is None:
             return ""
         least, most = self.domain.pixels
         return f"bound widened {self.widening:.2f}x: fitted to inputs of {least:,} to {most:,} pixels, not to these"
@@ -238,8 +239,14 @@ class HardwareProfile(Section):
         limit = limit / self._factor(metric) if margin == "upper" else limit
         return limit if self.calibrator is None or metric != "latency_ms" else self.calibrator.sum_ms(limit)
 
+    @property
+    def network_bound(self) -> LatencyBound | None:
+        """The bound, if it is one of whole networks."""
+        return self.bound if self.bound is not None and self.bound.subject == "network" else None
+
     def _factor(self, metric: str) -> float:
-        return self.bound.factor * self.widening if self.bound and metric == "latency_ms" else 1.0
+        bound = self.network_bound
+        return bound.factor * self.widening if bound is not None and metric == "latency_ms" else 1.0
 
 
 def profile_from_dict(name: str, mapping: Mapping[str, Any]) -> HardwareProfile:

@@ -26,7 +26,7 @@ def row(path: Path) -> str:
             f"{error['within_20_share']:.0%}".replace("%", " %"),
             f"{error['spearman']:.2f}",
             f"{error['n']:,}",
-            f"{bound['factor']:.3f}",
+            "of blocks" if bound.get("subject") == "block" else f"{bound['factor']:.3f}",
         ]
     return "| " + " | ".join(str(cell) for cell in cells) + " |"
 

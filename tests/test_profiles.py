@@ -253,3 +253,17 @@ def test_a_roofline_without_winograd_prices_its_convolutions_as_dense() -> None:
     others = [Operation("conv", (3, 8, 8), (16, 8, 8), kernel=3), Operation("conv", (16, 8, 8), (16, 4, 4), 3, 2)]
     assert [priced_as(op, ("dense", "winograd")) for op in [suited, *others]] == ["winograd", "dense", "dense"]
     assert priced_as(suited, ("dense",)) == "dense"
+
+
+@pytest.mark.parametrize("subject", ["network", "block", "operation"])
+def test_only_a_bound_of_networks_bounds_networks(subject: str) -> None:
+    path = ROOT / "conf" / "hardware" / "mid_tablet.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content["bound"] |= {"subject": subject, "factor": 1.5}
+    profile = profile_from_dict("mid_tablet", content)
+    estimate, bounds = profile.estimate("latency_ms", 10.0), subject == "network"
+    assert (profile.network_bound is not None) == bounds
+    assert profile.upper("latency_ms", 10.0) == pytest.approx(estimate * (1.5 if bounds else 1.0))
+    assert profile.largest_total("latency_ms", 10.0) == pytest.approx(
+        profile.largest_total("latency_ms", 10.0 / (1.5 if bounds else 1.0), margin="point")
+    )

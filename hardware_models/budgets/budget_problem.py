@@ -96,7 +96,7 @@ class BudgetProblem:
 
     def is_bound(self, metric: str) -> bool:
         """Whether the figure that this budget is checked against is the upper bound of an estimate."""
-        return metric == "latency_ms" and self.margin == "upper" and self.profile.bound is not None
+        return metric == "latency_ms" and self.margin == "upper" and self.profile.network_bound is not None
 
     def with_best_placement(self, indices: Sequence[int]) -> tuple[int, ...]:
         """The same network placed to use the least share of its tightest budget; itself on a device of one unit."""
@@ -231,7 +231,7 @@ class BudgetProblem:
 
     def _beside_estimate(self, metric: str, held: float) -> str:
         """What else is to be known of a figure that a budget is checked against: that it is a bound, and of what."""
-        bound = self.profile.bound
+        bound = self.profile.network_bound
         if bound is None or not self.is_bound(metric):
             return ""
         estimate = held / (bound.factor * self.profile.widening)

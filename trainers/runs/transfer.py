@@ -14,7 +14,7 @@ def predicted_on(problem: BudgetProblem, indices: Sequence[int]) -> Transfer:
     totals = problem.table.named(placed, problem.device)
     return Transfer(
         **{metric: profile.estimate(metric, total) for metric, total in totals.items()},
-        latency_upper_ms=None if profile.bound is None else profile.upper("latency_ms", totals["latency_ms"]),
+        latency_upper_ms=None if profile.network_bound is None else profile.upper("latency_ms", totals["latency_ms"]),
         utilisation=max(problem.utilisation_of(totals).values()),
         within=bool(problem.is_feasible(np.array([placed]))[0]),
     )

@@ -168,11 +168,18 @@ def _of_profile(name: str, device: DeviceResult) -> Iterator[Warned]:
         why = "mean absolute error of the profile on networks it was not fitted to"
         yield Warned(name, "profile of wide error", why, (("error", ("devices", name, "profile", "error", "mape")),))
     if device.upper_level is None and device.margin == "upper":
-        yield Warned(name, "no upper bound", "the profile has none, so its estimate alone was compared with the budget")
+        known = "" if profile.bound is None else f" of networks, but of single {profile.bound.subject}s"
+        why = f"the profile has none{known}, so its estimate alone was compared with the budget"
+        yield Warned(name, "no upper bound", why)
     elif device.upper_subject not in (None, "network"):
         why = f"the bound covers single {device.upper_subject}s and not whole networks"
         yield Warned(name, "bound of parts", why)
-    if profile.widening is not None and profile.widening > 1 and device.margin == "upper":
+    if (
+        profile.widening is not None
+        and profile.widening > 1
+        and device.upper_level is not None
+        and device.margin == "upper"
+    ):
         why = "networks of such small or large inputs were not among those measured; its bound is widened, by a rule"
         factor: tuple[Figure, ...] = (("factor", ("devices", name, "profile", "widening")),)
         yield Warned(name, "outside the domain of the profile", why, factor)

@@ -87,7 +87,8 @@ def certify(
     placed = place(problem, indices) if profile.units else None
     totals = problem.table.named(indices, problem.device) if placed is None else placed.costs
     predicted = {metric: profile.estimate(metric, total) for metric, total in totals.items()}
-    known = {metric: total for metric, total in totals.items() if metric != "latency_ms" or profile.bound is not None}
+    bounded = profile.network_bound is not None
+    known = {metric: total for metric, total in totals.items() if metric != "latency_ms" or bounded}
     upper = {metric: profile.upper(metric, total) for metric, total in known.items()}
     recounted = _recounted(profile, network, inputs, placed)
     measured = None if clock is None else clock(network)
