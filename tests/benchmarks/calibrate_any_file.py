@@ -4,7 +4,7 @@
 
 First as many generated CSV files of networks, from nine to a hundred rows: cells of NAS-Bench-201 or mobile networks,
 some under many names, times that are exact, scattered, or rounded to a clock of whole milliseconds and so tied, and in
-each the next mistake of DEFECTS. Each file is calibrated as `espalier-calibrate` does, and its profile read back. Columns
+each the next mistake of DEFECTS. Each file is calibrated as `espalier-calibrate` does, its profile read back. Columns
 count what came of them; sound files should give a profile, the others a warning or a refusal as far as the mistake is
 larger than the model's own error (files of nine rows have no signs). Then the CPU-seconds that so many rows take.
 """
