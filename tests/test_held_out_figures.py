@@ -24,12 +24,11 @@ def benchmark(name: str) -> ModuleType:
     return import_module(name)
 
 
-@pytest.mark.parametrize(("space", "asked"), [("nasbench201", 0.95), ("fbnet", 0.925)])
-def test_ten_designed_measurements_rank_the_networks_of_an_unseen_device(space: str, asked: float) -> None:
+def test_ten_measurements_rank_the_networks_of_an_unseen_device() -> None:
     script = benchmark("few_measurements")
-    make, sources, unseen, num_known = script.PROTOCOLS[space]
-    outcomes = list(script.one_seed(make(), sources, unseen, num_known=num_known, seed=0))
-    assert np.mean([rank for design, _, rank, _ in outcomes if design == "designed"]) >= asked
+    outcomes = list(script.one_seed(script.nasbench201(), seed=0))
+    for name, asked in (("designed", 0.95), ("random", 0.93)):
+        assert np.mean([rank for design, _, rank, _ in outcomes if design == name]) >= asked
 
 
 def test_networks_known_on_other_devices_are_predicted_on_this_one() -> None:

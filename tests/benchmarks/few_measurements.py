@@ -1,52 +1,46 @@
-"""Ten measurements of an unseen device, the rest predicted: HELP's protocol on NAS-Bench-201 and on FBNet.
+"""Ten measurements of an unseen device, the rest predicted: HELP's protocol on NAS-Bench-201.
 
     python tests/benchmarks/few_measurements.py [--seeds 10]
 
 Sources of the protocol and of the figures beside ours: HELP, arXiv:2106.08630, and the tables of its repository
-(HayeonLee/HELP); BRP-NAS, arXiv:2007.08668, as HELP reports it. Thirteen source devices with 900 (FBNet: 3,500)
+(HayeonLee/HELP); BRP-NAS, arXiv:2007.08668, as HELP reports it. Thirteen source devices with 900
 architectures, ten measured on the unseen device, Spearman over the others, the unseen device's latencies trimmed to
-their 10-90 % range. Reads the data folder at $ESPALIER_DATA, or `shared/data` beside the repository.
+their 10-90 % range. Prices are fitted as `espalier-calibrate model=additive` fits them. Reads the data folder at
+$ESPALIER_DATA, or `shared/data` beside the repository.
 """
 
 import argparse
-import csv
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from fit_cell_profiles import EDGES
-from fit_profiles import DATA, rows
+from fit_profiles import rows
 from learned_prior import learn_prior
 from scipy.stats import spearmanr
 
+from hardware_models.calibration.additive_fit import halfway
 from hardware_models.calibration.device_prior import (
-    DEGREES_OF_FREEDOM,
     DeviceBelief,
     choose_measurements,
-    fit_device,
 )
 from hardware_models.calibration.fitting import fit_nonnegative
 
-NUM_MEASURED = 10
-# No measurement tells of dead code by chance: one device in about ten drops it.
-DROPS_DEAD_CODE_ODDS = 0.1
+NUM_KNOWN, NUM_MEASURED = 900, 10
+DROPS_DEAD_CODE = (
+    0.8  # share of the error that must be left without operations that nothing reads: few devices drop them
+)
 
 NB201_SOURCES = [
     *("1080ti_1", "1080ti_32", "1080ti_256", "silver_4114", "silver_4210r", "samsung_a50", "pixel3"),
     *("essential_ph_1", "samsung_s7", "titanx_1", "titanx_32", "titanx_256", "gold_6240"),
 ]
 NB201_UNSEEN = ("titan_rtx_256", "gold_6226", "fpga", "pixel2", "raspi4", "eyeriss")
-FBNET_SOURCES = [name.replace("_256", "_64") for name in NB201_SOURCES]
-FBNET_UNSEEN = ("fpga", "raspi4", "eyeriss")
 # Spearman and median error of each seed, by design and device.
 Outcomes = dict[tuple[str, str], list[tuple[float, float]]]
 
-HELP = {
-    "nasbench201": dict(zip(NB201_UNSEEN, (0.987, 0.989, 0.985, 0.802, 0.890, 0.940), strict=True)),
-    "fbnet": dict(zip(FBNET_UNSEEN, (0.892, 0.887, 0.943), strict=True)),
-}
+HELP = dict(zip(NB201_UNSEEN, (0.987, 0.989, 0.985, 0.802, 0.890, 0.940), strict=True))
 OPERATIONS = ("skip_connect", "nor_conv_1x1", "nor_conv_3x3", "avg_pool_3x3")
-FBNET_LAYERS, FBNET_OPERATIONS = 22, 8  # beside `skip`, which is the reference
 
 
 @dataclass(frozen=True)
@@ -84,24 +78,6 @@ def nasbench201() -> Benchmark:
     return Benchmark(all_NP, reached_NP, ordinary_N, _times(table), _structure(all_NP, np.eye(all_NP.shape[1])))
 
 
-def fbnet() -> Benchmark:
-    """A constant and one feature for each operation of each layer; devices may differ in what an operation consists of.
-
-    Its structure: multiply-adds, parameters, activations and calls of each operation, beside those of a mean network.
-    """
-    table = list(rows("latency/fbnet_archs_latency.csv.gz"))
-    chosen_NL = np.array([[int(index) for index in row["arch"].split()] for row in table])
-    one_hot = (chosen_NL[:, :, None] == np.arange(FBNET_OPERATIONS)).reshape(len(table), -1)
-    x_NP = np.concatenate([np.ones((len(table), 1)), one_hot], axis=1)
-    amounts_PK = np.zeros((x_NP.shape[1], 4))
-    with (DATA / "latency/fbnet_lut_hwnasbench.csv").open(encoding="utf-8", newline="") as file:
-        for row in csv.DictReader(file):
-            if int(row["op"]) < FBNET_OPERATIONS:
-                feature = 1 + int(row["layer"]) * FBNET_OPERATIONS + int(row["op"])
-                amounts_PK[feature] = float(row["macs"]), float(row["params"]), _activations(row), 1.0
-    return Benchmark(x_NP, x_NP, np.ones(len(table), dtype=bool), _times(table), _structure(x_NP, amounts_PK))
-
-
 def _structure(x_NP: np.ndarray, amounts_PK: np.ndarray) -> np.ndarray:
     """Ways in which devices may differ: each amount may take as long as a mean network, or nothing."""
     return amounts_PK / (x_NP.mean(axis=0) @ amounts_PK)
@@ -121,13 +97,6 @@ def _reached(edges: Sequence[tuple[int, int, str]]) -> list[tuple[int, int, str]
 
 def _counts(edges: Sequence[tuple[int, int, str]]) -> list[int]:
     return [1, *(sum(name == operation for *_, name in edges) for operation in OPERATIONS)]
-
-
-def _activations(row: dict[str, str]) -> float:
-    """Elements that an inverted residual block reads and writes."""
-    size, stride, cin, cout = (int(row[key]) for key in ("in_hw", "stride", "cin", "cout"))
-    expansion = int(row["op_name"].split("_e")[1][0])
-    return size**2 * cin * (1 + expansion) + (size // stride) ** 2 * (cin * expansion + cout)
 
 
 def _times(table: Sequence[dict[str, str]]) -> dict[str, np.ndarray]:
@@ -163,22 +132,20 @@ def design(benchmark: Benchmark, prior: DeviceBelief, known: np.ndarray) -> np.n
 def predicted(benchmark: Benchmark, prior: DeviceBelief, measured: np.ndarray, y_M: np.ndarray) -> np.ndarray:
     """Times (N,) of all architectures on the device of these measurements."""
     x_NP = benchmark.all_NP
-    if benchmark.reached_NP is not benchmark.all_NP:
-        gain = log_evidence(prior, benchmark.reached_NP[measured], y_M) - log_evidence(prior, x_NP[measured], y_M)
-        x_NP = benchmark.reached_NP if gain + np.log(DROPS_DEAD_CODE_ODDS) > 0 else x_NP
-    return fit_device(prior, x_NP[measured], y_M).predict_ms(x_NP)
+    gain = log_evidence(prior, benchmark.reached_NP[measured], y_M) - log_evidence(prior, x_NP[measured], y_M)
+    x_NP = benchmark.reached_NP if gain + np.log(DROPS_DEAD_CODE_ODDS) > 0 else x_NP
+    predicted_N: np.ndarray = x_NP @ halfway(prior, x_NP[measured], y_M)
+    return predicted_N
 
 
-def one_seed(
-    benchmark: Benchmark, sources: Sequence[str], unseen: Sequence[str], *, num_known: int, seed: int
-) -> Iterator[tuple[str, str, float, float]]:
+def one_seed(benchmark: Benchmark, *, seed: int) -> Iterator[tuple[str, str, float, float]]:
     """(design, device, Spearman, median error) of one draw of known architectures, trimmed as HELP does."""
     generator = np.random.default_rng(seed)
-    known = generator.choice(len(benchmark.all_NP), num_known, replace=False)
-    prior = learned(benchmark, sources, known)
+    known = generator.choice(len(benchmark.all_NP), NUM_KNOWN, replace=False)
+    prior = learned(benchmark, NB201_SOURCES, known)
     drawn = {"designed": design(benchmark, prior, known), "random": generator.choice(known, NUM_MEASURED, False)}
     for name, measured in drawn.items():
-        for device in unseen:
+        for device in HELP:
             y_N = benchmark.times[device]
             predicted_N = predicted(benchmark, prior, measured, y_N[measured])
             low, high = np.quantile(y_N, [0.1, 0.9])
@@ -188,35 +155,27 @@ def one_seed(
             yield name, device, float(spearmanr(predicted_N[queried], y_N[queried]).statistic), error
 
 
-PROTOCOLS = {
-    "nasbench201": (nasbench201, NB201_SOURCES, NB201_UNSEEN, 900),
-    "fbnet": (fbnet, FBNET_SOURCES, FBNET_UNSEEN, 3500),
-}
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=10)
-    num_seeds = parser.parse_args().seeds
-    for space, (make, sources, unseen, num_known) in PROTOCOLS.items():
-        benchmark = make()
-        outcomes: Outcomes = {}
-        for seed in range(num_seeds):
-            for name, device, *figures in one_seed(benchmark, sources, unseen, num_known=num_known, seed=seed):
-                outcomes.setdefault((name, device), []).append((figures[0], figures[1]))
-        _print(space, unseen, outcomes, num_seeds)
-
-
-def _print(space: str, unseen: Sequence[str], outcomes: Outcomes, n: int) -> None:
-    print(f"\n{space}: Spearman, mean ± deviation over {n} seeds; median absolute error of the designed ten")
-    print(f"{'device':14s} {'HELP':>6s} {'designed':>16s} {'random':>16s} {'error':>7s}")
-    for device in [*unseen, "mean"]:
-        help_rank = np.mean([HELP[space][d] for d in unseen]) if device == "mean" else HELP[space][device]
-        shown = []
+    num_seeds, benchmark = parser.parse_args().seeds, nasbench201()
+    outcomes: Outcomes = {}
+    for seed in range(num_seeds):
+        for name, device, *figures in one_seed(benchmark, seed=seed):
+            outcomes.setdefault((name, device), []).append((figures[0], figures[1]))
+    print(
+        f"Spearman, mean ± deviation over {num_seeds} seeds; median absolute error of the designed and the random ten"
+    )
+    print(f"{'device':14s} {'HELP':>6s} {'designed':>16s} {'random':>16s} {'errors':>14s}")
+    for device in [*HELP, "mean"]:
+        help_rank = np.mean(list(HELP.values())) if device == "mean" else HELP[device]
+        shown, errors = [], []
         for name in ("designed", "random"):
-            ranks, errors = np.array([outcomes[name, d] for d in (unseen if device == "mean" else [device])]).mean(0).T
-            shown.append((f"{ranks.mean():8.4f} ± {ranks.std():.4f}", errors.mean()))
-        print(f"{device:14s} {help_rank:6.3f} {shown[0][0]:>16s} {shown[1][0]:>16s} {shown[0][1]:7.1%}")
+            of_devices = [outcomes[name, d] for d in (HELP if device == "mean" else [device])]
+            ranks, error = np.array(of_devices).mean(0).T
+            shown.append(f"{ranks.mean():8.4f} ± {ranks.std():.4f}")
+            errors.append(f"{error.mean():.1%}")
+        print(f"{device:14s} {help_rank:6.3f} {shown[0]:>16s} {shown[1]:>16s} {', '.join(errors):>14s}")
 
 
 if __name__ == "__main__":
