@@ -89,7 +89,7 @@ class AdditiveFit(ModelFit):
     def inferred(self, fitted: Fitted, *, num_held_out: int) -> Iterator[str]:
         cells = load_cell_population()
         yield (
-            "Prices are fitted together to the networks (robust), halfway between a fit to these alone and one drawn to "
+            "Prices are fitted together to the networks (robust), halfway between a fit to them alone and one drawn to "
             f"the mean over {cells.settings} settings of other devices as far as these differ ({cells.source})."
         )
         yield "They price networks of NAS-Bench-201 for 32x32 images alone."
