@@ -2,12 +2,15 @@
 
 import numpy as np
 
-from hardware_models.budgets.budget_problem import Survivors
+from hardware_models.budgets.budget_problem import BudgetProblem, Survivors
 from hardware_models.budgets.cost_table import METRICS
 from hardware_models.measuring.measure import counted
 from trainers.data.image_set import described
+from trainers.runs.config import is_host
 from trainers.runs.warnings import warning_line, warnings_of_data
 from trainers.search.plan import Plan
+
+WIDE_BOUND = 2.0  # times the estimate
 
 
 def headline(plan: Plan) -> str:
@@ -28,6 +31,23 @@ def data_lines(plan: Plan) -> list[str]:
     """Warnings of the data, one line each."""
     data = plan.data.record()
     return [warning_line(warned, {"data": data.model_dump()}) for warned in warnings_of_data(data)]
+
+
+def bound_lines(plan: Plan) -> list[str]:
+    """Warnings of a profile of this machine that was measured while it was busy, before its bound refuses a budget."""
+    hosts = (problem for problem in plan.problems if is_host(plan.config.hardware[problem.name]))
+    return [line for problem in hosts if (line := wide_bound_line(problem)) is not None]
+
+
+def wide_bound_line(problem: BudgetProblem) -> str | None:
+    """How little of a latency budget a wide bound leaves; none of one that is not."""
+    bound = problem.profile.network_bound
+    if bound is None or bound.factor <= WIDE_BOUND or not problem.is_bound("latency_ms"):
+        return None
+    return (
+        f"warning {problem.name}: its {bound.level:.0%} bound is {bound.factor:.2f} times the estimate, which may use "
+        f"{1 / bound.factor:.0%} of a latency budget; delete its file in paths.cache to measure it on an idle machine"
+    )
 
 
 def feasible_line(plan: Plan, device: int, survivors: Survivors) -> str:

@@ -21,7 +21,7 @@ from trainers.runs.result import Result, missing_files
 from trainers.runs.state import CHECKPOINTS, FINISHED, state_of
 from trainers.search.callbacks import Report, SearchCallback
 from trainers.search.checkpoints import remove_checkpoints
-from trainers.search.console import data_lines, feasible_line, headline
+from trainers.search.console import bound_lines, data_lines, feasible_line, headline
 from trainers.search.derive import Compared, compare, derive
 from trainers.search.display import Bar, Display, Lines
 from trainers.search.finished import report_finished
@@ -146,7 +146,7 @@ def _run(plan: Plan, folder: RunFolder, display: Display, callbacks: Sequence[Se
     if on_gpu:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS has no deterministic products
         torch.cuda.reset_peak_memory_stats(plan.device)
-    for line in (headline(plan), *data_lines(plan)):
+    for line in (headline(plan), *data_lines(plan), *bound_lines(plan)):
         report(line)
     outcome = search(plan, folder, report, progress, callbacks=callbacks)
     clock, found = time.perf_counter(), outcome.compared.found
