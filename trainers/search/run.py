@@ -216,9 +216,9 @@ def search(
 def _pruning_line(state: SearchState) -> str:
     """What decided which choices were pruned."""
     by_logits, last = sum(map(trusted, state.agreements)), state.agreements[-1]
-    tau = "not checked" if last is None else f"Kendall's tau {last:.2f}"
-    line = f"pruning by the logits at {by_logits} of {len(state.agreements)} events, by cost alone at the others"
-    return f"{line}; logits against losses of the networks drawn: {tau}"
+    others = ", costs alone at the others" if by_logits < len(state.agreements) else ""
+    tau = "they were not checked" if last is None else f"Kendall's tau with losses of the networks drawn is {last:.2f}"
+    return f"pruning: the logits decided at {by_logits} of {len(state.agreements)} events{others}; {tau}"
 
 
 def _feasible(plan: Plan, report: Report) -> SearchState:
