@@ -26,7 +26,8 @@ BYTES_PER_ELEMENT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 class LatencyError(Section):
     """Relative error of latency on networks that the fit had not seen, as fractions, and their rank correlation.
 
-    `median_ape_interval` holds the median of further networks drawn as these were with 90 %; of few it is wide.
+    `median_ape_interval` contains, at 90 % confidence, the median of further networks drawn in the same way; of few
+    networks it is wide.
     """
 
     method: Text

@@ -22,15 +22,12 @@ def drawn(losses: list[float]) -> DrawnLosses:
 
 
 def test_tau_is_that_of_pairs_near_in_time() -> None:
-    """Of a turn's six pairs all agree; over the end of a turn, of those at most three draws apart, all disagree."""
+    """Losses fall as scores rise, over turns too; in the last case of 18 pairs 12 agree and 6 do not."""
     falling = [4.0 - k % 4 for k in range(8)]
     assert drawn(falling).agreement(LOGITS, PLACES) == pytest.approx(1.0)
     assert drawn([-loss for loss in falling]).agreement(LOGITS, PLACES) == pytest.approx(-1.0)
     half = [4.0, 1.0, 3.0, 2.0] * 2  # of the lags 1, 2 and 3: pairs of scores 0 1 3 4
-    pairs = [(a, b) for lag in (1, 2, 3) for a, b in zip(range(8 - lag), range(lag, 8), strict=True)]
-    scores = [0, 1, 3, 4] * 2
-    due = np.mean([np.sign((scores[b] - scores[a]) * (half[a] - half[b])) for a, b in pairs])
-    assert drawn(half).agreement(LOGITS, PLACES) == pytest.approx(float(due))
+    assert drawn(half).agreement(LOGITS, PLACES) == pytest.approx(1 / 3)
 
 
 def test_few_draws_and_mixtures_say_nothing() -> None:
@@ -40,6 +37,9 @@ def test_few_draws_and_mixtures_say_nothing() -> None:
     for _ in range(20):
         seen.add(0, {"kernel": 1, "width": torch.tensor([0.5, 0.5])}, 1.0)
     assert len(seen.draws) == 2
+    for k in range(60):  # one network alone, as where a sampler trains the largest first
+        seen.add(0, ORDER[3], float(k % 5))
+    assert seen.agreement(LOGITS, PLACES) is None
 
 
 @pytest.mark.parametrize("agrees", [True, False])

@@ -1,4 +1,4 @@
-"""What of the machine makes measured times uncertain: told before they are taken, and in the end."""
+"""What of the machine makes measured times uncertain: reported before they are taken, and at the end."""
 
 from itertools import count
 from pathlib import Path
@@ -31,7 +31,7 @@ def take(monkeypatch: pytest.MonkeyPatch, slower: float = 1.0) -> None:
 
 
 @pytest.mark.parametrize(("slower", "drifts"), [(1.0, False), (1.02, True)])
-def test_a_speed_that_drifts_is_told_in_the_end(
+def test_a_speed_that_drifts_is_reported_at_the_end(
     measure: Cli, monkeypatch: pytest.MonkeyPatch, slower: float, drifts: bool
 ) -> None:
     """Each of twelve networks takes 2 % longer than the one before: the first three then 1.02 ** 12 times as long."""
@@ -46,7 +46,7 @@ def test_a_speed_that_drifts_is_told_in_the_end(
 @pytest.mark.parametrize(
     ("load", "governor", "num"), [(0.1, "", 0), (0.1, "performance", 0), (0.9, "", 1), (2.0, "powersave", 2)]
 )
-def test_a_busy_machine_and_a_clock_that_varies_are_told_before(
+def test_a_busy_machine_and_a_clock_that_varies_are_reported_first(
     measure: Cli, monkeypatch: pytest.MonkeyPatch, load: float, governor: str, num: int
 ) -> None:
     take(monkeypatch)

@@ -197,5 +197,6 @@ def test_a_search_of_partial_channels_trains_networks_of_fewer_weights_and_costs
     for indices in ((4, 4, 3, 1, 2, 4), (0, 1, 2, 3, 4, 0)):
         choices = partial.choices(indices)
         torch.testing.assert_close(supernet(x, partial.selection(indices)), supernet.extract(choices).eval()(x))
-    with pytest.raises(InvalidInputError, match=r"space\.search_partial"):
-        NasBench201Space.small(width=6, search_partial=4)
+    for wrong in ({"width": 6, "search_partial": 4}, {"search_partial": "four"}, {"search_partial": 4.0}):
+        with pytest.raises(InvalidInputError, match=r"space\.search_partial"):
+            NasBench201Space.small(**wrong)

@@ -199,7 +199,7 @@ def test_tuners_of_nni_stay_within_budget_and_leave_random_numbers_alone(tuner: 
 
 
 @pytest.mark.parametrize("tuner", ["evolution", "tpe"])
-def test_tuners_of_nni_learn_from_what_they_are_told(tuner: str, loose: BudgetProblem) -> None:
+def test_tuners_of_nni_learn_from_results(tuner: str, loose: BudgetProblem) -> None:
     """As the best of so many networks at random has a rank of (S + 1) / (k + 1) in the mean: 2.6 here."""
     ranks = []
     for seed in range(12):

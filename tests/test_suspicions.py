@@ -84,3 +84,11 @@ def test_any_times_give_signs_with_rows_that_are_there(
     for sign in suspicions(predicted_N, measured_N, predicted_N):
         assert sign.places
         assert set(sign.places) <= set(range(num))
+
+
+@pytest.mark.parametrize(("rows", "word"), [(1, "above"), (-1, "below")])
+def test_times_a_row_apart_are_said_to_be_of_the_row_that_they_are_of(rows: int, word: str) -> None:
+    times_N = np.exp(np.random.default_rng(4).uniform(0, 2, NUM))
+    (sign,) = suspicions(times_N, np.roll(times_N, rows), times_N)
+    assert sign.kind == "shifted"
+    assert word in sign.words

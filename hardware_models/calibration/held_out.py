@@ -19,7 +19,8 @@ Groups = NDArray[np.int64]
 # Predictions (N,) of all rows by a fit to the rows in the mask (N,); NaN for a row that it cannot price.
 Predict = Callable[[Mask], Array]
 
-NUM_GROUPS = 20  # that rows are left out in, so that 211 fits are enough; up to so many each is left out alone
+NUM_GROUPS = 20  # that rows are left out in, so that some 250 fits are enough; up to so many each is left out alone
+LEAST_JUDGED = 5  # rows, for ranks and errors to say anything
 INTERVAL = 0.9  # level of the interval of a median error
 KEPT = -1  # the group of rows that are never left out
 
@@ -57,8 +58,8 @@ def judged_rows(measurements: Measurements, *, level: float) -> tuple[int, ...] 
 
     A bound covers new networks like those that it was taken from. Telling ones are extremes, like no others.
     """
-    random = measurements.random
-    return random if len(random) >= rows_needed(level) else None
+    random = measurements.random if measurements.subject == "network" else ()
+    return random if len(random) >= max(LEAST_JUDGED, rows_needed(level)) else None
 
 
 def hold_out(predict: Predict, measured_N: Array, *, subject: Subject, judged: Sequence[int] | None = None) -> HeldOut:

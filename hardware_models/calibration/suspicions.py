@@ -103,7 +103,7 @@ def _drifting(residual_N: Array) -> Iterator[Suspicion]:
 
 def _shifted(measured_N: Array, typical_N: Array) -> Iterator[Suspicion]:
     own = _rank_correlation(typical_N, measured_N)
-    beside = {"below": (typical_N[:-1], measured_N[1:]), "above": (typical_N[1:], measured_N[:-1])}
+    beside = {"above": (typical_N[:-1], measured_N[1:]), "below": (typical_N[1:], measured_N[:-1])}
     for where, (typical, measured) in beside.items():
         correlation = _rank_correlation(typical, measured)
         if correlation > own + SHIFTED and correlation > DISORDERED[0]:

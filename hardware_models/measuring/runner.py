@@ -112,8 +112,11 @@ def governor() -> str:
 
 
 def load() -> float:
-    """Share of the cores that were at work over the last minute."""
-    return os.getloadavg()[0] / (os.cpu_count() or 1)
+    """Share of the cores that were at work over the last minute, 0 where the system does not say."""
+    try:
+        return os.getloadavg()[0] / (os.cpu_count() or 1)
+    except OSError:
+        return 0.0
 
 
 def machine_description() -> str:

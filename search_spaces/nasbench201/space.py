@@ -99,11 +99,12 @@ class NasBench201Space(SearchSpace):
     ) -> None:
         sides = [image_size] * 2 if isinstance(image_size, int) else list(image_size)
         numbers = {"width": width, "image_size": min(sides), "channels": channels, "search_width": search_width}
+        numbers["search_partial"] = search_partial
         problems = [p for key, value in numbers.items() if value is not None for p in wrong_number(key, value)]
         for key, cells in {"num_cells": num_cells, "search_cells": search_cells}.items():
             problems += [] if cells is None else wrong_number(key, cells, most=DEEPEST)
         seen_width = search_width or width
-        if search_partial is not None and (search_partial < 1 or seen_width % search_partial):
+        if not problems and seen_width % (search_partial or 1):
             problems.append(f"space.search_partial: got {search_partial}, allowed: what divides {seen_width} channels")
         if len(sides) != 2:
             problems.append(f"space.image_size: got {sides}, allowed: pixels of a side, or height and width")

@@ -30,19 +30,22 @@ class CalibrationReport:
     def summary(self) -> Iterator[str]:
         """The figures in words, a line each."""
         file, error, bound = self._measurements, self._calibration.error, self._calibration.bound
-        random = "random ones " if self._calibration.is_random else ""
-        yield f"{file.path}: {len(file.rows)} {file.subject}s, {error.n} {random}of them held out in turn"
+        random = "random ones" if self._calibration.is_random else "of them"
+        yield f"{file.path}: {len(file.rows)} {file.subject}s; {error.n} {random} held out in turn"
         if not self._calibration.is_random and file.subject == "network":
             yield (
                 f"note   {len(file.random)} of them are marked as drawn at random: error and bound are of networks "
                 "chosen as these were, and may not hold for others; propose=20 chooses random ones too"
             )
         low, high = error.median_ape_interval or (nan, nan)
-        interval = f" ({low:.1%} to {high:.1%} with 90 %)" if low <= high else ""
+        interval = f" ({low:.1%} to {high:.1%} at 90 % confidence)" if low <= high else ""
         yield (
             f"error  mean {error.mape:.1%}  median {error.median_ape:.1%}{interval}  within 10 %: "
             f"{error.within_10_share:.0%}  within 20 %: {error.within_20_share:.0%}  Spearman {error.spearman:.3f}"
         )
+        if file.subject != "network":
+            of_parts = f"error and bound are those of single {file.subject}s"
+            yield f"note   {of_parts}: a search holds the estimate of a network, without a bound"
         seen = "too few rows to try it" if bound.coverage is None else f"covered {bound.coverage:.1%} of them"
         yield f"bound  {bound.factor:.4g} times the estimate at level {bound.level:g}, n {bound.n}; {seen}"
         for sign in self._calibration.suspicions:

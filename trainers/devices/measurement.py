@@ -25,7 +25,7 @@ Report = Callable[[str], None]
 
 BUSY = 0.5  # share of the cores
 STEADY_GOVERNOR = "performance"
-MOST_AGAIN, ITEMS_PER_AGAIN = 3, 4  # items that are timed again in the end: at most so many, one in so many
+MOST_AGAIN, ITEMS_PER_AGAIN = 3, 4  # items that are timed again at the end: at most so many, one in so many
 DRIFT = 1.1  # factor of their times that is more than noise
 
 
@@ -60,7 +60,7 @@ def measure_items(
 ) -> None:
     """Times each item and writes its row; reports how many are left and for how long.
 
-    In the end the first ones are timed again, which shows a drift of the machine's speed.
+    At the end the first ones are timed again, which shows a drift of the machine's speed.
     """
     start, first = time.monotonic(), dict[str, tuple[Item, float]]()
     for number, item in enumerate(items, start=1):
@@ -157,12 +157,13 @@ def take_over_logs(config: MeasureConfig, report: Report) -> None:
 
 def write_files(config: MeasureConfig, items: Sequence[Item]) -> None:
     """Puts beside the output what the rows do not hold: the operations of networks, and random networks themselves."""
-    networks = {item.name: item.subject for item in items if isinstance(item.subject, Architecture)}
+    networks = [(item, item.subject) for item in items if isinstance(item.subject, Architecture)]
     if networks:
         write_layers(config.output_path, {item.name: item.operations for item in items})
     if config.networks is not None:
-        for name, architecture in networks.items():
-            write_text(config.architectures_folder / f"{name}.json", architecture.to_json())
+        for item, architecture in networks:
+            text = architecture.to_json(origin={"part": item.part})
+            write_text(config.architectures_folder / f"{item.name}.json", text)
 
 
 def write_layers(path: Path, networks: Mapping[str, Sequence[Operation]]) -> None:

@@ -168,8 +168,8 @@ def _of_profile(name: str, device: DeviceResult) -> Iterator[Warned]:
         why = "mean absolute error of the profile on networks it was not fitted to"
         yield Warned(name, "profile of wide error", why, (("error", ("devices", name, "profile", "error", "mape")),))
     if device.upper_level is None and device.margin == "upper":
-        known = "" if profile.bound is None else f" of networks, but of single {profile.bound.subject}s"
-        why = f"the profile has none{known}, so its estimate alone was compared with the budget"
+        none = "the profile has none" if profile.bound is None else f"its bound is of single {profile.bound.subject}s"
+        why = f"{none}, so its estimate alone was compared with the budget"
         yield Warned(name, "no upper bound", why)
     elif device.upper_subject not in (None, "network"):
         why = f"the bound covers single {device.upper_subject}s and not whole networks"

@@ -34,7 +34,7 @@ def data_lines(plan: Plan) -> list[str]:
 
 
 def bound_lines(plan: Plan) -> list[str]:
-    """Warnings of a profile of this machine that was measured while it was busy, before its bound refuses a budget."""
+    """Warnings of a profile of this machine whose bound is wide, before it refuses a budget."""
     hosts = (problem for problem in plan.problems if is_host(plan.config.hardware[problem.name]))
     return [line for problem in hosts if (line := wide_bound_line(problem)) is not None]
 
@@ -42,11 +42,14 @@ def bound_lines(plan: Plan) -> list[str]:
 def wide_bound_line(problem: BudgetProblem) -> str | None:
     """How little of a latency budget a wide bound leaves; none of one that is not."""
     bound = problem.profile.network_bound
-    if bound is None or bound.factor <= WIDE_BOUND or not problem.is_bound("latency_ms"):
+    if bound is None or not problem.is_bound("latency_ms"):
+        return None
+    factor = bound.factor * problem.profile.widening
+    if factor <= WIDE_BOUND:
         return None
     return (
-        f"warning {problem.name}: its {bound.level:.0%} bound is {bound.factor:.2f} times the estimate, which may use "
-        f"{1 / bound.factor:.0%} of a latency budget; delete its file in paths.cache to measure it on an idle machine"
+        f"warning {problem.name}: its {bound.level:.0%} bound is {factor:.2f} times the estimate, which may use "
+        f"{1 / factor:.0%} of a latency budget; delete its file in paths.cache to measure it on an idle machine"
     )
 
 

@@ -34,17 +34,20 @@ class DrawnLosses:
     def agreement(self, utilities: Sequence[Array], places: Mapping[str, int]) -> float | None:
         """Kendall's tau of log-probabilities `utilities` (N,) of each device with losses, less being better.
 
-        Over pairs of draws of a device that are near in time; `places` are the first choices of decisions. None where
-        too few were drawn to say.
+        Over pairs of draws of a device that are near in time and not weighed alike; `places` are the first choices of
+        the decisions that count. None where there are too few such pairs.
         """
         concordant = []
         for device, utilities_N in enumerate(utilities):
             own = [(choices, loss) for of, choices, loss in self.draws if of == device]
-            scores = np.array([sum(utilities_N[places[n] + k] for n, k in choices.items()) for choices, _ in own])
+            scores = np.array(
+                [sum(utilities_N[place + choices[n]] for n, place in places.items()) for choices, _ in own]
+            )
             losses = np.array([loss for _, loss in own])
             for lag in range(1, NEAREST + 1):
                 concordant.append(np.sign((scores[lag:] - scores[:-lag]) * (losses[:-lag] - losses[lag:])))
         pairs = np.concatenate(concordant)
+        pairs = pairs[pairs != 0]
         return float(pairs.mean()) if len(pairs) >= LEAST_PAIRS else None
 
     def state_dict(self) -> list[Any]:

@@ -217,7 +217,9 @@ def _pruning_line(state: SearchState) -> str:
     """What decided which choices were pruned."""
     by_logits, last = sum(map(trusted, state.agreements)), state.agreements[-1]
     others = ", costs alone at the others" if by_logits < len(state.agreements) else ""
-    tau = "they were not checked" if last is None else f"Kendall's tau with losses of the networks drawn is {last:.2f}"
+    evidence = "there were no losses to check them by"
+    if last is not None:
+        evidence = f"Kendall's tau with losses of the networks drawn is {last:.2f}"
     return f"pruning: the logits decided at {by_logits} of {len(state.agreements)} events{others}; {tau}"
 
 

@@ -61,9 +61,8 @@ class SearchState:
 
         `remaining` falls from 1 to 0, where every network that is left meets every budget.
         """
-        places = {
-            d.name: int(first) for d, first in zip(self.table.space.decisions, self.table.first_choice, strict=False)
-        }
+        own = self.table.space.decisions[: self.table.num_own]  # where a network runs does not change its loss
+        places = {decision.name: int(self.table.first_choice[k]) for k, decision in enumerate(own)}
         agreement = self.drawn.agreement(self.utilities, places)
         self.agreements.append(agreement)
         for device, problem in enumerate(self.problems):
@@ -104,8 +103,8 @@ class SearchState:
         self.prune_log = [
             PruneRecord(record["step"], record["device"], Removal(**record["removal"])) for record in state["prune_log"]
         ]
-        self.agreements = list(state["agreements"])
-        self.drawn.load_state_dict(state["drawn"])
+        self.agreements = list(state.get("agreements", []))  # these two earlier versions did not keep
+        self.drawn.load_state_dict(state.get("drawn", []))
         self.utilities = [utilities_N.numpy() for utilities_N in state["utilities"]]
         self.survivors = [Survivors(mask_N.numpy(), tuple(incumbent)) for mask_N, incumbent in state["survivors"]]
 

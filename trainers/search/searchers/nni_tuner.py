@@ -34,12 +34,12 @@ class NniTuner(Searcher):
     def search(self, request: Request) -> list[Candidate]:
         evaluated = Evaluated(request)
         with _own_random(int(request.generator.integers(2**31))) as seed, _quiet():
-            _run_trials(self._made(request, seed), request, evaluated)
+            _run_trials(self._make(request, seed), request, evaluated)
         evaluated.take(evaluated.uniform(), most=evaluated.left)
         return evaluated.ranked()
 
-    def _made(self, request: Request, seed: int) -> "Tuner":
-        """The tuner, told of the decisions of the space. Imports nni, which takes seconds."""
+    def _make(self, request: Request, seed: int) -> "Tuner":
+        """The tuner, set up with the decisions of the space. Imports nni, which takes seconds."""
         from nni.algorithms.hpo.random_tuner import RandomTuner
         from nni.algorithms.hpo.regularized_evolution_tuner import RegularizedEvolutionTuner
         from nni.algorithms.hpo.tpe_tuner import TpeTuner
