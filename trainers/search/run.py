@@ -220,7 +220,7 @@ def _pruning_line(state: SearchState) -> str:
     evidence = "there were no losses to check them by"
     if last is not None:
         evidence = f"Kendall's tau with losses of the networks drawn is {last:.2f}"
-    return f"pruning: the logits decided at {by_logits} of {len(state.agreements)} events{others}; {tau}"
+    return f"pruning: the logits decided at {by_logits} of {len(state.agreements)} events{others}; {evidence}"
 
 
 def _feasible(plan: Plan, report: Report) -> SearchState:
