@@ -41,7 +41,7 @@ def test_a_file_of_an_earlier_version_is_read_and_written_with_the_same_values(r
                 rows = [device["taken"], *device["candidates"], *device["random_candidates"], *device["cut"]]
                 for row in (*rows, *(device["larger_candidates_that_lost"] or [])):
                     row["evidence"] = {}
-            before["search"] |= {"prior": None, "cpu_seconds": None, "peak_gpu_memory_mb": None}
+            before["search"] |= dict.fromkeys(("prior", "cpu_seconds", "peak_gpu_memory_mb", "pruning"))
             before["search"] |= {"accelerator": "cpu", "processes": 1, "precision": "32-true"}
         assert after == before
     assert read_result(tmp_path / "result.json") == result
