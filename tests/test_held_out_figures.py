@@ -26,9 +26,12 @@ def benchmark(name: str) -> ModuleType:
 
 def test_ten_measurements_rank_the_networks_of_an_unseen_device() -> None:
     script = benchmark("few_measurements")
-    outcomes = list(script.one_seed(script.nasbench201(), seed=0))
-    for name, asked in (("designed", 0.95), ("random", 0.9)):
-        assert np.mean([rank for design, _, rank, _ in outcomes if design == name]) >= asked
+    benchmark_of_cells = script.nasbench201()
+    outcomes = [list(script.one_seed(benchmark_of_cells, seed=seed)) for seed in range(3)]
+    for found in outcomes:
+        assert np.mean([rank for design, _, rank, _ in found if design == "designed"]) >= 0.95
+    # Which ten random cells are measured makes a difference of a few hundredths.
+    assert np.mean([rank for found in outcomes for design, _, rank, _ in found if design == "random"]) >= 0.92
 
 
 def test_networks_known_on_other_devices_are_predicted_on_this_one() -> None:
