@@ -14,7 +14,7 @@ from hardware_models.calibration.held_out import (
     latency_bound,
     latency_error,
 )
-from hardware_models.calibration.model_fit import MODEL_FITS, Fitted, ModelFit, times
+from hardware_models.calibration.model_fit import MODEL_FITS, Fitted, times
 from hardware_models.calibration.population import load_population
 from hardware_models.calibration.roofline_design import roofline_amounts
 from hardware_models.calibration.roofline_fit import design_of
@@ -73,7 +73,8 @@ def calibrate(
     judged = judged_rows(measurements, level=level)
     held_out = hold_out(fit.predict, measured_N, subject=subject, judged=judged)
     _refuse(measurements, fit.held_out_problems(held_out, level=level))
-    signs = _signs(measurements, fit, precision)
+    every = held_out if judged is None else hold_out(fit.predict, measured_N, subject=subject)
+    signs = _signs(measurements, every, precision)
     fitted = fit.fit(np.ones(len(rows), dtype=bool))
     coverage = bound_coverage(fit.predict, measured_N, level=level, judged=judged)
     bound = latency_bound(held_out, level=level, coverage=coverage)
@@ -94,12 +95,13 @@ def where(measurements: Measurements, sign: Suspicion) -> str:
     return f"lines {', '.join(map(str, lines))}"
 
 
-def _signs(measurements: Measurements, fit: ModelFit, precision: Precision) -> tuple[Suspicion, ...]:
-    """Signs of mistaken measurements of networks. Raises: InvalidInputError if a model of them would be of no use."""
+def _signs(measurements: Measurements, held_out: HeldOut, precision: Precision) -> tuple[Suspicion, ...]:
+    """Signs of mistaken measurements of networks, all of them held out in turn.
+
+    Raises: InvalidInputError if a model of them would be of no use.
+    """
     if measurements.subject != "network":
         return ()
-    measured_N = times(measurements.rows)
-    held_out = hold_out(fit.predict, measured_N, subject="network")
     rows = list(held_out.rows)
     signs = suspicions(held_out.predicted_N, held_out.measured_N, _typical(measurements, precision)[rows])
     signs = [replace(sign, places=tuple(rows[place] for place in sign.places)) for sign in signs]

@@ -49,8 +49,8 @@ def fit_with_prior(x_NP: Array, y_N: Array, prior_P: Array, *, strength: float =
         times_NP = x_NP * np.exp(logs[:-1])
         sums_N = times_NP.sum(axis=1)
         error_N = (np.log(sums_N) - log_y_N) / HUBER_DELTA
-        slope_N = np.abs(error_N) / (np.sqrt(1 + error_N**2) * np.maximum(np.abs(_pseudo_huber(error_N)), 1e-12))
-        slope_N[np.abs(error_N) < 1e-6] = 1.0
+        root_N = np.sqrt(1 + error_N**2)
+        slope_N = np.sqrt((root_N + 1) / 2) / root_N  # of _pseudo_huber
         of_rows_NQ = np.column_stack([slope_N[:, None] * times_NP / sums_N[:, None], np.zeros(len(y_N))])
         return np.concatenate([of_rows_NQ, pull_PQ])
 
@@ -60,7 +60,7 @@ def fit_with_prior(x_NP: Array, y_N: Array, prior_P: Array, *, strength: float =
 
 def _pseudo_huber(error_N: Array) -> Array:
     """What, squared and halved, is the pseudo-Huber loss of each error."""
-    robust_N: Array = np.sign(error_N) * np.sqrt(2 * (np.sqrt(1 + error_N**2) - 1))
+    robust_N: Array = error_N / np.sqrt((np.sqrt(1 + error_N**2) + 1) / 2)
     return robust_N
 
 

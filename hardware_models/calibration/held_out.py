@@ -59,7 +59,12 @@ def judged_rows(measurements: Measurements, *, level: float) -> tuple[int, ...] 
     A bound covers new networks like those that it was taken from. Telling ones are extremes, like no others.
     """
     random = measurements.random if measurements.subject == "network" else ()
-    return random if len(random) >= max(LEAST_JUDGED, rows_needed(level)) else None
+    return random if len(random) >= random_needed(level) else None
+
+
+def random_needed(level: float) -> int:
+    """The least number of random networks that error and bound at `level` are taken from."""
+    return max(LEAST_JUDGED, rows_needed(level))
 
 
 def hold_out(predict: Predict, measured_N: Array, *, subject: Subject, judged: Sequence[int] | None = None) -> HeldOut:

@@ -26,8 +26,8 @@ import numpy as np
 from fit_profiles import DATA, ncnn_networks, rows, usable_times
 
 from hardware_models.calibration.design import propose
-from hardware_models.calibration.fitting import conformal_factor, rows_needed
-from hardware_models.calibration.held_out import hold_out
+from hardware_models.calibration.fitting import conformal_factor
+from hardware_models.calibration.held_out import hold_out, random_needed
 from hardware_models.calibration.roofline_fit import RooflineFit
 from hardware_models.importers.fbnet import FbnetBlock
 from hardware_models.importers.phones import import_phones
@@ -116,8 +116,8 @@ POOLS: dict[str, Callable[[np.random.Generator], Iterator[Pool]]] = {
 
 def chosen_rows(pool: Pool, design: str, level: float, order: Sequence[int]) -> tuple[list[int], list[int] | None]:
     """Places of the networks to measure, and of those among them that are judged; none for all of them."""
-    number = pool.num_telling + rows_needed(level)
-    num_random = {"telling + random": rows_needed(level), "random": number, "telling": 0}[design]
+    number = pool.num_telling + random_needed(level)
+    num_random = {"telling + random": random_needed(level), "random": number, "telling": 0}[design]
     candidates = {str(i): pool.networks[i] for i in order}
     proposed = propose(candidates, (), num_networks=number, num_random=num_random, bytes_per_element=4)
     places = [int(proposal.name) for proposal in proposed]
@@ -163,7 +163,7 @@ def main() -> None:
         every = list(POOLS[kind](np.random.default_rng(0)))
         for design in arguments.designs.split(","):
             for level in LEVELS:
-                least = rows_needed(level) + LEAST_OTHERS
+                least = random_needed(level) + LEAST_OTHERS
                 pools = [pool for pool in every if len(pool.networks) >= pool.num_telling + least]
                 if pools:
                     show(kind, pools, design, level, arguments.draws)

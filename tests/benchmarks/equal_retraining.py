@@ -61,7 +61,6 @@ COMMON = (
     "trainer.threads=1",
     "trainer.batch_size=64",
     "trainer.random_candidates=0",
-    "space.resolutions=[32]",
 )
 UNTRAINED = ("trainer.steps=2",)
 BRIEF = (*UNTRAINED, "evaluator=short_training", "trainer.candidates=16", "evaluator.steps=[60]")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from hardware_models.calibration.calibration import calibrate
 from hardware_models.calibration.design import Proposal, propose
-from hardware_models.calibration.fitting import rows_needed
+from hardware_models.calibration.held_out import random_needed
 from hardware_models.calibration.profile_file import profile_text
 from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import BYTES_PER_ELEMENT
@@ -49,7 +49,7 @@ def run_propose(config: CalibrateConfig, report: Report) -> None:
     """Writes the networks to measure next, the most telling first and then random ones, and the command for them."""
     candidates, measurements = checked_candidates(config)
     assert config.propose is not None
-    needed = rows_needed(config.level)
+    needed = random_needed(config.level)
     num_random = min(config.propose, max(0, needed - (len(measurements.random) if measurements else 0)))
     proposals = propose(
         {item.name: item.operations for item in candidates},

@@ -2,6 +2,7 @@
 
 # Shapes: N choices of all decisions.
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from search_spaces.space import Selection
 
 NEAREST = 3  # draws of a device that each one is compared with: losses fall over training, so near ones compare
 LEAST_PAIRS = 16  # that say anything
-KEPT = 4096  # draws; older ones were of other weights
+KEPT = 1024  # draws; older ones were of other weights, and all are in each checkpoint
 
 
 class DrawnLosses:
@@ -23,13 +24,13 @@ class DrawnLosses:
     """
 
     def __init__(self) -> None:
-        self.draws: list[tuple[int, dict[str, int], float]] = []
+        self.draws: deque[tuple[int, dict[str, int], float]] = deque(maxlen=KEPT)
 
     def add(self, device: int, selection: Selection, loss: float) -> None:
         """Adds a network; a mixture of choices is none."""
         choices = {name: value for name, value in selection.items() if not isinstance(value, Tensor)}
         if len(choices) == len(selection):
-            self.draws = [*self.draws[-KEPT + 1 :], (device, choices, loss)]
+            self.draws.append((device, choices, loss))
 
     def agreement(self, utilities: Sequence[Array], places: Mapping[str, int]) -> float | None:
         """Kendall's tau of log-probabilities `utilities` (N,) of each device with losses, less being better.
@@ -54,4 +55,4 @@ class DrawnLosses:
         return [(device, dict(choices), loss) for device, choices, loss in self.draws]
 
     def load_state_dict(self, state: Sequence[Any]) -> None:
-        self.draws = [(device, dict(choices), loss) for device, choices, loss in state]
+        self.draws = deque(((device, dict(choices), loss) for device, choices, loss in state), maxlen=KEPT)
