@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
+from selection import mobile_space
 
 from hardware_models.placement.chain import Chain, network_chain, placed_costs
 from hardware_models.placement.placement import fastest_placement
 from hardware_models.profile import HardwareProfile, load_profile, profile_from_dict
-from search_spaces.mobile.space import MobileSpace
 from search_spaces.operation import Operation
+from search_spaces.space import SearchSpace
 
 CONF = Path(__file__).resolve().parents[2] / "conf"
 ILLUSTRATION: dict[str, Any] = {
@@ -145,12 +145,7 @@ def changed(profile: HardwareProfile, *keys: str, value: Any) -> HardwareProfile
     return profile_from_dict(profile.name, content)
 
 
-def mobile_space() -> MobileSpace:
-    spec = yaml.safe_load((CONF / "space" / "mobile.yaml").read_text(encoding="utf-8"))
-    return MobileSpace(**{key: value for key, value in spec.items() if key != "name"}, num_classes=1000)
-
-
-def random_networks(space: MobileSpace, size: int) -> list[Chain]:
+def random_networks(space: SearchSpace, size: int) -> list[Chain]:
     generator = np.random.default_rng(0)
     rows = np.stack([generator.integers(len(d.choices), size=size) for d in space.decisions], axis=1)
     return [network_chain(space, space.choices(row))[0] for row in rows]
@@ -194,7 +189,7 @@ def best_split(profile: HardwareProfile, chain: Chain) -> tuple[float, int, int]
     )
 
 
-def show_split(space: MobileSpace) -> None:
+def show_split(space: SearchSpace) -> None:
     chain, _ = network_chain(space, space.choices([0] * len(space.decisions)))
     slow = load_profile(CONF / "hardware" / "iot_terminal.yaml").latency
     assert slow is not None
@@ -238,7 +233,7 @@ def main() -> None:
     arguments = parser.parse_args()
     compare_with_brute_force(arguments.chains)
     show_bus()
-    space = mobile_space()
+    space = mobile_space(num_classes=1000)
     chains = random_networks(space, arguments.networks)
     show_load(chains[:100])
     show_split(space)

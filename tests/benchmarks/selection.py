@@ -26,7 +26,8 @@ from hardware_models.budgets.cost_table import Array, CostTable, Indices
 from hardware_models.infeasible import BudgetInfeasibleError
 from hardware_models.measuring.measure import machine_description, versions
 from hardware_models.profile import load_profile
-from search_spaces.mobile.space import MobileSpace
+from search_spaces.architecture import make_space
+from search_spaces.space import SearchSpace
 
 # Shapes: S networks, n decisions, N choices of all decisions.
 
@@ -74,13 +75,13 @@ def header(**more: str) -> str:
     return f"{machine_description()}\n{settings}, {datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
 
 
-def mobile_space(**changed: Sequence[int]) -> MobileSpace:
-    """The space of conf/space/mobile.yaml for 10 classes, with other choices where `changed` gives some."""
+def mobile_space(num_classes: int = 10, **changed: Sequence[int]) -> SearchSpace:
+    """The space of conf/space/mobile.yaml for 224 px, with other choices where `changed` gives some."""
     content = yaml.safe_load((CONF / "space" / "mobile.yaml").read_text(encoding="utf-8")) | changed
-    return MobileSpace(**{key: value for key, value in content.items() if key != "name"}, num_classes=10)
+    return make_space(content, num_classes=num_classes, channels=3, image_size=(224, 224))
 
 
-def tier_table(space: MobileSpace) -> CostTable:
+def tier_table(space: SearchSpace) -> CostTable:
     """Costs of the space on the three tier profiles."""
     return CostTable(space, [load_profile(CONF / "hardware" / f"{name}.yaml") for name in BUDGETS])
 
@@ -91,7 +92,7 @@ def timed(call: Callable[[], Any]) -> tuple[Duration, Any]:
     return Duration(time.perf_counter() - wall, time.process_time() - cpu), result
 
 
-def score_vectors(space: MobileSpace, number: int) -> list[Array]:
+def score_vectors(space: SearchSpace, number: int) -> list[Array]:
     """Random scores (N,): half of them normal, half with larger choices favoured."""
     generator = np.random.default_rng(0)
     rise_N = np.concatenate([np.linspace(0, RISE, len(d.choices)) for d in space.decisions])
