@@ -148,7 +148,7 @@ def against_largest(table: CostTable, batches: tuple[Batch, Batch], num_rounds: 
     module = search(
         tier_table(mobile_space(resolutions=table.space.deploy_shape[1:2])), batches, arch_every=1, budgets=False
     )
-    space, supernet = table.space, module.supernet
+    space, supernet = module.state.table.space, module.supernet
     path = largest_path(module.state.table.rules)
     alone = space.network(space.choices(path)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     images, labels = batches[0]
