@@ -33,6 +33,7 @@ from search_spaces.architecture import read_architecture
 from trainers.devices.measure_plan import architecture_item
 
 CELLS = ("space=nasbench201", "space.width=4", "space.num_cells=1", "space.image_size=8")
+MEASURED_CELLS = ("space=nasbench201", "space.width=16", "space.num_cells=1", "space.image_size=32")  # 0.1 to 0.4 ms
 
 
 @pytest.fixture
@@ -208,15 +209,15 @@ def test_error_and_bound_come_of_the_random_part_where_there_is_one(command: Cli
 
 @pytest.mark.slow
 def test_what_is_measured_here_is_calibrated_and_searched_for(command: Cli) -> None:
-    proposed = done(command("propose=14", *CELLS))
+    proposed = done(command("propose=14", *MEASURED_CELLS))
     assert "warning" not in proposed
     assert "5 telling ones" in proposed
-    output = done(command(*following(proposed, MEASURE), "warmup=1", "repeats=5", app=MEASURE))
+    output = done(command(*following(proposed, MEASURE), "repeats=20", app=MEASURE))
     output = done(command(*following(output, CALIBRATE), "name=this_machine"))
     arguments = [
         *following(output, SEARCH),
         "hardware.this_machine.budgets.latency_ms=1000",
-        *CELLS,
+        *MEASURED_CELLS,
         "debug=one_epoch",
     ]
     code, output, errors = command(*arguments, app=SEARCH)
