@@ -97,7 +97,7 @@ def rows(name: str) -> Iterator[dict[str, str]]:
 
 @cache
 def ncnn_networks() -> dict[str, list[Operation]]:
-    """Convolution and linear layers of each fp network of ncnn's benchmark."""
+    """Layers of each fp network of ncnn's benchmark: the table's, and squeeze-excite."""
     networks: dict[str, list[Operation]] = {}
     for row in rows("latency/ncnn_network_layers.csv.gz"):
         if row["network"].endswith("_int8"):
@@ -112,7 +112,25 @@ def ncnn_networks() -> dict[str, list[Operation]]:
         if operation.macs != int(row["macs"]):
             raise ValueError(f"{row['network']}, {row['name']}: {operation.macs} multiply-adds, not {row['macs']}")
         networks.setdefault(row["network"], []).append(operation)
-    return networks
+    return {name: list(with_squeeze_excite(layers)) for name, layers in networks.items()}
+
+
+def with_squeeze_excite(layers: Sequence[Operation]) -> Iterator[Operation]:
+    """The layers, with what the table leaves out of squeeze-excite: the pool before its two, the scale behind them.
+
+    These are two layers of one pixel behind a map, the second of as many channels as the map.
+    """
+    excited: Operation | None = None
+    for before, layer, after in zip([None, *layers], layers, [*layers[1:], None], strict=False):
+        if before and after and before.out_shape[1] > layer.in_shape[1] == after.in_shape[1] == 1:
+            channels = before.out_shape[0]
+            if channels == layer.in_shape[0] == after.out_shape[0] > layer.out_shape[0]:
+                excited = before
+                yield Operation("global_pool", before.out_shape, (channels, 1, 1))
+        yield layer
+        if excited and before and before.in_shape[1] == 1:
+            yield Operation("scale", excited.out_shape, excited.out_shape)
+            excited = None
 
 
 @cache
