@@ -69,6 +69,7 @@ class HardwareProfile(Section):
     name: Text
     title: Text
     runtime: Text
+    runtime_version: Text | None = None  # and of what else ran there; null: the source does not say
     threads: Size | None  # null: the source does not say
     precision: Precision
     budgets: Mapping[Metric, Positive]
@@ -149,7 +150,7 @@ class HardwareProfile(Section):
         content = self.model_dump(mode="json", exclude={"budgets": True, "latency": True, "units": priced})
         absent = {"units": not self.units, "links": not self.units, "entry": not self.units}
         absent["error_reason"] = self.error is not None
-        absent["calibrator"] = self.calibrator is None
+        absent |= {key: content[key] is None for key in ("calibrator", "runtime_version")}
         absent["domain"] = absent["widening"] = self.domain is None
         models = {"latency": self.latency} | {
             f"units.{name}.latency": unit.latency for name, unit in self.units.items()

@@ -6,6 +6,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 from calibrations import OPERATIONS
 from console import (
@@ -227,6 +228,7 @@ def test_what_is_measured_here_is_calibrated_and_searched_for(command: Cli) -> N
     device = json.loads(result.read_text())["devices"]["this_machine"]
     profile = load_profile(Path("hardware/this_machine.yaml"))
     assert device["profile"]["source"] == profile.source
+    assert f"onnxruntime {onnxruntime.__version__}" in str(profile.runtime_version)
     assert device["upper"]["latency_ms"] >= device["predicted"]["latency_ms"] > 0
 
 

@@ -26,6 +26,7 @@ class Description:
     threads: int | None
     precision: Precision
     assumed: tuple[str, ...]
+    runtime_version: str | None = None
 
 
 def profile_text(calibration: Calibration, measurements: Measurements, description: Description) -> str:
@@ -45,7 +46,7 @@ def _sections(
     fitted = calibration.fitted
     yield (
         "Null: not stated.",
-        {key: getattr(description, key) for key in ("title", "runtime", "threads", "precision")},
+        {key: getattr(description, key) for key in ("title", "runtime", "runtime_version", "threads", "precision")},
     )
     yield (
         "Limits per network at batch size 1, null: no limit. gflops in 10^9 multiply-adds, each counted once;\n"

@@ -113,6 +113,7 @@ def _measure(threads: int, effort: Effort, progress: Callable[[str], None]) -> d
     return {
         "title": f"This machine: {machine_description()}",
         "runtime": RUNTIME,
+        "runtime_version": _software(),
         "threads": threads,
         "precision": "fp32",
         "budgets": {},
@@ -133,11 +134,14 @@ def _drawn_to(columns: Sequence[str], alone_P: Array, amounts_NF: Array) -> Roof
     return roofline_design([columns[i] for i in used], np.maximum(alone_P[used], floor_P))
 
 
+def _software() -> str:
+    return ", ".join(f"{name} {version}" for name, version in versions().items())
+
+
 def _origin(num_operations: int, effort: Effort) -> dict[str, Any]:
-    software = ", ".join(f"{name} {version}" for name, version in versions().items())
     num_networks = effort.fit_networks + effort.held_out_networks
     return {
-        "source": f"measured on {date.today().isoformat()} on {machine_description()}; {software}",
+        "source": f"measured on {date.today().isoformat()} on {machine_description()}",
         "measured": [
             f"Median time of {num_networks} whole networks, taken in turns, {effort.repeats} runs each.",
             f"Least kernel time of {num_operations} single operations inside small graphs, {effort.repeats} runs each.",

@@ -58,12 +58,14 @@ def precision_of(config: CalibrateConfig, measurements: Measurements | None) -> 
 def describe(config: CalibrateConfig, measurements: Measurements) -> Description:
     """What the configuration and the file say of the device; what neither says is assumed, and said to be."""
     stated, precision = measurements.constants, precision_of(config, measurements)
+    versions = dict.fromkeys(row.fields["versions"] for row in measurements.rows if row.fields.get("versions"))
     assumed = ("fp32: the measurements do not say at which precision they were taken.",)
     assert config.name is not None
     return Description(
         name=config.name,
         title=config.title or stated.get("machine", config.name),
         runtime=config.runtime or stated.get("runtime", "not stated"),
+        runtime_version="; ".join(versions) or None,
         threads=config.threads or (int(stated["threads"]) if "threads" in stated else None),
         precision=precision or "fp32",
         assumed=() if precision else assumed,
