@@ -20,7 +20,7 @@ Groups = NDArray[np.int64]
 Predict = Callable[[Mask], Array]
 
 NUM_GROUPS = 20  # that rows are left out in, so that some 250 fits are enough; up to so many each is left out alone
-LEAST_JUDGED = 5  # rows, for ranks and errors to say anything
+LEAST_JUDGED = 9  # rows, for ranks and errors to say anything
 INTERVAL = 0.9  # level of the interval of a median error
 KEPT = -1  # the group of rows that are never left out
 

@@ -110,7 +110,8 @@ def roofline_design(columns: Sequence[str], prior_P: Array) -> RooflineDesign:
 
 def roofline_amounts(networks: Sequence[Sequence[Operation]], *, bytes_per_element: int = 4) -> Array:
     """What each network has of `AMOUNTS`, (N, F): 10^9 of work or bytes, and numbers of operations."""
-    return np.array([list(_amounts(operations, bytes_per_element).values()) for operations in networks])
+    amounts = [list(_amounts(operations, bytes_per_element).values()) for operations in networks]
+    return np.array(amounts).reshape(-1, len(AMOUNTS))
 
 
 def _amounts(operations: Sequence[Operation], bytes_per_element: int) -> dict[str, float]:

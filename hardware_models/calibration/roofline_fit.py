@@ -3,8 +3,12 @@
 # Shapes: N rows, F amounts of work, bytes and operations.
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
 
 from hardware_models.calibration.calibrator_fit import fit_calibrator
+from hardware_models.calibration.corrections import Corrections
 from hardware_models.calibration.fitting import Array
 from hardware_models.calibration.held_out import Mask
 from hardware_models.calibration.model_fit import Fitted, ModelFit
@@ -22,6 +26,16 @@ from hardware_models.latency_models.roofline import PRICE_KINDS
 from hardware_models.measuring.measurements import Measurements, Subject
 
 
+@dataclass(frozen=True)
+class _Parts:
+    """Coefficients (P,), factors (O,) on operations, the sums (N,) that both give all rows, and the map from sums."""
+
+    coefficients_P: Array
+    factors_O: Array
+    sums_N: Array
+    calibrator: Calibrator | None
+
+
 class RooflineFit(ModelFit):
     """Throughputs, bandwidths and overheads; of networks also the map from their sum to their time."""
 
@@ -31,29 +45,36 @@ class RooflineFit(ModelFit):
         networks = [row.operations for row in self.rows]
         self.amounts_NF = roofline_amounts(networks, bytes_per_element=bytes_per_element)
         self.design = design_of(self.subject, self.amounts_NF)
+        # Operations and blocks measured alone do not say how their sum relates to a network.
+        self.corrections = Corrections(networks if self.subject == "network" else [()])
+        each = [[operation] for operation in self.corrections.operations]
+        self.of_each_OP = self.design.features(roofline_amounts(each, bytes_per_element=bytes_per_element))
 
-    def _coefficients(self, kept_N: Mask) -> tuple[Array, Array, Calibrator | None]:
-        """Coefficients (P,) of a fit to these rows, the sums (N,) that they give all rows, and the map from sums."""
+    def _parts(self, kept_N: Mask) -> _Parts:
+        """What a fit to these rows finds."""
         coefficients_P = self.design.fit(self.amounts_NF[kept_N], self.measured_N[kept_N])
         sums_N = self.design.features(self.amounts_NF) @ coefficients_P
-        # Operations and blocks measured alone do not say how their sum relates to a network.
         if self.subject != "network" or not (sums_N[kept_N] > 0).all():
-            return coefficients_P, sums_N, None
-        return coefficients_P, sums_N, fit_calibrator(sums_N[kept_N], self.measured_N[kept_N])
+            return _Parts(coefficients_P, np.ones(len(self.corrections.operations)), sums_N, None)
+        prices_O = self.of_each_OP @ coefficients_P
+        factors_O = self.corrections.fit(prices_O, sums_N, self.measured_N, kept_N)
+        sums_N = sums_N + self.corrections.added(prices_O, factors_O)
+        return _Parts(coefficients_P, factors_O, sums_N, fit_calibrator(sums_N[kept_N], self.measured_N[kept_N]))
 
     def predict(self, kept_N: Mask) -> Array:
-        _, sums_N, calibrator = self._coefficients(kept_N)
-        return sums_N if calibrator is None else calibrator.latencies_ms(sums_N)
+        parts = self._parts(kept_N)
+        return parts.sums_N if parts.calibrator is None else parts.calibrator.latencies_ms(parts.sums_N)
 
     def fit(self, kept_N: Mask) -> Fitted:
-        coefficients_P, _, calibrator = self._coefficients(kept_N)
-        amounts_NF = self.amounts_NF[kept_N]
+        parts, amounts_NF = self._parts(kept_N), self.amounts_NF[kept_N]
         measured = measured_kinds(amounts_NF)
         kinds = PRICE_KINDS if self.subject == "network" else measured
+        named = zip(self.corrections.operations, parts.factors_O.tolist(), strict=True)
+        factors = {operation.notation: factor for operation, factor in named if factor != 1}
         return Fitted(
-            self.design.model(coefficients_P, kinds),
-            calibrator,
-            self.design.undecided(amounts_NF, coefficients_P),
+            self.design.model(parts.coefficients_P, kinds).model_copy(update={"factors": factors}),
+            parts.calibrator,
+            self.design.undecided(amounts_NF, parts.coefficients_P),
             tuple(kind for kind in kinds if kind not in (*measured, *BESIDE)),
         )
 
@@ -63,6 +84,11 @@ class RooflineFit(ModelFit):
             f"Throughputs, bandwidths and overheads are fitted together to the {self.subject}s (least relative error, "
             f"robust), drawn weakly to a typical device made of {population.devices} others ({population.source})."
         )
+        if num_factors := len(getattr(fitted.latency, "factors", ())):
+            yield (
+                f"Factors of {num_factors} operations that several networks have are fitted to what the roofline "
+                "leaves, drawn to 1; networks held out were predicted better with them."
+            )
         if fitted.calibrator is not None:
             yield "The calibrator predicted networks held out better than the sum of their operations."
         if fitted.undecided:

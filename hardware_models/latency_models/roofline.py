@@ -3,11 +3,11 @@
 from collections.abc import Collection, Mapping
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from hardware_models.latency_models.latency_model import LatencyModel
 from hardware_models.schema import NonNegative, Positive, Section
-from search_spaces.operation import KINDS, Operation, kind_of
+from search_spaces.operation import KINDS, Operation, kind_of, parse_operation
 
 PriceKind = str  # one of these, or the name of a registered kind of operation
 PRICE_KINDS = ("pointwise", "dense", "winograd", "depthwise", "grouped", "linear", "pool", "elementwise")
@@ -24,6 +24,10 @@ def _known(kind: PriceKind) -> PriceKind:
     return kind
 
 
+def _notation(text: str) -> str:
+    return parse_operation(text).notation
+
+
 class KindRate(Section):
     """How fast one kind runs: work in 10^9 per second (null: work costs nothing beside bytes), and ms to start one."""
 
@@ -36,20 +40,23 @@ class Roofline(LatencyModel):
 
     A bandwidth is in GB/s (10^9 bytes); null where the fit found that these bytes cost nothing.
     `winograd` is optional: 3x3 convolutions that a runtime may compute with fewer multiplications; without it they are
-    `dense`. The sum is linear in what is fitted; the larger of work and bytes, tried instead, predicted no better.
+    `dense`. `factors` are of single operations by their notation, where measured networks have shown that the price of
+    their kind and size is wrong; an operation that is not named has 1. The sum is linear in what is fitted; the larger
+    of work and bytes, tried instead, predicted no better.
     """
 
     monotone: ClassVar[bool] = True
     formula: ClassVar[str] = (
         "Time of an operation = work / throughput + weight bytes / bandwidth + activation bytes / bandwidth + "
         "overhead.\nBandwidths in 10^9 bytes per second; throughput in 10^9 multiply-adds per second, null: bytes "
-        "alone; overhead in\nms per operation."
+        "alone; overhead in\nms per operation. Factors of single operations, where there are any, multiply it."
     )
 
     model: Literal["roofline"]
     weight_gb_per_s: Positive | None
     activation_gb_per_s: Positive | None
     kinds: Mapping[Annotated[PriceKind, AfterValidator(_known)], KindRate]
+    factors: Mapping[Annotated[str, AfterValidator(_notation)], Positive] = Field(default_factory=dict)
 
     @property
     def priced(self) -> str:
@@ -64,7 +71,8 @@ class Roofline(LatencyModel):
             + _time(operation.params * bytes_per_element, self.weight_gb_per_s)
             + _time((operation.in_elements + operation.out_elements) * bytes_per_element, self.activation_gb_per_s)
         )
-        return seconds_e9 * 1e-6 + rate.overhead_ms
+        price_ms = seconds_e9 * 1e-6 + rate.overhead_ms
+        return price_ms * self.factors.get(operation.notation, 1.0) if self.factors else price_ms
 
 
 def priced_as(operation: Operation, kinds: Collection[PriceKind]) -> PriceKind:
