@@ -111,3 +111,22 @@ def test_a_look_up_table_of_another_project_gives_a_profile_in_one_command(comma
     assert profile.error is not None and profile.error.n == num_rows and profile.error.mape < asked
     assert profile.bound is not None and profile.bound.coverage == pytest.approx(0.9, abs=0.05)
     assert profile.calibrator is None
+
+
+@pytest.mark.skipif(not (DATA / "latency").is_dir(), reason=f"no measurements at {DATA}; set ESPALIER_DATA")
+def test_of_the_models_that_can_price_all_networks_the_one_of_least_error_is_kept(
+    command: Cli, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests" / "benchmarks"))
+    script = runpy.run_path(str(ROOT / "tests" / "benchmarks" / "fit_cell_profiles.py"))
+    cells = script["nb201_cells"]()[:40]
+    networks = {f"cell{i}": script["nb201_network"](*cell) for i, (cell, _) in enumerate(cells)}
+    write_networks(Path("bench.csv"), networks, {f"cell{i}": times["pixel3"] for i, (_, times) in enumerate(cells)})
+    errors = {}
+    for model in ("roofline", "additive", "null"):
+        done(command("measurements=bench.csv", f"name=by_{model}", f"model={model}"))
+        profile = load_profile(Path(f"hardware/by_{model}.yaml"))
+        assert profile.error is not None and profile.latency is not None
+        errors[model] = profile.error.mape
+    assert errors["null"] == min(errors.values())
+    assert errors[profile.latency.model] == errors["null"]

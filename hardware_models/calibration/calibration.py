@@ -1,6 +1,7 @@
 """From measured times to a latency model with its held-out error and its bound: networks, blocks or operations."""
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -23,7 +24,9 @@ from hardware_models.calibration.suspicions import Suspicion, is_useless, suspic
 from hardware_models.measuring.csv_file import refusal
 from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import BYTES_PER_ELEMENT, LatencyBound, LatencyError, Precision
+from search_spaces.errors import InvalidInputError
 
+DEFAULT_MODEL = "roofline"  # the one that prices any network
 MOST_LINES = 8  # that are named one by one
 NOT_RANDOM = (
     "Error and bound are those of networks chosen as the measured ones were; the file marks too few as drawn at random "
@@ -83,6 +86,28 @@ def calibrate(
         inferred.append(NOT_RANDOM)
     inferred += [f"Sign of mistaken measurements, {where(measurements, sign)}: {sign.words}" for sign in signs]
     return Calibration(fitted, held_out, latency_error(held_out), bound, tuple(inferred), judged is not None, signs)
+
+
+def calibrate_best(
+    measurements: Measurements, *, level: float, precision: Precision, unusual_speed: bool = False
+) -> tuple[Calibration, dict[str, float]]:
+    """The calibration of the model with the least mean held-out error, and that error of each model that was fitted.
+
+    A roofline, which every measured operation or block is left to, and of networks whatever else can price all of them.
+    Raises: InvalidInputError as `calibrate` of a roofline.
+    """
+
+    def by(model: str) -> Calibration:
+        return calibrate(measurements, model=model, level=level, precision=precision, unusual_speed=unusual_speed)
+
+    found = {DEFAULT_MODEL: by(DEFAULT_MODEL)}
+    for name, fit_class in MODEL_FITS.items():
+        if name in found or measurements.subject != "network" or "network" not in fit_class.subjects:
+            continue
+        with suppress(InvalidInputError):  # it cannot price these networks, or predicts them poorly
+            found[name] = by(name)
+    errors = {name: calibration.error.mape for name, calibration in found.items()}
+    return found[min(errors, key=errors.__getitem__)], errors
 
 
 def where(measurements: Measurements, sign: Suspicion) -> str:

@@ -6,12 +6,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from hardware_models.calibration.calibration import calibrate
+from hardware_models.calibration.calibration import Calibration, calibrate, calibrate_best
 from hardware_models.calibration.design import Proposal, propose
 from hardware_models.calibration.held_out import random_needed
 from hardware_models.calibration.profile_file import profile_text
 from hardware_models.measuring.measurements import Measurements
-from hardware_models.profile import BYTES_PER_ELEMENT
+from hardware_models.profile import BYTES_PER_ELEMENT, Precision
 from search_spaces.architecture import Architecture
 from search_spaces.errors import InvalidInputError
 from trainers.devices.calibrate_input import checked_candidates, checked_measurements, describe, precision_of
@@ -27,13 +27,7 @@ def run_calibrate(config: CalibrateConfig, report: Report) -> None:
     """Writes the profile of what was measured and its report. Nothing is written if anything is wrong."""
     measurements = checked_measurements(config)
     description = describe(config, measurements)
-    calibration = calibrate(
-        measurements,
-        model=config.model,
-        level=config.level,
-        precision=description.precision,
-        unusual_speed=config.unusual_speed,
-    )
+    calibration = _calibrated(config, measurements, description.precision, report)
     text = profile_text(calibration, measurements, description)
     found = CalibrationReport(calibration, measurements)
     with _writing():
@@ -43,6 +37,27 @@ def run_calibrate(config: CalibrateConfig, report: Report) -> None:
         report(line)
     report(f"profile {config.output_path}  report {config.report_folder}")
     report(f"next  {_next_search(config, measurements)}")
+
+
+def _calibrated(
+    config: CalibrateConfig, measurements: Measurements, precision: Precision, report: Report
+) -> Calibration:
+    """The calibration of the model that is asked for, or of the best one."""
+    if config.model is not None:
+        return calibrate(
+            measurements,
+            model=config.model,
+            level=config.level,
+            precision=precision,
+            unusual_speed=config.unusual_speed,
+        )
+    calibration, errors = calibrate_best(
+        measurements, level=config.level, precision=precision, unusual_speed=config.unusual_speed
+    )
+    if len(errors) > 1:
+        best_first = sorted(errors.items(), key=lambda pair: pair[1])
+        report(f"model  {'; '.join(f'{name}: mean error {error:.1%}' for name, error in best_first)}")
+    return calibration
 
 
 def run_propose(config: CalibrateConfig, report: Report) -> None:

@@ -20,7 +20,7 @@ RANDOM_CANDIDATES = 1000  # networks of a space among which to choose
 def checked_measurements(config: CalibrateConfig) -> Measurements:
     """The measurements that a profile is fitted to. Raises: InvalidInputError for what cannot be used."""
     _check_outputs([config.output_path, config.report_folder], overwrite=config.overwrite)
-    if config.model not in MODEL_FITS:
+    if config.model is not None and config.model not in MODEL_FITS:
         raise InvalidInputError(f"model: got {config.model!r}; allowed: {', '.join(MODEL_FITS)}")
     measurements = _read(config)
     assert measurements is not None  # checked with the configuration

@@ -119,7 +119,7 @@ class CalibrateConfig(CommandConfig):
     runtime: Line | None
     threads: Annotated[int, Field(ge=1, le=1024)] | None
     precision: Precision | None
-    model: Line
+    model: Line | None
     level: Annotated[float, Field(ge=0.5, le=0.999, allow_inf_nan=False)]
     unusual_speed: bool
     propose: Count | None
