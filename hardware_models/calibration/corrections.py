@@ -16,7 +16,7 @@ from hardware_models.schema import DIGITS
 from search_spaces.operation import Operation
 
 LEAST_NETWORKS = 12  # of fewer, factors follow the noise
-SEEN = 3  # networks that have an operation before it gets a factor of its own
+SEEN = 5  # networks that have an operation before it gets a factor of its own
 MOST = 256  # operations that get one, those that take most of the time
 SPREADS = 0.1, 0.3, 1.0  # of factors about 1, tried
 LEAST_FACTOR, MOST_FACTOR = 0.2, 5.0
