@@ -45,10 +45,11 @@ class Corrections:
         held out in turn.
         """
         factors_O, kept = np.ones(len(prices_O)), np.flatnonzero(kept_N)
-        if len(kept) < LEAST_NETWORKS or not self.operations:
+        if len(kept) < LEAST_NETWORKS:
             return factors_O
         times_NO = self.counts_NO[kept] * prices_O
-        most = np.argsort(-times_NO.sum(axis=0), kind="stable")[:MOST]
+        total_O = times_NO.sum(axis=0) * ((times_NO > 0).sum(axis=0) >= SEEN)
+        most = np.argsort(-total_O, kind="stable")[: min(MOST, np.count_nonzero(total_O))]
         times_NO, sums_N, measured_N = times_NO[:, most], sums_N[kept], measured_N[kept]
         error, spread = _best_spread(times_NO, sums_N, measured_N)
         if error < MIN_GAIN * _error(sums_N, measured_N):

@@ -48,7 +48,7 @@ class RooflineFit(ModelFit):
         # Operations and blocks measured alone do not say how their sum relates to a network.
         self.corrections = Corrections(networks if self.subject == "network" else [()])
         each = [[operation] for operation in self.corrections.operations]
-        self.of_each_OP = self.design.features(roofline_amounts(each, bytes_per_element=bytes_per_element))
+        self.each_OF = roofline_amounts(each, bytes_per_element=bytes_per_element)
 
     def _parts(self, kept_N: Mask) -> _Parts:
         """What a fit to these rows finds."""
@@ -56,7 +56,7 @@ class RooflineFit(ModelFit):
         sums_N = self.design.features(self.amounts_NF) @ coefficients_P
         if self.subject != "network" or not (sums_N[kept_N] > 0).all():
             return _Parts(coefficients_P, np.ones(len(self.corrections.operations)), sums_N, None)
-        prices_O = self.of_each_OP @ coefficients_P
+        prices_O = self.design.features(self.each_OF) @ coefficients_P
         factors_O = self.corrections.fit(prices_O, sums_N, self.measured_N, kept_N)
         sums_N = sums_N + self.corrections.added(prices_O, factors_O)
         return _Parts(coefficients_P, factors_O, sums_N, fit_calibrator(sums_N[kept_N], self.measured_N[kept_N]))
