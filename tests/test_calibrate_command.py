@@ -130,7 +130,8 @@ def test_what_the_file_says_of_the_device_goes_into_the_profile(command: Cli) ->
     done(command("measurements=bench.csv", "name=dev"))
     profile = load_profile(Path("hardware/dev.yaml"))
     assert (profile.title, profile.runtime, profile.threads, profile.precision) == ("board, 4 cores", "ort", 2, "fp16")
-    assert profile.source.startswith("measured from 2026-01-01 to 2026-01-09 on board, 4 cores; ort 1.3; bench.csv")
+    assert profile.source.startswith("measured from 2026-01-01 to 2026-01-09 on board, 4 cores; bench.csv")
+    assert profile.runtime_version == "ort 1.3"
     refused_again = command("measurements=bench.csv", "name=two", "threads=3", "runtime=tflite", "precision=fp32")
     assert refused_again[0] == 2
     for words in ("threads: got 3, but bench.csv says '2'", "runtime: got 'tflite'", "precision: got 'fp32'"):

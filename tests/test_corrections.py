@@ -1,4 +1,4 @@
-"""Factors of single operations: found where networks show them, absent where the roofline says all, priced as told."""
+"""Factors of single operations: found where networks show them, absent where there are few, priced as written."""
 
 import numpy as np
 import pytest
@@ -6,11 +6,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from measured_networks import true_device
 
-from hardware_models.calibration.corrections import Corrections
+from hardware_models.calibration.corrections import LEAST_FACTOR, LEAST_NETWORKS, MOST_FACTOR, Corrections
 from hardware_models.calibration.model_fit import Fitted
 from hardware_models.calibration.roofline_fit import RooflineFit
 from hardware_models.latency_models.roofline import Roofline
 from hardware_models.measuring.measurements import MeasuredRow, Measurements
+from hardware_models.testing import check_latency_model, example_operations
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 
@@ -45,7 +46,7 @@ def fit(of: list[tuple[Operation, ...]], ms: np.ndarray) -> tuple[RooflineFit, F
     return model, model.fit(np.ones(len(rows), dtype=bool))
 
 
-def test_an_operation_that_takes_three_times_its_price_is_found_and_others_keep_theirs() -> None:
+def test_an_operation_that_takes_three_times_its_price_has_the_largest_factor() -> None:
     of = networks(80)
     _, fitted = fit(of, times_ms(of, 3.0))
     assert isinstance(fitted.latency, Roofline)
@@ -73,7 +74,7 @@ def test_a_device_that_the_roofline_says_all_of_is_still_predicted() -> None:
 
 
 def test_few_networks_get_none() -> None:
-    of = networks(11)
+    of = networks(LEAST_NETWORKS - 1)
     _, fitted = fit(of, times_ms(of, 3.0))
     assert isinstance(fitted.latency, Roofline) and not fitted.latency.factors
 
@@ -81,15 +82,16 @@ def test_few_networks_get_none() -> None:
 def test_the_profile_prices_as_the_fit_predicts() -> None:
     of = networks(60)
     model, fitted = fit(of, times_ms(of, 3.0))
-    sums = [sum(fitted.latency.price_ms(o, bytes_per_element=4) or 0.0 for o in network) for network in of]
+    assert isinstance(fitted.latency, Roofline) and fitted.latency.factors
+    sums = [sum(float(fitted.latency.price_ms(o, bytes_per_element=4)) for o in network) for network in of]  # type: ignore[arg-type]
     predicted = sums if fitted.calibrator is None else [fitted.calibrator.latency_ms(s) for s in sums]
     assert predicted == pytest.approx(model.predict(np.ones(60, dtype=bool)).tolist(), rel=0.01)
 
 
 @settings(max_examples=30, deadline=None)
 @given(
-    st.integers(1, 40),
-    st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=40),
+    st.integers(1, 60),
+    st.lists(st.floats(1e-4, 1e4), min_size=1, max_size=60),
     st.integers(0, 3),
 )
 def test_any_times_give_factors_within_their_limits(num: int, some: list[float], seed: int) -> None:
@@ -98,7 +100,7 @@ def test_any_times_give_factors_within_their_limits(num: int, some: list[float],
     prices = np.full(len(corrections.operations), 0.1)
     measured = np.resize(np.array(some), num)
     factors = corrections.fit(prices, np.ones(num), measured, np.ones(num, dtype=bool))
-    assert ((factors >= 0.2) & (factors <= 5)).all()
+    assert ((factors >= LEAST_FACTOR) & (factors <= MOST_FACTOR)).all()
 
 
 def test_a_factor_multiplies_the_price_of_its_operation_alone() -> None:
@@ -109,6 +111,13 @@ def test_a_factor_multiplies_the_price_of_its_operation_alone() -> None:
         times = 2.0 if operation.notation == ODD else 1.0
         price, plain = (m.price_ms(operation, bytes_per_element=4) for m in (with_factor, content))
         assert price == pytest.approx(times * (plain or 0.0))
+
+
+def test_a_roofline_with_factors_keeps_the_contract_of_latency_models() -> None:
+    content = true_device().latency
+    assert isinstance(content, Roofline)
+    for operation in example_operations():
+        check_latency_model(content.model_copy(update={"factors": {operation.notation: 0.2}}))
 
 
 def test_a_factor_of_no_operation_is_refused() -> None:

@@ -24,7 +24,6 @@ from hardware_models.calibration.suspicions import Suspicion, is_useless, suspic
 from hardware_models.measuring.csv_file import refusal
 from hardware_models.measuring.measurements import Measurements
 from hardware_models.profile import BYTES_PER_ELEMENT, LatencyBound, LatencyError, Precision
-from search_spaces.errors import InvalidInputError
 
 DEFAULT_MODEL = "roofline"  # the one that prices any network
 MOST_LINES = 8  # that are named one by one
@@ -93,7 +92,7 @@ def calibrate_best(
 ) -> tuple[Calibration, dict[str, float]]:
     """The calibration of the model with the least mean held-out error, and that error of each model that was fitted.
 
-    A roofline, which every measured operation or block is left to, and of networks whatever else can price all of them.
+    Single operations and blocks are left to a roofline; networks to whatever else can price all of them, too.
     Raises: InvalidInputError as `calibrate` of a roofline.
     """
 
@@ -104,10 +103,19 @@ def calibrate_best(
     for name, fit_class in MODEL_FITS.items():
         if name in found or measurements.subject != "network" or "network" not in fit_class.subjects:
             continue
-        with suppress(InvalidInputError):  # it cannot price these networks, or predicts them poorly
+        with suppress(ValueError):  # it cannot price these networks, or predicts them poorly
             found[name] = by(name)
-    errors = {name: calibration.error.mape for name, calibration in found.items()}
-    return found[min(errors, key=errors.__getitem__)], errors
+    judged = len(found[DEFAULT_MODEL].held_out.rows)
+    errors = {name: own.error.mape for name, own in found.items() if len(own.held_out.rows) == judged}
+    best = min(errors, key=errors.__getitem__)
+    if len(errors) == 1:
+        return found[best], errors
+    listed = ", ".join(f"{name} ({error:.1%})" for name, error in errors.items())
+    kept = (
+        f"Of {listed} the model of the least mean error on networks held out was kept, which flatters error and bound "
+        "slightly."
+    )
+    return replace(found[best], inferred=(*found[best].inferred, kept)), errors
 
 
 def where(measurements: Measurements, sign: Suspicion) -> str:

@@ -15,16 +15,16 @@ from hardware_models.calibration.held_out import Mask
 from hardware_models.schema import DIGITS
 from search_spaces.operation import Operation
 
-LEAST_NETWORKS = 12  # of fewer, factors follow the noise
+LEAST_NETWORKS = 30  # of fewer, factors follow the noise, and a search finds the networks that they make too cheap
 SEEN = 5  # networks that have an operation before it gets a factor of its own
-MOST = 256  # operations that get one, those that take most of the time
-SPREADS = 0.1, 0.3, 1.0  # of factors about 1, tried
+MOST = 128  # operations that get one, those that take most of the time
+SPREADS = 0.1, 0.5  # of factors about 1, tried
 LEAST_FACTOR, MOST_FACTOR = 0.2, 5.0
-NUM_GROUPS = 5
-REWEIGHTINGS = 5
-LEAST_NOISE = 0.005  # of the times of networks, as a fraction
+NUM_GROUPS = 3
+REWEIGHTINGS = 3
+LEAST_NOISE = 0.005  # relative, of a measured time
 BETTER_SHARE = 0.8  # of networks held out, whose errors are compared
-MIN_GAIN = 0.95  # factors must lower the held-out error to this share, or there are none
+MIN_GAIN = 0.95  # factors must lower that error to this share, or there are none
 
 
 class Corrections:
@@ -41,7 +41,7 @@ class Corrections:
         """Factors (O,) of the prices in ms; 1 throughout where networks held out are not predicted better with them.
 
         `sums_N` are the sums of all operations' prices, in ms as `measured_N`. The least squares of relative residuals,
-        robust, with each factor drawn to 1 by the spread that predicts five groups of the kept networks best, each
+        robust, with each factor drawn to 1 by the spread that predicts three groups of the kept networks best, each
         held out in turn.
         """
         factors_O, kept = np.ones(len(prices_O)), np.flatnonzero(kept_N)
@@ -53,7 +53,8 @@ class Corrections:
         times_NO, sums_N, measured_N = times_NO[:, most], sums_N[kept], measured_N[kept]
         error, spread = _best_spread(times_NO, sums_N, measured_N)
         if error < MIN_GAIN * _error(sums_N, measured_N):
-            factors_O[most] = _factors(times_NO, sums_N, measured_N, spread)
+            found_O = _factors(times_NO, sums_N, measured_N, spread)
+            factors_O[most] = [float(f"{factor:.{DIGITS}g}") for factor in found_O]  # as a profile writes them
         return factors_O
 
     def added(self, prices_O: Array, factors_O: Array) -> Array:
@@ -64,7 +65,8 @@ class Corrections:
 
 def _best_spread(times_NO: Array, sums_N: Array, measured_N: Array) -> tuple[float, float]:
     """The least error of networks held out in groups, and its spread."""
-    group_N = np.arange(len(sums_N)) % NUM_GROUPS
+    group_N = np.empty(len(sums_N), dtype=int)
+    group_N[np.argsort(sums_N, kind="stable")] = np.arange(len(sums_N)) % NUM_GROUPS  # small and large in each
     errors = []
     for spread in SPREADS:
         held_out_N = sums_N.copy()
@@ -85,7 +87,7 @@ def _error(sums_N: Array, measured_N: Array) -> float:
 
 
 def _factors(times_NO: Array, sums_N: Array, measured_N: Array, spread: float) -> Array:
-    """Factors (O,) as a profile writes them: a ridge on what each adds, errors with Student's t of their own scale."""
+    """Factors (O,): a ridge on what each adds, errors with Student's t of their own scale."""
     scale_N = np.maximum(sums_N, measured_N)
     shares_NO, missing_N = times_NO / scale_N[:, None], (measured_N - sums_N) / scale_N
     error_N: Array = missing_N
@@ -101,4 +103,4 @@ def _factors(times_NO: Array, sums_N: Array, measured_N: Array, spread: float) -
             square_OO = rows_NO.T @ rows_NO + pull * np.eye(rows_NO.shape[1])
             added_O = np.array(np.linalg.solve(square_OO, rows_NO.T @ target_N), dtype=float)
         error_N = missing_N - shares_NO @ added_O
-    return np.array([float(f"{f:.{DIGITS}g}") for f in np.clip(1 + added_O, LEAST_FACTOR, MOST_FACTOR)])
+    return np.clip(1 + added_O, LEAST_FACTOR, MOST_FACTOR)

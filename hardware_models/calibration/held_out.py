@@ -54,12 +54,13 @@ def groups_of(num_rows: int, judged: Sequence[int] | None = None, *, seed: int =
 
 
 def judged_rows(measurements: Measurements, *, level: float) -> tuple[int, ...] | None:
-    """Places of the rows that error and bound are taken from: those drawn at random, or None, all, of too few.
+    """Places of the rows that error and bound are taken from: those drawn at random; None, all, if too few.
 
     A bound covers new networks like those that it was taken from. Telling ones are extremes, like no others.
     """
     random = measurements.random if measurements.subject == "network" else ()
-    return random if len(random) >= random_needed(level) else None
+    is_enough = len(random) >= random_needed(level) or len(random) == len(measurements.rows)
+    return random if is_enough else None
 
 
 def random_needed(level: float) -> int:

@@ -89,15 +89,14 @@ def _section(comment: str, content: Mapping[str, Any]) -> str:
 
 def _origin(calibration: Calibration, measurements: Measurements, description: Description) -> dict[str, Any]:
     fields = [row.fields for row in measurements.rows]
-    machine, versions = (", ".join(_values(fields, column)) for column in ("machine", "versions"))
-    machine = machine or measurements.constants.get("machine", "")
+    machine = ", ".join(_values(fields, "machine")) or measurements.constants.get("machine", "")
     dates = sorted({when[:10] for when in _values(fields, "date")})  # without the clock
     when = f" from {dates[0]} to {dates[-1]}" if len(dates) > 1 else "".join(f" on {date}" for date in dates)
     digest = sha256(measurements.path.read_bytes()).hexdigest()
     where = f"measured{when} on {machine}" if machine else f"measured{when}; the file does not say on what"
     statistic = measurements.constants.get("statistic", "median").capitalize()
     return {
-        "source": "; ".join(filter(None, [where, versions, f"{measurements.path.name} (sha256 {digest})"])),
+        "source": "; ".join([where, f"{measurements.path.name} (sha256 {digest})"]),
         "measured": [f"{statistic} time in ms of {len(fields)} {measurements.subject}s at batch size 1."],
         "inferred": [*calibration.inferred, *description.assumed],
     }

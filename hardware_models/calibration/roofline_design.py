@@ -30,7 +30,7 @@ def roofline_columns(kinds: Sequence[PriceKind], *, overhead_per_kind: bool) -> 
 
 
 AMOUNTS = roofline_columns(PRICE_KINDS, overhead_per_kind=True)
-BESIDE: tuple[PriceKind, ...] = ("pool", "elementwise")  # kinds that the population's table of layers leaves out
+BESIDE: tuple[PriceKind, ...] = ("pool", "elementwise")  # kinds of which the population has squeeze-excite alone
 # Overhead of a kind of `BESIDE` over that of a convolution, before it is measured: most of them are fused. Held-out
 # errors of networks measured with onnxruntime hardly change between 0.01 and 1.
 BESIDE_OVERHEAD = 0.1

@@ -86,8 +86,8 @@ class RooflineFit(ModelFit):
         )
         if num_factors := len(getattr(fitted.latency, "factors", ())):
             yield (
-                f"Factors of {num_factors} operations that several networks have are fitted to what the roofline "
-                "leaves, drawn to 1; networks held out were predicted better with them."
+                f"Factors of {num_factors} operations that several networks have, drawn to 1, are fitted to what the "
+                "rates leave: most of the networks held out were predicted better with them."
             )
         if fitted.calibrator is not None:
             yield "The calibrator predicted networks held out better than the sum of their operations."

@@ -53,7 +53,7 @@ def import_ncnn(path: Path, *, device: str | None) -> Measurements:
 
 @cache
 def ncnn_networks() -> Mapping[str, tuple[Operation, ...]]:
-    """Convolutions and linear layers of the networks of ncnn's benchmark, each as often as it is run."""
+    """Layers of the networks of ncnn's benchmark, each as often as it runs, with those of squeeze-excite."""
     content = yaml.safe_load((files("hardware_models.importers") / "ncnn_networks.yaml").read_text(encoding="utf-8"))
     return {
         name: tuple(parsed(notation) for notation, count in layers.items() for _ in range(count))

@@ -22,7 +22,6 @@ class LatencyModel(Section, ABC):
     takes less; `hardware_models.testing` checks it. `formula` is the comment above it in a calibrated profile.
     """
 
-    monotone: ClassVar[bool] = False
     formula: ClassVar[str] = ""
 
     model: str
@@ -40,6 +39,10 @@ class LatencyModel(Section, ABC):
     def missing(self, operation: Operation) -> str:
         """Why there is no price for `operation`, beyond what `priced` says; empty for nothing more."""
         return ""
+
+    @property
+    def monotone(self) -> bool:
+        return False
 
     @property
     def refuses_others(self) -> bool:

@@ -40,12 +40,11 @@ class Roofline(LatencyModel):
 
     A bandwidth is in GB/s (10^9 bytes); null where the fit found that these bytes cost nothing.
     `winograd` is optional: 3x3 convolutions that a runtime may compute with fewer multiplications; without it they are
-    `dense`. `factors` are of single operations by their notation, where measured networks have shown that the price of
-    their kind and size is wrong; an operation that is not named has 1. The sum is linear in what is fitted; the larger
-    of work and bytes, tried instead, predicted no better.
+    `dense`. `factors` are of single operations by their notation, where measured networks are predicted better with
+    them; an operation that is not named has 1. The sum is linear in what is fitted; the larger of work and bytes, tried
+    instead, predicted no better.
     """
 
-    monotone: ClassVar[bool] = True
     formula: ClassVar[str] = (
         "Time of an operation = work / throughput + weight bytes / bandwidth + activation bytes / bandwidth + "
         "overhead.\nBandwidths in 10^9 bytes per second; throughput in 10^9 multiply-adds per second, null: bytes "
@@ -61,6 +60,10 @@ class Roofline(LatencyModel):
     @property
     def priced(self) -> str:
         return ", ".join(self.kinds)
+
+    @property
+    def monotone(self) -> bool:
+        return not self.factors  # which are of single shapes
 
     def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
         rate = self.kinds.get(priced_as(operation, self.kinds))

@@ -72,6 +72,9 @@ ARMS = {
     "predictor": ("searcher=predictor", *BRIEF),
     "prior": ("searcher=prior", "prior=zero_cost", *BRIEF),
     **{name: (f"constraint={name}", *SUPERNET) for name in CONSTRAINTS},
+    # At equal cost: a supernet's search beside as few random networks, and a longer one beside sixteen.
+    "of 5": ("searcher=random", *BRIEF, "trainer.candidates=5", "trainer.random_candidates=5"),
+    "longer": (*SUPERNET, "trainer.steps=2000", "trainer.candidates=32"),
 }
 PROTOCOL = ("epochs=20", "batch_size=64", "optimizer.lr=0.05", "label_smoothing=0.05", "threads=1")
 

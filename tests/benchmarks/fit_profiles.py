@@ -116,12 +116,12 @@ def ncnn_networks() -> dict[str, list[Operation]]:
 
 
 def with_squeeze_excite(layers: Sequence[Operation]) -> Iterator[Operation]:
-    """The layers, with what the table leaves out of squeeze-excite: the pool before its two, the scale behind them.
+    """The layers, with what the table leaves out of squeeze-excite: its pool and its scale.
 
-    These are two layers of one pixel behind a map, the second of as many channels as the map.
+    They stand around two layers of one pixel behind a map, the second of as many channels as the map.
     """
     excited: Operation | None = None
-    for before, layer, after in zip([None, *layers], layers, [*layers[1:], None], strict=False):
+    for before, layer, after in zip([None, *layers[:-1]], layers, [*layers[1:], None], strict=True):
         if before and after and before.out_shape[1] > layer.in_shape[1] == after.in_shape[1] == 1:
             channels = before.out_shape[0]
             if channels == layer.in_shape[0] == after.out_shape[0] > layer.out_shape[0]:

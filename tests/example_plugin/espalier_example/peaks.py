@@ -16,7 +16,6 @@ from search_spaces.operation import Operation
 class Peaks(LatencyModel):
     """A profile has `latency: {model: peaks, peak_gops: 20.0, gb_per_s: 8.0, overhead_ms: 0.01}`."""
 
-    monotone: ClassVar[bool] = True
     formula: ClassVar[str] = "Time of an operation = the larger of work / peak and bytes / bandwidth, and its start."
 
     model: Literal["peaks"]
@@ -27,6 +26,10 @@ class Peaks(LatencyModel):
     @property
     def priced(self) -> str:
         return "every operation"
+
+    @property
+    def monotone(self) -> bool:
+        return True
 
     def price_ms(self, operation: Operation, *, bytes_per_element: int) -> float | None:
         elements = operation.params + operation.in_elements + operation.out_elements
