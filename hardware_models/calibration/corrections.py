@@ -45,7 +45,7 @@ class Corrections:
         held out in turn.
         """
         factors_O, kept = np.ones(len(prices_O)), np.flatnonzero(kept_N)
-        if len(kept) < LEAST_NETWORKS:
+        if not self.operations:
             return factors_O
         times_NO = self.counts_NO[kept] * prices_O
         total_O = times_NO.sum(axis=0) * ((times_NO > 0).sum(axis=0) >= SEEN)

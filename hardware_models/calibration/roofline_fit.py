@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hardware_models.calibration.calibrator_fit import fit_calibrator
-from hardware_models.calibration.corrections import Corrections
+from hardware_models.calibration.corrections import LEAST_NETWORKS, Corrections
 from hardware_models.calibration.fitting import Array
 from hardware_models.calibration.held_out import Mask
 from hardware_models.calibration.model_fit import Fitted, ModelFit
@@ -45,8 +45,9 @@ class RooflineFit(ModelFit):
         networks = [row.operations for row in self.rows]
         self.amounts_NF = roofline_amounts(networks, bytes_per_element=bytes_per_element)
         self.design = design_of(self.subject, self.amounts_NF)
-        # Operations and blocks measured alone do not say how their sum relates to a network.
-        self.corrections = Corrections(networks if self.subject == "network" else [()])
+        # Decided by all rows, so that those held out are predicted as others will be.
+        has_factors = self.subject == "network" and len(networks) >= LEAST_NETWORKS
+        self.corrections = Corrections(networks if has_factors else [() for _ in networks])
         each = [[operation] for operation in self.corrections.operations]
         self.each_OF = roofline_amounts(each, bytes_per_element=bytes_per_element)
 
@@ -54,6 +55,7 @@ class RooflineFit(ModelFit):
         """What a fit to these rows finds."""
         coefficients_P = self.design.fit(self.amounts_NF[kept_N], self.measured_N[kept_N])
         sums_N = self.design.features(self.amounts_NF) @ coefficients_P
+        # Operations and blocks measured alone do not say how their sum relates to a network.
         if self.subject != "network" or not (sums_N[kept_N] > 0).all():
             return _Parts(coefficients_P, np.ones(len(self.corrections.operations)), sums_N, None)
         prices_O = self.design.features(self.each_OF) @ coefficients_P

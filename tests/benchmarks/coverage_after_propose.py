@@ -28,6 +28,7 @@ from fit_profiles import DATA, ncnn_networks, rows, usable_times
 from hardware_models.calibration.design import propose
 from hardware_models.calibration.fitting import conformal_factor
 from hardware_models.calibration.held_out import hold_out, random_needed
+from hardware_models.calibration.model_fit import sum_ms
 from hardware_models.calibration.roofline_fit import RooflineFit
 from hardware_models.importers.fbnet import FbnetBlock
 from hardware_models.importers.phones import import_phones
@@ -134,9 +135,9 @@ def tried(pool: Pool, design: str, level: float, order: Sequence[int]) -> tuple[
     known = RooflineFit(Measurements(Path("pool"), "network", tuple(measured[:n]), {}), bytes_per_element=4)
     found = hold_out(known.predict, times_N[:n], subject="network", judged=judged)
     factor = conformal_factor(found.predicted_N, found.measured_N, level=level)
-    fit = RooflineFit(Measurements(Path("pool"), "network", tuple(measured), {}), bytes_per_element=4)
-    fit.design = known.design  # that of the measured networks, which says what of the others is priced
-    predicted_M = fit.predict(np.arange(len(every)) < n)[n:]
+    model = known.fit(np.ones(n, dtype=bool))
+    sums_M = np.array([sum_ms(model.latency, row, 4) for row in measured[n:]])
+    predicted_M = sums_M if model.calibrator is None else model.calibrator.latencies_ms(sums_M)
     times_M, upper_M = times_N[n:], factor * predicted_M
     work_M = np.array([sum(operation.macs for operation in row.operations) for row in measured[n:]])
     selected = []
