@@ -3,11 +3,11 @@
     python tests/benchmarks/step_cost.py [--batch 32] [--image 64] [--rounds 5] [--threads N]
 
 All steps run interleaved in one process after a warm-up; times are medians over rounds with their quartiles. Asked: a
-supernet step of `mobile` at most 1.4 times a step of its largest stand-alone network; a step of a sampled cell of NAS-
-Bench-201 at most 1.5 times that of the cell's own network; what says whether the logits rank networks at most 3 % of
-the steps between two prunings; the expected costs of all devices and metrics under 5 % of a step; nni's one-shot DARTS
-at least 3 times slower per step and its memory at least 3 times larger, at equal batch, image size and multiply-adds of
-the largest network.
+supernet step of `mobile` at most 1.4 times a step of its largest stand-alone network; a step of a sampled cell of
+NAS-Bench-201 at most 1.5 times that of the cell's own network; the check that logits agree with the losses of drawn
+networks at most 3 % of the steps between two prunings; the expected costs of all devices and metrics under 5 % of a
+step; nni's one-shot DARTS at least 3 times slower per step and its memory at least 3 times larger, at equal batch,
+image size and multiply-adds of the largest network.
 
 "An Espalier step" is `SearchModule.training_step` at the start of a search, when nothing is pruned yet: a weights step
 on a network drawn uniformly from the feasible ones, and every `arch_every` steps an architecture step; clipping, both
