@@ -89,9 +89,7 @@ def run_propose(config: CalibrateConfig, report: Report) -> None:
         report(f"next  {shlex.join(measure)}")
     random = num_random + (len(measurements.random) if measurements else 0)
     if random < needed:
-        report(
-            f"warning  a bound at {config.level:.0%} is taken from at least {needed} random networks; with these there are {random}"
-        )
+        report(f"warning  a bound at {config.level:.0%} needs {needed} random networks; with these there are {random}")
 
 
 @contextmanager
