@@ -22,7 +22,7 @@ import yaml
 
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import PEAK, Array, CostTable, Indices, Mask
-from hardware_models.counting import operations_of, peak_activation_mb, recount
+from hardware_models.counting import peak_activation_mb, recount
 from hardware_models.latency_models.latency_model import LATENCY_MODELS, LatencyModel
 from hardware_models.latency_models.roofline import price_kinds
 from hardware_models.profile import METRICS, HardwareProfile, profile_from_dict
@@ -30,6 +30,7 @@ from search_spaces.blocks import without_resize
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import KINDS, Operation, parse_operation
 from search_spaces.space import SearchSpace
+from search_spaces.tracing import operations_of
 
 MOST_NETWORKS = 4000  # of the sub-space that exact selection is compared with brute force on
 SIDES, KERNELS = (1, 14), (1, 3)

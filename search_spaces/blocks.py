@@ -23,6 +23,13 @@ class Add(nn.Module):
         return x + y
 
 
+class First(nn.Module):
+    """The first of its inputs."""
+
+    def forward(self, x: Tensor, *others: Tensor) -> Tensor:
+        return x
+
+
 class Scale(nn.Module):
     """Tensor (B, C, H, W) times one factor per channel (B, C, 1, 1)."""
 

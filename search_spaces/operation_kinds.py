@@ -207,6 +207,7 @@ GLOBAL_POOL = OperationKind(
     read_module=_read_global_pool,
     build_node=_build_global_pool,
     contradictions=(keeps_channels, leaves_one_pixel),
+    fvcore={"aten::mean": lambda inputs, outputs: prod(inputs[0].type().sizes())},  # as its own of an adaptive pool
 )
 # Sums two tensors.
 ADD = OperationKind(

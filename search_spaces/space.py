@@ -227,7 +227,7 @@ class SearchSpace(ABC):
         return [float(choices[decision.name] == choice) for decision in self.decisions for choice in decision.choices]
 
     def read_notation(self, notation: str) -> dict[str, Choice]:
-        """The choices that `notation` names; it may raise any ValueError for text that is no notation."""
+        """The choices that `notation` names; for text that is none it may raise any ValueError or LookupError."""
         by_text = {f"{d.name}={choice}": (d.name, choice) for d in self.decisions for choice in d.choices}
         return dict(by_text[word] for word in notation.split(" ") if word in by_text)
 
@@ -242,7 +242,7 @@ class SearchSpace(ABC):
         try:
             choices = first | self.read_notation(notation)
             self.check(choices)
-        except ValueError as error:
+        except (ValueError, LookupError) as error:
             why = f"; {error}" if isinstance(error, InvalidInputError) else ""
             raise InvalidInputError(f"{refusal}{why}; {example}") from error
         if self.notation(choices) != notation:

@@ -9,7 +9,6 @@ import torch
 from onnx import ModelProto
 from torch import nn
 
-from hardware_models.counting import deployed
 from hardware_models.measuring import runner
 from hardware_models.measuring.exporter import to_onnx
 from hardware_models.measuring.graph import operation_graph
@@ -17,6 +16,7 @@ from hardware_models.measuring.runner import machine_description
 from search_spaces.errors import EspalierError
 from search_spaces.operation import Operation
 from search_spaces.tensor_spec import Inputs, random_inputs, zero_inputs
+from search_spaces.tracing import deployed
 
 RUNTIME = "onnxruntime"
 PARITY = 1e-3  # of the largest output: float32 sums in another order, through some hundred layers

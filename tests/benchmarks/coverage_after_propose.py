@@ -30,7 +30,7 @@ from hardware_models.calibration.fitting import conformal_factor
 from hardware_models.calibration.held_out import hold_out, random_needed
 from hardware_models.calibration.model_fit import sum_ms
 from hardware_models.calibration.roofline_fit import RooflineFit
-from hardware_models.importers.fbnet import FbnetBlock
+from hardware_models.importers.fbnet_lut import FbnetBlock
 from hardware_models.importers.phones import import_phones
 from hardware_models.measuring.measure import machine_description, time_in_turns
 from hardware_models.measuring.measurements import MeasuredRow, Measurements

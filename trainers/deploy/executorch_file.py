@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hardware_models.counting import deployed
 from hardware_models.measuring.exporter import quiet
+from search_spaces.tracing import deployed
 
 # Shapes: K channels of the network.
 

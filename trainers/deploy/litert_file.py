@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from hardware_models.counting import deployed
 from search_spaces.errors import InvalidInputError
+from search_spaces.tracing import deployed
 
 # Shapes: N images, K channels of the network, C classes.
 

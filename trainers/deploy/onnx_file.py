@@ -11,11 +11,11 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from hardware_models.counting import deployed
 from hardware_models.measuring.exporter import to_onnx
 from hardware_models.measuring.measure import Machine, Measurement, export, time_model
 from hardware_models.measuring.runner import open_session
 from search_spaces.errors import InvalidInputError
+from search_spaces.tracing import deployed
 from trainers.data.datasets import ImageData
 from trainers.data.preprocessing import Preprocess
 from trainers.data.splits import Split

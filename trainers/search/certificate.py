@@ -8,13 +8,14 @@ import numpy as np
 from torch import nn
 
 from hardware_models.budgets.budget_problem import BudgetProblem
-from hardware_models.counting import operations_of, peak_activation_mb, recount
+from hardware_models.counting import peak_activation_mb, recount
 from hardware_models.measuring.measure import Measurement
 from hardware_models.placement.chain import runs_of
 from hardware_models.placement.placement import PlacedChain, place
 from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile
 from search_spaces.space import SearchSpace
 from search_spaces.tensor_spec import Inputs
+from search_spaces.tracing import operations_of
 from trainers.search.candidates import Candidate
 
 COUNTED_TO = 1e-6  # relative: a recount adds the same integers in another order
