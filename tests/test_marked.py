@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from search_spaces.errors import InvalidInputError
 from search_spaces.fbnet import FBNetSpace
 from search_spaces.marked.marks import Choice, Depth, building, number
-from search_spaces.marked.user_module import ModuleSpace
 from search_spaces.marked.number import Number, scaled
+from search_spaces.marked.user_module import ModuleSpace
 from search_spaces.nasbench_macro import NasBenchMacroSpace
 from search_spaces.tiny_resnet import TinyResNetSpace
 
