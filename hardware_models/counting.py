@@ -17,10 +17,14 @@ _ACTIVATIONS = frozenset(f"aten::{name}{in_place}" for name in POINTWISE for in_
 
 @dataclass(frozen=True, slots=True)
 class Recount:
-    """Costs of one network as deployed, at batch size 1. `by_operator` splits `gflops` by fvcore's operator names."""
+    """Costs of one network as deployed, at batch size 1. `by_operator` splits `gflops` by fvcore's operator names.
+
+    `biases` of its parameters are added to what a convolution or a linear layer gives.
+    """
 
     gflops: float
     params_m: float
+    biases: int
     by_operator: dict[str, float]
 
 
@@ -44,7 +48,9 @@ def recount(module: nn.Module, inputs: Inputs) -> Recount:
         )
     params = sum(parameter.numel() for parameter in copy.parameters())
     gflops = {operator: count / 1e9 for operator, count in counts.items()}
-    return Recount(gflops=sum(gflops.values()), params_m=params / 1e6, by_operator=gflops)
+    layers = [module for module in copy.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    biases = sum(layer.bias.numel() for layer in layers if layer.bias is not None)
+    return Recount(gflops=sum(gflops.values()), params_m=params / 1e6, biases=biases, by_operator=gflops)
 
 
 def _fvcore_counts(network: nn.Module, inputs: Inputs) -> tuple[dict[str, float], set[str]]:

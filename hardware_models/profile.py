@@ -23,6 +23,15 @@ Precision = Literal["fp32", "fp16", "int8"]
 BYTES_PER_ELEMENT: dict[Precision, int] = {"fp32": 4, "fp16": 2, "int8": 1}
 
 
+BIAS_BYTES = 4  # of int8 networks. Source: TensorFlow Lite's 8-bit quantization specification, biases are int32
+
+
+def flash_kb(params: int, biases: int, element_bytes: int) -> float:
+    """What stores so many weights, `biases` of them biases, in 10^3 bytes."""
+    bias_bytes = BIAS_BYTES if element_bytes == 1 else element_bytes
+    return ((params - biases) * element_bytes + biases * bias_bytes) / 1e3
+
+
 class LatencyError(Section):
     """Relative error of latency on networks that the fit had not seen, as fractions, and their rank correlation.
 
@@ -109,6 +118,8 @@ class HardwareProfile(Section):
             yield "latency: got a model beside `units`, which have their own; keep one of the two"
         if self.units:
             yield from unit_problems(self.units, self.links, self.entry)
+            for metric in {"flash_kb", "sram_kb"} & set(self.budgets):
+                yield f"budgets.{metric}: got one beside `units`, which share peak_memory_mb; give that instead"
             if self.calibrator is not None:
                 yield "calibrator: got one beside `units`: placements are found for sums; leave it out"
         elif self.links or self.entry is not None:
@@ -162,22 +173,25 @@ class HardwareProfile(Section):
         return {key: value for key, value in content.items() if not absent.get(key)}
 
     def price(self, operation: Operation, *, unit: str | None = None) -> dict[str, float]:
-        """Costs of one operation: latency_ms, gflops, params_m, weight_mb, activation_mb.
+        """Costs of one operation: latency_ms, gflops, params_m, weight_mb, flash_kb, activation_mb.
 
         gflops counts a multiply-add as one, as fvcore does. An MB is 10^6 bytes at the precision of the
-        operation, or of the profile where it has none;
+        operation, or of the profile where it has none; in flash_kb, 10^3 bytes, biases are as wide as runtimes store
+        them;
         activation_mb is all that lies in memory while the operation runs. A device of several units prices it on the
         `unit` named, at its load and weight; of what runs on a remote unit nothing lies in the device's memory.
         Raises: InvalidInputError if the latency model has no price for the operation.
         """
         element_bytes = self._element_bytes(operation)
         latency_ms = self._latency_ms(operation, unit)
-        local_bytes = 0 if unit is not None and self.units[unit].remote else element_bytes
+        is_local = unit is None or not self.units[unit].remote
+        local_bytes = element_bytes if is_local else 0
         return {
             "latency_ms": latency_ms,
             "gflops": operation.macs / 1e9,
             "params_m": operation.params / 1e6,
             "weight_mb": operation.params * local_bytes / 1e6,
+            "flash_kb": flash_kb(operation.params, operation.biases, element_bytes) * is_local,
             "activation_mb": operation.live_elements * local_bytes / 1e6,
         }
 

@@ -70,6 +70,11 @@ class Operation:
         return kind_of(self).params(self)
 
     @property
+    def biases(self) -> int:
+        """Those of its params that are biases."""
+        return self.out_shape[0] if self.bias and kind_of(self).has_bias else 0
+
+    @property
     def macs(self) -> int:
         """Operations as fvcore counts them: one multiply-add is one."""
         return kind_of(self).macs(self)

@@ -143,6 +143,8 @@ def prices(whole: Whole, device: str, notation: str) -> dict[str, float]:
         "gflops": multiply_adds(network) / 1e9,
         "params_m": folded_weights(network) / 1e6,
         "peak_memory_mb": weight_mb + max(price["activation_mb"] for price in operations),
+        "flash_kb": weight_mb * 1e3,
+        "sram_kb": max(price["activation_mb"] for price in operations) * 1e3,
     }
 
 

@@ -107,12 +107,13 @@ def random_limits(
     upper_SM: Array, generator: np.random.Generator, low: float = 0.02, high: float = 0.7
 ) -> dict[str, float]:
     """Budgets on some of the metrics, each at a random quantile of all networks' costs and never at a cost itself."""
-    budgeted = generator.random(len(METRICS)) < 0.6
-    budgeted[generator.integers(len(METRICS))] = True
+    costs_of = [np.unique(costs_S) for costs_S in upper_SM.T]
+    gaps_of = [np.flatnonzero(np.diff(costs) > 1e-4 * costs[:-1]) for costs in costs_of]
+    differ = np.flatnonzero([len(gaps) > 0 for gaps in gaps_of])
+    budgeted = set(differ[generator.random(len(differ)) < 0.6]) | {generator.choice(differ)}
     limits = {}
-    for k in np.flatnonzero(budgeted):
-        costs = np.unique(upper_SM[:, k])
-        gaps = np.flatnonzero(np.diff(costs) > 1e-4 * costs[:-1])
+    for k in sorted(budgeted):
+        costs, gaps = costs_of[k], gaps_of[k]
         gap = gaps[int(generator.uniform(low, high) * len(gaps))]
         limits[METRICS[k]] = float(costs[gap] + costs[gap + 1]) / 2
     return limits

@@ -61,7 +61,7 @@ CLOCKS = {  # of this machine at that time
 D, N = r"(mid_tablet|iot_terminal)", r"(\d+)"
 ROWS = r"(candidates|random_candidates|larger_candidates_that_lost|best)"
 FIGURES = r"(utilisation|validation_accuracy|validation_loss|evidence/logits)"
-COSTS = r"(latency_ms|gflops|params_m|peak_memory_mb)"
+COSTS = r"(latency_ms|gflops|params_m|peak_memory_mb|flash_kb|sram_kb)"
 Rule = Callable[..., float]
 RULES: dict[str, Rule] = {
     r"schema": lambda w: 1,

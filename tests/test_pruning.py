@@ -109,7 +109,7 @@ def test_under_a_calibrator_the_worst_case_is_a_share_of_the_latency_and_pruning
     worst = float(table.worst(survivors.mask_N, 0)[0])
     initial_M = problem.overshoot(survivors.mask_N)
     assert initial_M[0] == pytest.approx((worst / median) ** 2, rel=1e-9)
-    assert initial_M[1:].tolist() == [0, 0, 0]
+    assert not initial_M[1:].any()
     for share in (0.5, 0.0):
         caps_M = np.maximum(1.0, 1 + (initial_M - 1) * share)
         before = float(table.worst(survivors.mask_N, 0)[0])

@@ -5,6 +5,7 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,20 +14,27 @@ from torch import Tensor
 
 from hardware_models.budgets.factors import Array, compile_factors
 from hardware_models.domain import input_pixels
+from hardware_models.metrics import PEAK_METRICS
 from hardware_models.placement.placed_space import placed_space, placement_of
 from hardware_models.profile import METRICS, HardwareProfile
 from search_spaces.space import Choice, SearchSpace
 
-PEAK = METRICS.index("peak_memory_mb")
+PEAK_M = np.array([PEAK_METRICS.get(metric, 0.0) for metric in METRICS])  # units of each metric per MB of activations
+_WITH_PEAK = np.flatnonzero(PEAK_M)
 CHUNK = 2048  # networks priced at once: their positions and sums then stay in the cache
 Indices = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
 
-class CostTable:
-    """Exact costs of the networks of `space` on `devices`, in `METRICS`: ms, 1e9 multiply-adds, 1e6 numbers, 1e6 bytes.
+def add_peaks(costs: Array, activations: Any) -> None:
+    """Adds to costs (..., M), in place, the largest activations (...) in MB, which may be infinite."""
+    costs[..., _WITH_PEAK] += np.multiply.outer(activations, PEAK_M[_WITH_PEAK])
 
-    A metric is a constant plus the sum of one entry per factor; peak memory adds the largest activation entry.
+
+class CostTable:
+    """Exact costs of the networks of `space` on `devices`, in `METRICS` and their units.
+
+    A metric is a constant plus the sum of one entry per factor; `PEAK_METRICS` add the largest activation entry, in MB.
     If a device has several units, `space` becomes the one whose networks are placed on them. The bound of a device is
     widened as far as inputs of the space leave its domain. Of the network `only`, it has the costs of no other.
     All entries of all factors lie in one array, so that a cost is a gather and an expectation a product.
@@ -89,7 +97,7 @@ class CostTable:
                 sums_MS += self.summed[device].take(positions_S, axis=1)
                 np.maximum(peak_S, self.peak[device].take(positions_S), out=peak_S)
             costs_SM[chunk] = self.constant[device] + sums_MS.T
-            costs_SM[chunk, PEAK] += peak_S
+            add_peaks(costs_SM[chunk], peak_S)
         return costs_SM
 
     def named(self, indices_n: Sequence[int], device: int) -> dict[str, float]:
@@ -126,7 +134,7 @@ class CostTable:
                 block = self.rules.block(decision)
                 costs_NM[block] += (without - best)[:-1].T
                 peaks_NF[block, column] = without[-1]
-        costs_NM[:, PEAK] += peaks_NF.max(axis=1) - factor_peaks.max()
+        add_peaks(costs_NM, peaks_NF.max(axis=1) - factor_peaks.max())
         return costs_NM
 
     def entries_alive(self, mask_N: Mask) -> Mask:
@@ -137,7 +145,7 @@ class CostTable:
     def expected(self, weights_N: Tensor) -> Tensor:
         """Costs (D, M) of the average network, decisions drawn independently with `weights_N`.
 
-        Exact for sums, and for every metric at one-hot weights. Of peak memory's activations it takes the largest
+        Exact for sums, and for every metric at one-hot weights. Of activations it takes the largest
         expected factor, which is at most the expected largest. Source: multilinear extension, as ProxylessNAS
         (arXiv:1812.00332, eq. 5-6) with products over the decisions of a scope.
         """
@@ -148,9 +156,8 @@ class CostTable:
         sums_DM = (self._torch_summed @ probability_E).reshape(self.constant.shape)
         peaks_DF = torch.zeros(len(self.devices), len(self.factors), dtype=torch.float64)
         peaks_DF = peaks_DF.index_add(1, self._torch_factor, self._torch_peak * probability_E)
-        extra = torch.zeros_like(sums_DM)
-        extra[:, PEAK] = peaks_DF.amax(dim=1)
-        return torch.from_numpy(self.constant) + sums_DM + extra
+        extra_DM = torch.outer(peaks_DF.amax(dim=1), torch.from_numpy(PEAK_M))
+        return torch.from_numpy(self.constant) + sums_DM + extra_DM
 
     def _extreme(self, mask_N: Mask, device: int, ufunc: np.ufunc, worst_value: float) -> Array:
         alive_E = self.entries_alive(mask_N)
@@ -158,7 +165,7 @@ class CostTable:
         sums = ufunc.reduceat(np.where(alive_E, self.summed[device], worst_value), starts, axis=1).sum(axis=1)
         peaks = ufunc.reduceat(np.where(alive_E, self.peak[device], worst_value), starts)
         costs_M: Array = self.constant[device] + sums
-        costs_M[PEAK] += peaks.max()
+        add_peaks(costs_M, peaks.max())
         return costs_M
 
     def _entry_choices(self) -> Indices:

@@ -10,7 +10,7 @@ import numpy as np
 from scipy.optimize import Bounds, LinearConstraint, milp
 from scipy.sparse import coo_matrix, csr_matrix, vstack
 
-from hardware_models.budgets.cost_table import PEAK, Array, CostTable, Indices, Mask
+from hardware_models.budgets.cost_table import PEAK_M, Array, CostTable, Indices, Mask
 from search_spaces.errors import EspalierError
 
 # HiGHS honours a row to about this share of its right-hand side; limits are widened by it, and its networks checked.
@@ -251,7 +251,7 @@ class _Program:
         for metric in np.flatnonzero(np.isfinite(limits_M)):
             row = np.zeros(self.num_vars)
             row[self.num_choices : self.peak_var] = self.table.summed[self.device, metric, self.entries]
-            row[self.peak_var] = 1.0 if metric == PEAK else 0.0
+            row[self.peak_var] = PEAK_M[metric]
             row[-1] = -limits_M[metric] * scale
             # In units of the limit: HiGHS compares rows by absolute tolerance.
             rows.append(csr_matrix(row / limits_M[metric]))
@@ -259,7 +259,7 @@ class _Program:
         if not rows:
             return []
         constraints = [LinearConstraint(vstack(rows), -np.inf, np.array(constants))]
-        if np.isfinite(limits_M[PEAK]):
+        if np.isfinite(limits_M[PEAK_M > 0]).any():
             constraints.append(self._peak_above_entries())
         return constraints
 

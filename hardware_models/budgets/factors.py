@@ -10,14 +10,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hardware_models.metrics import METRICS
 from hardware_models.placement.placed_space import unit_decision
 from hardware_models.profile import HardwareProfile
 from search_spaces.errors import UnknownDecisionError
 from search_spaces.operation import Operation, Shape
 from search_spaces.space import SearchSpace
 
-# What a device's price of an operation adds to each metric; peak memory adds weights here and activations below.
-SUMMED = ("latency_ms", "gflops", "params_m", "weight_mb")
+# What a device's price of an operation adds to each metric: to memory its weights here, its activations below.
+SUMMED = ("latency_ms", "gflops", "params_m", "weight_mb", "flash_kb")
+NOTHING = (0.0,) * (len(METRICS) - len(SUMMED))  # of activations alone nothing is a sum
 
 Array = NDArray[np.float64]
 # From the choices of a scope to costs of places: summed (places, M) and peak (places,).
@@ -102,7 +104,7 @@ class _Prices:
     def _total(self, operations: tuple[Operation, ...]) -> tuple[Array, Array]:
         total = self._totals.get(operations)  # looked up once: it hashes all operations
         if total is None:
-            stacked = np.array([self._price(op) for op in operations]).reshape(-1, len(self.places), len(SUMMED) + 1)
+            stacked = np.array([self._price(op) for op in operations]).reshape(-1, len(self.places), len(METRICS) + 1)
             total = stacked[..., :-1].sum(axis=0), stacked[..., -1].max(axis=0, initial=0.0)
             self._totals[operations] = total
         return total
@@ -111,7 +113,8 @@ class _Prices:
         price = self._prices.get(operation)
         if price is None:
             costs = [device.price(operation, unit=unit) for device, unit in self.places]
-            price = np.array([[cost[column] for column in (*SUMMED, "activation_mb")] for cost in costs])
+            sums = [[*(cost[column] for column in SUMMED), *NOTHING] for cost in costs]
+            price = np.array([[*row, cost["activation_mb"]] for row, cost in zip(sums, costs, strict=True)])
             self._prices[operation] = price
         return price
 
@@ -135,7 +138,9 @@ def _transfer_costs(
     def costs(values: Mapping[str, Any]) -> tuple[Array, Array]:
         channels, height, width = shape_of(values)
         moved = device.transfer(channels * height * width, values.get(source, source), values.get(target, target))
-        return np.array([[moved["latency_ms"], 0.0, 0.0, 0.0]]), np.array([moved["activation_mb"]])
+        summed = np.zeros((1, len(METRICS)))
+        summed[0, 0] = moved["latency_ms"]
+        return summed, np.array([moved["activation_mb"]])
 
     return costs
 

@@ -10,7 +10,7 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from hardware_models.budgets.cost_table import PEAK, Array, CostTable, Indices, Mask
+from hardware_models.budgets.cost_table import PEAK_M, Array, CostTable, Indices, Mask
 
 Floats = NDArray[np.float64]
 ANNEALING_SWEEPS = 6
@@ -142,7 +142,7 @@ class GibbsChains:
         before_MS = np.take(self.summed, state.positions_FS[factors], axis=1).sum(axis=1)
         costs_MSJ += (state.totals_MS - before_MS)[:, :, None]
         checked_MSJ = costs_MSJ
-        if PEAK in self.metrics:
+        if PEAK_M[self.metrics].any():
             checked_MSJ = costs_MSJ + self._peaks(state.positions_FS, factors, positions_FSJ)
         columns_Jk = combinations_Jk + self.table.first_choice[decisions]
         excess_SJ = (checked_MSJ / limits_MS[:, :, None]).max(axis=0, initial=0.0)
@@ -162,11 +162,11 @@ class GibbsChains:
         state.totals_MS[:] = costs_MSJ[:, rows, new_S]
 
     def _peaks(self, positions_FS: Indices, factors: Indices, positions_FSJ: Indices) -> Floats:
-        """Activation peak (M', S, J) of each network under each combination, zero but in the row of peak memory."""
+        """Activation peak (M', S, J) of each network under each combination, in the units of each metric."""
         others = np.setdiff1d(np.arange(len(positions_FS)), factors)
         rest_S = self.peak[positions_FS[others]].max(axis=0, initial=0.0)
         peak_SJ = np.maximum(self.peak[positions_FSJ].max(axis=0), rest_S[:, None])
-        return (self.metrics == PEAK)[:, None, None] * peak_SJ
+        return np.multiply.outer(PEAK_M[self.metrics], peak_SJ)
 
 
 def effective_size(log_weights_S: Floats) -> float:

@@ -50,7 +50,7 @@ def _sections(
     )
     yield (
         "Limits per network at batch size 1, null: no limit. gflops in 10^9 multiply-adds, each counted once;\n"
-        "params_m in 10^6 parameters, peak_memory_mb in 10^6 bytes.",
+        "params_m in 10^6 parameters, peak_memory_mb in 10^6 bytes, flash_kb and sram_kb in 10^3 bytes.",
         {"budgets": dict.fromkeys(METRICS)},
     )
     latency = fitted.latency.model_dump(mode="json", exclude_defaults=True)

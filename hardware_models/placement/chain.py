@@ -6,6 +6,7 @@ from itertools import groupby, pairwise
 from typing import Any
 
 from hardware_models.budgets.factors import SUMMED
+from hardware_models.metrics import PEAK_METRICS
 from hardware_models.profile import METRICS, HardwareProfile
 from search_spaces.operation import Operation
 from search_spaces.space import Choice, SearchSpace
@@ -47,7 +48,9 @@ def placed_costs(profile: HardwareProfile, chain: Chain, units: Sequence[str]) -
     moves = transfers_of(profile, chain, units)
     sums = {column: sum(price[column] for price in prices) for column in SUMMED}
     sums["latency_ms"] += sum(move["latency_ms"] for move in moves)
-    sums["peak_memory_mb"] = sums.pop("weight_mb") + max(part["activation_mb"] for part in (*prices, *moves))
+    activation_mb = max(part["activation_mb"] for part in (*prices, *moves))
+    sums["peak_memory_mb"] = sums.pop("weight_mb") + activation_mb
+    sums["sram_kb"] = activation_mb * PEAK_METRICS["sram_kb"]
     return {metric: sums[metric] for metric in METRICS}
 
 

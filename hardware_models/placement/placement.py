@@ -12,7 +12,7 @@ from math import inf
 from typing import Any
 
 from hardware_models.budgets.budget_problem import BudgetProblem
-from hardware_models.budgets.cost_table import PEAK
+from hardware_models.metrics import METRICS
 from hardware_models.placement.chain import Chain, network_chain, placed_costs, transfers_of
 from hardware_models.placement.placed_space import PlacedSpace, unit_decision
 from hardware_models.profile import HardwareProfile
@@ -48,7 +48,7 @@ def place(problem: BudgetProblem, indices: Sequence[int]) -> PlacedChain:
     choices = space.choices(indices)
     chain, _ = network_chain(space, choices)
     by_segment = _placed_chain(profile, chain, segment_placement(space, profile, choices))
-    memory_mb = float(problem.limits_M[PEAK])
+    memory_mb = float(problem.limits_M[METRICS.index("peak_memory_mb")])
     at_most_ms = by_segment.costs["latency_ms"] if by_segment.costs["peak_memory_mb"] <= memory_mb < inf else inf
     found = fastest_placement(profile, chain, memory_mb=memory_mb, at_most_ms=at_most_ms)
     return by_segment if found is None else _placed_chain(profile, chain, found.units)

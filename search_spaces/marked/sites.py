@@ -28,7 +28,7 @@ def find_sites(
     *,
     known: Mapping[str, Set[str]],
 ) -> tuple[Site, ...]:
-    """The sites of networks whose operations `run` gives, in the order of `known`.
+    """The sites of networks whose operations `run` gives, in the order that they run.
 
     `known` has, by the path of each module, decisions that it depends on for sure.
     Raises: InvalidInputError where one depends on too many choices together.
@@ -37,7 +37,7 @@ def find_sites(
     places.find_scopes()
     places.check_states()
     places.cover()
-    joined = groupby((path for path in known if path in places.scopes), key=lambda path: places.scopes[path])
+    joined = groupby(places.order, key=lambda path: places.scopes[path])
     paths_of = [(tuple(paths), scope) for scope, paths in joined]
     return tuple(_site(places, paths, scope, place) for place, (paths, scope) in enumerate(paths_of))
 
@@ -65,6 +65,7 @@ class _Places:
         self._run, self._certain = run, known
         self._seen: dict[Values, Operations] = {}
         self.scopes: dict[str, tuple[str, ...]] = {}
+        self.order: list[str] = []  # of the places, as networks run them; each stands behind the one before it
         # Operations of a place, and the network that they were seen in, by the choices of its scope.
         self.known: dict[str, dict[Values, tuple[tuple[Operation, ...], Values]]] = {}
 
@@ -113,10 +114,13 @@ class _Places:
         """Runs a network and keeps what is seen; returns one seen before that contradicts it, if there is one."""
         if network not in self._seen:
             self._seen[network] = self._run(dict(zip(self._decisions, network, strict=True)))
+            behind = 0
             for path in self._seen[network]:
                 if path not in self.scopes:
+                    self.order.insert(behind, path)
                     self.scopes[path] = tuple(name for name in self._decisions if name in self._certain[path])
                     self._recall(path)
+                behind = self.order.index(path) + 1
         for path in self.scopes:
             other = self._keep(path, network)
             if other is not None:

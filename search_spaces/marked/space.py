@@ -16,7 +16,8 @@ from search_spaces.marked.layers import numbers_of
 from search_spaces.marked.marks import Choice as Alternatives
 from search_spaces.marked.marks import Depth, building
 from search_spaces.marked.sites import Operations, find_sites
-from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
+from search_spaces.operation_kinds import map_shape
+from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
 from search_spaces.tensor_spec import TensorSpec, zero_inputs
 from search_spaces.tracing import calls_of, norms_to_fold, run_as_declared
 
@@ -80,6 +81,12 @@ class MarkedSpace(SearchSpace):
         if key not in _SITES:
             _SITES[key] = find_sites(self.decisions, self.operations_at, known=self._whole[2])
         return _SITES[key]
+
+    @cached_property
+    def segments(self) -> tuple[Segment, ...]:  # type: ignore[override]
+        """One, of the whole network; none where it has several inputs."""
+        shapes = [map_shape(spec.shape) for spec in self.inputs.values()]
+        return (Segment("network", (), lambda _: shapes[0], self.sites),) if len(shapes) == 1 else ()
 
     def notation(self, choices: Mapping[str, Choice]) -> str:
         used = self.used(choices)

@@ -30,12 +30,15 @@ LEGEND_LETTERS = 14  # of these, an inch; wide ones
 MARKS = 8  # of a line over epochs, about: a report of many epochs stays small
 HANDLE_LETTERS = 8  # as wide as what stands before a word of a legend, and the space after it
 style = partial(matplotlib.style.context, Path(__file__).with_name("espalier.mplstyle"))  # of a function that draws
-UNITS = {"latency_ms": "ms", "gflops": "GFLOPs", "params_m": "M parameters", "peak_memory_mb": "MB"}
+UNITS = {"latency_ms": "ms", "gflops": "GFLOPs", "params_m": "M parameters"}
+UNITS |= {"peak_memory_mb": "MB", "flash_kb": "kB of flash", "sram_kb": "kB of SRAM"}
 QUANTITIES = {
     "latency_ms": "latency, ms",
     "gflops": "multiply-adds, GFLOPs",
     "params_m": "parameters, million",
     "peak_memory_mb": "peak memory, MB",
+    "flash_kb": "weights, kB",
+    "sram_kb": "activations, kB",
 }
 
 

@@ -37,6 +37,8 @@ class Price:
     gflops: float
     params_m: float
     peak_memory_mb: float
+    flash_kb: float
+    sram_kb: float
     budgets: dict[str, float]
     met: dict[str, bool]
     held_by_upper: bool

@@ -19,7 +19,8 @@ CHARTS: dict[str, tuple[str, dict[str, str]]] = {
     "utilisation": (
         metric_names.ARCHITECTURES,
         {"device": "device", "latency": "utilisation_latency_ms", "gflops": "utilisation_gflops"}
-        | {"params": "utilisation_params_m", "memory": "utilisation_peak_memory_mb"},
+        | {"params": "utilisation_params_m", "memory": "utilisation_peak_memory_mb"}
+        | {"flash": "utilisation_flash_kb", "sram": "utilisation_sram_kb"},
     ),
     "accuracy_latency": (
         metric_names.ARCHITECTURES,

@@ -26,6 +26,8 @@ class Transfer(Part):
     gflops: Number
     params_m: Number
     peak_memory_mb: Number
+    flash_kb: Number
+    sram_kb: Number
     latency_upper_ms: Number | None
     utilisation: Number
     within: bool

@@ -10,9 +10,10 @@ from torch import nn
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.counting import peak_activation_mb, recount
 from hardware_models.measuring.measure import Measurement
+from hardware_models.metrics import PEAK_METRICS
 from hardware_models.placement.chain import runs_of
 from hardware_models.placement.placement import PlacedChain, place
-from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile
+from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile, flash_kb
 from search_spaces.space import SearchSpace
 from search_spaces.tensor_spec import Inputs
 from search_spaces.tracing import operations_of
@@ -123,15 +124,25 @@ def _recounted(
     counted = recount(module, inputs)
     element_bytes = BYTES_PER_ELEMENT[profile.precision]
     if placed is None:
-        memory_mb = counted.params_m * element_bytes
-        memory_mb += peak_activation_mb(module, inputs, bytes_per_element=element_bytes)
+        params, biases = round(counted.params_m * 1e6), counted.biases
+        activation_mb = peak_activation_mb(module, inputs, bytes_per_element=element_bytes)
     else:
-        memory_mb = _memory_of_local_units(profile, module, inputs, placed)
-    return {"gflops": counted.gflops, "params_m": counted.params_m, "peak_memory_mb": memory_mb}
+        params, biases, activation_mb = _memory_of_local_units(profile, module, inputs, placed)
+    return {
+        "gflops": counted.gflops,
+        "params_m": counted.params_m,
+        "peak_memory_mb": params * element_bytes / 1e6 + activation_mb,
+        "flash_kb": flash_kb(params, biases, element_bytes),
+        "sram_kb": activation_mb * PEAK_METRICS["sram_kb"],
+    }
 
 
-def _memory_of_local_units(profile: HardwareProfile, module: nn.Module, inputs: Inputs, placed: PlacedChain) -> float:
-    """Weights and peak activations, in MB, of the operations that no remote unit runs, found on the module itself.
+def _memory_of_local_units(
+    profile: HardwareProfile, module: nn.Module, inputs: Inputs, placed: PlacedChain
+) -> tuple[int, int, float]:
+    """Weights, biases among them, and peak activations in MB, of the operations that no remote unit runs.
+
+    They are found on the module itself.
 
     Of a module whose operations are not those that were placed, all memory counts.
     """
@@ -141,9 +152,10 @@ def _memory_of_local_units(profile: HardwareProfile, module: nn.Module, inputs: 
     is_local = [not (as_placed and profile.units[unit].remote) for unit in placed.units]
     if not as_placed:
         is_local = [True] * len(operations)
-    params = sum(op.params for op, local in zip(operations, is_local, strict=True) if local)
+    here = [op for op, local in zip(operations, is_local, strict=True) if local]
     activation_mb = peak_activation_mb(module, inputs, bytes_per_element=element_bytes, counted=is_local)
-    return params * element_bytes / 1e6 + max(activation_mb, placed.transferred_mb)
+    params, biases = sum(op.params for op in here), sum(op.biases for op in here)
+    return params, biases, max(activation_mb, placed.transferred_mb)
 
 
 def verify_and_cut(
