@@ -15,8 +15,8 @@ Sizes = tuple[int, ...]  # of a tensor without its batch dimension, as torch has
 
 _SIZE = "([0-9]{1,9})"  # bounded, so that no text makes a number that cannot be computed with
 _NOTATION = re.compile(
-    rf"([a-z_0-9]+) {_SIZE}x{_SIZE}x{_SIZE} -> {_SIZE}x{_SIZE}x{_SIZE}(?: k{_SIZE})?(?: s{_SIZE})?(?: g{_SIZE})?"
-    "(?: (bias|nobias))?(?: (fp32|fp16|int8))?"
+    rf"([a-z_0-9]+) {_SIZE}x{_SIZE}x{_SIZE} -> {_SIZE}x{_SIZE}x{_SIZE}"
+    rf"(?: k{_SIZE}(?:x{_SIZE})?)?(?: s{_SIZE})?(?: g{_SIZE})?(?: (bias|nobias))?(?: (fp32|fp16|int8))?"
 )
 
 
@@ -25,6 +25,7 @@ class Operation:
     """One operation of a network at batch size 1, as it is deployed: batch norm folded, activation fused.
 
     `kind` is the name of an `OperationKind` in `KINDS`. `in_shape` and `out_shape` are (channels, height, width).
+    `kernel` is the height of its window, and its width too where `kernel_width` is None.
     `held` counts the elements of other tensors that must stay in memory while it runs (a residual input, say); it
     changes peak memory and no other cost. `precision` is that of its numbers; None means the profile's.
     """
@@ -38,9 +39,12 @@ class Operation:
     bias: bool = True
     held: int = 0
     precision: str | None = None
+    kernel_width: int | None = None
 
     def __post_init__(self) -> None:
         kind_of(self)
+        if self.kernel_width == self.kernel:
+            object.__setattr__(self, "kernel_width", None)  # one way to say it
 
     @property
     def notation(self) -> str:
@@ -49,11 +53,21 @@ class Operation:
         After the shapes stand kernel, stride and groups where they are not 1, `nobias` where there is none, and the
         precision where it is not the profile's.
         """
-        windows = (("k", self.kernel), ("s", self.stride), ("g", self.groups))
-        fields = [f"{letter}{value}" for letter, value in windows if value != 1]
+        fields = [] if self.window == (1, 1) else [self.kernel_notation]
+        fields += [f"{letter}{value}" for letter, value in (("s", self.stride), ("g", self.groups)) if value != 1]
         fields += [] if self.bias else ["nobias"]
         fields += [] if self.precision is None else [self.precision]
         return " ".join([f"{self.kind} {_sides(self.in_shape)} -> {_sides(self.out_shape)}", *fields])
+
+    @property
+    def window(self) -> tuple[int, int]:
+        """Height and width of its kernel."""
+        return self.kernel, self.kernel_width or self.kernel
+
+    @property
+    def kernel_notation(self) -> str:
+        """As `k3`, or `k10x4` of one that is not square."""
+        return f"k{self.kernel}" if self.kernel_width is None else f"k{self.kernel}x{self.kernel_width}"
 
     @property
     def in_elements(self) -> int:
@@ -150,9 +164,13 @@ def parse_operation(text: str) -> Operation:
             f"'conv 16x112x112 -> 24x56x56 k3 s2'; kinds: {', '.join(KINDS)}"
         )
     kind, *sizes, bias, precision = found.groups()
-    c_in, h_in, w_in, c_out, h_out, w_out, kernel, stride, groups = (int(size or 1) for size in sizes)
+    kernel_width = None if sizes[7] is None else int(sizes[7])
+    c_in, h_in, w_in, c_out, h_out, w_out, kernel, _, stride, groups = (int(size or 1) for size in sizes)
     shapes: tuple[Shape, Shape] = (c_in, h_in, w_in), (c_out, h_out, w_out)
-    operation = Operation(kind, *shapes, kernel, stride, groups, bias != "nobias", precision=precision)
+    has_bias = bias != "nobias"
+    operation = Operation(
+        kind, *shapes, kernel, stride, groups, has_bias, precision=precision, kernel_width=kernel_width
+    )
     problems = list(_contradictions(operation))
     if problems:
         raise InvalidInputError(f"no such operation: {text!r}: {'; '.join(problems)}")
@@ -162,11 +180,11 @@ def parse_operation(text: str) -> Operation:
 def _contradictions(operation: Operation) -> Iterator[str]:
     """What in the shapes and fields of `operation` contradicts its kind."""
     kind, name = kind_of(operation), operation.kind
-    sizes = (*operation.in_shape, *operation.out_shape, operation.kernel, operation.stride, operation.groups)
+    sizes = (*operation.in_shape, *operation.out_shape, *operation.window, operation.stride, operation.groups)
     if min(sizes) < 1:
         yield "every size must be at least 1"
         return
-    if not kind.has_window and (operation.kernel, operation.stride) != (1, 1):
+    if not kind.has_window and (*operation.window, operation.stride) != (1, 1, 1):
         yield f"{name} has no kernel and no stride"
     if not kind.has_groups and operation.groups != 1:
         yield f"{name} has no groups"

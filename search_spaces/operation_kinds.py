@@ -42,8 +42,9 @@ def leaves_one_pixel(operation: Operation) -> Iterator[str]:
 
 def window_fits(operation: Operation) -> Iterator[str]:
     """Whether each side becomes that of the output with some padding: none, or up to the kernel at either end."""
-    kernel, stride = operation.kernel, operation.stride
-    for before, after in dict.fromkeys(zip(operation.in_shape[1:], operation.out_shape[1:], strict=True)):
+    stride = operation.stride
+    sides = zip(operation.in_shape[1:], operation.out_shape[1:], operation.window, strict=True)
+    for before, after, kernel in dict.fromkeys(sides):
         # SqueezeNet 1.0 as Caffe ships it pads its last 1x1 convolution by one: half the kernel would not do.
         least, most = ((before + padding - kernel) // stride + 1 for padding in (0, 2 * kernel))
         if not max(least, 1) <= after <= most:
@@ -55,7 +56,7 @@ def window_fits(operation: Operation) -> Iterator[str]:
 
 
 def _weights(operation: Operation) -> int:
-    return operation.out_shape[0] * (operation.in_shape[0] // operation.groups) * operation.kernel**2
+    return operation.out_shape[0] * (operation.in_shape[0] // operation.groups) * prod(operation.window)
 
 
 def weighted_params(operation: Operation) -> int:
@@ -68,18 +69,15 @@ def weighted_macs(operation: Operation) -> int:
 
 def _conv_price(operation: Operation) -> str:
     if operation.groups == 1:
-        return "pointwise" if operation.kernel == 1 else "dense"
+        return "pointwise" if operation.window == (1, 1) else "dense"
     return "depthwise" if operation.groups == operation.in_shape[0] else "grouped"
 
 
 # Modules
 
 
-def _side(module: Any, value: int | tuple[int, ...]) -> int:
-    sides = {value} if isinstance(value, int) else set(value)
-    if len(sides) != 1:
-        raise InvalidInputError(f"{module} is not square: kernels and strides must be the same in height and width")
-    return sides.pop()
+def _sides(value: int | tuple[int, int]) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else value
 
 
 def _reads(
@@ -100,7 +98,10 @@ def _reads(
 
 
 def _window_of(module: Any) -> dict[str, Any]:
-    return {"kernel": _side(module, module.kernel_size), "stride": _side(module, module.stride)}
+    (height, width), strides = _sides(module.kernel_size), _sides(module.stride)
+    if strides[0] != strides[1]:
+        raise InvalidInputError(f"{module} has strides {strides}: they must be the same in height and width")
+    return {"kernel": height, "kernel_width": width, "stride": strides[0]}
 
 
 def _bias_of(module: Any) -> dict[str, Any]:
@@ -117,12 +118,13 @@ def _read_global_pool(module: Any, inputs: Sequence[Sizes], output: Sizes) -> Op
 
 def _window(operation: Operation) -> dict[str, list[int]]:
     """Kernel, stride and the smallest symmetric padding that give the operation its output size."""
-    _, height, width = operation.in_shape
-    for pad in range(operation.kernel // 2 + 1):
-        sides = tuple((side + 2 * pad - operation.kernel) // operation.stride + 1 for side in (height, width))
-        if sides == operation.out_shape[1:]:
-            return {"kernel_shape": [operation.kernel] * 2, "strides": [operation.stride] * 2, "pads": [pad] * 4}
-    raise InvalidInputError(f"no symmetric padding up to half the kernel gives the output size of {operation}")
+    pads = []
+    for before, after, kernel in zip(operation.in_shape[1:], operation.out_shape[1:], operation.window, strict=True):
+        fitting = [p for p in range(kernel // 2 + 1) if (before + 2 * p - kernel) // operation.stride + 1 == after]
+        if not fitting:
+            raise InvalidInputError(f"no symmetric padding up to half the kernel gives the output size of {operation}")
+        pads.append(fitting[0])
+    return {"kernel_shape": list(operation.window), "strides": [operation.stride] * 2, "pads": pads * 2}
 
 
 def _weight_size(operation: Operation, *window: int) -> tuple[int, ...]:
@@ -130,7 +132,7 @@ def _weight_size(operation: Operation, *window: int) -> tuple[int, ...]:
 
 
 def _build_conv(graph: Any, name: str, operation: Operation, inputs: Sequence[str]) -> str:
-    weights = graph.weights(name, _weight_size(operation, operation.kernel, operation.kernel), bias=operation.bias)
+    weights = graph.weights(name, _weight_size(operation, *operation.window), bias=operation.bias)
     return graph.node("Conv", name, [*inputs, *weights], group=operation.groups, **_window(operation))
 
 
@@ -190,7 +192,7 @@ LINEAR = OperationKind(
 def _pool(kind: str, module_class: str, operator: str) -> OperationKind:
     return OperationKind(
         price_kind=lambda operation: "pool",
-        work=lambda operation: operation.out_elements * operation.kernel**2,
+        work=lambda operation: operation.out_elements * prod(operation.window),
         read_module=_reads(kind, module_class, _window_of),
         build_node=_builds(operator, window=_window),
         contradictions=(keeps_channels, window_fits),

@@ -66,4 +66,4 @@ def _find_idle(space: SearchSpace, image_shape: tuple[int, int, int]) -> list[Id
 
 
 def _without_taps(space: SearchSpace, choices: Mapping[str, Choice]) -> list[Operation]:
-    return [replace(operation, kernel=1) for operation in space.operations(choices)]
+    return [replace(operation, kernel=1, kernel_width=None) for operation in space.operations(choices)]

@@ -9,7 +9,7 @@ from hardware_models.counting import peak_activation_mb, recount
 from hardware_models.measuring.measure import time_module
 from search_spaces.blocks import Add, Resize, Scale
 from search_spaces.errors import InvalidInputError
-from search_spaces.operation import Operation
+from search_spaces.operation import Operation, parse_operation
 from search_spaces.space import SearchSpace
 from search_spaces.tracing import deployed, operations_of
 
@@ -215,9 +215,18 @@ def test_module_of_no_known_kind_is_refused(module: nn.Module) -> None:
         operations_of(nn.Sequential(module), (2, 4, 4))
 
 
-def test_convolution_that_is_not_square_is_refused() -> None:
+def test_convolution_that_is_not_square_is_counted_as_fvcore_does_and_read_back() -> None:
+    convolution = nn.Conv2d(2, 6, (10, 4), stride=2, padding=(5, 1))
+    (operation,) = operations_of(convolution, (2, 49, 10))
+    assert operation.notation == "conv 2x49x10 -> 6x25x5 k10x4 s2"
+    assert parse_operation(operation.notation) == operation
+    assert operation.macs == 6 * 25 * 5 * 2 * 10 * 4 == round(recount(convolution, (2, 49, 10)).gflops * 1e9)
+    assert operation.params == 6 * 2 * 10 * 4 + 6 and operation.biases == 6
+
+
+def test_convolution_of_two_strides_is_refused() -> None:
     with pytest.raises(InvalidInputError):
-        operations_of(nn.Conv2d(2, 2, (1, 3)), (2, 4, 4))
+        operations_of(nn.Conv2d(2, 2, 3, stride=(1, 2)), (2, 4, 4))
 
 
 def test_peak_of_a_residual_chain_is_its_widest_operation_and_the_held_input() -> None:

@@ -28,7 +28,7 @@ class Match(Section):
         same_channels = operation.in_shape[0] == operation.out_shape[0]
         return (
             self.kind == operation.kind
-            and self.kernel in (None, operation.kernel)
+            and (self.kernel is None or (self.kernel, self.kernel) == operation.window)
             and self.stride in (None, operation.stride)
             and self.same_channels in (None, same_channels)
         )

@@ -18,7 +18,7 @@ def position(operation: Operation) -> tuple[Category, Sizes]:
     category: Category = (
         operation.kind,
         *((kind,) if record.has_groups else ()),
-        *((f"k{operation.kernel}", f"s{operation.stride}") if record.has_window else ()),
+        *((operation.kernel_notation, f"s{operation.stride}") if record.has_window else ()),
         *((operation.precision,) if operation.precision else ()),
     )
     (c_in, *in_sides), (c_out, *out_sides) = operation.in_shape, operation.out_shape

@@ -92,7 +92,7 @@ def suits_winograd(operation: Operation) -> bool:
     """
     channels = operation.in_shape[0], operation.out_shape[0]
     is_packed = all(c >= 8 and c % 4 == 0 for c in channels)
-    return operation.kernel == 3 and operation.stride == 1 and is_packed
+    return operation.window == (3, 3) and operation.stride == 1 and is_packed
 
 
 def price_kind(operation: Operation) -> PriceKind:

@@ -62,11 +62,11 @@ def _colour(operation: Operation) -> int:
         return LINEAR
     if operation.groups > 1:
         return DEPTHWISE
-    return POINTWISE if operation.kernel == 1 else DENSE
+    return POINTWISE if operation.window == (1, 1) else DENSE
 
 
 def _words(operation: Operation) -> str:
     channels, height, width = operation.out_shape
-    window = f"{operation.kernel}×{operation.kernel} " if operation.kernel > 1 else ""
+    window = "" if operation.window == (1, 1) else "{}×{} ".format(*operation.window)
     stride = f" /{operation.stride}" if operation.stride > 1 else ""
     return f"{window}{channels}{stride}" + (f" @ {height}×{width}" if height * width > 1 else "")

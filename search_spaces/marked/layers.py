@@ -22,7 +22,7 @@ class SearchedConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         kernel, target = self.kernel_size[0], self.selected.extent(self.out_channels, self.weight)
         is_depthwise = self.groups > 1 and self.groups == self.in_channels
-        size = self.selected.largest(kernel)
+        size = self.selected.largest(kernel) if isinstance(kernel, Number) else self.weight.shape[-1]
         weight = _centre(self.weight, size)[: target.size, : 1 if is_depthwise else x.shape[1] // _plain(self.groups)]
         if isinstance(kernel, Number) and self.selected.is_mixed(kernel):
             weight = weight * kernel_mask(*self.selected.weighted(kernel, weight))
@@ -31,8 +31,10 @@ class SearchedConv2d(nn.Conv2d):
             weight = weight * target.mask[:, None, None, None]
         if target.mask is not None and bias is not None:
             bias = bias * target.mask
-        groups, padding = x.shape[1] if is_depthwise else self.groups, self.selected.largest(self.padding[0])  # type: ignore[arg-type]
-        if self.dilation == (1, 1) and 2 * padding == size - 1:
+        groups = x.shape[1] if is_depthwise else self.groups
+        padding = tuple(self.selected.largest(each) for each in self.padding)  # type: ignore[arg-type]
+        is_plain = self.dilation == (1, 1) and len({*weight.shape[2:]}) == 1 and self.stride[0] == self.stride[1]
+        if is_plain and {2 * each for each in padding} == {size - 1}:
             return convolve(x, weight, bias, stride=self.stride[0], groups=groups)
         return F.conv2d(x, weight, bias, self.stride, padding, self.dilation, groups)
 
@@ -101,8 +103,9 @@ def _problem(module: Any) -> str:
             return "has a searched stride or dilation"
         if isinstance(module.padding, str):
             return "has searched sizes and pads by a word; give a number, as padding=kernel // 2,"
-        if len(set(module.kernel_size)) > 1 or len(set(module.padding)) > 1:
-            return "has searched sizes and is not square"
+        square = len(set(module.kernel_size)) == len(set(module.padding)) == 1
+        if any(isinstance(value, Number) for value in module.kernel_size) and not square:
+            return "has a searched kernel that is not square"
         widths = any(isinstance(value, Number) for value in (module.in_channels, module.out_channels))
         if widths and module.groups not in (1, module.in_channels):
             return "has searched channels in groups"
@@ -119,7 +122,7 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
         own = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
         for name, tensor in own.items():
             found = getattr(ours[path], name).data
-            if found.dim() == 4:
+            if found.dim() == 4 and found.shape[-1] != tensor.shape[-1]:
                 found = _centre(found, tensor.shape[-1])
             tensor.data.copy_(found[tuple(slice(size) for size in tensor.shape)])
 
