@@ -117,6 +117,12 @@ def conv_bn(cin: int, cout: int, kernel: int = 1, *, stride: int = 1, groups: in
     return nn.Sequential(conv, nn.BatchNorm2d(cout), act)
 
 
+def separable_conv_bn(cin: int, cout: int, kernel: int, *, stride: int = 1, act: nn.Module) -> nn.Sequential:
+    """Depthwise convolution, batch norm, ReLU, then a pointwise one with batch norm and activation."""
+    depthwise = conv_bn(cin, cin, kernel, stride=stride, groups=cin, act=nn.ReLU(inplace=True))
+    return nn.Sequential(depthwise, conv_bn(cin, cout, act=act))
+
+
 @dataclass(frozen=True, slots=True)
 class Extent:
     """How much of a channel dimension is in use: its first `size` entries, weighted by `mask` (size,) if mixed."""

@@ -111,13 +111,10 @@ class SpaceContracts:
             for indices in self.networks(4):
                 network = supernet.extract(self.space.choices(indices)).eval()
                 output = network(*inputs)
-                used = {name for name, p in network.named_parameters() if p.requires_grad}
-                if used:  # a constant network may have none
-                    gradients = torch.autograd.grad(
-                        output.square().sum(), list(network.parameters()), allow_unused=True
-                    )
-                    names = [name for name, _ in network.named_parameters()]
-                    idle = [name for name, gradient in zip(names, gradients, strict=True) if gradient is None]
+                trained = {name: weight for name, weight in network.named_parameters() if weight.requires_grad}
+                if trained:  # a constant network may have none
+                    gradients = torch.autograd.grad(output.square().sum(), list(trained.values()), allow_unused=True)
+                    idle = [name for name, gradient in zip(trained, gradients, strict=True) if gradient is None]
                     assert idle == [], f"no input reaches these weights of {self.space.choices(indices)}"
 
     @torch.no_grad()

@@ -11,7 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from search_spaces import space
-from search_spaces.blocks import Add, First, conv_bn
+from search_spaces.blocks import Add, First, conv_bn, separable_conv_bn
 from search_spaces.bounds import DEEPEST, wrong_choices, wrong_number
 from search_spaces.marked.marks import Choice, Depth, number
 from search_spaces.marked.space import MarkedSpace
@@ -109,11 +109,6 @@ class Shortcut(nn.Module):
 
 
 def _body(form: str, inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
-    layer = _separable if form == "separable" else conv_bn
+    layer = separable_conv_bn if form == "separable" else conv_bn
     first = layer(inputs, outputs, kernel, stride=stride, act=nn.ReLU(inplace=True))
     return nn.Sequential(first, layer(outputs, outputs, kernel, act=nn.Identity()))
-
-
-def _separable(inputs: int, outputs: int, kernel: int, *, stride: int = 1, act: nn.Module) -> nn.Module:
-    depthwise = conv_bn(inputs, inputs, kernel, stride=stride, groups=inputs, act=nn.ReLU(inplace=True))
-    return nn.Sequential(depthwise, conv_bn(inputs, outputs, act=act))

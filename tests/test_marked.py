@@ -2,6 +2,7 @@
 
 import csv
 
+import numpy as np
 import pytest
 import torch
 from data_files import real
@@ -13,6 +14,9 @@ from search_spaces.marked.marks import Choice, Depth, building, number
 from search_spaces.marked.number import Number, scaled
 from search_spaces.marked.user_module import ModuleSpace
 from search_spaces.nasbench_macro import NasBenchMacroSpace
+from search_spaces.operation import Operation
+from search_spaces.tiny_ds import TinyDSSpace, feature_matrix
+from search_spaces.tiny_mobile import TinyMobileSpace
 from search_spaces.tiny_resnet import TinyResNetSpace
 
 
@@ -208,17 +212,42 @@ def test_arguments_that_the_target_does_not_take_are_refused() -> None:
 # Named networks
 
 
-def macs_without_pools(space: TinyResNetSpace, *, large: bool) -> tuple[int, int, int]:
-    operations = space.operations(space.reference(large=large))
+def counted(operations: list[Operation]) -> tuple[int, int, int, int]:
+    """Multiply-adds but those of pools, parameters, biases among them, and the most live elements."""
     macs = sum(op.macs for op in operations if op.kind != "global_pool")
-    return macs, sum(op.params for op in operations), max(op.live_elements for op in operations)
+    params, biases = sum(op.params for op in operations), sum(op.biases for op in operations)
+    return macs, params, biases, max(op.live_elements for op in operations)
 
 
-def test_resnet8_is_a_point_of_tiny_resnet_with_its_published_counts() -> None:
-    """Counted from MLPerf Tiny's own files: github.com/mlcommons/tiny, image classification."""
-    space = TinyResNetSpace()
-    assert macs_without_pools(space, large=False) == (12_501_632, 77_706, 49_152)
-    assert macs_without_pools(space, large=True) == (76_473_920, 480_330, 122_880)
+def test_networks_of_mlperf_tiny_are_points_of_the_spaces_with_their_published_counts() -> None:
+    """Counted from the files of github.com/mlcommons/tiny: benchmark/training, and runs of the closed division."""
+    resnet = TinyResNetSpace()
+    assert counted(resnet.operations(resnet.reference())) == (12_501_632, 77_706, 346, 49_152)
+    large = counted(resnet.operations(resnet.reference(large=True)))
+    assert (*large[:2], large[3]) == (76_473_920, 480_330, 122_880)
+    mobile = TinyMobileSpace()
+    vww = counted(mobile.operations(mobile.reference()))
+    assert (*vww[:2], vww[3]) == (7_489_664, 210_850, 55_296)
+    keywords = TinyDSSpace()
+    features, *others = keywords.operations(keywords.reference())
+    dscnn = counted(others)
+    assert (*dscnn[:2], dscnn[3]) == (2_656_768, 22_604, 16_000)
+    assert (features.macs, features.params) == (49 * 40 * 10, 400)  # which the published network has before it
+
+
+def test_cepstra_are_those_of_the_shared_features() -> None:
+    file = real("kws", "kws_logmel_u8_49x40.npz") / "kws" / "kws_logmel_u8_49x40.npz"
+    with np.load(file) as stored:
+        logmel = stored["logmel"][:20] * stored["scale"] + stored["offset"]
+        levels = stored["mfcc"][:20]
+    cepstra = logmel @ feature_matrix("cepstra10", 40).numpy()
+    assert np.abs(np.clip(np.trunc(cepstra / 0.5847 + 83), -128, 127) - levels).max() <= 1
+
+
+@pytest.mark.parametrize("features", ["cepstra0", "bands7", "cepstra41", "mfcc10", "bands"])
+def test_features_that_a_log_mel_does_not_give_are_refused(features: str) -> None:
+    with pytest.raises(InvalidInputError, match="features"):
+        TinyDSSpace(features=["cepstra10", features])
 
 
 def test_blocks_of_fbnet_have_the_multiply_adds_of_the_published_table() -> None:

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from search_spaces import space
@@ -79,8 +80,9 @@ def number(name: str, *values: int) -> int:
 
 
 class Choice(nn.Module):
-    """One of several modules by name, each with weights of its own; all give outputs of the same shape.
+    """One of several modules by name, each with weights of its own; all give outputs of as many channels.
 
+    Where their maps differ in size, a mixture has that of the one with the most weight, and pools the others to it.
     What has the same name is chosen together. `nn.Identity()` among them makes a layer optional. An alternative may be
     a function that makes it, so that networks without it are built faster.
     """
@@ -107,6 +109,10 @@ class Choice(nn.Module):
             return self._modules[self.kept[entry]](*inputs)  # type: ignore[misc]
         running = self.selected.active[self.decision.name]
         outputs = [entry[k] * self._modules[self.kept[k]](*inputs) for k in running]  # type: ignore[misc]
+        if len({output.shape for output in outputs}) > 1:
+            heaviest = max(range(len(running)), key=lambda place: float(entry[running[place]].detach()))
+            size = outputs[heaviest].shape[2:]
+            outputs = [F.adaptive_avg_pool2d(output, size) for output in outputs]
         return torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0]
 
 
