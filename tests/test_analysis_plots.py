@@ -80,10 +80,10 @@ STABILITY = Stability(
 )
 TRANSFER = pd.DataFrame(
     [
-        ("phone", "phone", 0.9, 8.0, 1.0, 1.0, 1.0, 9.0, 0.9, True),
-        ("phone", "board", 0.9, 80.0, 1.0, 1.0, 1.0, 90.0, 1.8, False),
-        ("board", "phone", 0.8, 2.0, 0.5, 1.0, 1.0, 3.0, 0.3, True),
-        ("board", "board", 0.8, 20.0, 0.5, 1.0, 1.0, 30.0, 0.6, True),
+        ("phone", "phone", 0.9, 8.0, 1.0, 1.0, 1.0, 1.0, 1.0, 9.0, 0.9, True),
+        ("phone", "board", 0.9, 80.0, 1.0, 1.0, 1.0, 1.0, 1.0, 90.0, 1.8, False),
+        ("board", "phone", 0.8, 2.0, 0.5, 1.0, 1.0, 1.0, 1.0, 3.0, 0.3, True),
+        ("board", "board", 0.8, 20.0, 0.5, 1.0, 1.0, 1.0, 1.0, 30.0, 0.6, True),
     ],
     columns=list(TRANSFER_COLUMNS),
 )

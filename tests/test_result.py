@@ -42,6 +42,8 @@ def test_a_file_of_an_earlier_version_is_read_and_written_with_the_same_values(r
                 for row in (*rows, *(device["larger_candidates_that_lost"] or [])):
                     row["evidence"] = {}
             before["search"] |= dict.fromkeys(("prior", "cpu_seconds", "peak_gpu_memory_mb", "pruning"))
+            for found in (found for row in before["transfer"].values() for found in row.values()):
+                found |= {"flash_kb": None, "sram_kb": None}
             before["search"] |= {"accelerator": "cpu", "processes": 1, "precision": "32-true"}
         assert after == before
     assert read_result(tmp_path / "result.json") == result

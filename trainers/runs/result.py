@@ -17,6 +17,7 @@ SCHEMA: Final = 1
 Figures = dict[str, Number]  # by metric
 MetricName = Annotated[str, Field(pattern=f"^({'|'.join(METRICS)})$")]
 COUNTED = tuple(metric for metric in METRICS if metric != "latency_ms")
+LATER = {"flash_kb", "sram_kb"}  # metrics that results of earlier versions lack
 
 
 class Transfer(Part):
@@ -26,8 +27,8 @@ class Transfer(Part):
     gflops: Number
     params_m: Number
     peak_memory_mb: Number
-    flash_kb: Number
-    sram_kb: Number
+    flash_kb: Number | None = None  # null: of an earlier version, as the next
+    sram_kb: Number | None = None
     latency_upper_ms: Number | None
     utilisation: Number
     within: bool
@@ -342,5 +343,5 @@ def missing_files(folder: Path) -> list[str]:
 
 
 def _check_keys(field: str, mapping: Collection[str], due: Collection[str]) -> None:
-    if set(mapping) != set(due):
+    if set(mapping) | LATER != set(due) | LATER:
         raise ValueError(f"{field}: it has {', '.join(mapping)}; it must have {', '.join(due)}")
