@@ -22,7 +22,7 @@ def part_of(network: nn.Module, choices: Mapping[str, Choice]) -> nn.Module:
     part = copy.copy(network)
     for name, value in vars(network).items():
         if isinstance(value, Number | tuple | list):
-            setattr(part, name, _plain(value, choices))
+            vars(part)[name] = _plain(value, choices)
     part._modules = {
         name: child if child is None else part_of(child, choices) for name, child in _kept(network, choices).items()
     }

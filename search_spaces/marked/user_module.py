@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from search_spaces.errors import InvalidInputError
+from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.marked.space import MarkedSpace
 from search_spaces.registry import OWN_PACKAGES
 
@@ -66,7 +66,9 @@ class ModuleSpace(MarkedSpace):
         given = {name: value for name, value in offered.items() if name in taken} | self.arguments
         try:
             return self._class(**given)
-        except TypeError as error:
+        except EspalierError:
+            raise
+        except (TypeError, ValueError, LookupError, AssertionError) as error:
             raise InvalidInputError(f"space.target: {self.target} cannot be called with {given}: {error}") from error
 
 

@@ -55,14 +55,14 @@ class NniSpace(ModuleSpace):
 
         Its layers are made at the sizes of the network that is built, or at the largest ones.
         """
-        from search_spaces.nni.conversion import Conversion
+        from search_spaces.nni.conversion import marked
 
         builder = current_builder()
         if builder.choices is None:
             sample = {label: _largest(values) for label, values in self._values.items()}
         else:
             sample = self.sample(builder.choices)
-        return Conversion(builder).convert(self._construct(sample))
+        return marked(self._construct(sample), builder, self._values)
 
     def outline(self, choices: Mapping[str, Choice]) -> nn.Module:
         return part_of(self._outline, choices).to(torch.get_default_dtype())
@@ -96,11 +96,11 @@ class NniSpace(ModuleSpace):
     @cached_property
     def _values(self) -> dict[str, dict[str, Any]]:
         """What nni's mutables choose from: values by their text, by label."""
-        from search_spaces.nni.conversion import options, refuse_cells
+        from search_spaces.nni.conversion import check_kind, options
 
         with torch.device("meta"):
             whole: Any = self._construct({})
-        refuse_cells(whole)
+        check_kind(whole)
         return {label: options(label, mutable) for label, mutable in whole.simplify().items()}
 
     def _construct(self, sample: Mapping[str, Any]) -> nn.Module:
