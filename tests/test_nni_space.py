@@ -14,7 +14,7 @@ from console import SEARCH, Cli, console, done
 from tiny_search import SHORT
 from torch import Tensor, nn
 
-from hardware_models.counting import recount
+from hardware_models.counting import peak_activation_mb, recount
 from search_spaces.errors import InvalidInputError
 from search_spaces.nni.space import NniSpace
 from search_spaces.testing import SpaceContracts, double_precision, one_hot
@@ -100,6 +100,8 @@ class TestHub:
             assert counted.params_m * 1e6 == pytest.approx(sum(operation.params for operation in operations))
             plain = [replace(operation, held=0).notation for operation in operations]
             assert sorted(plain) == sorted(op.notation for op in operations_of(network, self.space.inputs))
+            most = max(operation.live_elements for operation in operations)
+            assert peak_activation_mb(network, self.space.inputs) * 1e6 / 4 == pytest.approx(most)
 
 
 # Marks of nni
