@@ -44,9 +44,8 @@ NUM_DECISIONS = {"NasBench201": 6, "ProxylessNAS": 26, "MobileNetV3Space": 8 + 2
 
 @pytest.fixture(params=HUB, scope="class")
 def _hub_space(request: pytest.FixtureRequest) -> None:
-    arguments = {name: tuple(value) if isinstance(value, list) else value for name, value in HUB[request.param].items()}
     target = f"nni.nas.hub.pytorch:{request.param}"
-    request.cls.space = NniSpace(target=target, arguments=arguments, num_classes=3, image_size=32)
+    request.cls.space = NniSpace(target=target, arguments=HUB[request.param], num_classes=3, image_size=32)
     request.cls.title = request.param
 
 
@@ -249,6 +248,11 @@ def test_arguments_that_the_target_does_not_take_are_refused() -> None:
     for arguments in ({"no_such": 1}, {"base_widths": [8]}):
         with pytest.raises(InvalidInputError, match="cannot be called"):
             NniSpace(target="nni.nas.hub.pytorch:ProxylessNAS", arguments=arguments)
+
+
+def test_images_that_no_network_takes_are_refused_with_what_to_give() -> None:
+    with pytest.raises(InvalidInputError, match=r"cannot run on \[\(1, 1, 32, 32\)\].*data.channels"):
+        NniSpace(target="nni.nas.hub.pytorch:ShuffleNetSpace", channels=1).supernet()
 
 
 # Commands

@@ -145,7 +145,10 @@ class MarkedSpace(SearchSpace):
             calls = calls_of(network, inputs)
         except RuntimeError as error:
             shapes = [tuple(x.shape) for x in inputs]
-            raise InvalidInputError(f"{self.notation(choices)}: the network cannot run on {shapes}: {error}") from error
+            raise InvalidInputError(
+                f"{self.notation(choices)}: the network cannot run on {shapes}: {error}; where it takes other images, "
+                "say so by data.channels and data.image_size"
+            ) from error
         found: dict[str, list[Any]] = {}
         for call in calls:
             found.setdefault(call.path, []).append(call.operation)

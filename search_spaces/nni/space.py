@@ -79,8 +79,10 @@ class NniSpace(ModuleSpace):
         return ()
 
     def supernet(self) -> Supernet:
+        """Raises: InvalidInputError if its first network does not take the inputs."""
         from search_spaces.nni.supernet import NniSupernet
 
+        self.operations_at({d.name: d.choices[0] for d in self.decisions})
         return NniSupernet(self)
 
     def sample(self, choices: Mapping[str, Choice]) -> dict[str, Any]:
