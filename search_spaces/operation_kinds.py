@@ -211,6 +211,14 @@ GLOBAL_POOL = OperationKind(
     contradictions=(keeps_channels, leaves_one_pixel),
     fvcore={"aten::mean": lambda inputs, outputs: prod(inputs[0].type().sizes())},  # as its own of an adaptive pool
 )
+
+
+def _count_sum(inputs: Any, outputs: Any) -> int:
+    """Multiply-adds of `sum`: none over maps that were stacked, which are sums of two; else those of a pool."""
+    before, after = inputs[0].type().sizes(), outputs[0].type().sizes()
+    return 0 if before[1:] == after else prod(before)
+
+
 # Sums two tensors.
 ADD = OperationKind(
     price_kind=lambda operation: "elementwise",
@@ -218,7 +226,7 @@ ADD = OperationKind(
     read_module=_reads("add", "search_spaces.blocks:Add"),
     build_node=_builds("Add"),
     contradictions=(keeps_channels, keeps_sides),
-    fvcore={"aten::add": None, "aten::add_": None},
+    fvcore={"aten::add": None, "aten::add_": None, "aten::sum": _count_sum},
 )
 # Multiplies a tensor by one factor per channel; unblocked, as the global pool before it had it reordered.
 SCALE = OperationKind(

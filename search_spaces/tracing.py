@@ -96,7 +96,8 @@ def calls_of(network: nn.Module, inputs: Sequence[Tensor]) -> list[Call]:
     trace = Trace(network, inputs)
     live, start, found = trace.live_elements, 0, []
     for path, operation, steps in trace.ran:
-        most = max(live[start : steps.stop])  # what ran since the operation before, as an activation, counts too
+        # What ran since the operation before, as an activation, counts too; sums of a stack run in one step.
+        most = max(live[min(start, steps.start) : steps.stop])
         start = steps.stop
         held = most - operation.in_elements - operation.out_elements
         found.append(Call(path, replace(operation, held=held)))
@@ -121,6 +122,7 @@ class Trace(TorchDispatchMode):
         self._last: dict[int, int] = {}
         self._entered: list[str] = []  # paths of the modules that run, from the outermost
         self._started: list[int] = []  # first step of each module that computes and runs
+        self._inner: list[tuple[str, Operation, range]] | None = None  # of one that may be of no kind, as `ran`
         for x in inputs:
             self._touch(x)
         hooks = [hook for path, module in network.named_modules() for hook in self._hooks(path, module)]
@@ -150,10 +152,10 @@ class Trace(TorchDispatchMode):
         for value in tree_leaves((args, kwargs, output)):
             if isinstance(value, Tensor):
                 self._touch(value)
-        if not self._started:
-            operation = self._arithmetic(name.rstrip("_"), args, output)
-            if operation is not None:
-                self.ran.append((self._entered[-1], operation, range(self._step, self._step + 1)))
+        found = self._inner if self._started else self.ran
+        if found is not None:
+            here = self._entered[-1], range(self._step, self._step + 1)
+            found += [(here[0], each, here[1]) for each in self._arithmetic(name.rstrip("_"), args, output)]
         return output
 
     def _touch(self, tensor: Tensor) -> None:
@@ -167,26 +169,32 @@ class Trace(TorchDispatchMode):
         self._last[storage] = self._step
 
     def _hooks(self, path: str, module: nn.Module) -> Iterator[Any]:
-        computes = next(module.children(), None) is None or next(module.parameters(recurse=False), None) is not None
+        has_weights = next(module.parameters(recurse=False), None) is not None
+        computes = has_weights or next(module.children(), None) is None
+        # A class of the user's own without weights is what its forward computes, where it is of no kind.
+        is_code = computes and not has_weights and not type(module).__module__.startswith("torch.")
 
         def start(called: nn.Module, inputs: tuple[Any, ...]) -> None:
             self._entered.append(path)
             if computes:
                 self._started.append(self._step + 1)
+                self._inner = [] if is_code else None
 
         def end(called: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
             self._entered.pop()
             if computes:
                 first = self._started.pop()
-                operation = _operation(called, inputs, output)
+                operation = _operation(called, inputs, output, required=not is_code)
                 if operation is not None:
                     self.ran.append((path, operation, range(first, self._step + 1)))
+                self.ran += self._inner if operation is None and self._inner else []
+                self._inner = None
 
         yield module.register_forward_pre_hook(start)
         yield module.register_forward_hook(end)
 
-    def _arithmetic(self, name: str, args: Any, output: Any) -> Operation | None:
-        """The operation of an operator that runs outside of modules, None where it is free."""
+    def _arithmetic(self, name: str, args: Any, output: Any) -> list[Operation]:
+        """The operations of an operator that runs outside of modules, none where it is free."""
         operands = [x for x in args if isinstance(x, Tensor) and _storage(x) not in self._constants]
         sizes = [tuple(x.shape[1:]) for x in operands]
         reader = _ARITHMETIC.get(name)
@@ -196,7 +204,10 @@ class Trace(TorchDispatchMode):
                 f"{self._entered[-1] or 'the network'}: forward computes {name} on tensors of {sizes}; "
                 "write it as a module of torch.nn, so that its cost can be read"
             )
-        return operation
+        if name == "sum" and len(sizes) == 1 and output.shape == args[0].shape[1:]:  # of maps that were stacked
+            shape = map_shape(tuple(output.shape[1:]))
+            return [Operation("add", shape, shape)] * (args[0].shape[0] - 1)
+        return [] if operation is None else [operation]
 
 
 def _sum(inputs: Sequence[Sizes], output: Sizes) -> Operation | None:
@@ -259,8 +270,8 @@ def _storage(tensor: Tensor) -> int:
     return tensor.untyped_storage()._cdata
 
 
-def _operation(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Operation | None:
-    """The operation of one call of a module, None where it is free."""
+def _operation(module: nn.Module, inputs: tuple[Any, ...], output: Tensor, *, required: bool) -> Operation | None:
+    """The operation of one call of a module, None where it is free, or of no kind and none is `required`."""
     if type(module) in FREE:
         return None
     sizes = [tuple(x.shape[1:]) for x in inputs if isinstance(x, Tensor)]
@@ -268,6 +279,8 @@ def _operation(module: nn.Module, inputs: tuple[Any, ...], output: Tensor) -> Op
         operation = kind.read_module(module, sizes, tuple(output.shape[1:]))
         if operation is not None:
             return operation
+    if not required:
+        return None
     raise InvalidInputError(
         f"no operation is known for {module}: known are modules of the kinds {', '.join(KINDS)}, free are "
         f"{', '.join(kind.__name__ for kind in FREE)}; build the network from these, or register a kind"

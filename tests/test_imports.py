@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each line may import the lines above it, and itself. Rooms on one line do not import each other.
 ORDER = (
     ("search_spaces",),
-    ("search_spaces.mobile", "search_spaces.nasbench201"),
+    ("search_spaces.mobile", "search_spaces.nasbench201", "search_spaces.nni"),
     ("hardware_models",),
     ("trainers.runs",),
     ("trainers.data",),
@@ -30,7 +30,7 @@ FENCES = {  # package: files and folders that may import it
     "optuna": ["trainers/tuning/", "trainers/cli/plugin/"],
     "jinja2": ["trainers/reports/"],
     "pandas": ["trainers/analysis/"],
-    "nni": ["trainers/search/searchers/nni_tuner.py"],
+    "nni": ["trainers/search/searchers/nni_tuner.py", "search_spaces/nni/"],
     "fvcore": ["hardware_models/counting.py"],
     # The runner is sent to boards as it is, so it cannot import from another file. The other quantises with it.
     "onnxruntime": ["hardware_models/measuring/runner.py", "trainers/deploy/onnx_int8.py"],

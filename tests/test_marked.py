@@ -143,6 +143,22 @@ def test_arithmetic_written_in_forward_is_counted_and_what_it_holds_too() -> Non
     assert [op.held for op in second] == [0, 4 * 16]  # the second call runs while the sum's other part waits
 
 
+class Tripled(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.stack([x, x, x]).sum(0)
+
+
+def test_code_of_classes_without_weights_is_counted_as_what_it_computes() -> None:
+    class Stacked(Chain):
+        def parts(self) -> tuple[nn.Module, int]:
+            return nn.Sequential(conv(3, 4, number("kernel", 1, 3)), Tripled()), 4
+
+    operations = space_of(Stacked).operations({"kernel": 3})
+    assert sorted(op.kind for op in operations) == ["add", "add", "conv", "global_pool", "linear"]
+    # One map of 4 x 4 x 4, three of them stacked, and their sum; an add itself has two and the sum.
+    assert [op.held for op in operations if op.kind == "add"] == [64, 64]
+
+
 # What is refused
 
 

@@ -71,6 +71,11 @@ _SEARCHED: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
+def can_share(kind: type[nn.Module]) -> bool:
+    """Whether layers of this class share weights between sizes."""
+    return kind in _SEARCHED
+
+
 def numbers_of(module: nn.Module) -> Iterator[Number]:
     """Searched numbers among the attributes of a module itself."""
     for value in vars(module).values():
@@ -95,7 +100,7 @@ def share_weights(network: nn.Module, selected: Selected) -> None:
 
 
 def _problem(module: Any) -> str:
-    if type(module) not in _SEARCHED:
+    if not can_share(type(module)):
         return f"cannot share weights between sizes; {', '.join(kind.__name__ for kind in _SEARCHED)} can"
     if isinstance(module, nn.Conv2d):
         fixed = (*module.stride, *module.dilation)
@@ -106,13 +111,45 @@ def _problem(module: Any) -> str:
         square = len(set(module.kernel_size)) == len(set(module.padding)) == 1
         if any(isinstance(value, Number) for value in module.kernel_size) and not square:
             return "has a searched kernel that is not square"
+        if module.padding_mode != "zeros":
+            return f"has searched sizes and pads by {module.padding_mode}, not by zeros"
         widths = any(isinstance(value, Number) for value in (module.in_channels, module.out_channels))
         if widths and module.groups not in (1, module.in_channels):
             return "has searched channels in groups"
         kernel = module.kernel_size[0]
         if isinstance(kernel, Number) and any(value % 2 == 0 for value in kernel.values.values()):
             return "has a searched kernel of an even side"
+    if isinstance(module, nn.BatchNorm2d) and not (module.affine and module.track_running_stats):
+        return "has searched features and no weights, or no statistics"
     return ""
+
+
+def as_built(layer: nn.Module) -> None:
+    """Makes a copy of a layer that shares weights the layer of torch again, in place."""
+    for kind, searched in _SEARCHED.items():
+        if type(layer) is searched:
+            layer.__class__ = kind
+            del layer.selected
+
+
+def tensor_sizes(layer: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Sizes of the tensors of a layer by name, as its numbers say; none of a layer that cannot share weights."""
+    if isinstance(layer, nn.Conv2d):
+        weight = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+        return {"weight": weight, "bias": (layer.out_channels,)}
+    if isinstance(layer, nn.Linear):
+        return {"weight": (layer.out_features, layer.in_features), "bias": (layer.out_features,)}
+    if isinstance(layer, nn.BatchNorm2d):
+        return dict.fromkeys(("weight", "bias", "running_mean", "running_var"), (layer.num_features,))
+    return {}
+
+
+def sliced(tensor: Tensor, sizes: tuple[int, ...] | None) -> Tensor:
+    """The leading part of each dimension, and the centre of kernels; all of it for no sizes."""
+    if sizes is None:
+        return tensor
+    found = _centre(tensor, sizes[-1]) if tensor.dim() == 4 else tensor
+    return found[tuple(slice(size) for size in sizes)]
 
 
 def copy_weights(source: nn.Module, target: nn.Module) -> None:
@@ -121,10 +158,7 @@ def copy_weights(source: nn.Module, target: nn.Module) -> None:
     for path, module in target.named_modules():
         own = {**dict(module.named_parameters(recurse=False)), **dict(module.named_buffers(recurse=False))}
         for name, tensor in own.items():
-            found = getattr(ours[path], name).data
-            if found.dim() == 4 and found.shape[-1] != tensor.shape[-1]:
-                found = _centre(found, tensor.shape[-1])
-            tensor.data.copy_(found[tuple(slice(size) for size in tensor.shape)])
+            tensor.data.copy_(sliced(getattr(ours[path], name).data, tuple(tensor.shape)))
 
 
 def _centre(weight: Tensor, size: int) -> Tensor:

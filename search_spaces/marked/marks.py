@@ -57,7 +57,8 @@ def building(choices: Mapping[str, space.Choice] | None = None) -> Iterator[Buil
         _BUILDER.reset(token)
 
 
-def _builder() -> Builder:
+def current_builder() -> Builder:
+    """Raises: InvalidInputError outside of `building`."""
     found = _BUILDER.get()
     if found is None:
         raise InvalidInputError("searched parts are marked while a space builds its network, not outside of one")
@@ -72,7 +73,7 @@ def number(name: str, *values: int) -> int:
     """
     if not values or any(not isinstance(value, int) or value < 1 for value in values) or list(values) != sorted(values):
         raise InvalidInputError(f"number {name!r}: got {values}; allowed: whole numbers from 1 on, smallest first")
-    decision, builder = Decision(name, values), _builder()
+    decision, builder = Decision(name, values), current_builder()
     builder.declare(decision)
     if builder.choices is not None:
         return int(builder.choices[name])
@@ -89,7 +90,7 @@ class Choice(nn.Module):
 
     def __init__(self, name: str, alternatives: Mapping[str, Made]) -> None:
         super().__init__()
-        builder = _builder()
+        builder = current_builder()
         self.decision = Decision(name, tuple(alternatives))
         builder.declare(self.decision)
         self.selected = builder.selected
@@ -116,49 +117,43 @@ class Choice(nn.Module):
         return torch.stack(outputs).sum(0) if len(outputs) > 1 else outputs[0]
 
 
-class Depth(nn.Module):
+class Repeated(nn.Module):
+    """Blocks one after the other, of which the first `depth` run: searched, or a plain number. Each keeps the shape."""
+
+    def __init__(self, depth: int, blocks: Sequence[Made], selected: Selected) -> None:
+        super().__init__()
+        self.depth, self.selected = depth, selected
+        for place, block in enumerate(blocks[:depth] or (nn.Identity(),)):
+            self.add_module(str(place), _made(block))
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not isinstance(self.depth, Number):
+            for block in self.children():
+                x = block(x)
+            return x
+        extent, least = self.selected.extent(self.depth, x), min(self.depth.values.values())
+        for place, block in zip(range(extent.size), self.children(), strict=False):
+            if extent.mask is None or place < least:
+                x = block(x)
+            else:
+                x = extent.mask[place] * block(x) + (1 - extent.mask[place]) * x
+        return x
+
+
+class Depth(Repeated):
     """Blocks one after the other, of which the last may be left out: from `at_least` to all. Each keeps the shape.
 
     As for a `Choice`, a block may be a function that makes it.
     """
 
     def __init__(self, name: str, *blocks: Made, at_least: int = 0) -> None:
-        super().__init__()
         if not 0 <= at_least < len(blocks):
             raise InvalidInputError(f"depth {name!r}: got at_least={at_least}, allowed: 0 to {len(blocks) - 1}")
-        builder = _builder()
-        self.decision = Decision(name, tuple(range(at_least, len(blocks) + 1)))
-        builder.declare(self.decision)
-        self.selected = builder.selected
-        depth = len(blocks) if builder.choices is None else int(builder.choices[name])
-        self.is_one = builder.choices is not None
-        for place, block in enumerate(blocks[:depth] or (nn.Identity(),)):
-            self.add_module(str(place), _made(block))
-
-    def forward(self, x: Tensor) -> Tensor:
-        gates: Sequence[Tensor | float] = [1.0] * len(self._modules) if self.is_one else self._gates()
-        for block, gate in zip(self.children(), gates, strict=True):
-            if isinstance(gate, Tensor):
-                x = gate * block(x) + (1 - gate) * x
-            elif gate:
-                x = block(x)
-        return x
-
-    def _gates(self) -> list[Tensor | float]:
-        """Weight of each block: of the depths that reach it. 1 if all do, 0 if no active one does."""
-        name, depths = self.decision.name, [int(depth) for depth in self.decision.choices]
-        entry, blocks = self.selected.selection[name], range(max(depths))
-        if isinstance(entry, int):
-            return [float(depths[entry] > block) for block in blocks]
-        reached = [float(max(depths[k] for k in self.selected.active[name]) > block) for block in blocks]
-        return [
-            1.0
-            if block < min(depths)
-            else entry @ entry.new_tensor([float(d > block) for d in depths])
-            if reach
-            else 0.0
-            for block, reach in zip(blocks, reached, strict=True)
-        ]
+        builder, depths = current_builder(), tuple(range(at_least, len(blocks) + 1))
+        decision = Decision(name, depths)
+        builder.declare(decision)
+        searched = Number((decision,), {(k,): depth for k, depth in enumerate(depths)})
+        super().__init__(searched if builder.choices is None else int(builder.choices[name]), blocks, builder.selected)
 
 
 def _made(module: Made) -> nn.Module:

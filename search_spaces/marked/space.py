@@ -14,7 +14,8 @@ from search_spaces.bounds import refuse, wrong_number
 from search_spaces.errors import InvalidInputError
 from search_spaces.marked.layers import numbers_of
 from search_spaces.marked.marks import Choice as Alternatives
-from search_spaces.marked.marks import Depth, building
+from search_spaces.marked.marks import Repeated, building
+from search_spaces.marked.number import Number
 from search_spaces.marked.sites import Operations, find_sites
 from search_spaces.operation_kinds import map_shape
 from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
@@ -69,6 +70,11 @@ class MarkedSpace(SearchSpace):
     def network(self, choices: Mapping[str, Choice]) -> nn.Module:
         self.check(choices)
         with building(choices):
+            return self.build()
+
+    def outline(self, choices: Mapping[str, Choice]) -> nn.Module:
+        """The network of these choices on the meta device: layers and sizes, but no numbers."""
+        with torch.device("meta"), building(choices):
             return self.build()
 
     @cached_property
@@ -131,9 +137,8 @@ class MarkedSpace(SearchSpace):
         return tuple(builder.decisions.values()), tuple(uses), certain
 
     def operations_at(self, choices: Mapping[str, Choice]) -> Operations:
+        network = self.outline(choices).eval()
         with torch.device("meta"):
-            with building(choices):
-                network = self.build().eval()
             run_as_declared(network)
             for parent, conv, norm in norms_to_fold(network):
                 layer: Any = getattr(parent, conv)
@@ -147,7 +152,10 @@ class MarkedSpace(SearchSpace):
             calls = calls_of(network, inputs)
         except RuntimeError as error:
             shapes = [tuple(x.shape) for x in inputs]
-            raise InvalidInputError(f"{self.notation(choices)}: the network cannot run on {shapes}: {error}") from error
+            raise InvalidInputError(
+                f"{self.notation(choices)}: the network cannot run on {shapes}: {error}; where it takes other images, "
+                "say so by data.channels and data.image_size"
+            ) from error
         found: dict[str, list[Any]] = {}
         for call in calls:
             found.setdefault(call.path, []).append(call.operation)
@@ -157,14 +165,21 @@ class MarkedSpace(SearchSpace):
 def _uses(path: str, module: nn.Module, guards: tuple[Guard, ...]) -> Iterator[Use]:
     """Where decisions count in a module, which is in the network if the guards hold."""
     names = {d.name for number in numbers_of(module) for d in number.decisions}
-    if isinstance(module, Alternatives | Depth):
+    if isinstance(module, Alternatives):
         names.add(module.decision.name)
     yield from (Use(path, name, guards) for name in sorted(names) or [""])
     for name, child in module.named_children():
         inner = guards
         if isinstance(module, Alternatives):
             inner = (*guards, (module.decision.name, frozenset({name})))
-        elif isinstance(module, Depth):
-            deep = frozenset(depth for depth in module.decision.choices if int(depth) > int(name))
-            inner = (*guards, (module.decision.name, deep)) if len(deep) < len(module.decision.choices) else guards
+        elif isinstance(module, Repeated) and isinstance(module.depth, Number):
+            inner = (*guards, *_guards(module.depth, int(name)))
         yield from _uses(f"{path}.{name}" if path else name, child, inner)
+
+
+def _guards(depth: Number, block: int) -> Iterator[Guard]:
+    """The choices with which a depth may reach a block, of decisions that others of their choices exclude it with."""
+    for place, decision in enumerate(depth.decisions):
+        reaching = {key[place] for key, value in depth.values.items() if value > block}
+        if len(reaching) < len(decision.choices):
+            yield decision.name, frozenset(decision.choices[k] for k in reaching)

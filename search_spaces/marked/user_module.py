@@ -2,14 +2,14 @@
 
 import inspect
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from contextlib import suppress
 from importlib import import_module
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import nn
 
-from search_spaces.errors import InvalidInputError
+from search_spaces.errors import EspalierError, InvalidInputError
 from search_spaces.marked.space import MarkedSpace
 from search_spaces.registry import OWN_PACKAGES
 
@@ -25,6 +25,7 @@ class ModuleSpace(MarkedSpace):
     """
 
     name = "module"
+    importable: ClassVar[tuple[str, ...]] = OWN_PACKAGES  # whose targets need no plugins=
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class ModuleSpace(MarkedSpace):
         self.takes_images(image_size, channels=channels, num_classes=num_classes)
         self.target = target if isinstance(target, str) else f"{target.__module__}:{target.__qualname__}"
         self.arguments = dict(arguments or {})
-        self._class = found(target) if isinstance(target, str) else target
+        self._class = found(target, self.importable) if isinstance(target, str) else target
         self.decisions  # noqa: B018  a network that cannot be built is told of here
 
     @classmethod
@@ -50,22 +51,36 @@ class ModuleSpace(MarkedSpace):
         return {key: getattr(self, key) for key in ("target", "arguments", "image_size", "num_classes", "channels")}
 
     def build(self) -> nn.Module:
+        return self.call_target()
+
+    @property
+    def parameters(self) -> Container[str]:
+        """Names of the arguments that the target takes."""
+        return inspect.signature(self._class).parameters
+
+    def call_target(self) -> nn.Module:
+        """Raises: InvalidInputError if the target does not take the arguments."""
         offered = {"num_classes": self.num_classes, "channels": self.channels, "image_size": tuple(self.image_size)}
-        taken = inspect.signature(self._class).parameters
+        offered |= {"num_labels": self.num_classes}  # as nni's spaces call it
+        taken = self.parameters
         given = {name: value for name, value in offered.items() if name in taken} | self.arguments
         try:
             return self._class(**given)
-        except TypeError as error:
+        except EspalierError:
+            raise
+        except (TypeError, ValueError, LookupError, AssertionError) as error:
             raise InvalidInputError(f"space.target: {self.target} cannot be called with {given}: {error}") from error
 
 
-def found(path: str) -> type[nn.Module]:
-    """The class at `package.module:Name`, of Espalier or of a module that is imported: a file alone imports nothing.
+def found(path: str, importable: Sequence[str]) -> type[nn.Module]:
+    """The class at `package.module:Name`, of an importable package or of a module that is imported already.
+
+    A file alone imports nothing else.
 
     Raises: InvalidInputError if there is none.
     """
     module, _, name = path.replace(":", ".").rpartition(".")
-    if module.partition(".")[0] in OWN_PACKAGES:
+    if any(module == package or module.startswith(f"{package}.") for package in importable):
         with suppress(ImportError):
             import_module(module)
     if module not in sys.modules:

@@ -53,8 +53,13 @@ def read_arguments(arguments: Sequence[str]) -> CommandLine:
 
 
 def as_meant(argument: str) -> str:
-    """The argument as Hydra can read it: `~/` at the start of a value is the home folder, one plug-in a list."""
+    """The argument as Hydra can read it: `~/` at the start of a value is the home folder, one plug-in a list.
+
+    What a class of the user's own takes stands in no file: `space.arguments` has any key.
+    """
     key, equals, value = argument.partition("=")
+    if re.match(r"space\.arguments[.=]", argument):
+        key = f"++{key}"
     if key.lstrip("+") == "plugins" and "[" not in value:
         value = f"[{value}]"
     return f"{key}{equals}{os.path.expanduser(value) if value.startswith('~/') else value}"

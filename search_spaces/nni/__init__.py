@@ -1,0 +1,1 @@
+"""Spaces written for nni: its model spaces, read as marked modules."""
