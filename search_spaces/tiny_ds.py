@@ -20,7 +20,7 @@ from search_spaces.marked.marks import Choice, Depth, Made, number
 from search_spaces.marked.space import MarkedSpace
 
 WIDTHS = (24, 32, 48, 64, 80, 96)
-FEATURES = ("cepstra10", "bands10", "bands20", "bands40")
+CEPSTRA = 10  # of DS-CNN
 FIRST_KERNELS = ((10, 4), (5, 4), (3, 3))  # frames, bands
 FIRST_STRIDES = (2, 3)
 STAGES = 2
@@ -29,7 +29,8 @@ STAGES = 2
 class TinyDSSpace(MarkedSpace):
     """`widths` of the first convolution and of both stages, up to `blocks` in each, `kernels` of their convolutions.
 
-    `features` are `bands<number>` or `cepstra<number>`, at most as many as the log-mel has bands.
+    `features` are `bands<number>` or `cepstra<number>`, at most as many as the log-mel has bands. None: ten
+    cepstra, and a quarter, half and all of the bands.
     """
 
     name = "tiny_ds"
@@ -40,7 +41,7 @@ class TinyDSSpace(MarkedSpace):
         widths: Sequence[int] = WIDTHS,
         blocks: int = 4,
         kernels: Sequence[int] = (3, 5),
-        features: Sequence[str] = FEATURES,
+        features: Sequence[str] | None = None,
         image_size: int | Sequence[int] = (49, 40),
         num_classes: int = 12,
         channels: int = 1,
@@ -48,6 +49,9 @@ class TinyDSSpace(MarkedSpace):
         problems = wrong_choices("widths", widths) + wrong_choices("kernels", kernels)
         problems += wrong_number("blocks", blocks, most=DEEPEST)
         bands = image_size if isinstance(image_size, int) else list(image_size)[-1]
+        if features is None:
+            shares = [bands // part for part in (4, 2, 1) if bands % part == 0]
+            features = [f"cepstra{min(CEPSTRA, bands)}", *(f"bands{number}" for number in shares)]
         problems += [problem for name in features for problem in _wrong_features(name, bands)]
         if not features:
             problems.append("space.features: got none, allowed: one or more of bands<number>, cepstra<number>")

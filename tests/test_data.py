@@ -87,7 +87,7 @@ def test_too_few_images_for_the_splits_are_refused() -> None:
 def plain_data(*, shift: int = 0, flip: bool = False, channels: int = 3) -> ImageData:
     image_set = plain_set((80, 80))
     splits = make_splits(image_set, SHARES, seed=0)
-    return ImageData(image_set, splits, image_size=(6, 6), channels=channels, shift=shift, flip=flip)
+    return ImageData(image_set, splits, image_size=(6, 6), channels=channels, shift=(shift, shift), flip=flip)
 
 
 def levels(data: ImageData, images: torch.Tensor) -> torch.Tensor:
@@ -134,7 +134,7 @@ def one_pixel_data(*, shift: int, flip: bool) -> ImageData:
     image_set.images.zero_()
     image_set.images[:, :, 3, 2] = 255
     splits = make_splits(image_set, SHARES, seed=0)
-    return ImageData(image_set, splits, image_size=(7, 7), channels=1, shift=shift, flip=flip)
+    return ImageData(image_set, splits, image_size=(7, 7), channels=1, shift=(shift, shift), flip=flip)
 
 
 def pixel_places(data: ImageData, *, augment: bool = True) -> set[tuple[int, int]]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, IterableDataset
 
 from search_spaces.errors import InvalidInputError
-from trainers.data.augmentation import Moves, draw_moves, moved
+from trainers.data.augmentation import Moves, draw_moves, moved, shown
 from trainers.data.duplicates import find_duplicates
 from trainers.data.image_set import DATASETS, DataError, ImageSet, Subset, key_generator
 from trainers.data.preprocessing import Preprocess, scaled
@@ -30,12 +30,14 @@ from trainers.runs.validation import checked
 Batch = tuple[Tensor, Tensor]
 ALL = slice(None)  # images of a batch
 COUNTED_AT_ONCE = 16  # images, of which there may be more than fit in memory
+Moved = Annotated[int, Field(ge=0)]
 Side = Annotated[int, Field(ge=4, le=1024)]
 
 
 class DataConfig(BaseModel):
-    """A data set, how much of it is read, how it is divided and augmented. `image_size` and `shift` in pixels.
+    """A data set, how much of it is read, how it is divided and augmented.
 
+    `image_size`, `shift` and `mask` are in pixels; one `shift` is that of rows and columns. `words` are for keywords.
     `class_weights` (of the training loss) and `sampling` (of training batches) help classes of few images.
     Without `image_size` and `channels` images keep their own. `content` is the sha256 of the images and labels that
     are read.
@@ -50,13 +52,20 @@ class DataConfig(BaseModel):
     limit_test: Annotated[int, Field(ge=1)] | None = None
     shares: Shares
     flip: bool
-    shift: Annotated[int, Field(ge=0)]
+    shift: Moved | tuple[Moved, Moved]
+    mask: tuple[Moved, Moved] = (0, 0)
+    words: tuple[str, ...] | None = None
     split_seed: Annotated[int, Field(ge=0)] = 0
     memory_mb: Annotated[float, Field(ge=0, allow_inf_nan=False)] = IN_MEMORY.memory_mb
     cache: Path | None = None
     class_weights: Literal["none", "balanced"] = "none"
     sampling: Literal["shuffled", "balanced"] = "shuffled"
     content: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None  # of the images; found out, not set
+
+    @property
+    def shifts(self) -> tuple[int, int]:
+        """Most rows and columns of a shift."""
+        return (self.shift, self.shift) if isinstance(self.shift, int) else self.shift
 
     @field_validator("name")
     @classmethod
@@ -71,8 +80,13 @@ class DataConfig(BaseModel):
             raise ValueError(f"data set {self.name} is read from files; give root, the folder that holds them")
         if self.image_size is None and "image_size" in needed and needed["image_size"].default is Parameter.empty:
             raise ValueError(f"images of {self.name} are of several sizes; give image_size, as [32, 32]")
-        if self.image_size is not None and 2 * self.shift >= min(self.image_size):
-            raise ValueError(f"shift must be below half the image size {self.image_size}, got {self.shift}")
+        if self.image_size is not None:
+            for key, most, sides in (("shift", self.shifts, 2), ("mask", self.mask, 1)):
+                if any(sides * each >= side for each, side in zip(most, self.image_size, strict=True)):
+                    part = "half the image size" if sides == 2 else "the image size"
+                    raise ValueError(f"{key} must be below {part} {self.image_size}, got {getattr(self, key)}")
+        if self.words is not None and "words" not in needed:
+            raise ValueError(f"words: got {list(self.words)}, but {self.name} has no words to choose; leave it out")
         if self.class_weights == self.sampling == "balanced":
             raise ValueError(
                 "class_weights and sampling are both balanced, which favours rare classes twice; choose one"
@@ -106,7 +120,8 @@ def load_data(config: DataConfig, *, image_size: tuple[int, int] | None = None, 
         splits,
         image_size=(height, width),
         channels=channels,
-        shift=config.shift,
+        shift=config.shifts,
+        mask=config.mask,
         flip=config.flip,
         weighs_classes=config.class_weights == "balanced",
         draws_classes=config.sampling == "balanced",
@@ -154,6 +169,7 @@ def _read(config: DataConfig, report: Report) -> ImageSet:
     storage = Storage(config.memory_mb, config.cache, report)
     given: dict[str, Any] = {"root": config.root, "image_size": config.image_size, "subset": subset, "storage": storage}
     given |= {} if config.channels is None else {"channels": config.channels}
+    given |= {} if config.words is None else {"words": config.words}
     taken = {name: value for name, value in given.items() if name in signature(read).parameters}
     return read(**taken) if "subset" in taken else subset.of(read(**taken))
 
@@ -173,7 +189,8 @@ class ImageData:
         *,
         image_size: tuple[int, int],
         channels: int,
-        shift: int = 0,
+        shift: tuple[int, int] = (0, 0),
+        mask: tuple[int, int] = (0, 0),
         flip: bool = False,
         weighs_classes: bool = False,
         draws_classes: bool = False,
@@ -191,7 +208,7 @@ class ImageData:
             self.task = self.task.weighted(balanced_weights(image_set.labels[splits.weights], self.num_classes))
         self.duplicates = find_duplicates(image_set, splits)
         self.splits, self.image_size, self.channels = splits, image_size, channels
-        self._moves, self._draws_classes = Moves(shift, flip), draws_classes
+        self._moves, self._draws_classes = Moves(shift, flip, mask), draws_classes
         self._image_set, self._labels_N = image_set, image_set.labels
         images = image_set.images
         if images.shape[2:] != image_size:
@@ -317,7 +334,10 @@ class ImageData:
             pixels = images.contiguous().expand(-1, -1, -1, self.channels).float()
             # Channels lie last in memory already; the permuted view is what torch calls channels_last.
             mean, std = self.mean.to(pixels.device), self.std.to(pixels.device)
-            yield ((pixels / 255 - mean) / std).permute(0, 3, 1, 2), self._labels_N[chosen[share]]
+            normalised = (pixels / 255 - mean) / std
+            if augment and any(self._moves.mask):
+                normalised = normalised * shown(drawn.of(share), *pixels.shape[1:3]).to(pixels.device)
+            yield normalised.permute(0, 3, 1, 2), self._labels_N[chosen[share]]
 
 
 def level_counts(images: Tensor, indices_S: Tensor) -> Tensor:
