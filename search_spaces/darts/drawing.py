@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from xml.etree.ElementTree import Element
 
-from search_spaces.darts.cell_operations import EDGE_OPERATIONS, NONE
+from search_spaces.darts.edge_operations import EDGE_OPERATIONS, NONE
 from search_spaces.darts.genotype import EDGES, NODES, edge_name
 from search_spaces.darts.space import DartsSpace
 from search_spaces.space import Choice

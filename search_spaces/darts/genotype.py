@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 
-from search_spaces.darts.cell_operations import NONE
+from search_spaces.darts.edge_operations import NONE
 from search_spaces.errors import InvalidInputError
 from search_spaces.space import Choice
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from search_spaces.darts.cell_operations import run_reduce
+from search_spaces.darts.edge_operations import run_reduce
 from search_spaces.darts.genotype import NUM_NODES
 from search_spaces.operation import Operation, Shape
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor, nn
 
-from search_spaces.darts.cell_operations import EDGE_OPERATIONS, NONE, skip
+from search_spaces.darts.edge_operations import EDGE_OPERATIONS, NONE, skip
 from search_spaces.darts.genotype import EDGES, NODES, NUM_INPUTS, edge_name
 from search_spaces.darts.layout import CellShape
 from search_spaces.darts.mixed_source import MixedSource, Sums

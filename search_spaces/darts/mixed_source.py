@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from search_spaces.darts.cell_operations import FactorizedReduce, odd_pixels
+from search_spaces.darts.edge_operations import FactorizedReduce, odd_pixels
 
 Weights = Mapping[str, Tensor]  # of an edge's operations, by name
 

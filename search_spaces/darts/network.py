@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from search_spaces.blocks import Add
-from search_spaces.darts.cell_operations import EDGE_OPERATIONS, NONE, Beside, FactorizedReduce, relu_conv_bn
+from search_spaces.darts.edge_operations import EDGE_OPERATIONS, NONE, Beside, FactorizedReduce, relu_conv_bn
 from search_spaces.darts.genotype import EDGES, NODES, NUM_INPUTS, edge_name
 from search_spaces.darts.layout import CellShape, stem_shapes
 from search_spaces.darts.space import DartsSpace

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from search_spaces.bounds import DEEPEST, refuse, wrong_number
-from search_spaces.darts.cell_operations import EDGE_OPERATIONS, NONE, OPERATIONS, run_skip
+from search_spaces.darts.edge_operations import EDGE_OPERATIONS, NONE, OPERATIONS, run_skip
 from search_spaces.darts.genotype import CELLS, EDGES, NODES, READ_PER_NODE, edge_name, format_genotype, parse_genotype
 from search_spaces.darts.layout import (
     FEWEST_REDUCED,
@@ -154,7 +154,7 @@ class DartsSpace(SearchSpace):
     def parse(self, notation: str) -> dict[str, Choice]:
         """As of every space; the inputs of a node in either order, spaces and quotes as one likes."""
         with suppress(InvalidInputError):  # the text is refused for it as it stands
-            notation = self.notation(self.read_notation(notation))
+            notation = format_genotype(parse_genotype(notation, self.edge_operations, self.kinds))
         return super().parse(notation)
 
     def _two_edges(self, kind: str, node: int) -> Rule:
