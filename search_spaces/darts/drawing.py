@@ -19,12 +19,12 @@ def draw_cells(space: DartsSpace, choices: Mapping[str, Choice]) -> str:
     """SVG text. Nodes stand from left to right; their concatenation is the cell's output."""
     rows = {kind: _taken(kind, choices) for kind in space.kinds}
     heights = [HEAD + ROW * len(edges) + 34 for edges in rows.values()]
-    description = "; ".join(
+    cells = "; ".join(
         f"{TITLES[kind]}: "
         + ", ".join(f"node {NAMES[s]} to node {NAMES[t]} {EDGE_OPERATIONS[name].words}" for s, t, name in edges)
         for kind, edges in rows.items()
     )
-    root = canvas(WIDTH, sum(heights) + 24, title=f"Cells of {space.num_cells}", description=description)
+    root = canvas(WIDTH, sum(heights) + 24, title="Cells of DARTS", description=f"{space.notation(choices)}. {cells}")
     top = 0
     for (kind, edges), height in zip(rows.items(), heights, strict=True):
         _cell(root, kind, edges, top=top, height=height)
