@@ -8,6 +8,7 @@ from functools import cached_property
 from math import prod
 from typing import Any, Self
 
+import numpy as np
 from torch import Tensor, nn
 
 from search_spaces.blocks import recalibrate
@@ -236,7 +237,7 @@ class SearchSpace(ABC):
 
         Raises: InvalidInputError if no network of the space is written so.
         """
-        first = {d.name: d.choices[0] for d in self.decisions}
+        first = self.choices(self.rule_matrix.best(np.zeros(self.num_choices)))
         refusal = f"{notation!r} is no network of the space {self.name}"
         example = f"one is written {self.notation(first)!r}"
         try:

@@ -65,8 +65,8 @@ def cost_table(space: SearchSpace) -> CostTable:
 
 
 def draw(space: SearchSpace, size: int, generator: np.random.Generator) -> Indices:
-    """Networks (size, n) drawn uniformly."""
-    return np.stack([generator.integers(len(d.choices), size=size) for d in space.decisions], axis=1)
+    """Networks (size, n) drawn uniformly from those that obey the space's rules."""
+    return space.rule_matrix.sample(size, generator)
 
 
 def feasible_networks(space: SearchSpace, size: int, generator: np.random.Generator) -> Indices:

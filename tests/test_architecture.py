@@ -72,7 +72,7 @@ def test_networks_that_differ_in_one_choice_have_different_ids() -> None:
 def test_network_of_a_file_takes_the_weights_of_the_extracted_one(name: str, tmp_path: Path) -> None:
     space = narrow_space(name)
     torch.manual_seed(0)
-    indices = [len(decision.choices) - 1 for decision in space.decisions]
+    indices = space.rule_matrix.best(np.arange(space.num_choices, dtype=float))  # the last choices, rules obeyed
     extracted = space.supernet().extract(space.choices(indices)).eval()
     path = write(tmp_path, architecture_of(space, space.choices(indices)).to_json())
     network = build_network(read_architecture(path)).eval()

@@ -52,7 +52,7 @@ def search(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], 
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
-        (("--help",), ("  espalier-search debug=one_epoch", "space: fbnet, mobile, module, nasbench201")),
+        (("--help",), ("  espalier-search debug=one_epoch", "space: darts, fbnet, mobile, module, nasbench201")),
         (("--cfg", "job"), ("seed: 0", "  latency_ms: 48", "  pool_size: 1024", "  runs: runs")),
     ],
     ids=["--help", "--cfg"],

@@ -51,7 +51,7 @@ def test_a_drawing_is_whole_xml_within_its_frame_and_loads_nothing(
 @pytest.mark.parametrize("name", sorted(SPACES))
 def test_a_drawing_says_in_words_what_it_shows(name: str) -> None:
     space = yaml_space(name)
-    choices = space.choices([0] * len(space.decisions))
+    choices = space.choices(space.rule_matrix.best(np.zeros(space.num_choices)))
     root = drawn(architecture_of(space, choices))
     assert root.attrib["role"] == "img"
     assert [child.tag for child in root][:2] == [f"{SVG}title", f"{SVG}desc"]

@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Each line may import the lines above it, and itself. Rooms on one line do not import each other.
 ORDER = (
     ("search_spaces",),
-    ("search_spaces.mobile", "search_spaces.nasbench201", "search_spaces.nni"),
+    ("search_spaces.darts", "search_spaces.mobile", "search_spaces.nasbench201", "search_spaces.nni"),
     ("hardware_models",),
     ("trainers.runs",),
     ("trainers.data",),

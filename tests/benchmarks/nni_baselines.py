@@ -104,6 +104,13 @@ def nni_darts_step(
     loop's data loading, callbacks and logging, which can only flatter nni.
     """
     with quiet_nni():
+        space = hub_space(family, num_classes=num_classes, width_mult=width_mult)
+    return darts_step(space, image_size=image_size, num_classes=num_classes, batch_size=batch_size)
+
+
+def darts_step(space: "ModelSpace", *, image_size: int, num_classes: int, batch_size: int) -> Callable[[], None]:
+    """As `nni_darts_step`, of any of nni's spaces."""
+    with quiet_nni():
         from nni.nas.evaluator.pytorch import DataLoader, Lightning, SupervisedLearningModule, Trainer
         from nni.nas.execution import SequentialExecutionEngine
         from nni.nas.space import RawFormatModelSpace
@@ -118,7 +125,6 @@ def nni_darts_step(
             train_dataloaders=DataLoader(weights, batch_size=batch_size),
             val_dataloaders=DataLoader(alphas, batch_size=batch_size),
         )
-        space = hub_space(family, num_classes=num_classes, width_mult=width_mult)
         strategy = DARTS()
         supernet = strategy.initialize(RawFormatModelSpace(space, evaluator), SequentialExecutionEngine())
         supernet.evaluator.evaluate(supernet.model_space)
