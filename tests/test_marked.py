@@ -5,7 +5,7 @@ import csv
 import numpy as np
 import pytest
 import torch
-from data_files import real
+from data_files import REPOSITORY, real
 from torch import Tensor, nn
 
 from search_spaces.errors import InvalidInputError
@@ -298,3 +298,14 @@ def test_networks_are_written_as_their_papers_do(space: NasBenchMacroSpace | FBN
 def test_sizes_of_the_benchmark_spaces() -> None:
     assert NasBenchMacroSpace().num_networks == 3**8 == 6561
     assert FBNetSpace().num_networks == 9**22
+
+
+def test_own_model_of_the_docs_is_a_space_of_under_forty_lines() -> None:
+    text = (REPOSITORY / "docs" / "spaces.md").read_text(encoding="utf-8")
+    code = text.partition("```python\n")[2].partition("```")[0]
+    names: dict[str, type[nn.Module]] = {}
+    exec(code, names)
+    assert len(code.splitlines()) < 40
+    space = ModuleSpace(target=names["MyNet"], num_classes=2, image_size=8)
+    assert {d.name for d in space.decisions} >= {"width", "down", "depth", "block0.kernel"}
+    assert space.num_networks == 3 * 2 * 3 * 6**3
