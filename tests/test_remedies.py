@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from hardware_models.budgets.budget_problem import BudgetProblem
 from hardware_models.budgets.cost_table import CostTable
 from hardware_models.profile import load_profile
+from search_spaces.darts.space import DartsSpace
 from search_spaces.errors import InvalidInputError, keys_of
 from search_spaces.nasbench201.space import NasBench201Space
 from search_spaces.space import Choice, Selection, Supernet
@@ -45,12 +46,12 @@ SKIPS = np.arange(6) * 5 + 1
 VALUES_N = torch.linspace(-1, 2, 30)
 
 
-def searched(*, step: int = 0, logits: Any = None) -> Searched:
+def searched(*, step: int = 0, logits: Any = None, problem: BudgetProblem = PROBLEM) -> Searched:
     """A search of 10 steps over small cells, at one of them."""
     torch.manual_seed(0)
-    constraint = make(Constraint, PROBLEM, logits=logits)
+    constraint = make(Constraint, problem, logits=logits)
     constraint.search.steps, constraint.search.step = 10, step
-    return Searched(CELLS.supernet(), constraint.logits, constraint, Classification(), constraint.search)
+    return Searched(problem.table.space.supernet(), constraint.logits, constraint, Classification(), constraint.search)
 
 
 def batch(seed: int) -> tuple[Tensor, Tensor]:
@@ -166,6 +167,18 @@ def test_layer_alignment_adds_what_differentiating_twice_gives() -> None:
         assert weight.grad is not None
         expected = torch.zeros_like(weight) if slope is None else -0.5 * slope
         assert torch.allclose(weight.grad, expected, rtol=1e-3, atol=1e-5 * float(expected.abs().max() + 1))
+
+
+def test_layers_that_read_two_cells_are_aligned_as_those_that_read_one() -> None:
+    table = CostTable(DartsSpace.small(), TABLE.devices)
+    search = searched(step=10, problem=BudgetProblem(table, "mid_tablet", {"gflops": 1e3}))
+    selection = mixture(search)
+    with_gradient(search, selection)
+    weights = {name: weight for name, weight in search.supernet.named_parameters() if weight.grad is not None}
+    before = {name: torch.as_tensor(weight.grad).clone() for name, weight in weights.items()}
+    LayerAlignment(search, strength=1.0).on_weights_gradient(batch(1), batch(2), [selection])
+    moved = [name for name, weight in weights.items() if not torch.equal(torch.as_tensor(weight.grad), before[name])]
+    assert any(".edges." in name for name in moved)
 
 
 def test_the_weakest_skips_go_until_as_many_are_left_as_allowed() -> None:

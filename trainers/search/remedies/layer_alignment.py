@@ -82,7 +82,8 @@ class LayerAlignment(Remedy):
     def _mover(self, moved_N: Tensor) -> Callable[[nn.Module, Any], Any]:
         def move(layer: nn.Module, given: Any) -> Any:
             x, selection, *others = given
-            by_decision = self.searched.selection(moved_N.to(x.device))
+            devices = (s.device for s in selection.values() if isinstance(s, Tensor))
+            by_decision = self.searched.selection(moved_N.to(next(devices, moved_N.device)))
             mixed = {n: s if isinstance(s, int) else s + by_decision[n] for n, s in selection.items()}
             return (x, mixed, *others)
 
