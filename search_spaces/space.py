@@ -75,6 +75,11 @@ class Segment:
     sites: tuple[Site, ...]
 
 
+def one_segment(input_shape: Shape, sites: Sequence[Site]) -> tuple[Segment, ...]:
+    """The segments of a chain that a device of several units places as a whole."""
+    return (Segment("network", (), lambda _: input_shape, tuple(sites)),)
+
+
 class Supernet(nn.Module, ABC):
     """All networks of a space in one set of shared weights. Mixed passes run the choices of `active` only."""
 

@@ -45,7 +45,7 @@ def test_a_drawing_is_whole_xml_within_its_frame_and_loads_nothing(
             assert x >= 0 and y >= 0 and x + w <= width and y + h <= height
         assert all(0 <= float(t.attrib["y"]) <= height for t in root.iter(f"{SVG}text"))
         assert text.count("http") == 1 and "href" not in text and "<script" not in text  # the namespace alone
-        assert len(text) < (16_000 if len(space.decisions) < 30 or not default else 24_000)
+        assert len(text) < 24_000
 
 
 @pytest.mark.parametrize("name", sorted(SPACES))

@@ -23,7 +23,7 @@ from search_spaces.darts.layout import (
 from search_spaces.errors import InvalidInputError
 from search_spaces.operation import Operation
 from search_spaces.rules import Rule
-from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet
+from search_spaces.space import Choice, Decision, SearchSpace, Site, Supernet, one_segment
 from search_spaces.tensor_spec import TensorSpec
 
 REDUCED = 4  # by what all reduction cells divide a side
@@ -72,6 +72,7 @@ class DartsSpace(SearchSpace):
             Site("frame", (), self._frame),
             *(self._edge_site(kind, source, target) for kind in self.kinds for source, target in EDGES),
         )
+        self.segments = one_segment(self.deploy_shape, self.sites)
 
     def _problems(self, sides: Sequence[Any], search_width: int | None, search_cells: int | None) -> list[str]:
         """What is wrong with the arguments."""

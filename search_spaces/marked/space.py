@@ -18,7 +18,7 @@ from search_spaces.marked.marks import Repeated, building
 from search_spaces.marked.number import Number
 from search_spaces.marked.sites import Operations, find_sites
 from search_spaces.operation_kinds import map_shape
-from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet
+from search_spaces.space import Choice, Decision, SearchSpace, Segment, Site, Supernet, one_segment
 from search_spaces.tensor_spec import TensorSpec, zero_inputs
 from search_spaces.tracing import calls_of, norms_to_fold, run_as_declared
 
@@ -92,7 +92,7 @@ class MarkedSpace(SearchSpace):
     def segments(self) -> tuple[Segment, ...]:  # type: ignore[override]
         """One, of the whole network; none where it has several inputs."""
         shapes = [map_shape(spec.shape) for spec in self.inputs.values()]
-        return (Segment("network", (), lambda _: shapes[0], self.sites),) if len(shapes) == 1 else ()
+        return one_segment(shapes[0], self.sites) if len(shapes) == 1 else ()
 
     def notation(self, choices: Mapping[str, Choice]) -> str:
         used = self.used(choices)
