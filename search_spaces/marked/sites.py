@@ -37,7 +37,7 @@ def find_sites(
     places.find_scopes()
     places.check_states()
     places.cover()
-    joined = groupby(places.order, key=lambda path: places.scopes[path])
+    joined = groupby(places.in_order(), key=lambda path: places.scopes[path])
     paths_of = [(tuple(paths), scope) for scope, paths in joined]
     return tuple(_site(places, paths, scope, place) for place, (paths, scope) in enumerate(paths_of))
 
@@ -65,7 +65,6 @@ class _Places:
         self._run, self._certain = run, known
         self._seen: dict[Values, Operations] = {}
         self.scopes: dict[str, tuple[str, ...]] = {}
-        self.order: list[str] = []  # of the places, as networks run them; each stands behind the one before it
         # Operations of a place, and the network that they were seen in, by the choices of its scope.
         self.known: dict[str, dict[Values, tuple[tuple[Operation, ...], Values]]] = {}
 
@@ -110,17 +109,26 @@ class _Places:
             missing = [(path, values) for path, values in missing if values not in self.known[path]]
         return None
 
+    def in_order(self) -> list[str]:
+        """The places as modules are declared; what a module computes itself stands behind the parts that it ran."""
+        declared = [path for path in self._certain if path in self.scopes]
+        for path in list(declared):
+            parts = {other for other in declared if other != path and other.startswith(f"{path}." if path else "")}
+            runs = [list(ran) for ran in self._seen.values() if path in ran]
+            before = {other for ran in runs for other in ran[: ran.index(path)] if other in parts}
+            if before:
+                declared.remove(path)
+                declared.insert(max(map(declared.index, before)) + 1, path)
+        return declared
+
     def _observe(self, network: Values) -> Values | None:
         """Runs a network and keeps what is seen; returns one seen before that contradicts it, if there is one."""
         if network not in self._seen:
             self._seen[network] = self._run(dict(zip(self._decisions, network, strict=True)))
-            behind = 0
             for path in self._seen[network]:
                 if path not in self.scopes:
-                    self.order.insert(behind, path)
                     self.scopes[path] = tuple(name for name in self._decisions if name in self._certain[path])
                     self._recall(path)
-                behind = self.order.index(path) + 1
         for path in self.scopes:
             other = self._keep(path, network)
             if other is not None:

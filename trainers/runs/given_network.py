@@ -12,7 +12,6 @@ from trainers.runs.validation import check_arguments, untitled
 
 # Of a space that is made to be looked at: what there is the data tell.
 LEAST_CLASSES, LOOKED_AT = 2, (224, 224)
-GENOTYPE, GENOTYPE_SPACE = "Genotype(", "darts"  # how networks of DARTS are written, and what their space would be
 
 
 def check_space(content: dict[str, Any]) -> None:
@@ -39,13 +38,11 @@ def network_problems(architecture: str | None, arch: str | None, space: Mapping[
 def _line_problems(arch: str, space: Mapping[str, Any] | None) -> Iterator[str]:
     known = ", ".join(SPACES)
     try:
-        line = notation_of(arch)
+        notation_of(arch)
     except InvalidInputError as error:
         yield str(error)
         return
-    if line.startswith(GENOTYPE) and GENOTYPE_SPACE not in SPACES:
-        yield f"arch: this is a genotype of DARTS, and there is no space {GENOTYPE_SPACE}; allowed: networks of {known}"
-    elif space is None:
+    if space is None:
         yield f"space: got none; name the space that arch is written in, as space=<name>, of {known}"
     elif not isinstance(space.get("name"), str):
         yield f"space.name: got {space.get('name')!r}, allowed: a name; choose one with space=<name>, of {known}"

@@ -1,5 +1,6 @@
 """Proof that a derived network is within its budgets: recounted and measured on the module itself, cut if refuted."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,8 +16,8 @@ from hardware_models.placement.chain import runs_of
 from hardware_models.placement.placement import PlacedChain, place
 from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile, flash_kb
 from search_spaces.space import SearchSpace
-from search_spaces.tensor_spec import Inputs
-from search_spaces.tracing import operations_of
+from search_spaces.tensor_spec import Inputs, zero_inputs
+from search_spaces.tracing import calls_of, deployed
 from trainers.search.candidates import Candidate
 
 COUNTED_TO = 1e-6  # relative: a recount adds the same integers in another order
@@ -148,10 +149,12 @@ def _memory_of_local_units(
     """
     element_bytes = BYTES_PER_ELEMENT[profile.precision]
     operations = operations_of(module, inputs)
-    as_placed = [op.notation for op in operations] == [op.notation for op in placed.chain.operations]
-    is_local = [not (as_placed and profile.units[unit].remote) for unit in placed.units]
-    if not as_placed:
-        is_local = [True] * len(operations)
+    units: dict[str, list[str]] = {}
+    for operation, unit in zip(placed.chain.operations, placed.units, strict=True):
+        units.setdefault(operation.notation, []).append(unit)
+    found = [operation.notation for operation in operations]
+    as_placed = Counter(found) == {notation: len(those) for notation, those in units.items()}
+    is_local = [not (as_placed and profile.units[units[notation].pop(0)].remote) for notation in found]
     here = [op for op, local in zip(operations, is_local, strict=True) if local]
     activation_mb = peak_activation_mb(module, inputs, bytes_per_element=element_bytes, counted=is_local)
     params, biases = sum(op.params for op in here), sum(op.biases for op in here)
