@@ -77,5 +77,7 @@ def peak_activation_mb(
     trace = Trace(deployed(module), zero_inputs(inputs))
     live = trace.live_elements
     if counted is not None:
-        live = [0, *(live[k] for (_, _, own), taken in zip(trace.ran, counted, strict=True) if taken for k in own)]
+        ends = [steps.stop for _, _, steps in trace.ran]  # what runs between two operations counts with the later one
+        spans = zip([0, *ends], ends, counted, strict=False)
+        live = [0, *(size for start, end, taken in spans if taken for size in live[start:end])]
     return max(live) * bytes_per_element / 1e6

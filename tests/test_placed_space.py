@@ -188,7 +188,7 @@ def test_the_recount_finds_the_memory_of_the_device_on_the_module(name: str) -> 
     table = CostTable(narrow_space(name), [specialists()])
     problem = BudgetProblem(table, "specialists", {"latency_ms": 1e3})
     num_mixed = 0
-    for row in draw(table.space, 6, np.random.default_rng(6)):
+    for row in draw(table.space, 12, np.random.default_rng(6)):
         network = table.space.network(table.space.choices(row)).eval()
         certificate = certify(problem, table.space, network, tuple(row.tolist()))
         assert certificate.recounted["peak_memory_mb"] == pytest.approx(certificate.predicted["peak_memory_mb"])

@@ -16,8 +16,8 @@ from hardware_models.placement.chain import runs_of
 from hardware_models.placement.placement import PlacedChain, place
 from hardware_models.profile import BYTES_PER_ELEMENT, HardwareProfile, flash_kb
 from search_spaces.space import SearchSpace
-from search_spaces.tensor_spec import Inputs, zero_inputs
-from search_spaces.tracing import calls_of, deployed
+from search_spaces.tensor_spec import Inputs
+from search_spaces.tracing import operations_of
 from trainers.search.candidates import Candidate
 
 COUNTED_TO = 1e-6  # relative: a recount adds the same integers in another order
