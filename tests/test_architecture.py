@@ -17,6 +17,7 @@ from toy_spaces import SensorSpace
 
 from search_spaces.architecture import SPACES, architecture_of, build_network, build_space, inputs_of, read_architecture
 from search_spaces.errors import InvalidInputError, UnknownDecisionError
+from search_spaces.tensor_spec import random_inputs
 
 
 def content_of(name: str) -> dict[str, Any]:
@@ -76,7 +77,7 @@ def test_network_of_a_file_takes_the_weights_of_the_extracted_one(name: str, tmp
     extracted = space.supernet().extract(space.choices(indices)).eval()
     path = write(tmp_path, architecture_of(space, space.choices(indices)).to_json())
     network = build_network(read_architecture(path)).eval()
-    x = torch.randn(2, 3, 16, 16)
+    (x,) = random_inputs(space.inputs, 2, seed=0)
     assert not torch.equal(network(x), extracted(x))
     network.load_state_dict(extracted.state_dict())
     assert torch.equal(network(x), extracted(x))

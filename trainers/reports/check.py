@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from trainers.runs.result import LATER
+
 Outcome = Literal["ok", "FAILED", "not checked"]
 SHOWN = 3  # differences in a line
 
@@ -45,6 +47,8 @@ def _values(recorded: Any, found: Any, path: str) -> Iterator[tuple[str, Any, An
         recorded, found = dict(enumerate(recorded)), dict(enumerate(found))
     if isinstance(recorded, dict) and isinstance(found, dict):
         for key in {**recorded, **found}:
+            if key in LATER and recorded.get(key) is None:
+                continue  # of an earlier version
             yield from _values(recorded.get(key), found.get(key), f"{path}.{key}".removeprefix("."))
     else:
         yield path, recorded, found
