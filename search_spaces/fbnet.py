@@ -52,7 +52,7 @@ class FBNetSpace(DigitSpace):
         channels: int = 3,
     ) -> None:
         problems = wrong_number("head_channels", head_channels)
-        if len(strides) != len(STRIDES) or any(stride not in (1, 2) for stride in strides):
+        if len(strides) != len(STRIDES) or any(type(s) is not int or s not in (1, 2) for s in strides):
             problems.append(f"space.strides: got {list(strides)}, allowed: {len(STRIDES)} numbers, each 1 or 2")
         if not 0.1 <= width_factor <= 10:
             problems.append(f"space.width_factor: got {width_factor}, allowed: 0.1 to 10")

@@ -23,7 +23,8 @@ from search_spaces.tensor_spec import random_inputs
 def content_of(name: str) -> dict[str, Any]:
     """An architecture file of one network, as plain values."""
     space = narrow_space(name)
-    return json.loads(architecture_of(space, space.choices([0] * len(space.decisions))).to_json())
+    indices = space.rule_matrix.best(-np.arange(space.num_choices, dtype=float))  # the first choices, rules obeyed
+    return json.loads(architecture_of(space, space.choices(indices)).to_json())
 
 
 def write(folder: Path, content: Any) -> Path:
